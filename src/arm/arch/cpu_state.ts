@@ -1,0 +1,156 @@
+/**
+ * The state of one physical CPU as it lies in the shared memory. Generated code, the run loop, the
+ * MMU, the interrupt controller and the dashboard all read this one layout.
+ */
+import type { SharedMemory } from "../../base/memory.ts";
+import { array, bool, layout, u32, u53, u64, type ViewOf } from "../../base/struct.ts";
+import { R, type SysregName, SYSREGS } from "./sysregs.ts";
+
+/** Slot numbers in `gpr`: 64-bit words at `gpr + 8 * slot`. */
+export const SLOT = {
+  /** Reads as zero; never written. */
+  ZR: 31,
+  /** Written where the destination is XZR; never read. */
+  SINK: 32,
+  /** The stack pointer in use. `SP_EL<n>` in the register file is stale while it is the one in use. */
+  SP: 33,
+} as const;
+
+/** PSTATE.DAIF in the low four bits of `daif`. */
+export const DAIF = { F: 1, I: 2, A: 4, D: 8 } as const;
+
+/** Why a CPU is not executing. */
+export const HALT = { RUNNING: 0, WFI: 1, WFE: 2, OFF: 3, STOPPED: 4 } as const;
+
+/** Where an `irqLines` bit comes from; a bit is the level at the CPU's input now. */
+export const LINE = {
+  /** Physical IRQ from the GIC CPU interface. */
+  IRQ: 1,
+  /** Physical FIQ. */
+  FIQ: 2,
+  /** Virtual IRQ from the GIC virtual CPU interface (HCR_EL2.VI is added by the CPU). */
+  VIRQ: 4,
+  /** Virtual FIQ. */
+  VFIQ: 8,
+  /** A physical SError pending. */
+  SERROR: 16,
+} as const;
+
+/** One physical CPU. Register slots come first so that their offsets are small. */
+export const CpuLayout = layout("pcpu", {
+  /** X0 to X30, then the slots of {@link SLOT}. */
+  gpr: array("u64", 34),
+  pc: u64(),
+  /** V0 to V31, 16 bytes each: low half first. */
+  vreg: array("u64", 64),
+  fpcr: u32(),
+  fpsr: u32(),
+  /** N, Z, C, V in bits 3 to 0. */
+  nzcv: u32(),
+  /** D, A, I, F in bits 3 to 0 (see {@link DAIF}). */
+  daif: u32(),
+  /** Current exception level, 0 to 2 (3 while the built-in firmware runs). */
+  el: u32(),
+  /** PSTATE.SP: 0 selects SP_EL0. */
+  spsel: u32(),
+  pan: u32(),
+  /** PSTATE.IL: the next instruction is an Illegal Execution state exception. */
+  il: u32(),
+  /** PSTATE.SS. */
+  ss: u32(),
+  /** One of {@link HALT}. */
+  halt: u32(),
+  /** The event register of WFE. */
+  eventRegister: u32(),
+  /** Levels at the CPU's interrupt inputs, bits of {@link LINE}. */
+  irqLines: u32(),
+  /** Exclusive monitor: open or not, byte offset in the shared memory, size in bytes (1 to 16), value seen. */
+  monitorOpen: u32(),
+  monitorSize: u32(),
+  monitorAt: u53(),
+  monitorLo: u64(),
+  monitorHi: u64(),
+  /** Number of this CPU, from 0. */
+  index: u32(),
+  /** MPIDR_EL1 of the physical CPU. */
+  mpidr: u53(),
+  /** Instructions retired since the start. */
+  insns: u53(),
+  /** The system register file, one 64-bit word at `sysregs + 8 * index`. */
+  sysregs: array("u64", SYSREGS.length),
+
+  /** Instructions left in this slice, as of the last leave of generated code. */
+  budget: u32("cache"),
+  /** Address of the data TLB of the current context, and of the one unprivileged accesses use. */
+  tlb: u32("cache"),
+  tlbUnprivileged: u32("cache"),
+  /** Address of the code TLB of the current context. */
+  codeTlb: u32("cache"),
+  /** 0xffffffff when every access must be aligned (SCTLR.A, MMU off), else 0. */
+  alignMask: u32("cache"),
+  /** 15 when SP alignment is checked at this EL (SCTLR.SA/SA0), else 0. */
+  spAlignMask: u32("cache"),
+  /** Whether FP/SIMD instructions do not trap now. */
+  fpEnabled: bool("cache"),
+  /** An unmasked interrupt may be pending if DAIF is opened: leave generated code to look. */
+  checkIrq: u32("cache"),
+  /** Why generated code left: the access that missed. */
+  faultVa: u64("cache"),
+  faultAccess: u32("cache"),
+  faultSize: u32("cache"),
+});
+
+export type Cpu = ViewOf<typeof CpuLayout>;
+
+/** Byte offset of register-file entry `index` from the CPU's base. */
+export function sysregOffset(index: number): number {
+  return CpuLayout.offset.sysregs + 8 * index;
+}
+
+/** Byte offset of general register slot `slot` from the CPU's base. */
+export function gprOffset(slot: number): number {
+  return CpuLayout.offset.gpr + 8 * slot;
+}
+
+/** Byte offset of V register `n` from the CPU's base. */
+export function vregOffset(n: number): number {
+  return CpuLayout.offset.vreg + 16 * n;
+}
+
+/** The raw register file: storage only, no access rules, redirection or side effects. */
+export class RegisterFile {
+  readonly #base: number;
+  constructor(readonly memory: SharedMemory, cpuBase: number) {
+    this.#base = cpuBase + CpuLayout.offset.sysregs;
+  }
+  /** Bits 31 to 0. */
+  lo(index: number): number {
+    return this.memory.ld32(this.#base + 8 * index);
+  }
+  /** Bits 63 to 32. */
+  hi(index: number): number {
+    return this.memory.ld32(this.#base + 8 * index + 4);
+  }
+  /** The whole register as a number: exact below 2^53 (addresses, ticks). */
+  num(index: number): number {
+    return this.memory.ld53(this.#base + 8 * index);
+  }
+  set(index: number, lo: number, hi: number): void {
+    this.memory.st32(this.#base + 8 * index, lo);
+    this.memory.st32(this.#base + 8 * index + 4, hi);
+  }
+  setNum(index: number, value: number): void {
+    this.memory.st53(this.#base + 8 * index, value);
+  }
+  /** Cold paths: by name, as a bigint. */
+  get(name: SysregName): bigint {
+    return this.memory.ld64(this.#base + 8 * R[name]);
+  }
+  put(name: SysregName, value: bigint): void {
+    this.memory.st64(this.#base + 8 * R[name], value);
+  }
+  /** Byte address of a register's storage. */
+  addressOf(index: number): number {
+    return this.#base + 8 * index;
+  }
+}

@@ -1,0 +1,243 @@
+/**
+ * A physical CPU: what its instructions do to the machine beyond registers and arithmetic, and the
+ * execution of the single instructions that generated code leaves. It knows nothing of KVM.
+ */
+import { type Cpu, RegisterFile } from "./arch/cpu_state.ts";
+import { HCR, MDCR } from "./arch/fields.ts";
+import { EC } from "./arch/syndrome.ts";
+import { R } from "./arch/sysregs.ts";
+import { ramOffset } from "./arch/tlb_layout.ts";
+import { takeExternalFetchAbort, takeInstructionAbort, takePcAlignment } from "./aborts.ts";
+import { DataAccess } from "./data_access.ts";
+import { type Environment, EXCEPTION_TAKEN } from "./engine/environment.ts";
+import { Evaluator } from "./engine/evaluator.ts";
+import {
+  defaultTarget,
+  exceptionReturn,
+  FP_TRAP,
+  fpTrap,
+  takeFpTrap,
+  takeSync,
+  takeUndefined,
+} from "./exceptions.ts";
+import type { Firmware } from "./firmware.ts";
+import type { AccessOptions, AccessSize, Barrier, ExceptionCall, Hint } from "./isa/builder.ts";
+import type { Consts, Decoded, Row, Shape, Slots } from "./isa/row.ts";
+import { DECODER } from "./isa/table.ts";
+import type { Core, Platform } from "./parts.ts";
+import { advancePc, isTge, pcHi, pcLo } from "./pstate.ts";
+import { SysregAccess } from "./sysreg_access.ts";
+import { executeSystemOperation } from "./system_operation_access.ts";
+import { sendEvent, waitForEvent, waitForInterrupt } from "./waiting.ts";
+
+type DecodedRow = { row: Row; decoded: Decoded<Shape, Slots, Consts> };
+
+/** Words decoded before, for all CPUs: a cache, emptied when it is full. */
+const DECODED = new Map<number, DecodedRow | null>();
+const MAX_DECODED = 1 << 14;
+
+function decode(word: number): DecodedRow | null {
+  const known = DECODED.get(word);
+  if (known !== undefined) return known;
+  if (DECODED.size >= MAX_DECODED) DECODED.clear();
+  const fresh = DECODER.decode(word) ?? null;
+  DECODED.set(word, fresh);
+  return fresh;
+}
+
+/** Leaves the instruction unless `done`: the exception has been taken. */
+function orLeave(done: boolean): void {
+  if (!done) throw EXCEPTION_TAKEN;
+}
+
+/** One physical CPU of a machine; `firmware` answers its SMC or HVC in `--bare`. */
+export class CpuCore implements Environment, Core {
+  readonly regs: RegisterFile;
+  readonly sysregs: SysregAccess;
+  readonly data: DataAccess;
+  readonly #evaluator: Evaluator;
+  /** The instruction word being executed. */
+  #word = 0;
+
+  constructor(readonly platform: Platform, readonly cpu: Cpu, readonly firmware?: Firmware) {
+    this.regs = new RegisterFile(platform.memory, cpu.base);
+    this.sysregs = new SysregAccess(this);
+    this.data = new DataAccess(this);
+    this.#evaluator = new Evaluator(cpu, this);
+  }
+
+  /**
+   * Executes the one instruction at the PC with the reference evaluator: fetched through the MMU, with
+   * every exception taken. Interrupts are the caller's, and so is counting the instruction.
+   */
+  executeSlow(): void {
+    const word = this.#fetch();
+    if (word < 0) return;
+    const found = decode(word);
+    if (found === null) return takeUndefined(this);
+    this.#word = word;
+    this.data.word = word;
+    try {
+      this.#evaluator.execute(found.row, found.decoded);
+    } catch (error) {
+      if (error !== EXCEPTION_TAKEN) throw error;
+    }
+  }
+
+  /** The instruction word at the PC, or -1 after an exception. */
+  #fetch(): number {
+    const { cpu } = this;
+    const { mmu, ram, memory } = this.platform;
+    if (cpu.il) return this.#failedFetch(takeIllegalState);
+    const lo = pcLo(cpu);
+    if (lo & 3) return this.#failedFetch(takePcAlignment);
+    if (!mmu.translateCode(cpu, lo, pcHi(cpu))) return this.#failedFetch(takeInstructionAbort);
+    const at = ramOffset(ram, mmu.pa, 4);
+    return at < 0 ? this.#failedFetch(takeExternalFetchAbort) : memory.ld32(at);
+  }
+
+  #failedFetch(take: (core: Core) => void): -1 {
+    take(this);
+    return -1;
+  }
+
+  // Memory
+
+  load(va: bigint, size: AccessSize, options: AccessOptions): bigint {
+    orLeave(this.data.load(va, size, options));
+    return this.data.value;
+  }
+
+  store(va: bigint, size: AccessSize, value: bigint, options: AccessOptions): void {
+    orLeave(this.data.store(va, size, value, options));
+  }
+
+  loadExclusive(va: bigint, size: AccessSize, count: 1 | 2): bigint[] {
+    const values = this.data.loadExclusive(va, size, count);
+    if (values === undefined) throw EXCEPTION_TAKEN;
+    return values;
+  }
+
+  storeExclusive(va: bigint, size: AccessSize, values: bigint[]): 0 | 1 {
+    const status = this.data.storeExclusive(va, size, values);
+    if (status === undefined) throw EXCEPTION_TAKEN;
+    return status;
+  }
+
+  clearExclusive(): void {
+    this.cpu.monitorOpen = 0;
+  }
+
+  checkSp(base: bigint): void {
+    if ((Number(base & 15n) & this.cpu.spAlignMask) === 0) return;
+    takeSync(this, defaultTarget(this), EC.SP_ALIGN, 0);
+    throw EXCEPTION_TAKEN;
+  }
+
+  fpAccess(): void {
+    const trap = fpTrap(this);
+    if (trap === FP_TRAP.NONE) return;
+    takeFpTrap(this, trap);
+    throw EXCEPTION_TAKEN;
+  }
+
+  // System registers and operations
+
+  /** Rt of the instruction being executed, for syndromes. */
+  get #rt(): number {
+    return this.#word & 31;
+  }
+
+  mrs(key: number): bigint {
+    const { sysregs } = this;
+    orLeave(sysregs.read(key, this.#rt));
+    return (BigInt(sysregs.hi >>> 0) << 32n) | BigInt(sysregs.lo >>> 0);
+  }
+
+  msr(key: number, value: bigint): void {
+    const lo = Number(value & 0xffff_ffffn), hi = Number(value >> 32n);
+    orLeave(this.sysregs.write(key, this.#rt, lo, hi));
+  }
+
+  msrImmediate(op1: number, op2: number, immediate: number): void {
+    orLeave(this.sysregs.writeImmediate(op1, op2, immediate));
+  }
+
+  sys(key: number, value: bigint): void {
+    const lo = Number(value & 0xffff_ffffn), hi = Number(value >> 32n);
+    orLeave(executeSystemOperation(this.sysregs, key, this.#rt, lo, hi));
+  }
+
+  sysl(key: number): bigint {
+    this.sysregs.unnamedOperation(key, this.#rt, true);
+    throw EXCEPTION_TAKEN;
+  }
+
+  // Exceptions
+
+  exceptionCall(call: ExceptionCall, immediate: number): never {
+    CALLS[call](this, immediate);
+    throw EXCEPTION_TAKEN;
+  }
+
+  barrier(_kind: Barrier): void {}
+
+  hint(kind: Hint): void {
+    if (kind === "wfi") orLeave(waitForInterrupt(this));
+    else if (kind === "wfe") orLeave(waitForEvent(this));
+    else if (kind === "sev") sendEvent(this);
+    else if (kind === "sevl") this.cpu.eventRegister = 1;
+  }
+
+  eret(): void {
+    if (this.cpu.el === 0) this.undefined();
+    exceptionReturn(this);
+  }
+
+  undefined(): never {
+    takeUndefined(this);
+    throw EXCEPTION_TAKEN;
+  }
+}
+
+function takeIllegalState(core: Core): void {
+  takeSync(core, defaultTarget(core), EC.ILL, 0);
+}
+
+function answeredByFirmware(core: CpuCore): void {
+  core.firmware?.call(core);
+  advancePc(core.cpu);
+}
+
+function callHypervisor(core: CpuCore, immediate: number): void {
+  const { el } = core.cpu;
+  if (el === 0) takeUndefined(core);
+  else if (core.firmware?.conduit === "hvc") answeredByFirmware(core);
+  else if (core.regs.lo(R.HCR_EL2) & HCR.HCD) takeUndefined(core);
+  else takeSync(core, 2, EC.HVC64, immediate, 4);
+}
+
+/** SMC: the trap comes before EL3's answer; without EL3 it is UNDEFINED. */
+function callMonitor(core: CpuCore, immediate: number): void {
+  const { el } = core.cpu;
+  if (el === 0) takeUndefined(core);
+  else if (el === 1 && core.regs.lo(R.HCR_EL2) & HCR.TSC) takeSync(core, 2, EC.SMC64, immediate);
+  else if (core.firmware?.conduit === "smc") answeredByFirmware(core);
+  else takeUndefined(core);
+}
+
+/** BRK: EL0 and EL1's go to EL2 under MDCR_EL2.TDE or HCR_EL2.TGE. */
+function breakpoint(core: CpuCore, immediate: number): void {
+  const { cpu, regs } = core;
+  const toEl2 = cpu.el === 2 || isTge(regs) || (regs.lo(R.MDCR_EL2) & MDCR.TDE) !== 0;
+  takeSync(core, toEl2 ? 2 : 1, EC.BRK64, immediate);
+}
+
+const CALLS: Readonly<Record<ExceptionCall, (core: CpuCore, immediate: number) => void>> = {
+  svc: (core, immediate) => takeSync(core, defaultTarget(core), EC.SVC64, immediate, 4),
+  hvc: callHypervisor,
+  smc: callMonitor,
+  brk: breakpoint,
+  // Halting debug is not implemented.
+  hlt: takeUndefined,
+};

@@ -1,0 +1,176 @@
+/**
+ * Loads and stores that generated code does not do itself: TLB misses, accesses that cross a page,
+ * devices, exclusives. Every function takes the exception itself and returns false, with the PC and
+ * PSTATE of the handler, when the access is not made.
+ */
+import { ACCESS, type Access, ramOffset } from "./arch/tlb_layout.ts";
+import type { AccessOptions, AccessSize } from "./isa/builder.ts";
+import {
+  takeAlignmentFault,
+  takeDataAbort,
+  takeExternalAbort,
+  takeUnsupportedExclusive,
+} from "./aborts.ts";
+import { FILL } from "./mmu/mmu.ts";
+import type { Core } from "./parts.ts";
+
+const PAGE = 4096;
+
+/** The memory accesses of one CPU. A read's result is in `value`. */
+export class DataAccess {
+  value = 0n;
+  /** The instruction being executed, for the syndrome of a stage 2 fault. */
+  word = 0;
+
+  constructor(readonly core: Core) {}
+
+  /** Translates the address with the alignment check of an access aligned to `align`; then `mmu.pa` is set. */
+  #translate(va: bigint, access: Access, align: number, unprivileged: boolean): boolean {
+    const { cpu, platform } = this.core;
+    const lo = Number(va & 0xffff_ffffn), hi = Number(va >> 32n);
+    if (platform.mmu.fillData(cpu, lo, hi, access, align, unprivileged) !== FILL.FAULT) return true;
+    takeDataAbort(this.core, this.word);
+    return false;
+  }
+
+  #aligned(va: bigint, access: Access, align: number): boolean {
+    const lo = Number(va & 0xffff_ffffn);
+    if ((lo & (align - 1)) === 0) return true;
+    takeAlignmentFault(this.core, lo, Number(va >> 32n), access);
+    return false;
+  }
+
+  #external(va: bigint, access: Access): false {
+    takeExternalAbort(this.core, Number(va & 0xffff_ffffn), Number(va >> 32n), access);
+    return false;
+  }
+
+  #readAt(pa: number, va: bigint, size: number): boolean {
+    const { memory, ram, bus } = this.core.platform;
+    const at = ramOffset(ram, pa, size);
+    if (at >= 0) {
+      this.value = memory.getUnsigned(at, size);
+      return true;
+    }
+    const region = bus.find(pa, size);
+    if (region === undefined) return this.#external(va, ACCESS.READ);
+    const value = region.device.read(pa - region.base, size, this.core.cpu.index);
+    this.value = BigInt.asUintN(8 * size, BigInt(value));
+    return true;
+  }
+
+  #writeAt(pa: number, va: bigint, size: number, value: bigint): boolean {
+    const { memory, ram, bus } = this.core.platform;
+    const at = ramOffset(ram, pa, size);
+    if (at >= 0) {
+      memory.setUnsigned(at, size, value);
+      return true;
+    }
+    const region = bus.find(pa, size);
+    if (region === undefined) return this.#external(va, ACCESS.WRITE);
+    region.device.write(pa - region.base, size, value, this.core.cpu.index);
+    return true;
+  }
+
+  /** Loads `size` bytes, zero-extended, into `value`. */
+  load(va: bigint, size: AccessSize, options: AccessOptions): boolean {
+    const { ordered, unprivileged = false, aligned = size } = options;
+    if (ordered && !this.#aligned(va, ACCESS.READ, size)) return false;
+    if (!this.#translate(va, ACCESS.READ, aligned, unprivileged)) return false;
+    const { pa } = this.core.platform.mmu;
+    const first = PAGE - pa % PAGE;
+    if (first >= size) return this.#readAt(pa, va, size);
+    const next = BigInt.asUintN(64, va + BigInt(first));
+    if (!this.#translate(next, ACCESS.READ, 1, unprivileged)) return false;
+    return this.#loadBytes(va, size, pa, this.core.platform.mmu.pa, first);
+  }
+
+  #loadBytes(va: bigint, size: number, pa: number, nextPa: number, first: number): boolean {
+    let value = 0n;
+    for (let i = 0; i < size; i++) {
+      const from = i < first ? pa + i : nextPa + i - first;
+      if (!this.#readAt(from, va + BigInt(i), 1)) return false;
+      value |= this.value << BigInt(8 * i);
+    }
+    this.value = value;
+    return true;
+  }
+
+  /** Stores the low `size` bytes of `value`; nothing is stored unless both pages allow it. */
+  store(va: bigint, size: AccessSize, value: bigint, options: AccessOptions): boolean {
+    const { ordered, unprivileged = false, aligned = size } = options;
+    if (ordered && !this.#aligned(va, ACCESS.WRITE, size)) return false;
+    if (!this.#translate(va, ACCESS.WRITE, aligned, unprivileged)) return false;
+    const { pa } = this.core.platform.mmu;
+    const first = PAGE - pa % PAGE;
+    if (first >= size) return this.#writeAt(pa, va, size, value);
+    const next = BigInt.asUintN(64, va + BigInt(first));
+    if (!this.#translate(next, ACCESS.WRITE, 1, unprivileged)) return false;
+    const nextPa = this.core.platform.mmu.pa;
+    for (let i = 0; i < size; i++) {
+      const to = i < first ? pa + i : nextPa + i - first;
+      const byte = (value >> BigInt(8 * i)) & 0xffn;
+      if (!this.#writeAt(to, va + BigInt(i), 1, byte)) return false;
+    }
+    return true;
+  }
+
+  /** The byte offset in the shared memory for an exclusive access, or -1 after an exception. */
+  #exclusiveAt(va: bigint, access: Access, size: number): number {
+    if (!this.#aligned(va, access, size)) return -1;
+    if (!this.#translate(va, access, size, false)) return -1;
+    const { ram, mmu } = this.core.platform;
+    const at = ramOffset(ram, mmu.pa, size);
+    if (at < 0) {
+      const lo = Number(va & 0xffff_ffffn);
+      takeUnsupportedExclusive(this.core, lo, Number(va >> 32n), access);
+    }
+    return at;
+  }
+
+  /** Opens the monitor over `count` elements of `size` bytes and returns them, or undefined after an exception. */
+  loadExclusive(va: bigint, size: AccessSize, count: 1 | 2): bigint[] | undefined {
+    const at = this.#exclusiveAt(va, ACCESS.READ, size * count);
+    if (at < 0) return undefined;
+    const { memory } = this.core.platform;
+    const { cpu } = this.core;
+    const low = memory.getUnsigned(at, size);
+    const high = count === 2 ? memory.getUnsigned(at + size, size) : 0n;
+    cpu.monitorOpen = 1;
+    cpu.monitorAt = at;
+    cpu.monitorSize = size * count;
+    cpu.monitorLo = low;
+    cpu.monitorHi = high;
+    return count === 2 ? [low, high] : [low];
+  }
+
+  /** 0: stored; 1: the monitor was not open for this; undefined after an exception. The monitor is closed. */
+  storeExclusive(va: bigint, size: AccessSize, values: readonly bigint[]): 0 | 1 | undefined {
+    const { cpu } = this.core;
+    if (!cpu.monitorOpen) {
+      return this.#aligned(va, ACCESS.WRITE, size * values.length) ? 1 : undefined;
+    }
+    const at = this.#exclusiveAt(va, ACCESS.WRITE, size * values.length);
+    if (at < 0) return undefined;
+    const mine = cpu.monitorAt === at && cpu.monitorSize === size * values.length &&
+      isMonitorUntouched(this.core);
+    cpu.monitorOpen = 0;
+    if (!mine) return 1;
+    const { memory } = this.core.platform;
+    values.forEach((value, i) => memory.setUnsigned(at + i * size, size, value));
+    return 0;
+  }
+}
+
+/** Whether the memory under the open monitor still holds what the load saw. */
+export function isMonitorUntouched(core: Core): boolean {
+  const { cpu } = core;
+  const { memory } = core.platform;
+  const size = cpu.monitorSize, at = cpu.monitorAt;
+  if (size <= 4) return memory.getUnsigned(at, size) === cpu.monitorLo;
+  if (size === 16) {
+    return memory.get64(at) === cpu.monitorLo && memory.get64(at + 8) === cpu.monitorHi;
+  }
+  // A pair of words keeps its elements apart; a single doubleword has no high half.
+  return memory.get64(at) === (cpu.monitorLo | (cpu.monitorHi << 32n));
+}

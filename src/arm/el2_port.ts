@@ -1,0 +1,337 @@
+/**
+ * The port through which the hypervisor touches the hardware, one per physical CPU. The hypervisor is
+ * TypeScript where a real one is EL2 code; every operation here stands for one or a few EL2
+ * instructions, obeys the same access rules (the same functions serve MRS and MSR), is counted by kind,
+ * costs virtual time, and can be logged. World-switch figures and cost comparisons derive from this.
+ *
+ * Register arguments are `R.NAME`; the `_EL12` and `_EL02` names work with HCR_EL2.E2H, as at EL2.
+ */
+import { InternalError } from "../base/errors.ts";
+import type { Arena } from "../base/arena.ts";
+import { TWO32 } from "../base/bits.ts";
+import type { SharedMemory } from "../base/memory.ts";
+import { layout, type Struct, u53 } from "../base/struct.ts";
+import { DAIF } from "./arch/cpu_state.ts";
+import { R, SYSREGS } from "./arch/sysregs.ts";
+import type { CpuCore } from "./cpu.ts";
+import { exceptionReturn, fpTrap } from "./exceptions.ts";
+import { VERDICT } from "./sysreg_traps.ts";
+import { performSystemOperation } from "./system_operation_access.ts";
+import {
+  type AtName,
+  type DcName,
+  type IcName,
+  SYSTEM_OPERATIONS,
+  type SystemOperation,
+  type TlbiName,
+} from "./system_operations.ts";
+import { sendEvent } from "./waiting.ts";
+
+/**
+ * Kinds of operations with their cost in ns of virtual time. First figures, from the published
+ * breakdown of a world switch on silicon (reference/measured.md: about 25 EL1 registers saved in 230
+ * cycles and restored in 511, GP registers 152 and 184, FP 282 and 310, at 2.4 GHz), the rest estimated
+ * from these.
+ */
+export const PORT_COST = {
+  /** MRS of a register that is neither GIC nor timer. */
+  sysregRead: 4,
+  sysregWrite: 9,
+  /** The same, to or from memory. */
+  sysregSave: 4,
+  sysregRestore: 9,
+  timerRead: 10,
+  timerWrite: 10,
+  /** ICC and ICH registers except list registers. */
+  gicRead: 20,
+  gicWrite: 20,
+  lrRead: 20,
+  lrWrite: 20,
+  gprSave: 63,
+  gprRestore: 77,
+  fpSave: 118,
+  fpRestore: 129,
+  isb: 10,
+  dsb: 20,
+  dmb: 10,
+  tlbi: 50,
+  ic: 50,
+  dc: 50,
+  at: 50,
+  sev: 5,
+  clearExclusive: 2,
+  interruptMask: 5,
+  /** An exception taken from a lower level to EL2. */
+  trap: 30,
+  eret: 30,
+} as const;
+
+export type PortKind = keyof typeof PORT_COST;
+
+/** All kinds, in the order of the counters. */
+export const PORT_KINDS = Object.keys(PORT_COST) as PortKind[];
+
+const counters = Object.fromEntries(PORT_KINDS.map((kind) => [kind, u53("observe")])) as Record<
+  PortKind,
+  ReturnType<typeof u53>
+>;
+
+/** How often each kind of operation was done, and the virtual time (ns) they took together. */
+export const PortLayout = layout("el2_port", { ...counters, ns: u53("observe") });
+
+/** What a log gets: the kind, and the register-file index or the operation's name where there is one. */
+export type PortLog = (kind: PortKind, operand: number | string) => void;
+
+type Access = "Read" | "Write" | "Save" | "Restore";
+
+function kindOf(name: string, access: Access): PortKind {
+  const direction = access === "Read" || access === "Save" ? "Read" : "Write";
+  if (name.startsWith("ICH_LR")) return `lr${direction}`;
+  if (/^IC[CH]_/.test(name)) return `gic${direction}`;
+  if (/^CNT[PVH].*_(CTL|CVAL|TVAL|EL0)/.test(name)) return `timer${direction}`;
+  return `sysreg${access}`;
+}
+
+const KINDS = {
+  Read: SYSREGS.map((r) => kindOf(r.name, "Read")),
+  Write: SYSREGS.map((r) => kindOf(r.name, "Write")),
+  Save: SYSREGS.map((r) => kindOf(r.name, "Save")),
+  Restore: SYSREGS.map((r) => kindOf(r.name, "Restore")),
+} as const;
+
+type OperationName = AtName | DcName | IcName | TlbiName;
+const OPERATIONS = new Map<string, SystemOperation>(SYSTEM_OPERATIONS.map((o) => [o.name, o]));
+
+const GPR_BYTES = 31 * 8;
+const VREG_BYTES = 32 * 16;
+const IRQS_OFF = DAIF.I | DAIF.F;
+
+/** One physical CPU as its EL2 software reaches it. InternalError for what EL2 itself could not do. */
+export class El2Port {
+  readonly counters: Struct<typeof counters & { ns: ReturnType<typeof u53> }>;
+  readonly memory: SharedMemory;
+  readonly cpuIndex: number;
+  log: PortLog | undefined;
+
+  constructor(readonly core: CpuCore, arena: Arena) {
+    this.counters = arena.make(PortLayout);
+    this.memory = core.platform.memory;
+    this.cpuIndex = core.cpu.index;
+  }
+
+  #count(kind: PortKind, operand: number | string): void {
+    const cost = PORT_COST[kind];
+    this.counters[kind]++;
+    this.counters.ns += cost;
+    this.core.platform.clock.advance(cost);
+    this.log?.(kind, operand);
+  }
+
+  #fail(what: string, reg: number): never {
+    const name = SYSREGS[reg]?.name ?? reg;
+    throw new InternalError(`${what} ${name}: not possible at EL${this.core.cpu.el} now`);
+  }
+
+  #read(reg: number, access: "Read" | "Save"): void {
+    const { core } = this;
+    this.#count(KINDS[access][reg] as PortKind, reg);
+    const done = core.cpu.el === 2 && core.sysregs.tryRead(reg) === VERDICT.OK;
+    if (!done) this.#fail("read of", reg);
+  }
+
+  #write(reg: number, lo: number, hi: number, access: "Write" | "Restore"): void {
+    const { core } = this;
+    this.#count(KINDS[access][reg] as PortKind, reg);
+    const done = core.cpu.el === 2 && core.sysregs.tryWrite(reg, lo, hi) === VERDICT.OK;
+    if (!done) this.#fail("write of", reg);
+  }
+
+  // System registers
+
+  /** Bits 31 to 0. */
+  readLo(reg: number): number {
+    this.#read(reg, "Read");
+    return this.core.sysregs.lo >>> 0;
+  }
+
+  /** Bits 63 to 32. */
+  readHi(reg: number): number {
+    this.#read(reg, "Read");
+    return this.core.sysregs.hi >>> 0;
+  }
+
+  /** The register as a number: exact below 2^53. */
+  readNum(reg: number): number {
+    this.#read(reg, "Read");
+    const { lo, hi } = this.core.sysregs;
+    return (lo >>> 0) + (hi >>> 0) * TWO32;
+  }
+
+  /** The register as a bigint: cold paths only. */
+  read64(reg: number): bigint {
+    this.#read(reg, "Read");
+    const { lo, hi } = this.core.sysregs;
+    return (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0);
+  }
+
+  write(reg: number, lo: number, hi: number): void {
+    this.#write(reg, lo, hi, "Write");
+  }
+
+  /** Writes a number from 0 to 2^53 - 1. */
+  writeNum(reg: number, value: number): void {
+    this.#write(reg, value % TWO32, Math.floor(value / TWO32), "Write");
+  }
+
+  /** Writes a bigint: cold paths only. */
+  write64(reg: number, value: bigint): void {
+    const word = BigInt.asUintN(64, value);
+    this.#write(reg, Number(word & 0xffff_ffffn), Number(word >> 32n), "Write");
+  }
+
+  /** Copies a register to the 64-bit word at byte address `to`. */
+  save(reg: number, to: number): void {
+    this.#read(reg, "Save");
+    this.memory.st32(to, this.core.sysregs.lo);
+    this.memory.st32(to + 4, this.core.sysregs.hi);
+  }
+
+  /** Copies the 64-bit word at byte address `from` to a register. */
+  restore(reg: number, from: number): void {
+    this.#write(reg, this.memory.ld32(from), this.memory.ld32(from + 4), "Restore");
+  }
+
+  // General and FP registers
+
+  /** X0 to X30 to 31 words at `to`. */
+  saveGprs(to: number): void {
+    this.#count("gprSave", "");
+    const from = this.core.cpu.gpr;
+    this.memory.u8.copyWithin(to, from, from + GPR_BYTES);
+  }
+
+  restoreGprs(from: number): void {
+    this.#count("gprRestore", "");
+    this.memory.u8.copyWithin(this.core.cpu.gpr, from, from + GPR_BYTES);
+  }
+
+  #requireFp(): void {
+    if (fpTrap(this.core) !== 0) throw new InternalError("FP registers touched while trapped");
+  }
+
+  /** V0 to V31 (16 bytes each), then FPSR and FPCR as 32-bit words: 520 bytes at `to`. */
+  saveFp(to: number): void {
+    this.#count("fpSave", "");
+    this.#requireFp();
+    const { cpu } = this.core;
+    this.memory.u8.copyWithin(to, cpu.vreg, cpu.vreg + VREG_BYTES);
+    this.memory.st32(to + VREG_BYTES, cpu.fpsr);
+    this.memory.st32(to + VREG_BYTES + 4, cpu.fpcr);
+  }
+
+  restoreFp(from: number): void {
+    this.#count("fpRestore", "");
+    this.#requireFp();
+    const { cpu } = this.core;
+    this.memory.u8.copyWithin(cpu.vreg, from, from + VREG_BYTES);
+    cpu.fpsr = this.memory.ld32(from + VREG_BYTES);
+    cpu.fpcr = this.memory.ld32(from + VREG_BYTES + 4);
+  }
+
+  // Barriers and maintenance
+
+  isb(): void {
+    this.#count("isb", "");
+  }
+  dsb(): void {
+    this.#count("dsb", "");
+  }
+  dmb(): void {
+    this.#count("dmb", "");
+  }
+
+  #operation(
+    kind: "tlbi" | "ic" | "dc" | "at",
+    name: OperationName,
+    lo: number,
+    hi: number,
+  ): boolean {
+    this.#count(kind, name);
+    const op = OPERATIONS.get(name);
+    if (op?.kind !== kind) throw new InternalError(`no ${kind} operation ${name}`);
+    return performSystemOperation(this.core, op, lo, hi);
+  }
+
+  tlbi(name: TlbiName, lo = 0, hi = 0): void {
+    this.#operation("tlbi", name, lo, hi);
+  }
+  ic(name: IcName, lo = 0, hi = 0): void {
+    this.#operation("ic", name, lo, hi);
+  }
+  dc(name: DcName, lo = 0, hi = 0): void {
+    this.#operation("dc", name, lo, hi);
+  }
+  /** The result is in PAR_EL1. */
+  at(name: AtName, lo: number, hi: number): void {
+    this.#operation("at", name, lo, hi);
+  }
+  sev(): void {
+    this.#count("sev", "");
+    sendEvent(this.core);
+  }
+  clearExclusive(): void {
+    this.#count("clearExclusive", "");
+    this.core.cpu.monitorOpen = 0;
+  }
+
+  // Interrupt masking (PSTATE.I and F of the physical CPU)
+
+  /** Masks interrupts and returns what {@link irqRestore} takes. */
+  irqSave(): number {
+    const before = this.core.cpu.daif;
+    this.irqDisable();
+    return before;
+  }
+  irqRestore(daif: number): void {
+    this.#count("interruptMask", "");
+    this.core.cpu.daif = daif;
+  }
+  irqDisable(): void {
+    this.#count("interruptMask", "");
+    this.core.cpu.daif |= IRQS_OFF;
+  }
+  irqEnable(): void {
+    this.#count("interruptMask", "");
+    this.core.cpu.daif &= ~IRQS_OFF;
+  }
+  irqsDisabled(): boolean {
+    return (this.core.cpu.daif & DAIF.I) !== 0;
+  }
+
+  // Entering and leaving EL2
+
+  /** To be called when the CPU has arrived at EL2 from a guest, by an exception. */
+  trap(): void {
+    this.#count("trap", "");
+  }
+
+  /** ERET: leaves EL2 for what ELR_EL2 and SPSR_EL2 say. */
+  eret(): void {
+    this.#count("eret", "");
+    if (this.core.cpu.el !== 2) {
+      throw new InternalError(`ERET of the port at EL${this.core.cpu.el}`);
+    }
+    exceptionReturn(this.core);
+  }
+
+  /** CNTPCT_EL0. */
+  counter(): number {
+    return this.readNum(R.CNTPCT_EL0);
+  }
+}
+
+/** Bytes that {@link El2Port.saveFp} writes. */
+export const FP_STATE_BYTES = VREG_BYTES + 8;
+
+/** Bytes that {@link El2Port.saveGprs} writes. */
+export const GPR_STATE_BYTES = GPR_BYTES;

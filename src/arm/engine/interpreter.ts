@@ -1,0 +1,305 @@
+/**
+ * The interpreter as the machine uses it: compiled once for all CPUs, with the cache of predecoded
+ * pages. Executes until the budget is used up or the environment says that the slice has ended.
+ */
+import type { Arena } from "../../base/arena.ts";
+import type { SharedMemory } from "../../base/memory.ts";
+import { type Cpu, CpuLayout } from "../arch/cpu_state.ts";
+import { CODE_TLB, CODE_TLB_ENTRIES, CODE_TLB_ENTRY } from "../arch/tlb_layout.ts";
+import {
+  type Consts,
+  type Decoded,
+  extractFields,
+  type FieldBits,
+  type Row,
+  type Shape,
+  type Slots,
+} from "../isa/row.ts";
+import { Decoder } from "../isa/table.ts";
+import { HANDLER, type HandlerSpec, interpreterModule } from "./interpreter_module.ts";
+import {
+  planRecord,
+  RECORD_PAGE_SIZE,
+  RECORD_SIZE,
+  type RecordPlan,
+  RECORDS_PER_PAGE,
+  writeRecord,
+} from "./records.ts";
+import { EXIT, reachedInline } from "./wasm_builder.ts";
+
+/** What the interpreter leaves to its surroundings; `src/arm/cpu.ts` implements it. */
+export interface ExecutionHost {
+  /** Set when the slice must end after the current instruction: halted, context left, event. */
+  readonly sliceEnded: boolean;
+  /** Physical address of the instruction at pc, or -1 when a fault was taken instead (pc is the handler's). */
+  fetch(): number;
+  /** A data access missed: fills the TLB, or executes the instruction at pc, or takes the fault. True if the instruction is still to be executed. */
+  dataMiss(): boolean;
+  /** Executes the instruction at pc (word `word`) by the evaluator, or takes its exception. */
+  executeSlow(word: number): void;
+  /** An interrupt may have become deliverable. */
+  checkInterrupts(): void;
+}
+
+function shapeKey(row: Row, shape: Shape): string {
+  return `${row.name} ${JSON.stringify(shape)}`;
+}
+
+/** Values of a field worth trying: all of small ones, the edges and a few others of large ones. */
+function trialValues(bits: number): number[] {
+  if (bits <= 4) return Array.from({ length: 1 << bits }, (_, i) => i);
+  const top = 2 ** bits - 1;
+  return [...new Set([0, 1, 2, 3, 5, top - 1, top >>> 1, top])];
+}
+
+/** Every combination of the trial values of `fields`, each given to `visit` as changes to `into`. */
+function combine(
+  fields: readonly FieldBits[],
+  into: Record<string, number>,
+  visit: () => void,
+): void {
+  const [first, ...rest] = fields;
+  if (!first) return visit();
+  for (const value of trialValues(first.bits.length)) {
+    into[first.letter] = value;
+    combine(rest, into, visit);
+  }
+}
+
+/** A system register access is compiled only where the builder reaches the register inline. */
+function worthCompiling(shape: Shape): boolean {
+  return typeof shape["key"] !== "number" || reachedInline(shape["key"]);
+}
+
+/**
+ * Distinct shapes of a row: small fields in all combinations, large ones each on its own; all fields
+ * of a row that names a system register. A shape that is missed is executed by the evaluator.
+ */
+export function shapesOf(row: Row): Decoded<Shape, Slots, Consts>[] {
+  const found = new Map<string, Decoded<Shape, Slots, Consts>>();
+  const fields: Record<string, number> = {};
+  const visit = (): void => {
+    const decoded = row.predecode(fields);
+    if (decoded && worthCompiling(decoded.shape)) {
+      found.set(JSON.stringify(decoded.shape), decoded);
+    }
+  };
+  const named = row.fields.length > 0 && "key" in (row.predecode(zeroFields(row))?.shape ?? {});
+  const isSmall = (f: FieldBits) => f.bits.length <= (named ? 4 : 3);
+  const small = row.fields.filter(isSmall);
+  const large = row.fields.filter((f) => !isSmall(f));
+  for (const f of large) fields[f.letter] = 1;
+  combine(small, fields, visit);
+  for (const f of named ? [] : large) {
+    combine([f, ...small], fields, visit);
+    fields[f.letter] = 1;
+  }
+  return [...found.values()];
+}
+
+function zeroFields(row: Row): Record<string, number> {
+  return Object.fromEntries(row.fields.map((f) => [f.letter, 0]));
+}
+
+/** All handlers of `rows`, hot ones first. Register-access rows have a handler per register that is reached inline. */
+function handlersOf(rows: readonly Row[]): { handlers: HandlerSpec[]; hotCount: number } {
+  const all = rows.filter((r) => !r.slow).flatMap((row) =>
+    shapesOf(row).map(({ shape, slots, consts }) => ({
+      row,
+      shape,
+      plan: planRecord(slots, consts),
+    }))
+  );
+  const hot = all.filter((h) => h.row.hot);
+  return { handlers: [...hot, ...all.filter((h) => !h.row.hot)], hotCount: hot.length };
+}
+
+/** The compiled module and the handler numbers; made once per set of rows. */
+export class InterpreterCode {
+  readonly decoder: Decoder;
+  readonly module: WebAssembly.Module;
+  readonly handlerCount: number;
+  readonly hotCount: number;
+  readonly bytes: number;
+  readonly #numbers = new Map<string, number>();
+  readonly #specs: HandlerSpec[];
+
+  constructor(rows: readonly Row[], readonly memoryPages: number) {
+    this.decoder = new Decoder(rows);
+    const { handlers, hotCount } = handlersOf(rows);
+    this.#specs = handlers;
+    this.handlerCount = handlers.length;
+    this.hotCount = hotCount;
+    handlers.forEach((h, i) => this.#numbers.set(shapeKey(h.row, h.shape), HANDLER.FIRST + i));
+    const bytes = interpreterModule(handlers, hotCount, memoryPages);
+    this.bytes = bytes.length;
+    this.module = new WebAssembly.Module(bytes);
+  }
+
+  /** Handler number of a decoded instruction: HANDLER.SLOW when it is not compiled. */
+  handler(row: Row, shape: Shape): number {
+    return this.#numbers.get(shapeKey(row, shape)) ?? HANDLER.SLOW;
+  }
+
+  /** Where a handler's operands lie in its records. */
+  plan(handler: number): RecordPlan | undefined {
+    return this.#specs[handler - HANDLER.FIRST]?.plan;
+  }
+}
+
+interface Template {
+  readonly handler: number;
+  readonly plan: RecordPlan | undefined;
+  readonly slots: Slots;
+  readonly consts: Consts;
+  readonly endsBlock: boolean;
+}
+
+const UNDECODABLE: Template = {
+  handler: HANDLER.SLOW,
+  plan: undefined,
+  slots: {},
+  consts: {},
+  endsBlock: true,
+};
+
+/** The interpreter over one machine's memory. */
+export class Interpreter {
+  readonly #run: (cpu: number, budget: number) => number;
+  readonly #pages = new Map<number, number>();
+  readonly #poolStart: number;
+  readonly #poolPages: number;
+  readonly #templates = new Map<number, Template>();
+  #poolNext = 0;
+  /** Told when all predecoded pages go: every code TLB must be emptied. */
+  onDropAll: () => void = () => {};
+
+  /** `pool`: pages of code kept predecoded at a time. */
+  constructor(
+    readonly code: InterpreterCode,
+    readonly memory: SharedMemory,
+    arena: Arena,
+    pool: number,
+  ) {
+    const instance = new WebAssembly.Instance(code.module, { env: { memory: memory.memory } });
+    this.#run = instance.exports["run"] as (cpu: number, budget: number) => number;
+    this.#poolPages = pool;
+    this.#poolStart = arena.reserve(pool * RECORD_PAGE_SIZE, 64);
+  }
+
+  /** Records of the code page at physical address `pa` (page aligned) whose bytes lie at `at` of the memory. */
+  recordsOf(pa: number): number {
+    const known = this.#pages.get(pa);
+    if (known !== undefined) return known;
+    if (this.#poolNext === this.#poolPages) this.invalidateAll();
+    const records = this.#poolStart + this.#poolNext++ * RECORD_PAGE_SIZE;
+    this.memory.u8.fill(0, records, records + RECORD_PAGE_SIZE);
+    this.memory.st32(records + RECORDS_PER_PAGE * RECORD_SIZE, HANDLER.NEXT_PAGE);
+    this.#pages.set(pa, records);
+    return records;
+  }
+
+  /** Drops what is predecoded of the page at `pa`: its instructions are decoded anew. */
+  invalidatePage(pa: number): void {
+    const records = this.#pages.get(pa);
+    if (records !== undefined) {
+      this.memory.u8.fill(0, records, records + RECORDS_PER_PAGE * RECORD_SIZE);
+    }
+  }
+
+  /** Drops everything predecoded. */
+  invalidateAll(): void {
+    this.#pages.clear();
+    this.#poolNext = 0;
+    this.onDropAll();
+  }
+
+  #template(word: number): Template {
+    const known = this.#templates.get(word);
+    if (known) return known;
+    const row = this.code.decoder.row(word);
+    const decoded = row?.predecode(extractFields(row, word));
+    let template = UNDECODABLE;
+    if (row && decoded) {
+      const handler = row.slow ? HANDLER.SLOW : this.code.handler(row, decoded.shape);
+      const plan = this.code.plan(handler);
+      template = { handler, plan, slots: decoded.slots, consts: decoded.consts, endsBlock: false };
+    }
+    if (this.#templates.size > 1_000_000) this.#templates.clear();
+    this.#templates.set(word, template);
+    return template;
+  }
+
+  /** Decodes from offset `offset` of a page on, up to a handful of instructions. */
+  #decode(records: number, code: number, offset: number): void {
+    const end = Math.min(4096, offset + 16 * 4);
+    for (let at = offset; at < end; at += 4) {
+      const record = records + at * (RECORD_SIZE / 4);
+      if (this.memory.ld32(record) !== HANDLER.DECODE) return;
+      const t = this.#template(this.memory.ld32(code + at));
+      if (t.plan) writeRecord(this.memory, record, t.handler, t.plan, t.slots, t.consts);
+      else this.memory.st32(record, t.handler);
+      if (t.endsBlock) return;
+    }
+  }
+
+  /** Enters pc's page into the current code TLB. */
+  #fill(cpu: Cpu, records: number): void {
+    const m = this.memory;
+    const pc = cpu.base + CpuLayout.offset.pc;
+    const lo = m.ld32(pc);
+    const at = cpu.codeTlb + ((lo >>> 12) & (CODE_TLB_ENTRIES - 1)) * CODE_TLB_ENTRY;
+    m.st32(at + CODE_TLB.TAG, lo & ~0xfff);
+    m.st32(at + CODE_TLB.TAG + 4, m.ld32(pc + 4));
+    m.st32(at + CODE_TLB.RECORDS, records);
+  }
+
+  /**
+   * Runs `cpu` for at most `budget` instructions (at least 1) and returns how many it took. An
+   * instruction that ends in an exception counts as one.
+   *
+   * `toOffset` gives the byte offset in the memory of a physical address of code.
+   */
+  run(cpu: Cpu, host: ExecutionHost, budget: number, toOffset: (pa: number) => number): number {
+    let left = budget;
+    const step = (): void => {
+      left--;
+      cpu.budget = left;
+    };
+    while (left > 0 && !host.sliceEnded) {
+      const exit = this.#run(cpu.base, left);
+      left = cpu.budget;
+      switch (exit) {
+        case EXIT.NEXT:
+          return budget - left;
+        case EXIT.FETCH: {
+          const pa = host.fetch();
+          if (pa < 0) step();
+          else this.#fill(cpu, this.recordsOf(pa - (pa % 4096)));
+          break;
+        }
+        case EXIT.DECODE: {
+          const pa = host.fetch();
+          if (pa < 0) step();
+          else {
+            const page = pa - (pa % 4096);
+            this.#decode(this.recordsOf(page), toOffset(page), pa % 4096);
+          }
+          break;
+        }
+        case EXIT.SLOW: {
+          const pa = host.fetch();
+          if (pa >= 0) host.executeSlow(this.memory.ld32(toOffset(pa)));
+          step();
+          break;
+        }
+        case EXIT.DATA_MISS:
+          if (!host.dataMiss()) step();
+          break;
+        default:
+          host.checkInterrupts();
+      }
+    }
+    return budget - left;
+  }
+}

@@ -1,0 +1,262 @@
+/**
+ * Generates the interpreter: one WebAssembly function with the hot handlers in a `br_table` loop, and
+ * one function per other handler behind `call_indirect`. Every handler is a row's semantics for one
+ * shape (ENGINE: two tiers, interpreter layout).
+ */
+import { CpuLayout } from "../arch/cpu_state.ts";
+import { CODE_TLB, CODE_TLB_ENTRIES, CODE_TLB_ENTRY } from "../arch/tlb_layout.ts";
+import type { Row, Shape } from "../isa/row.ts";
+import { RECORD, RECORD_SIZE, type RecordPlan } from "./records.ts";
+import { FunctionBody, I32, I64, ModuleAssembler, type ValType } from "./wasm_assembler.ts";
+import { EXIT, type Frame, WasmBuilder } from "./wasm_builder.ts";
+
+/** One compiled combination of row and shape. */
+export interface HandlerSpec {
+  readonly row: Row;
+  readonly shape: Shape;
+  readonly plan: RecordPlan;
+}
+
+/** Handler numbers that are not rows. */
+export const HANDLER = {
+  /** Not decoded yet. A fresh record is all zero. */
+  DECODE: 0,
+  /** The record after a page's last: go on at the next page. */
+  NEXT_PAGE: 1,
+  /** The evaluator's. */
+  SLOW: 2,
+  /** First row handler. */
+  FIRST: 3,
+} as const;
+
+const O = CpuLayout.offset;
+const PAGE_RECORDS_BYTES = 1024 * RECORD_SIZE;
+/** From a byte offset within a page of code to the offset of its record. */
+const RECORD_SHIFT = Math.log2(RECORD_SIZE / 4);
+
+/** Locals of each type handed out per handler and reused by the next. */
+class TemporaryPool {
+  readonly #locals: Record<ValType, number[]> = { [I32]: [], [I64]: [] };
+  readonly #used: Record<ValType, number> = { [I32]: 0, [I64]: 0 };
+  constructor(readonly asm: FunctionBody) {}
+  reset(): void {
+    this.#used[I32] = 0;
+    this.#used[I64] = 0;
+  }
+  take(type: ValType): number {
+    const locals = this.#locals[type];
+    const n = this.#used[type]++;
+    if (n === locals.length) locals.push(this.asm.local(type));
+    return locals[n] as number;
+  }
+}
+
+/** The main loop's frame: everything is in locals, control goes to labels. */
+class LoopFrame implements Frame {
+  readonly asm = new FunctionBody([I32, I32], [I32]);
+  readonly cpu = 0;
+  readonly budget = 1;
+  readonly rec = this.asm.local(I32);
+  readonly base = this.asm.local(I32);
+  readonly tlb = this.asm.local(I32);
+  readonly code = this.asm.local(I32);
+  readonly next32 = this.asm.local(I32);
+  readonly pageVa = this.asm.local(I64);
+  readonly pc = this.asm.local(I64);
+  readonly alignMask = this.asm.local(I64);
+  readonly pool = new TemporaryPool(this.asm);
+
+  temporary(type: ValType): number {
+    return this.pool.take(type);
+  }
+  pushTlb(): void {
+    this.asm.get(this.tlb);
+  }
+  pushAlignMask(): void {
+    this.asm.get(this.alignMask);
+  }
+  pushPc(): void {
+    this.asm.get(this.pageVa).get(this.rec).get(this.base).op("i32.sub").i32(RECORD_SHIFT)
+      .op("i32.shr_u").op("i64.extend_i32_u").op("i64.add");
+  }
+  next(): void {
+    this.asm.get(this.rec).i32(RECORD_SIZE).op("i32.add").set(this.rec).br("next");
+  }
+  branchBy(push: { offset32(): void; offset64(): void }): void {
+    const asm = this.asm;
+    asm.get(this.rec);
+    push.offset32();
+    asm.i32(RECORD_SHIFT).op("i32.shl").op("i32.add").tee(this.next32);
+    asm.get(this.base).op("i32.sub").i32(PAGE_RECORDS_BYTES).op("i32.lt_u").if();
+    asm.get(this.next32).set(this.rec).br("next");
+    asm.end();
+    this.pushPc();
+    push.offset64();
+    asm.op("i64.add").set(this.pc).br("fetch");
+  }
+  branchTo(target: number): void {
+    const asm = this.asm;
+    asm.get(target).get(this.pageVa).op("i64.xor").i64(~0xffcn).op("i64.and").op("i64.eqz").if();
+    asm.get(this.base).get(target).op("i32.wrap_i64").i32(0xffc).op("i32.and").i32(RECORD_SHIFT)
+      .op("i32.shl").op("i32.add").set(this.rec).br("next");
+    asm.end();
+    asm.get(target).set(this.pc).br("fetch");
+  }
+  leave(code: number): void {
+    this.asm.i32(code).set(this.code).br("leave");
+  }
+  leaveRetired(code: number): void {
+    this.asm.get(this.rec).i32(RECORD_SIZE).op("i32.add").set(this.rec);
+    this.asm.i32(code).set(this.code).br("leaveRetired");
+  }
+}
+
+/** A function of its own: `(cpu, record, pc) -> EXIT`. */
+class FunctionFrame implements Frame {
+  readonly asm = new FunctionBody([I32, I32, I64], [I32]);
+  readonly cpu = 0;
+  readonly rec = 1;
+  temporary(type: ValType): number {
+    return this.asm.local(type);
+  }
+  pushTlb(): void {
+    this.asm.get(this.cpu).mem("i32.load", O.tlb);
+  }
+  pushAlignMask(): void {
+    this.asm.get(this.cpu).mem("i32.load", O.alignMask).op("i64.extend_i32_u");
+  }
+  pushPc(): void {
+    this.asm.get(2);
+  }
+  next(): void {
+    this.leave(EXIT.NEXT);
+  }
+  branchBy(push: { offset32(): void; offset64(): void }): void {
+    this.asm.get(this.cpu);
+    this.pushPc();
+    push.offset64();
+    this.asm.op("i64.add").mem("i64.store", O.pc);
+    this.leave(EXIT.BRANCH);
+  }
+  branchTo(target: number): void {
+    this.asm.get(this.cpu).get(target).mem("i64.store", O.pc);
+    this.leave(EXIT.BRANCH);
+  }
+  leave(code: number): void {
+    this.asm.i32(code).return();
+  }
+  leaveRetired(code: number): void {
+    this.leave(code);
+  }
+}
+
+function compile(frame: Frame, spec: HandlerSpec): void {
+  const builder = new WasmBuilder(frame, spec.plan);
+  spec.row.semantics(builder, builder.operands(), spec.shape);
+  builder.emit();
+}
+
+/** Looks `pc` up in the code TLB: sets rec, base and pageVa, or leaves with EXIT.FETCH. */
+function emitFetch(f: LoopFrame): void {
+  const asm = f.asm;
+  asm.get(f.pc).i64(-4096n).op("i64.and").set(f.pageVa);
+  asm.get(f.cpu).mem("i32.load", O.codeTlb);
+  asm.get(f.pc).i64(12n).op("i64.shr_u").op("i32.wrap_i64").i32(CODE_TLB_ENTRIES - 1).op("i32.and")
+    .i32(Math.log2(CODE_TLB_ENTRY)).op("i32.shl").op("i32.add").tee(f.next32);
+  asm.mem("i64.load", CODE_TLB.TAG).get(f.pc).i64(-4093n).op("i64.and").op("i64.ne").if();
+  asm.get(f.cpu).get(f.pc).mem("i64.store", O.pc);
+  asm.i32(EXIT.FETCH).set(f.code).br("out");
+  asm.end();
+  asm.get(f.next32).mem("i32.load", CODE_TLB.RECORDS).tee(f.base);
+  asm.get(f.pc).op("i32.wrap_i64").i32(0xfff).op("i32.and").i32(RECORD_SHIFT).op("i32.shl")
+    .op("i32.add").set(f.rec);
+}
+
+/** The handler of {@link HANDLER.NEXT_PAGE}: not an instruction, so its budget is given back. */
+function emitNextPage(f: LoopFrame): void {
+  const asm = f.asm;
+  asm.get(f.budget).i32(1).op("i32.add").set(f.budget);
+  asm.get(f.pageVa).i64(4096n).op("i64.add").set(f.pc).br("fetch");
+}
+
+/** Calls the handler's function and acts on its answer. */
+function emitCold(f: LoopFrame, type: number, hotEnd: number): void {
+  const asm = f.asm;
+  asm.get(f.cpu).get(f.rec);
+  f.pushPc();
+  asm.get(f.rec).mem("i32.load", RECORD.HANDLER).i32(hotEnd).op("i32.sub").callIndirect(type)
+    .tee(f.code).op("i32.eqz").if();
+  f.next();
+  asm.end();
+  asm.get(f.code).i32(EXIT.BRANCH).op("i32.eq").if();
+  asm.get(f.cpu).mem("i64.load", O.pc).set(f.pc).br("fetch");
+  asm.end();
+  asm.get(f.code).i32(EXIT.IRQ).op("i32.eq").if();
+  f.leaveRetired(EXIT.IRQ);
+  asm.end();
+  asm.br("leave");
+}
+
+/**
+ * The module's bytes for `handlers`, hot ones first: handler number `HANDLER.FIRST + i` is
+ * `handlers[i]`, of which the first `hotCount` are in the loop. Exports `run(cpu, budget) -> EXIT`.
+ */
+export function interpreterModule(
+  handlers: readonly HandlerSpec[],
+  hotCount: number,
+  memoryPages: number,
+): Uint8Array<ArrayBuffer> {
+  const module = new ModuleAssembler(memoryPages);
+  const f = new LoopFrame();
+  const asm = f.asm;
+  const hotEnd = HANDLER.FIRST + hotCount;
+  const labels = Array.from({ length: hotEnd }, (_, i) => `h${i}`);
+  const coldType = module.type([I32, I32, I64], [I32]);
+
+  asm.get(f.cpu).mem("i32.load", O.tlb).set(f.tlb);
+  asm.get(f.cpu).mem("i32.load", O.alignMask).op("i64.extend_i32_u").set(f.alignMask);
+  asm.get(f.cpu).mem("i64.load", O.pc).set(f.pc);
+  asm.block("out").block("leaveRetired").block("leave");
+  asm.loop("fetch");
+  emitFetch(f);
+  asm.loop("next");
+  asm.get(f.budget).op("i32.eqz").if().i32(EXIT.NEXT).set(f.code).br("leaveRetired").end();
+  asm.get(f.budget).i32(1).op("i32.sub").set(f.budget);
+  asm.block("cold");
+  for (let i = hotEnd - 1; i >= 0; i--) asm.block(labels[i] as string);
+  asm.get(f.rec).mem("i32.load", RECORD.HANDLER).brTable(labels, "cold");
+  for (let i = 0; i < hotEnd; i++) {
+    asm.end();
+    f.pool.reset();
+    if (i === HANDLER.DECODE) f.leave(EXIT.DECODE);
+    else if (i === HANDLER.NEXT_PAGE) emitNextPage(f);
+    else if (i === HANDLER.SLOW) f.leave(EXIT.SLOW);
+    else compile(f, handlers[i - HANDLER.FIRST] as HandlerSpec);
+  }
+  asm.end();
+  emitCold(f, coldType, hotEnd);
+  asm.end().end();
+  asm.unreachable();
+  asm.end();
+  // leave: the instruction at rec was not executed.
+  asm.get(f.budget).i32(1).op("i32.add").set(f.budget);
+  asm.end();
+  // leaveRetired: rec is the next instruction to execute.
+  asm.get(f.cpu);
+  f.pushPc();
+  asm.mem("i64.store", O.pc);
+  asm.end();
+  // out: pc is stored.
+  asm.get(f.cpu).get(f.budget).mem("i32.store", O.budget);
+  asm.get(f.code);
+  const run = f;
+  const cold = handlers.slice(hotCount).map((spec) => {
+    const frame = new FunctionFrame();
+    compile(frame, spec);
+    frame.asm.unreachable();
+    return module.add(frame.asm);
+  });
+  module.add(run.asm, "run");
+  module.table(cold);
+  return module.bytes();
+}

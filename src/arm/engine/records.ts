@@ -1,0 +1,66 @@
+/**
+ * Predecoded instructions: one 32-byte record each, 1024 to a page of code and one more that leads on
+ * to the next page. Records are keyed by physical page and `cache` state: dropped when the guest
+ * invalidates its instruction cache.
+ */
+import type { Consts, Slots } from "../isa/row.ts";
+import type { SharedMemory } from "../../base/memory.ts";
+
+export const RECORD_SIZE = 32;
+export const RECORDS_PER_PAGE = 1024;
+/** Bytes of one page of records, the leading-on record included. */
+export const RECORD_PAGE_SIZE = (RECORDS_PER_PAGE + 1) * RECORD_SIZE;
+
+/** Where a record holds what. Slots are 16-bit byte offsets into the CPU state. */
+export const RECORD = { HANDLER: 0, SLOTS: 4, WORD: 12, C64: 16 } as const;
+
+/** Where each of a row's operands lies in its records, from the operands' names in order. */
+export interface RecordPlan {
+  readonly slots: ReadonlyMap<string, number>;
+  readonly consts: ReadonlyMap<string, { offset: number; type: "i32" | "i64" }>;
+}
+
+/** Places up to 4 slots and constants of at most 20 bytes. RangeError for more. */
+export function planRecord(slots: Slots, consts: Consts): RecordPlan {
+  const slotNames = Object.keys(slots);
+  if (slotNames.length > 4) throw new RangeError(`${slotNames.length} slots`);
+  const places = new Map<string, { offset: number; type: "i32" | "i64" }>();
+  const free = [12, 16, 20, 24, 28];
+  const take = (offset: number) => free.splice(free.indexOf(offset), 1);
+  for (const [name, value] of Object.entries(consts)) {
+    if (typeof value !== "bigint") continue;
+    const offset = [16, 24].find((o) => free.includes(o));
+    if (offset === undefined) throw new RangeError("more than two 64-bit constants");
+    take(offset);
+    take(offset + 4);
+    places.set(name, { offset, type: "i64" });
+  }
+  for (const [name, value] of Object.entries(consts)) {
+    if (typeof value === "bigint") continue;
+    const offset = free.shift();
+    if (offset === undefined) throw new RangeError("too many constants");
+    places.set(name, { offset, type: "i32" });
+  }
+  return {
+    slots: new Map(slotNames.map((name, i) => [name, RECORD.SLOTS + 2 * i])),
+    consts: places,
+  };
+}
+
+/** Writes one record at byte address `at`. */
+export function writeRecord(
+  m: SharedMemory,
+  at: number,
+  handler: number,
+  plan: RecordPlan,
+  slots: Slots,
+  consts: Consts,
+): void {
+  m.st32(at, handler);
+  for (const [name, offset] of plan.slots) m.st16(at + offset, slots[name] as number);
+  for (const [name, { offset, type }] of plan.consts) {
+    const value = consts[name] as number | bigint;
+    if (type === "i64") m.st64(at + offset, value as bigint);
+    else m.st32(at + offset, value as number);
+  }
+}

@@ -1,0 +1,309 @@
+/**
+ * A small assembler for WebAssembly (core specification 2.0 with threads and branch hints left out):
+ * module sections, structured control with named labels, and function bodies as byte arrays.
+ */
+
+export const I32 = 0x7f;
+export const I64 = 0x7e;
+export type ValType = typeof I32 | typeof I64;
+
+/** One-byte instructions by their name in the text format. */
+export const OP = {
+  "i32.eqz": 0x45,
+  "i32.eq": 0x46,
+  "i32.ne": 0x47,
+  "i32.lt_s": 0x48,
+  "i32.lt_u": 0x49,
+  "i32.ge_u": 0x4f,
+  "i64.eqz": 0x50,
+  "i64.eq": 0x51,
+  "i64.ne": 0x52,
+  "i64.lt_s": 0x53,
+  "i64.lt_u": 0x54,
+  "i32.clz": 0x67,
+  "i32.add": 0x6a,
+  "i32.sub": 0x6b,
+  "i32.mul": 0x6c,
+  "i32.div_s": 0x6d,
+  "i32.div_u": 0x6e,
+  "i32.and": 0x71,
+  "i32.or": 0x72,
+  "i32.xor": 0x73,
+  "i32.shl": 0x74,
+  "i32.shr_s": 0x75,
+  "i32.shr_u": 0x76,
+  "i32.rotr": 0x78,
+  "i64.clz": 0x79,
+  "i64.add": 0x7c,
+  "i64.sub": 0x7d,
+  "i64.mul": 0x7e,
+  "i64.div_s": 0x7f,
+  "i64.div_u": 0x80,
+  "i64.and": 0x83,
+  "i64.or": 0x84,
+  "i64.xor": 0x85,
+  "i64.shl": 0x86,
+  "i64.shr_s": 0x87,
+  "i64.shr_u": 0x88,
+  "i64.rotr": 0x8a,
+  "i32.wrap_i64": 0xa7,
+  "i64.extend_i32_s": 0xac,
+  "i64.extend_i32_u": 0xad,
+  "i32.extend8_s": 0xc0,
+  "i32.extend16_s": 0xc1,
+  "i64.extend8_s": 0xc2,
+  "i64.extend16_s": 0xc3,
+  "i64.extend32_s": 0xc4,
+  select: 0x1b,
+} as const;
+export type OpName = keyof typeof OP;
+
+/** Loads and stores: opcode and log2 of the width. */
+export const MEM = {
+  "i32.load": [0x28, 2],
+  "i64.load": [0x29, 3],
+  "i32.load8_u": [0x2d, 0],
+  "i32.load16_u": [0x2f, 1],
+  "i64.load8_u": [0x31, 0],
+  "i64.load16_u": [0x33, 1],
+  "i64.load32_u": [0x35, 2],
+  "i32.store": [0x36, 2],
+  "i64.store": [0x37, 3],
+  "i64.store8": [0x3c, 0],
+  "i64.store16": [0x3d, 1],
+  "i64.store32": [0x3e, 2],
+} as const;
+export type MemName = keyof typeof MEM;
+
+/** Atomic compare-exchange of an i64 by bytes of width: the byte after the 0xfe prefix and log2 of the width. */
+export const CMPXCHG: Readonly<Record<1 | 2 | 4 | 8, readonly [number, number]>> = {
+  1: [0x4c, 0],
+  2: [0x4d, 1],
+  4: [0x4e, 2],
+  8: [0x49, 3],
+};
+
+function pushUnsigned(out: number[], value: number): void {
+  while (value >= 0x80) {
+    out.push((value % 0x80) | 0x80);
+    value = Math.floor(value / 0x80);
+  }
+  out.push(value);
+}
+
+function pushSigned(out: number[], value: bigint): void {
+  for (;;) {
+    const byte = Number(value & 0x7fn);
+    value >>= 7n;
+    const done = (value === 0n && (byte & 0x40) === 0) || (value === -1n && (byte & 0x40) !== 0);
+    out.push(done ? byte : byte | 0x80);
+    if (done) return;
+  }
+}
+
+/** One function body under construction. */
+export class FunctionBody {
+  readonly code: number[] = [];
+  readonly #labels: string[] = [];
+  readonly #localTypes: ValType[] = [];
+
+  constructor(readonly params: readonly ValType[], readonly results: readonly ValType[]) {}
+
+  /** Declares a local of `type` and returns its index. */
+  local(type: ValType): number {
+    this.#localTypes.push(type);
+    return this.params.length + this.#localTypes.length - 1;
+  }
+  op(name: OpName): this {
+    this.code.push(OP[name]);
+    return this;
+  }
+  i32(value: number): this {
+    this.code.push(0x41);
+    pushSigned(this.code, BigInt(value | 0));
+    return this;
+  }
+  i64(value: bigint): this {
+    this.code.push(0x42);
+    pushSigned(this.code, BigInt.asIntN(64, value));
+    return this;
+  }
+  get(local: number): this {
+    this.code.push(0x20);
+    pushUnsigned(this.code, local);
+    return this;
+  }
+  set(local: number): this {
+    this.code.push(0x21);
+    pushUnsigned(this.code, local);
+    return this;
+  }
+  tee(local: number): this {
+    this.code.push(0x22);
+    pushUnsigned(this.code, local);
+    return this;
+  }
+  /** A load or store at the address on the stack plus `offset`; no alignment is promised. */
+  mem(name: MemName, offset: number): this {
+    this.code.push(MEM[name][0], 0);
+    pushUnsigned(this.code, offset);
+    return this;
+  }
+  /** i64.atomic.rmw.cmpxchg of `size` bytes. */
+  cmpxchg(size: 1 | 2 | 4 | 8): this {
+    const [opcode, align] = CMPXCHG[size];
+    this.code.push(0xfe, opcode, align, 0);
+    return this;
+  }
+  block(label: string): this {
+    this.code.push(0x02, 0x40);
+    this.#labels.push(label);
+    return this;
+  }
+  loop(label: string): this {
+    this.code.push(0x03, 0x40);
+    this.#labels.push(label);
+    return this;
+  }
+  if(label = "if"): this {
+    this.code.push(0x04, 0x40);
+    this.#labels.push(label);
+    return this;
+  }
+  else(): this {
+    this.code.push(0x05);
+    return this;
+  }
+  end(): this {
+    this.code.push(0x0b);
+    this.#labels.pop();
+    return this;
+  }
+  #depth(label: string): number {
+    const at = this.#labels.lastIndexOf(label);
+    if (at < 0) throw new RangeError(`no label ${label}`);
+    return this.#labels.length - 1 - at;
+  }
+  br(label: string): this {
+    this.code.push(0x0c);
+    pushUnsigned(this.code, this.#depth(label));
+    return this;
+  }
+  brIf(label: string): this {
+    this.code.push(0x0d);
+    pushUnsigned(this.code, this.#depth(label));
+    return this;
+  }
+  brTable(labels: readonly string[], fallback: string): this {
+    this.code.push(0x0e);
+    pushUnsigned(this.code, labels.length);
+    for (const label of [...labels, fallback]) pushUnsigned(this.code, this.#depth(label));
+    return this;
+  }
+  return(): this {
+    this.code.push(0x0f);
+    return this;
+  }
+  unreachable(): this {
+    this.code.push(0x00);
+    return this;
+  }
+  drop(): this {
+    this.code.push(0x1a);
+    return this;
+  }
+  callIndirect(typeIndex: number): this {
+    this.code.push(0x11);
+    pushUnsigned(this.code, typeIndex);
+    pushUnsigned(this.code, 0);
+    return this;
+  }
+  /** The body as it goes into the code section. */
+  bytes(): number[] {
+    const out: number[] = [];
+    pushUnsigned(out, this.#localTypes.length);
+    for (const type of this.#localTypes) out.push(1, type);
+    for (const byte of this.code) out.push(byte);
+    out.push(0x0b);
+    return out;
+  }
+}
+
+/** A module that imports one shared memory (`env.memory`) and, if it wants, fills a function table of its own. */
+export class ModuleAssembler {
+  readonly #types: { params: readonly ValType[]; results: readonly ValType[] }[] = [];
+  readonly #functions: { type: number; body: FunctionBody; exported: string | undefined }[] = [];
+  #table: number[] = [];
+
+  constructor(readonly memoryPages: number) {}
+
+  type(params: readonly ValType[], results: readonly ValType[]): number {
+    const same = this.#types.findIndex((t) =>
+      t.params.join() === params.join() && t.results.join() === results.join()
+    );
+    return same >= 0 ? same : this.#types.push({ params, results }) - 1;
+  }
+
+  /** Adds a finished function and returns its index. */
+  add(body: FunctionBody, exported?: string): number {
+    const type = this.type(body.params, body.results);
+    return this.#functions.push({ type, body, exported }) - 1;
+  }
+
+  /** The function indices of table 0. */
+  table(functions: number[]): void {
+    this.#table = functions;
+  }
+
+  bytes(): Uint8Array<ArrayBuffer> {
+    const out: number[] = [0, 0x61, 0x73, 0x6d, 1, 0, 0, 0];
+    const vector = (items: number[][]): number[] => {
+      const bytes: number[] = [];
+      pushUnsigned(bytes, items.length);
+      for (const item of items) for (const byte of item) bytes.push(byte);
+      return bytes;
+    };
+    const unsigned = (n: number): number[] => {
+      const bytes: number[] = [];
+      pushUnsigned(bytes, n);
+      return bytes;
+    };
+    const text = (s: string): number[] => {
+      const utf8 = [...new TextEncoder().encode(s)];
+      return [...unsigned(utf8.length), ...utf8];
+    };
+    const section = (id: number, body: number[]): void => {
+      out.push(id, ...unsigned(body.length));
+      for (const byte of body) out.push(byte);
+    };
+    section(
+      1,
+      vector(this.#types.map((t) => [
+        0x60,
+        ...vector(t.params.map((p) => [p])),
+        ...vector(t.results.map((r) => [r])),
+      ])),
+    );
+    const pages = unsigned(this.memoryPages);
+    section(2, vector([[...text("env"), ...text("memory"), 2, 3, ...pages, ...pages]]));
+    section(3, vector(this.#functions.map((f) => unsigned(f.type))));
+    section(4, vector([[0x70, 0, ...unsigned(this.#table.length)]]));
+    section(
+      7,
+      vector(
+        this.#functions.flatMap((f, i) =>
+          f.exported ? [[...text(f.exported), 0, ...unsigned(i)]] : []
+        ),
+      ),
+    );
+    section(9, vector([[0, 0x41, 0, 0x0b, ...vector(this.#table.map(unsigned))]]));
+    section(
+      10,
+      vector(this.#functions.map((f) => {
+        const body = f.body.bytes();
+        return [...unsigned(body.length), ...body];
+      })),
+    );
+    return new Uint8Array(out);
+  }
+}

@@ -1,0 +1,777 @@
+/**
+ * The builder that turns a row's semantics into WebAssembly. Values are nodes of a graph; effects and
+ * reads of state are statements in the order the semantics made them. When the semantics has run, each
+ * node's number of uses is known: what is used once is emitted in place, what is used more often, or
+ * reads state that a later effect may change, goes through a local.
+ */
+import { CpuLayout, sysregOffset } from "../arch/cpu_state.ts";
+import { sysreg } from "../arch/sysregs.ts";
+import { ACCESS, DATA_TLB, DATA_TLB_ENTRIES, DATA_TLB_ENTRY } from "../arch/tlb_layout.ts";
+import type {
+  AccessOptions,
+  AccessSize,
+  Barrier,
+  BranchKind,
+  Builder,
+  ExceptionCall,
+  Hint,
+  Slot,
+  V32,
+  V64,
+  Value,
+} from "../isa/builder.ts";
+import {
+  type FunctionBody,
+  I32,
+  I64,
+  type MemName,
+  type OpName,
+  type ValType,
+} from "./wasm_assembler.ts";
+import type { RecordPlan } from "./records.ts";
+
+/** What a handler answers, and what the interpreter's `run` returns to TypeScript. */
+export const EXIT = {
+  /** Handlers only: go on with the next record. `run`: the budget is used up. */
+  NEXT: 0,
+  /** Handlers only: pc has been written, look it up. */
+  BRANCH: 1,
+  /** This instruction is the evaluator's. */
+  SLOW: 2,
+  /** A data access missed the TLB: `faultVa`, `faultAccess`, `faultSize`. */
+  DATA_MISS: 3,
+  /** Retired; an interrupt may have been unmasked. */
+  IRQ: 4,
+  /** The code TLB has nothing for pc. */
+  FETCH: 5,
+  /** The record at pc is not decoded yet. */
+  DECODE: 6,
+} as const;
+
+/** `faultAccess`: an access kind, with this bit for unprivileged ones. */
+export const UNPRIVILEGED_ACCESS = 4;
+
+const O = CpuLayout.offset;
+
+/** How a handler reaches its surroundings: in the main loop, or as a function of its own. */
+export interface Frame {
+  readonly asm: FunctionBody;
+  /** Locals holding the CPU's and the record's address. */
+  readonly cpu: number;
+  readonly rec: number;
+  /** A local of `type` that is free for the rest of this handler. */
+  temporary(type: ValType): number;
+  /** Pushes the address (i32) of the data TLB of ordinary accesses. */
+  pushTlb(): void;
+  /** Pushes the alignment mask as i64 (all ones or zero in the low 32 bits). */
+  pushAlignMask(): void;
+  pushPc(): void;
+  /** Ends the handler: next record. */
+  next(): void;
+  /** Ends the handler by a branch to pc + the i32 offset that `pushOffset` pushes, or to a far 64-bit offset. */
+  branchBy(push: { offset32(): void; offset64(): void }): void;
+  /** Ends the handler by a branch to the address in local `target` (i64). */
+  branchTo(target: number): void;
+  /** Leaves: the instruction has not been executed. */
+  leave(code: number): void;
+  /** Leaves after the instruction. */
+  leaveRetired(code: number): void;
+}
+
+interface Node {
+  readonly type: "i32" | "i64";
+  uses: number;
+  local: number;
+  /** Reads state: must be evaluated where it was made. */
+  readonly pinned: boolean;
+  /** Cheap enough to emit at every use. */
+  readonly repeat: boolean;
+  readonly emit: () => void;
+  readonly value?: bigint;
+  readonly recordOffset?: number;
+}
+
+type Statement =
+  | { readonly let: Node }
+  | { readonly run: () => void }
+  | { readonly condition: Node; readonly then: Statement[] };
+
+/** System registers that MRS/MSR reach without leaving: exception levels they are plain storage at. */
+interface Inline {
+  readonly offset: number;
+  readonly size: 4 | 8;
+  readonly shift: number;
+  /** Least EL, and the only EL if `onlyEl1`. */
+  readonly readFrom: 0 | 1;
+  readonly writeFrom: 0 | 1 | undefined;
+  readonly onlyEl1?: boolean;
+  readonly spsel?: boolean;
+}
+
+const stored = (
+  name: Parameters<typeof sysreg>[0],
+  more: Omit<Inline, "offset" | "size" | "shift">,
+): [number, Inline] => [
+  sysreg(name).key,
+  { offset: sysregOffset(sysreg(name).index), size: 8, shift: 0, ...more },
+];
+
+/** The registers an operating system touches at every turn; all others go through the evaluator. */
+const INLINE = new Map<number, Inline>([
+  stored("TPIDR_EL0", { readFrom: 0, writeFrom: 0 }),
+  stored("TPIDRRO_EL0", { readFrom: 0, writeFrom: 1 }),
+  stored("TPIDR_EL1", { readFrom: 1, writeFrom: 1 }),
+  stored("SP_EL0", { readFrom: 1, writeFrom: 1, spsel: true }),
+  stored("ELR_EL1", { readFrom: 1, writeFrom: 1, onlyEl1: true }),
+  stored("SPSR_EL1", { readFrom: 1, writeFrom: undefined, onlyEl1: true }),
+  [sysreg("NZCV").key, { offset: O.nzcv, size: 4, shift: 28, readFrom: 0, writeFrom: undefined }],
+  [sysreg("DAIF").key, { offset: O.daif, size: 4, shift: 6, readFrom: 1, writeFrom: undefined }],
+  [sysreg("CurrentEL").key, { offset: O.el, size: 4, shift: 2, readFrom: 1, writeFrom: undefined }],
+]);
+
+/** Whether MRS or MSR of the register `key` is compiled; all others leave to the evaluator. */
+export function reachedInline(key: number): boolean {
+  return INLINE.has(key);
+}
+
+const LOAD: Record<AccessSize, MemName> = {
+  1: "i64.load8_u",
+  2: "i64.load16_u",
+  4: "i64.load32_u",
+  8: "i64.load",
+};
+const STORE: Record<AccessSize, MemName> = {
+  1: "i64.store8",
+  2: "i64.store16",
+  4: "i64.store32",
+  8: "i64.store",
+};
+
+/** Compiles one handler: run a row's semantics against it, then {@link emit}. */
+export class WasmBuilder implements Builder {
+  #statements: Statement[] = [];
+  /** The semantics ended in a jump: nothing follows. */
+  #closed = false;
+
+  constructor(readonly frame: Frame, readonly plan: RecordPlan) {}
+
+  /** The operands of the row, by name. */
+  operands(): Record<string, Slot | V32 | V64> {
+    const out: Record<string, Slot | V32 | V64> = {};
+    for (const [name, offset] of this.plan.slots) out[name] = { slot: true, offset } as Slot;
+    for (const [name, { offset, type }] of this.plan.consts) {
+      out[name] = this.#node(type, [], () => {
+        this.frame.asm.get(this.frame.rec).mem(type === "i64" ? "i64.load" : "i32.load", offset);
+      }, { recordOffset: offset });
+    }
+    return out;
+  }
+
+  /** Emits the handler's body. */
+  emit(): void {
+    this.#emitAll(this.#statements);
+    if (!this.#closed) this.frame.next();
+  }
+
+  #emitAll(statements: Statement[]): void {
+    const asm = this.frame.asm;
+    for (const s of statements) {
+      if ("run" in s) s.run();
+      else if ("let" in s) this.#emitLet(s.let);
+      else {
+        this.#push(s.condition);
+        asm.if();
+        this.#emitAll(s.then);
+        asm.end();
+      }
+    }
+  }
+
+  #emitLet(node: Node): void {
+    if (node.repeat || (!node.pinned && node.uses < 2)) return;
+    node.emit();
+    if (node.uses === 0) this.frame.asm.drop();
+    else {
+      node.local = this.frame.temporary(node.type === "i64" ? I64 : I32);
+      this.frame.asm.set(node.local);
+    }
+  }
+
+  #push(value: Value | Node): void {
+    const node = value as unknown as Node;
+    if (node.local >= 0) this.frame.asm.get(node.local);
+    else node.emit();
+  }
+
+  #use(v: Value): Node {
+    const node = v as unknown as Node;
+    node.uses++;
+    return node;
+  }
+
+  // deno-lint-ignore no-explicit-any -- one maker for both value types; callers state which
+  #node(type: "i32" | "i64", args: Value[], emit: () => void, more: Partial<Node> = {}): any {
+    for (const a of args) this.#use(a);
+    const node: Node = { type, uses: 0, local: -1, pinned: false, repeat: false, emit, ...more };
+    if (!node.repeat) this.#statements.push({ let: node });
+    return node;
+  }
+
+  #run(run: () => void): void {
+    this.#statements.push({ run });
+  }
+
+  // deno-lint-ignore no-explicit-any -- see #node
+  #apply(type: "i32" | "i64", op: OpName, ...args: Value[]): any {
+    return this.#node(type, args, () => {
+      for (const a of args) this.#push(a);
+      this.frame.asm.op(op);
+    });
+  }
+
+  #same(a: Value, b: Value): "i32" | "i64" {
+    if (a.type !== b.type) throw new RangeError(`operands of types ${a.type} and ${b.type}`);
+    return a.type;
+  }
+  #binary<T extends Value>(name: string, a: T, b: T): T {
+    const type = this.#same(a, b);
+    return this.#apply(type, `${type}.${name}` as OpName, a, b);
+  }
+  #compare<T extends Value>(name: string, a: T, b: T): V32 {
+    return this.#apply("i32", `${this.#same(a, b)}.${name}` as OpName, a, b);
+  }
+  #const<T extends Value>(like: T, value: bigint | number): T {
+    return (like.type === "i64" ? this.c64(value) : this.c32(Number(value))) as T;
+  }
+
+  c32(value: number): V32 {
+    return this.#node("i32", [], () => this.frame.asm.i32(value), {
+      repeat: true,
+      value: BigInt(value),
+    });
+  }
+  c64(value: bigint | number): V64 {
+    const v = BigInt(value);
+    return this.#node("i64", [], () => this.frame.asm.i64(v), { repeat: true, value: v });
+  }
+
+  /** Pushes cpu + the slot's offset, read from the record. */
+  #pushSlot(slot: Slot): void {
+    const { offset } = slot as unknown as { offset: number };
+    const { asm, cpu, rec } = this.frame;
+    asm.get(cpu).get(rec).mem("i32.load16_u", offset).op("i32.add");
+  }
+  x(slot: Slot): V64 {
+    return this.#node("i64", [], () => {
+      this.#pushSlot(slot);
+      this.frame.asm.mem("i64.load", 0);
+    }, { pinned: true });
+  }
+  w(slot: Slot): V32 {
+    return this.#node("i32", [], () => {
+      this.#pushSlot(slot);
+      this.frame.asm.mem("i32.load", 0);
+    }, { pinned: true });
+  }
+  #storeSlot(slot: Slot, value: Value, offset = 0): void {
+    const node = this.#use(value);
+    this.#run(() => {
+      this.#pushSlot(slot);
+      this.#push(node);
+      if (node.type === "i32") this.frame.asm.op("i64.extend_i32_u");
+      this.frame.asm.mem("i64.store", offset);
+    });
+  }
+  setX(slot: Slot, value: V64): void {
+    this.#storeSlot(slot, value);
+  }
+  setW(slot: Slot, value: V32): void {
+    this.#storeSlot(slot, value);
+  }
+
+  add<T extends Value>(a: T, b: T): T {
+    return this.#binary("add", a, b);
+  }
+  sub<T extends Value>(a: T, b: T): T {
+    return this.#binary("sub", a, b);
+  }
+  mul<T extends Value>(a: T, b: T): T {
+    return this.#binary("mul", a, b);
+  }
+  and<T extends Value>(a: T, b: T): T {
+    return this.#binary("and", a, b);
+  }
+  or<T extends Value>(a: T, b: T): T {
+    return this.#binary("or", a, b);
+  }
+  xor<T extends Value>(a: T, b: T): T {
+    return this.#binary("xor", a, b);
+  }
+  shl<T extends Value>(a: T, b: T): T {
+    return this.#binary("shl", a, b);
+  }
+  shrU<T extends Value>(a: T, b: T): T {
+    return this.#binary("shr_u", a, b);
+  }
+  shrS<T extends Value>(a: T, b: T): T {
+    return this.#binary("shr_s", a, b);
+  }
+  rotr<T extends Value>(a: T, b: T): T {
+    return this.#binary("rotr", a, b);
+  }
+  not<T extends Value>(a: T): T {
+    return this.xor(a, this.#const(a, -1));
+  }
+  neg<T extends Value>(a: T): T {
+    return this.sub(this.#const(a, 0), a);
+  }
+  clz<T extends Value>(a: T): T {
+    return this.#apply(a.type, `${a.type}.clz`, a);
+  }
+  udiv<T extends Value>(a: T, b: T): T {
+    const zero = this.isZero(b);
+    const safe = this.select(zero, this.#const(b, 1), b);
+    return this.select(zero, this.#const(a, 0), this.#binary("div_u", a, safe));
+  }
+  sdiv<T extends Value>(a: T, b: T): T {
+    const zero = this.isZero(b);
+    const minusOne = this.eq(b, this.#const(b, -1));
+    const safe = this.select(this.or(zero, minusOne), this.#const(b, 1), b);
+    const quotient = this.#binary("div_s", a, safe);
+    return this.select(zero, this.#const(a, 0), this.select(minusOne, this.neg(a), quotient));
+  }
+  umulh(a: V64, b: V64): V64 {
+    const low = this.c64(0xffff_ffff);
+    const by32 = this.c64(32);
+    const [al, ah] = [this.and(a, low), this.shrU(a, by32)];
+    const [bl, bh] = [this.and(b, low), this.shrU(b, by32)];
+    const middle = this.add(this.mul(ah, bl), this.shrU(this.mul(al, bl), by32));
+    const other = this.add(this.mul(al, bh), this.and(middle, low));
+    return this.add(
+      this.mul(ah, bh),
+      this.add(this.shrU(middle, by32), this.shrU(other, by32)),
+    );
+  }
+  smulh(a: V64, b: V64): V64 {
+    const sign = this.c64(63);
+    const fromA = this.and(this.shrS(a, sign), b);
+    const fromB = this.and(this.shrS(b, sign), a);
+    return this.sub(this.umulh(a, b), this.add(fromA, fromB));
+  }
+  eq<T extends Value>(a: T, b: T): V32 {
+    return this.#compare("eq", a, b);
+  }
+  ne<T extends Value>(a: T, b: T): V32 {
+    return this.#compare("ne", a, b);
+  }
+  ltU<T extends Value>(a: T, b: T): V32 {
+    return this.#compare("lt_u", a, b);
+  }
+  ltS<T extends Value>(a: T, b: T): V32 {
+    return this.#compare("lt_s", a, b);
+  }
+  isZero(a: Value): V32 {
+    return this.#apply("i32", `${a.type}.eqz`, a);
+  }
+  select<T extends Value>(condition: V32, a: T, b: T): T {
+    return this.#node(this.#same(a, b), [a, b, condition], () => {
+      this.#push(a);
+      this.#push(b);
+      this.#push(condition);
+      this.frame.asm.op("select");
+    });
+  }
+  when(condition: V32, then: () => void): void {
+    const outer = this.#statements;
+    const closed = this.#closed;
+    this.#statements = [];
+    then();
+    const inner = this.#statements;
+    this.#statements = outer;
+    this.#closed = closed;
+    outer.push({ condition: this.#use(condition), then: inner });
+  }
+  wrap(a: V64): V32 {
+    const { recordOffset, value } = a as unknown as Node;
+    if (value !== undefined) return this.c32(Number(BigInt.asIntN(32, value)));
+    if (recordOffset === undefined) return this.#apply("i32", "i32.wrap_i64", a);
+    return this.#node("i32", [], () => {
+      this.frame.asm.get(this.frame.rec).mem("i32.load", recordOffset);
+    });
+  }
+  zext(a: V32): V64 {
+    return this.#apply("i64", "i64.extend_i32_u", a);
+  }
+  sext(a: V32): V64 {
+    return this.#apply("i64", "i64.extend_i32_s", a);
+  }
+  signExtend<T extends Value>(a: T, bits: 8 | 16 | 32): T {
+    if (a.type === "i32" && bits === 32) return a;
+    return this.#apply(a.type, `${a.type}.extend${bits}_s` as OpName, a);
+  }
+
+  /** The top bit of a value as V32. */
+  #topBit(a: Value): V32 {
+    return a.type === "i64"
+      ? this.wrap(this.shrU(a, this.c64(63)))
+      : this.shrU(a as V32, this.c32(31));
+  }
+  #packFlags(result: Value, c: V32, v: V32): void {
+    const nz = this.or(
+      this.shl(this.#topBit(result), this.c32(3)),
+      this.shl(this.isZero(result), this.c32(2)),
+    );
+    this.setNzcv(this.or(nz, this.or(this.shl(c, this.c32(1)), v)));
+  }
+  addFlags<T extends Value>(a: T, b: T): T {
+    const r = this.add(a, b);
+    const overflow = this.#topBit(this.and(this.xor(a, r), this.xor(b, r)));
+    this.#packFlags(r, this.ltU(r, a), overflow);
+    return r;
+  }
+  subFlags<T extends Value>(a: T, b: T): T {
+    const r = this.sub(a, b);
+    const overflow = this.#topBit(this.and(this.xor(a, b), this.xor(a, r)));
+    this.#packFlags(r, this.isZero(this.ltU(a, b)), overflow);
+    return r;
+  }
+  adc<T extends Value>(a: T, b: T): T {
+    const carry = this.and(this.shrU(this.nzcv(), this.c32(1)), this.c32(1));
+    const wide = (a.type === "i64" ? this.zext(carry) : carry) as T;
+    return this.add(this.add(a, b), wide);
+  }
+  adcFlags<T extends Value>(a: T, b: T): T {
+    const r = this.adc(a, b);
+    const carry = this.#topBit(this.or(this.and(a, b), this.and(this.or(a, b), this.not(r))));
+    const overflow = this.#topBit(this.and(this.xor(a, r), this.xor(b, r)));
+    this.#packFlags(r, carry, overflow);
+    return r;
+  }
+  logicFlags<T extends Value>(a: T): T {
+    this.#packFlags(a, this.c32(0), this.c32(0));
+    return a;
+  }
+
+  /** A 32-bit field of the CPU state. */
+  #field(offset: number): V32 {
+    return this.#node("i32", [], () => {
+      this.frame.asm.get(this.frame.cpu).mem("i32.load", offset);
+    }, { pinned: true });
+  }
+  #setField(offset: number, value: Value): void {
+    const node = this.#use(value);
+    this.#run(() => {
+      this.frame.asm.get(this.frame.cpu);
+      this.#push(node);
+      this.frame.asm.mem(node.type === "i64" ? "i64.store" : "i32.store", offset);
+    });
+  }
+  nzcv(): V32 {
+    return this.#field(O.nzcv);
+  }
+  setNzcv(value: V32): void {
+    this.#setField(O.nzcv, value);
+  }
+  condition(mask: V32): V32 {
+    return this.and(this.shrU(mask, this.nzcv()), this.c32(1));
+  }
+
+  pc(): V64 {
+    return this.#node("i64", [], () => this.frame.pushPc());
+  }
+  branch(offset: V64, _kind: BranchKind = "jump"): void {
+    const short = this.#use(this.wrap(offset));
+    const long = this.#use(offset);
+    this.#run(() => {
+      this.frame.branchBy({
+        offset32: () => this.#push(short),
+        offset64: () => this.#push(long),
+      });
+    });
+    this.#closed = true;
+  }
+  branchIf(condition: V32, offset: V64): void {
+    this.when(condition, () => this.branch(offset));
+  }
+  branchTo(target: V64, _kind: BranchKind): void {
+    const node = this.#use(target);
+    this.#run(() => {
+      this.#push(node);
+      const local = this.frame.temporary(I64);
+      this.frame.asm.set(local);
+      this.frame.branchTo(local);
+    });
+    this.#closed = true;
+  }
+
+  /** Leaves to the evaluator unless `condition`. */
+  #require(condition: V32): void {
+    this.when(this.isZero(condition), () => this.#run(() => this.frame.leave(EXIT.SLOW)));
+  }
+  #slow(): void {
+    this.#run(() => this.frame.leave(EXIT.SLOW));
+    this.#closed = true;
+  }
+
+  checkSp(base: V64): void {
+    this.#require(
+      this.isZero(this.and(this.wrap(base), this.#field(O.spAlignMask))),
+    );
+  }
+
+  /**
+   * Looks `address` up and returns the memory address as V32; leaves on a miss. `aligned`: the access
+   * must be aligned to it always (`strict`) or where alignment is checked.
+   */
+  #translate(
+    address: V64,
+    access: 0 | 1,
+    span: number,
+    aligned: number,
+    strict: boolean,
+    unprivileged: boolean,
+  ): V32 {
+    const asm = this.frame.asm;
+    const va = this.#use(address);
+    return this.#node("i32", [], () => {
+      const a = this.frame.temporary(I64);
+      const entry = this.frame.temporary(I32);
+      this.#push(va);
+      asm.set(a);
+      if (unprivileged) asm.get(this.frame.cpu).mem("i32.load", O.tlbUnprivileged);
+      else this.frame.pushTlb();
+      asm.get(a).i64(12n).op("i64.shr_u").op("i32.wrap_i64").i32(DATA_TLB_ENTRIES - 1)
+        .op("i32.and").i32(Math.log2(DATA_TLB_ENTRY)).op("i32.shl").op("i32.add").tee(entry);
+      asm.mem("i64.load", access === ACCESS.READ ? DATA_TLB.READ_TAG : DATA_TLB.WRITE_TAG);
+      asm.get(a);
+      if (span > 1) asm.i64(BigInt(span - 1)).op("i64.add");
+      asm.i64(-4096n).op("i64.and");
+      if (aligned > 1) {
+        asm.get(a).i64(BigInt(aligned - 1)).op("i64.and");
+        if (!strict) {
+          this.frame.pushAlignMask();
+          asm.op("i64.and");
+        }
+        asm.op("i64.or");
+      }
+      asm.op("i64.ne").if();
+      asm.get(this.frame.cpu).get(a).mem("i64.store", O.faultVa);
+      asm.get(this.frame.cpu).i32(access | (unprivileged ? UNPRIVILEGED_ACCESS : 0))
+        .mem("i32.store", O.faultAccess);
+      asm.get(this.frame.cpu).i32(span).mem("i32.store", O.faultSize);
+      this.frame.leave(EXIT.DATA_MISS);
+      asm.end();
+      asm.get(a).op("i32.wrap_i64").get(entry).mem("i32.load", DATA_TLB.ADDEND).op("i32.add");
+    }, { pinned: true });
+  }
+
+  #address(
+    address: V64,
+    access: 0 | 1,
+    size: number,
+    options: AccessOptions,
+    strict = options.ordered ?? false,
+  ): V32 {
+    const aligned = options.aligned ?? size;
+    return this.#translate(address, access, size, aligned, strict, options.unprivileged ?? false);
+  }
+  #loadAt(at: V32, size: AccessSize, offset = 0): V64 {
+    const node = this.#use(at);
+    return this.#node("i64", [], () => {
+      this.#push(node);
+      this.frame.asm.mem(LOAD[size], offset);
+    }, { pinned: true });
+  }
+  load(address: V64, size: AccessSize, options: AccessOptions = {}): V64 {
+    return this.#loadAt(this.#address(address, ACCESS.READ, size, options), size);
+  }
+  store(address: V64, size: AccessSize, value: V64, options: AccessOptions = {}): void {
+    const at = this.#use(this.#address(address, ACCESS.WRITE, size, options));
+    const node = this.#use(value);
+    this.#run(() => {
+      this.#push(at);
+      this.#push(node);
+      this.frame.asm.mem(STORE[size], 0);
+    });
+  }
+
+  #openMonitor(at: V32, size: number, lo: V64, hi: V64): void {
+    this.#setField(O.monitorOpen, this.c32(1));
+    this.#setField(O.monitorSize, this.c32(size));
+    this.#setField(O.monitorAt, this.zext(at));
+    this.#setField(O.monitorLo, lo);
+    this.#setField(O.monitorHi, hi);
+  }
+  loadExclusive(address: V64, size: AccessSize, options: AccessOptions = {}): V64 {
+    const at = this.#address(address, ACCESS.READ, size, options, true);
+    const value = this.#loadAt(at, size);
+    this.#openMonitor(at, size, value, this.c64(0));
+    return value;
+  }
+  loadExclusivePair(address: V64, size: 4 | 8, options: AccessOptions = {}): readonly [V64, V64] {
+    const at = this.#address(address, ACCESS.READ, 2 * size, options, true);
+    const pair = [this.#loadAt(at, size), this.#loadAt(at, size, size)] as const;
+    this.#openMonitor(at, 2 * size, pair[0], pair[1]);
+    return pair;
+  }
+  #field64(offset: number): V64 {
+    return this.#node("i64", [], () => {
+      this.frame.asm.get(this.frame.cpu).mem("i64.load", offset);
+    }, { pinned: true });
+  }
+  /** Whether the open monitor is over `size` bytes at `at`; closes it. */
+  #takeMonitor(at: V32, size: number): V32 {
+    const same = this.and(
+      this.eq(this.#field(O.monitorSize), this.c32(size)),
+      this.eq(this.wrap(this.#field64(O.monitorAt)), at),
+    );
+    const held = this.and(this.#field(O.monitorOpen), same);
+    this.clearExclusive();
+    return held;
+  }
+  /** A V32 that `when` bodies may change. */
+  #variable(initial: number): { get: V32; set: (value: V32) => void } {
+    let local = -1;
+    const asm = this.frame.asm;
+    this.#run(() => {
+      local = this.frame.temporary(I32);
+      asm.i32(initial).set(local);
+    });
+    const set = (value: V32): void => {
+      const node = this.#use(value);
+      this.#run(() => {
+        this.#push(node);
+        asm.set(local);
+      });
+    };
+    return { get: this.#node("i32", [], () => asm.get(local), { repeat: true }), set };
+  }
+  storeExclusive(address: V64, size: AccessSize, value: V64, options: AccessOptions = {}): V32 {
+    const at = this.#address(address, ACCESS.WRITE, size, options, true);
+    const status = this.#variable(1);
+    const seen = this.#field64(O.monitorLo);
+    this.when(this.#takeMonitor(at, size), () => {
+      const nodes = [at, seen, value].map((v) => this.#use(v));
+      const cut: V64 = size === 8
+        ? value
+        : this.and(value, this.c64((1n << BigInt(8 * size)) - 1n));
+      const cutNode = this.#use(cut);
+      const old: V64 = this.#node("i64", [], () => {
+        this.#push(nodes[0] as Node);
+        this.#push(nodes[1] as Node);
+        this.#push(cutNode);
+        this.frame.asm.cmpxchg(size);
+      }, { pinned: true });
+      status.set(this.ne(old, seen));
+    });
+    return status.get;
+  }
+  storeExclusivePair(
+    address: V64,
+    size: 4 | 8,
+    values: readonly [V64, V64],
+    options: AccessOptions = {},
+  ): V32 {
+    const at = this.#address(address, ACCESS.WRITE, 2 * size, options, true);
+    const status = this.#variable(1);
+    const unchanged = this.and(
+      this.eq(this.#loadAt(at, size), this.#field64(O.monitorLo)),
+      this.eq(this.#loadAt(at, size, size), this.#field64(O.monitorHi)),
+    );
+    this.when(this.and(this.#takeMonitor(at, 2 * size), unchanged), () => {
+      const nodes = [at, values[0], values[1]].map((v) => this.#use(v)) as [Node, Node, Node];
+      this.#run(() => {
+        [0, size].forEach((offset, i) => {
+          this.#push(nodes[0]);
+          this.#push(nodes[i + 1] as Node);
+          this.frame.asm.mem(STORE[size], offset);
+        });
+      });
+      status.set(this.c32(0));
+    });
+    return status.get;
+  }
+  clearExclusive(): void {
+    this.#setField(O.monitorOpen, this.c32(0));
+  }
+  prefetch(_address: V64): void {}
+
+  fpAccess(): void {
+    this.#require(this.#field(O.fpEnabled));
+  }
+  v(slot: Slot, half: 0 | 1): V64 {
+    return this.#node("i64", [], () => {
+      this.#pushSlot(slot);
+      this.frame.asm.mem("i64.load", 8 * half);
+    }, { pinned: true });
+  }
+  setV(slot: Slot, low: V64, high: V64): void {
+    this.#storeSlot(slot, low);
+    this.#storeSlot(slot, high, 8);
+  }
+
+  #requireInline(r: Inline, from: 0 | 1): void {
+    const el = this.#field(O.el);
+    if (r.onlyEl1) this.#require(this.eq(el, this.c32(1)));
+    else if (from === 1) this.#require(el);
+    if (r.spsel) this.#require(this.#field(O.spsel));
+  }
+  mrs(key: number, to: Slot): void {
+    const r = INLINE.get(key);
+    if (!r) return this.#slow();
+    this.#requireInline(r, r.readFrom);
+    const value = r.size === 8
+      ? this.#field64(r.offset)
+      : this.zext(this.shl(this.#field(r.offset), this.c32(r.shift)));
+    this.setX(to, value);
+  }
+  msr(key: number, value: V64): void {
+    if (key === sysreg("NZCV").key) {
+      this.setNzcv(this.and(this.shrU(this.wrap(value), this.c32(28)), this.c32(15)));
+      return;
+    }
+    if (key === sysreg("DAIF").key) {
+      const daif = this.and(this.shrU(this.wrap(value), this.c32(6)), this.c32(15));
+      return this.#writeDaif(() => daif);
+    }
+    const r = INLINE.get(key);
+    if (!r || r.writeFrom === undefined) return this.#slow();
+    this.#requireInline(r, r.writeFrom);
+    this.#setField(r.offset, value);
+  }
+  #writeDaif(next: (old: V32) => V32): void {
+    const el = this.#field(O.el);
+    this.#require(el);
+    this.#setField(O.daif, next(this.#field(O.daif)));
+    this.when(this.#field(O.checkIrq), () => {
+      this.#run(() => this.frame.leaveRetired(EXIT.IRQ));
+    });
+  }
+  msrImmediate(op1: number, op2: number, immediate: V32): void {
+    if (op1 === 3 && op2 === 6) this.#writeDaif((old) => this.or(old, immediate));
+    else if (op1 === 3 && op2 === 7) {
+      this.#writeDaif((old) => this.and(old, this.not(immediate)));
+    } else this.#slow();
+  }
+  barrier(kind: Barrier): void {
+    if (kind === "isb") this.#slow();
+  }
+  hint(kind: Hint): void {
+    if (kind !== "nop" && kind !== "yield") this.#slow();
+  }
+  exceptionCall(_call: ExceptionCall, _immediate: V32): void {
+    this.#slow();
+  }
+  sys(_key: number, _value: V64): void {
+    this.#slow();
+  }
+  sysl(_key: number, _to: Slot): void {
+    this.#slow();
+  }
+  eret(): void {
+    this.#slow();
+  }
+  undefined(): void {
+    this.#slow();
+  }
+}

@@ -1,0 +1,67 @@
+/** All rows, and the decoder made from them. */
+import {
+  type Consts,
+  type Decoded,
+  extractFields,
+  type Row,
+  type Shape,
+  type Slots,
+} from "./row.ts";
+import { branches } from "./branches.ts";
+import { dataProcessingImmediate } from "./data_processing_immediate.ts";
+import { dataProcessingRegister } from "./data_processing_register.ts";
+import { exceptionsAndSystem } from "./exceptions_and_system.ts";
+import { loadsAndStores } from "./loads_and_stores.ts";
+import { loadsAndStoresExclusive } from "./loads_and_stores_exclusive.ts";
+import { loadsAndStoresPair } from "./loads_and_stores_pair.ts";
+import { simdSubset } from "./simd_subset.ts";
+
+/** Every row, in decode order. */
+export const ROWS: readonly Row[] = [
+  ...dataProcessingImmediate,
+  ...dataProcessingRegister,
+  ...branches,
+  ...exceptionsAndSystem,
+  ...loadsAndStores,
+  ...loadsAndStoresPair,
+  ...loadsAndStoresExclusive,
+  ...simdSubset,
+];
+
+/** Decodes by the top 11 bits (31 to 21) to the few rows that can match. */
+export class Decoder {
+  readonly #buckets: Row[][] = [];
+
+  constructor(readonly rows: readonly Row[]) {
+    for (let top = 0; top < 2048; top++) {
+      const word = (top << 21) >>> 0;
+      this.#buckets.push(
+        rows.filter((r) => ((word ^ r.value) & r.mask & 0xffe00000) === 0),
+      );
+    }
+  }
+
+  /** The row that `word` (unsigned 32-bit) belongs to, or undefined: UNDEFINED. */
+  row(word: number): Row | undefined {
+    const bucket = this.#buckets[word >>> 21] as Row[];
+    return bucket.find((r) => ((word ^ r.value) & r.mask) === 0);
+  }
+
+  /** Row and operands, or undefined where `word` is UNDEFINED. */
+  decode(word: number): { row: Row; decoded: Decoded<Shape, Slots, Consts> } | undefined {
+    const row = this.row(word);
+    const decoded = row?.predecode(extractFields(row, word));
+    return row && decoded ? { row, decoded } : undefined;
+  }
+}
+
+/** The decoder of all rows. */
+export const DECODER = new Decoder(ROWS);
+
+/** Assembly text of `word` at `address`, or null where UNDEFINED. */
+export function disassemble(word: number, address: number): string | null {
+  const row = DECODER.row(word);
+  if (!row) return null;
+  const fields = extractFields(row, word);
+  return row.predecode(fields) ? row.disassemble(fields, { address }) : null;
+}

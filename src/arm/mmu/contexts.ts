@@ -1,0 +1,275 @@
+/**
+ * Translation contexts: per CPU a small pool of software TLBs, each holding translations made under
+ * one key. The key has everything that a translation depends on besides the tables in memory (regime,
+ * privilege, PAN, ASID, VMID and the values of the control registers), so that no register write ever
+ * has to flush: it selects another context. Only TLB maintenance and reuse of a context empty one.
+ *
+ * TTBR and VTTBR addresses are not in the key: as on hardware, ASID and VMID stand for them.
+ */
+import type { Arena } from "../../base/arena.ts";
+import { TWO32 } from "../../base/bits.ts";
+import type { SharedMemory } from "../../base/memory.ts";
+import { layout, u32, u53 } from "../../base/struct.ts";
+import { CODE_TLB_SIZE, DATA_TLB_SIZE } from "../arch/tlb_layout.ts";
+import { asidMask, type Controls, type Regime, SCTLR } from "./regime.ts";
+import { clearCodeEntry, clearDataEntry, Emptier, EMPTY_TLB_SIZE } from "./tlb.ts";
+
+/** Contexts in one CPU's pool. */
+export const CONTEXTS_PER_CPU = 16;
+
+/** One context's directory entry. The seven words of the key come first. */
+export const TlbContextLayout = layout("tlb_context", {
+  /** {@link FLAG} bits; 0: never used. */
+  flags: u32("cache"),
+  /** VMID in bits 7 to 0, ASID in bits 31 to 16. */
+  ids: u32("cache"),
+  tcrLo: u32("cache"),
+  tcrHi: u32("cache"),
+  mairLo: u32("cache"),
+  mairHi: u32("cache"),
+  vtcr: u32("cache"),
+  /** When it was last selected. */
+  stamp: u32("cache"),
+  /** Not 0 when there may be entries since it was emptied. */
+  dataUsed: u32("cache"),
+  codeUsed: u32("cache"),
+  /** First and last virtual page (VA bits 55 to 12) within blocks entered: pages of one block are dropped together. */
+  largeFirst: u53("cache"),
+  largeLast: u53("cache"),
+});
+
+const SIZE = TlbContextLayout.size;
+const OFFSET = TlbContextLayout.offset;
+const FLAGS = OFFSET.flags >>> 2;
+const IDS = OFFSET.ids >>> 2;
+const STAMP = OFFSET.stamp >>> 2;
+const DATA_USED = OFFSET.dataUsed >>> 2;
+const CODE_USED = OFFSET.codeUsed >>> 2;
+
+const FLAG = {
+  VALID: 1,
+  USER: 1 << 3,
+  PAN: 1 << 4,
+  STAGE1: 1 << 5,
+  STAGE2: 1 << 6,
+  DC: 1 << 7,
+  PTW: 1 << 8,
+  WXN: 1 << 9,
+} as const;
+/** The regime is in bits 2 to 1. */
+const REGIME_SHIFT = 1;
+
+/** No block entered: a range that contains nothing. */
+const NOTHING_FIRST = 2 ** 52;
+
+/** A key as the words of the layout. */
+class Key {
+  flags = 0;
+  ids = 0;
+  tcrLo = 0;
+  tcrHi = 0;
+  mairLo = 0;
+  mairHi = 0;
+  vtcr = 0;
+
+  load(c: Controls): void {
+    this.flags = FLAG.VALID | (c.regime << REGIME_SHIFT) |
+      (c.user ? FLAG.USER : 0) |
+      (c.pan && c.stage1 ? FLAG.PAN : 0) |
+      (c.stage1 ? FLAG.STAGE1 : 0) |
+      (c.stage2 ? FLAG.STAGE2 : 0) |
+      (c.defaultCacheable ? FLAG.DC : 0) |
+      (c.stage2 && c.ptw ? FLAG.PTW : 0) |
+      ((c.sctlr & SCTLR.WXN) !== 0 ? FLAG.WXN : 0);
+    this.ids = c.vmid | (c.stage1 ? c.asid << 16 : 0);
+    this.tcrLo = c.tcrLo | 0;
+    this.tcrHi = c.tcrHi | 0;
+    this.mairLo = c.stage1 ? c.mairLo | 0 : 0;
+    this.mairHi = c.stage1 ? c.mairHi | 0 : 0;
+    this.vtcr = c.stage2 ? c.vtcr | 0 : 0;
+  }
+
+  equals(words: Int32Array, at: number): boolean {
+    return words[at] === this.flags && words[at + 1] === this.ids &&
+      words[at + 2] === this.tcrLo && words[at + 3] === this.tcrHi &&
+      words[at + 4] === this.mairLo && words[at + 5] === this.mairHi &&
+      words[at + 6] === this.vtcr;
+  }
+
+  store(words: Int32Array, at: number): void {
+    words[at] = this.flags;
+    words[at + 1] = this.ids;
+    words[at + 2] = this.tcrLo;
+    words[at + 3] = this.tcrHi;
+    words[at + 4] = this.mairLo;
+    words[at + 5] = this.mairHi;
+    words[at + 6] = this.vtcr;
+  }
+}
+
+/** The pools of all CPUs. A context is named by its number: `cpu * CONTEXTS_PER_CPU + i`. */
+export class Contexts {
+  readonly #memory: SharedMemory;
+  readonly #words: Int32Array;
+  readonly #directory: number;
+  readonly #data: number;
+  readonly #code: number;
+  readonly #emptier: Emptier;
+  readonly #key = new Key();
+  readonly #count: number;
+  #clock = 0;
+
+  constructor(memory: SharedMemory, arena: Arena, cpuCount: number) {
+    this.#memory = memory;
+    this.#words = memory.i32;
+    this.#count = cpuCount * CONTEXTS_PER_CPU;
+    this.#directory = arena.allocate(TlbContextLayout, this.#count);
+    this.#data = arena.reserve(this.#count * DATA_TLB_SIZE, 64);
+    this.#code = arena.reserve(this.#count * CODE_TLB_SIZE, 64);
+    this.#emptier = new Emptier(memory, arena.reserve(EMPTY_TLB_SIZE, 64));
+    this.reset();
+  }
+
+  /** Address of a context's data TLB. */
+  dataTlb(context: number): number {
+    return this.#data + context * DATA_TLB_SIZE;
+  }
+
+  /** Address of a context's code TLB. */
+  codeTlb(context: number): number {
+    return this.#code + context * CODE_TLB_SIZE;
+  }
+
+  /** The context that a data TLB address belongs to. */
+  contextOf(dataTlb: number): number {
+    return (dataTlb - this.#data) / DATA_TLB_SIZE;
+  }
+
+  #at(context: number): number {
+    return (this.#directory + context * SIZE) >>> 2;
+  }
+
+  /** Forgets all contexts of all CPUs (they must be selected anew): after a snapshot was restored. */
+  reset(): void {
+    for (let context = 0; context < this.#count; context++) {
+      const at = this.#at(context);
+      this.#words.fill(0, at, at + SIZE / 4);
+      this.#emptier.data(this.dataTlb(context));
+      this.#emptier.code(this.codeTlb(context));
+      this.#forgetLarge(context);
+    }
+  }
+
+  /**
+   * The context of CPU number `cpu` for the key in `c`; the least recently selected one is emptied and
+   * reused when there is none, but never `keep` (-1: no such).
+   */
+  select(cpu: number, c: Controls, keep: number): number {
+    const key = this.#key;
+    key.load(c);
+    const first = cpu * CONTEXTS_PER_CPU;
+    let context = this.#find(first);
+    if (context < 0) {
+      context = this.#oldest(first, keep);
+      this.flush(context);
+      key.store(this.#words, this.#at(context));
+    }
+    this.#clock = (this.#clock + 1) | 0;
+    this.#words[this.#at(context) + STAMP] = this.#clock;
+    return context;
+  }
+
+  #find(first: number): number {
+    for (let context = first; context < first + CONTEXTS_PER_CPU; context++) {
+      if (this.#key.equals(this.#words, this.#at(context))) return context;
+    }
+    return -1;
+  }
+
+  #oldest(first: number, keep: number): number {
+    let oldest = -1;
+    let age = -1;
+    for (let context = first; context < first + CONTEXTS_PER_CPU; context++) {
+      const at = this.#at(context);
+      const unused = this.#words[at + FLAGS] === 0;
+      if (unused) return context;
+      const hisAge = (this.#clock - (this.#words[at + STAMP] as number)) >>> 0;
+      if (context !== keep && hisAge > age) {
+        oldest = context;
+        age = hisAge;
+      }
+    }
+    return oldest;
+  }
+
+  /** Notes that an entry for a data page is about to be written: VA in halves, mapping of `2 ** shift` bytes. */
+  noteData(context: number, vaLo: number, vaHi: number, shift: number): void {
+    this.#words[this.#at(context) + DATA_USED] = 1;
+    if (shift > 12) this.#noteLarge(context, vaLo, vaHi, shift);
+  }
+
+  /** The same for a code page. */
+  noteCode(context: number, vaLo: number, vaHi: number, shift: number): void {
+    this.#words[this.#at(context) + CODE_USED] = 1;
+    if (shift > 12) this.#noteLarge(context, vaLo, vaHi, shift);
+  }
+
+  #noteLarge(context: number, vaLo: number, vaHi: number, shift: number): void {
+    const at = this.#directory + context * SIZE;
+    const pages = 2 ** (shift - 12);
+    const page = (vaLo >>> 12) + (vaHi & 0x00ff_ffff) * (TWO32 / 4096);
+    const first = page - page % pages;
+    const last = first + pages - 1;
+    const memory = this.#memory;
+    if (first < memory.ld53(at + OFFSET.largeFirst)) memory.st53(at + OFFSET.largeFirst, first);
+    if (last > memory.ld53(at + OFFSET.largeLast)) memory.st53(at + OFFSET.largeLast, last);
+  }
+
+  #forgetLarge(context: number): void {
+    const at = this.#directory + context * SIZE;
+    this.#memory.st53(at + OFFSET.largeFirst, NOTHING_FIRST);
+    this.#memory.st53(at + OFFSET.largeLast, 0);
+  }
+
+  /** Empties one context. */
+  flush(context: number): void {
+    const at = this.#at(context);
+    if (this.#words[at + DATA_USED] !== 0) this.#emptier.data(this.dataTlb(context));
+    if (this.#words[at + CODE_USED] !== 0) this.#emptier.code(this.codeTlb(context));
+    this.#words[at + DATA_USED] = 0;
+    this.#words[at + CODE_USED] = 0;
+    this.#forgetLarge(context);
+  }
+
+  /** Drops what was entered for virtual page `page` (VA bits 55 to 12), and for the rest of its block. */
+  #flushPage(context: number, page: number): void {
+    const at = this.#directory + context * SIZE;
+    const large = page >= this.#memory.ld53(at + OFFSET.largeFirst) &&
+      page <= this.#memory.ld53(at + OFFSET.largeLast);
+    if (large) return this.flush(context);
+    clearDataEntry(this.#memory, this.dataTlb(context), page >>> 0);
+    clearCodeEntry(this.#memory, this.codeTlb(context), page >>> 0);
+  }
+
+  /**
+   * TLB maintenance on CPU number `cpu`: in every context of `regime` with this VMID and ASID (-1: any)
+   * drops virtual page `page` (-1: all).
+   */
+  invalidate(cpu: number, regime: Regime, vmid: number, asid: number, page: number): void {
+    const first = cpu * CONTEXTS_PER_CPU;
+    for (let context = first; context < first + CONTEXTS_PER_CPU; context++) {
+      if (!this.#matches(context, regime, vmid, asid)) continue;
+      if (page < 0) this.flush(context);
+      else this.#flushPage(context, page);
+    }
+  }
+
+  #matches(context: number, regime: Regime, vmid: number, asid: number): boolean {
+    const at = this.#at(context);
+    const flags = this.#words[at + FLAGS] as number;
+    const ids = this.#words[at + IDS] as number;
+    if ((flags & FLAG.VALID) === 0 || ((flags >>> REGIME_SHIFT) & 3) !== regime) return false;
+    if (vmid >= 0 && (ids & 0xff) !== vmid) return false;
+    return asid < 0 || ids >>> 16 === (asid & asidMask(this.#words[at + 3] as number));
+  }
+}

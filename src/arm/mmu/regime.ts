@@ -1,0 +1,270 @@
+/**
+ * Which translation regime an access uses and the controls that apply to it. Source: DDI 0487 D8.1.2
+ * "Translation regimes", and SCTLR_ELx, TCR_ELx, HCR_EL2, VTCR_EL2 in D19.
+ */
+import type { SharedMemory } from "../../base/memory.ts";
+import { type Cpu, sysregOffset } from "../arch/cpu_state.ts";
+import { R } from "../arch/sysregs.ts";
+
+/**
+ * Physical address bits (ID_AA64MMFR0_EL1.PARange 0b0101). The other identification that belongs to
+ * this MMU: ASIDBits 16, TGran4 only, VMIDBits 8, PAN2; no HAFDBS, HPDS, XNX, UAO, LVA, TTST, CnP.
+ */
+export const PA_BITS = 48;
+/** The first address that is not a physical one. */
+export const PA_LIMIT = 2 ** PA_BITS;
+
+/** Translation regimes. EL3 is where the built-in firmware runs: untranslated. */
+export const REGIME = { EL10: 0, EL20: 1, EL2: 2, EL3: 3 } as const;
+export type Regime = (typeof REGIME)[keyof typeof REGIME];
+
+/** Output size by TCR.IPS, TCR_EL2.PS, VTCR_EL2.PS: no more than is implemented. */
+const OUTPUT_LIMIT = Float64Array.of(32, 36, 40, 42, 44, 48, 48, 48).map((bits) => 2 ** bits);
+
+/** The first address beyond the output size that a 3-bit physical address size field selects. */
+export function outputLimit(field: number): number {
+  return OUTPUT_LIMIT[field & 7] as number;
+}
+
+const word = (register: number): number => sysregOffset(register) >>> 2;
+
+const HCR = word(R.HCR_EL2);
+const VTCR = word(R.VTCR_EL2);
+const VTTBR = word(R.VTTBR_EL2);
+
+/** The registers of one regime's stage 1, as word offsets from a CPU's base. */
+interface Bank {
+  readonly sctlr: number;
+  readonly tcr: number;
+  readonly ttbr0: number;
+  readonly ttbr1: number;
+  readonly mair: number;
+}
+
+const EL1_BANK: Bank = {
+  sctlr: word(R.SCTLR_EL1),
+  tcr: word(R.TCR_EL1),
+  ttbr0: word(R.TTBR0_EL1),
+  ttbr1: word(R.TTBR1_EL1),
+  mair: word(R.MAIR_EL1),
+};
+const EL2_BANK: Bank = {
+  sctlr: word(R.SCTLR_EL2),
+  tcr: word(R.TCR_EL2),
+  ttbr0: word(R.TTBR0_EL2),
+  ttbr1: word(R.TTBR1_EL2),
+  mair: word(R.MAIR_EL2),
+};
+
+/** HCR_EL2 bits used here: low half, then high half. */
+export const HCR_LO = { VM: 1, PTW: 1 << 2, FB: 1 << 9, DC: 1 << 12, TGE: 1 << 27 } as const;
+export const HCR_HI = { E2H: 1 << 2 } as const;
+
+/** SCTLR_ELx bits used here. */
+export const SCTLR = {
+  M: 1,
+  A: 1 << 1,
+  SA: 1 << 3,
+  SA0: 1 << 4,
+  I: 1 << 12,
+  WXN: 1 << 19,
+} as const;
+
+const TCR_A1 = 1 << 22;
+/** TCR.AS, TBI0, TBI1 in the high half; TCR_EL2.TBI (without E2H) in the low half. */
+const TCR_HI_AS = 1 << 4;
+const TCR_HI_TBI0 = 1 << 5;
+const TCR_EL2_TBI = 1 << 20;
+
+/** The ASID bits that a TCR value (its high half) uses. */
+export function asidMask(tcrHi: number): number {
+  return (tcrHi & TCR_HI_AS) !== 0 ? 0xffff : 0xff;
+}
+
+/** Whether HCR_EL2 says that EL0 and the EL1 names belong to a host at EL2 (E2H and TGE). */
+export function isVheHost(memory: SharedMemory, cpu: Cpu): boolean {
+  const at = (cpu.base >>> 2) + HCR;
+  return ((memory.u32[at + 1] as number) & HCR_HI.E2H) !== 0 &&
+    ((memory.u32[at] as number) & HCR_LO.TGE) !== 0;
+}
+
+/** The low half of HCR_EL2. */
+export function hcrLo(memory: SharedMemory, cpu: Cpu): number {
+  return memory.u32[(cpu.base >>> 2) + HCR] as number;
+}
+
+/** HCR_EL2.E2H. */
+export function hcrE2h(memory: SharedMemory, cpu: Cpu): boolean {
+  return ((memory.u32[(cpu.base >>> 2) + HCR + 1] as number) & HCR_HI.E2H) !== 0;
+}
+
+/** The current VMID: VTTBR_EL2 bits 55 to 48. */
+export function currentVmid(memory: SharedMemory, cpu: Cpu): number {
+  return ((memory.u32[(cpu.base >>> 2) + VTTBR + 1] as number) >>> 16) & 0xff;
+}
+
+/**
+ * The controls of one access. A scratch object: {@link loadControls} fills it from a CPU's registers,
+ * and translation is a function of it and of the tables in memory.
+ */
+export class Controls {
+  regime: Regime = REGIME.EL3;
+  /** Checked with EL0's permissions: from EL0, or an unprivileged load or store. */
+  user = false;
+  /** PSTATE.PAN applies. */
+  pan = false;
+  /** Unprivileged accesses from here are made as EL0's. */
+  unprivilegedIsUser = false;
+  stage1 = false;
+  stage2 = false;
+  /** HCR_EL2.DC applies: with stage 1 off, memory is Normal Write-Back. */
+  defaultCacheable = false;
+  /** HCR_EL2.PTW applies. */
+  ptw = false;
+  /** SCTLR_ELx, low half. */
+  sctlr = 0;
+  tcrLo = 0;
+  tcrHi = 0;
+  ttbr0Lo = 0;
+  ttbr0Hi = 0;
+  ttbr1Lo = 0;
+  ttbr1Hi = 0;
+  mairLo = 0;
+  mairHi = 0;
+  /** 0 where the regime has none. */
+  asid = 0;
+  /** 0 where the regime has none. */
+  vmid = 0;
+  vtcr = 0;
+  vttbrLo = 0;
+  vttbrHi = 0;
+
+  /** Whether the regime has two VA ranges and an EL0. */
+  get twoRanges(): boolean {
+    return this.regime <= REGIME.EL20;
+  }
+
+  /** SCTLR_ELx.WXN. */
+  get wxn(): boolean {
+    return (this.sctlr & SCTLR.WXN) !== 0;
+  }
+
+  /** Whether data is Device memory because stage 1 is off: every access must be aligned. */
+  get flatDevice(): boolean {
+    return !this.stage1 && !this.defaultCacheable;
+  }
+
+  /** TBI for the range that an address with this high half is in. */
+  topByteIgnored(vaHi: number): boolean {
+    if (!this.twoRanges) return this.regime === REGIME.EL2 && (this.tcrLo & TCR_EL2_TBI) !== 0;
+    return (this.tcrHi & (TCR_HI_TBI0 << ((vaHi >>> 23) & 1))) !== 0;
+  }
+
+  /** The first address beyond the regime's output size. */
+  get outputLimit(): number {
+    return outputLimit(this.twoRanges ? this.tcrHi : this.tcrLo >>> 16);
+  }
+}
+
+function loadBank(c: Controls, words: Uint32Array, base: number, bank: Bank): void {
+  c.sctlr = words[base + bank.sctlr] as number;
+  c.tcrLo = words[base + bank.tcr] as number;
+  c.tcrHi = words[base + bank.tcr + 1] as number;
+  c.ttbr0Lo = words[base + bank.ttbr0] as number;
+  c.ttbr0Hi = words[base + bank.ttbr0 + 1] as number;
+  c.ttbr1Lo = words[base + bank.ttbr1] as number;
+  c.ttbr1Hi = words[base + bank.ttbr1 + 1] as number;
+  c.mairLo = words[base + bank.mair] as number;
+  c.mairHi = words[base + bank.mair + 1] as number;
+}
+
+function regimeOf(el: number, e2h: boolean, tge: boolean): Regime {
+  if (el === 1) return REGIME.EL10;
+  if (el === 0) return e2h && tge ? REGIME.EL20 : REGIME.EL10;
+  if (el === 2) return e2h ? REGIME.EL20 : REGIME.EL2;
+  return REGIME.EL3;
+}
+
+function loadStage2(c: Controls, words: Uint32Array, base: number, hcr: number): void {
+  c.vmid = ((words[base + VTTBR + 1] as number) >>> 16) & 0xff;
+  c.ptw = (hcr & HCR_LO.PTW) !== 0;
+  c.vtcr = words[base + VTCR] as number;
+  c.vttbrLo = words[base + VTTBR] as number;
+  c.vttbrHi = words[base + VTTBR + 1] as number;
+}
+
+/** Stage 2 and what HCR_EL2 does to stage 1 of EL1&0: with TGE or DC, SCTLR_EL1.M counts as 0. */
+function loadEl10(c: Controls, words: Uint32Array, base: number, vhe: boolean): void {
+  const hcr = words[base + HCR] as number;
+  const dc = !vhe && (hcr & HCR_LO.DC) !== 0;
+  c.defaultCacheable = dc;
+  c.stage1 = (c.sctlr & SCTLR.M) !== 0 && !dc && (hcr & HCR_LO.TGE) === 0;
+  c.stage2 = !vhe && (hcr & (HCR_LO.VM | HCR_LO.DC)) !== 0;
+  loadStage2(c, words, base, hcr);
+}
+
+function loadOther(c: Controls): void {
+  c.defaultCacheable = false;
+  c.stage1 = c.regime !== REGIME.EL3 && (c.sctlr & SCTLR.M) !== 0;
+  c.stage2 = false;
+  c.ptw = false;
+  c.vmid = 0;
+}
+
+/**
+ * Fills `c` for an access made from exception level `el` (0 to 3), which need not be the current one;
+ * `unprivileged`: by an unprivileged load or store. PSTATE.PAN is the CPU's.
+ */
+export function loadControls(
+  c: Controls,
+  memory: SharedMemory,
+  cpu: Cpu,
+  el: number,
+  unprivileged: boolean,
+): void {
+  const words = memory.u32;
+  const base = cpu.base >>> 2;
+  const e2h = ((words[base + HCR + 1] as number) & HCR_HI.E2H) !== 0;
+  const tge = ((words[base + HCR] as number) & HCR_LO.TGE) !== 0;
+  c.regime = regimeOf(el, e2h, tge);
+  loadBank(c, words, base, c.regime === REGIME.EL10 ? EL1_BANK : EL2_BANK);
+  if (c.regime === REGIME.EL10) loadEl10(c, words, base, e2h && tge);
+  else loadOther(c);
+  c.unprivilegedIsUser = el === 1 || (el === 2 && e2h && tge);
+  c.user = el === 0 || (unprivileged && c.unprivilegedIsUser);
+  c.pan = cpu.pan !== 0 && !c.user && c.twoRanges;
+  c.asid = 0;
+  if (c.twoRanges) {
+    const hi = (c.tcrLo & TCR_A1) !== 0 ? c.ttbr1Hi : c.ttbr0Hi;
+    c.asid = (hi >>> 16) & asidMask(c.tcrHi);
+  }
+}
+
+/** Regimes a register's value matters to: bits `1 << REGIME`. */
+const AFFECTS = new Uint8Array(Math.max(...Object.values(R)) + 1);
+for (
+  const index of [
+    R.SCTLR_EL1,
+    R.TCR_EL1,
+    R.TTBR0_EL1,
+    R.TTBR1_EL1,
+    R.MAIR_EL1,
+    R.VTCR_EL2,
+    R.VTTBR_EL2,
+  ]
+) {
+  AFFECTS[index] = 1 << REGIME.EL10;
+}
+for (const index of [R.SCTLR_EL2, R.TCR_EL2, R.TTBR0_EL2, R.TTBR1_EL2, R.MAIR_EL2]) {
+  AFFECTS[index] = (1 << REGIME.EL20) | (1 << REGIME.EL2);
+}
+AFFECTS[R.HCR_EL2] = 0xf;
+
+/** Whether register `index` (of the register file) has a say in translation by what `cpu` runs now. */
+export function affectsTranslation(memory: SharedMemory, cpu: Cpu, index: number): boolean {
+  const affects = AFFECTS[index] as number;
+  if (affects === 0) return false;
+  const e2h = hcrE2h(memory, cpu);
+  const regime = regimeOf(cpu.el, e2h, (hcrLo(memory, cpu) & HCR_LO.TGE) !== 0);
+  return (affects & (1 << regime)) !== 0;
+}

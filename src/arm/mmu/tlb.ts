@@ -1,0 +1,100 @@
+/**
+ * Entries of the software TLBs that generated code looks into (layout in `arch/tlb_layout.ts`):
+ * writing one, clearing one, clearing all.
+ */
+import { TWO32 } from "../../base/bits.ts";
+import type { SharedMemory } from "../../base/memory.ts";
+import {
+  CODE_TLB,
+  CODE_TLB_ENTRIES,
+  CODE_TLB_ENTRY,
+  CODE_TLB_SIZE,
+  DATA_TLB,
+  DATA_TLB_ENTRIES,
+  DATA_TLB_ENTRY,
+  DATA_TLB_SIZE,
+  NO_TAG_HALF,
+} from "../arch/tlb_layout.ts";
+import { PERM } from "./permissions.ts";
+
+/** Word index of the data TLB entry of the page that contains `vaLo`. */
+function dataEntry(tlb: number, vaLo: number): number {
+  return (tlb + ((vaLo >>> 12) & (DATA_TLB_ENTRIES - 1)) * DATA_TLB_ENTRY) >>> 2;
+}
+
+function setTag(words: Uint32Array, at: number, lo: number, hi: number): void {
+  words[at] = lo;
+  words[at + 1] = hi;
+}
+
+/**
+ * Enters the page of an address in halves into the data TLB at `tlb`. `pa`: physical address of the
+ * page; `at`: its byte offset in the shared memory; `permissions`: PERM bits, of which R and W decide
+ * which tags the page gets.
+ */
+export function fillDataEntry(
+  memory: SharedMemory,
+  tlb: number,
+  vaLo: number,
+  vaHi: number,
+  pa: number,
+  at: number,
+  permissions: number,
+): void {
+  const words = memory.u32;
+  const entry = dataEntry(tlb, vaLo);
+  const page = vaLo & ~0xfff;
+  words[entry + (DATA_TLB.ADDEND >>> 2)] = at - page;
+  setTag(words, entry + (DATA_TLB.PA >>> 2), pa, pa / TWO32);
+  const read = (permissions & PERM.R) !== 0;
+  const write = (permissions & PERM.W) !== 0;
+  setTag(
+    words,
+    entry + (DATA_TLB.READ_TAG >>> 2),
+    read ? page : NO_TAG_HALF,
+    read ? vaHi : NO_TAG_HALF,
+  );
+  setTag(
+    words,
+    entry + (DATA_TLB.WRITE_TAG >>> 2),
+    write ? page : NO_TAG_HALF,
+    write ? vaHi : NO_TAG_HALF,
+  );
+}
+
+/** Empties the data TLB entry where virtual page number `page` (its low 32 bits) would be. */
+export function clearDataEntry(memory: SharedMemory, tlb: number, page: number): void {
+  const entry = (tlb + (page & (DATA_TLB_ENTRIES - 1)) * DATA_TLB_ENTRY) >>> 2;
+  setTag(memory.u32, entry + (DATA_TLB.READ_TAG >>> 2), NO_TAG_HALF, NO_TAG_HALF);
+  setTag(memory.u32, entry + (DATA_TLB.WRITE_TAG >>> 2), NO_TAG_HALF, NO_TAG_HALF);
+}
+
+/** Empties the code TLB entry where virtual page number `page` (its low 32 bits) would be. */
+export function clearCodeEntry(memory: SharedMemory, tlb: number, page: number): void {
+  const entry = (tlb + (page & (CODE_TLB_ENTRIES - 1)) * CODE_TLB_ENTRY) >>> 2;
+  setTag(memory.u32, entry + (CODE_TLB.TAG >>> 2), NO_TAG_HALF, NO_TAG_HALF);
+}
+
+/** Bytes that {@link Emptier} needs of its own. */
+export const EMPTY_TLB_SIZE = Math.max(DATA_TLB_SIZE, CODE_TLB_SIZE);
+
+/** Empties whole TLBs by copying an empty one over them: on shared memory that is 8 times faster than `fill`. */
+export class Emptier {
+  readonly #memory: SharedMemory;
+  readonly #empty: number;
+
+  /** `empty`: address of {@link EMPTY_TLB_SIZE} bytes. */
+  constructor(memory: SharedMemory, empty: number) {
+    this.#memory = memory;
+    this.#empty = empty;
+    memory.u8.fill(0xff, empty, empty + EMPTY_TLB_SIZE);
+  }
+
+  data(tlb: number): void {
+    this.#memory.u8.copyWithin(tlb, this.#empty, this.#empty + DATA_TLB_SIZE);
+  }
+
+  code(tlb: number): void {
+    this.#memory.u8.copyWithin(tlb, this.#empty, this.#empty + CODE_TLB_SIZE);
+  }
+}

@@ -1,0 +1,50 @@
+/** The machine as its CPUs see it, and one CPU as the functions on it see it. */
+import type { SharedMemory } from "../base/memory.ts";
+import type { Cpu, RegisterFile } from "./arch/cpu_state.ts";
+import type { RamRange } from "./arch/tlb_layout.ts";
+import type { Bus } from "./bus.ts";
+import type { Clock } from "./clock.ts";
+import type { GenericTimer } from "./generic_timer.ts";
+import type { Gicv3 } from "./gic/gicv3.ts";
+import type { Mmu } from "./mmu/mmu.ts";
+
+/** A 64-bit register value in two halves. */
+export interface Halves {
+  lo: number;
+  hi: number;
+}
+
+/** What a PSCI call or a guest's end asks of whoever runs the machine. */
+export type PowerEvent = "off" | "reset";
+
+/** What the CPUs tell the rest of the machine. */
+export interface Hooks {
+  /** IC IVAU (physical address of the line) or IC IALLU ("all"): drop predecoded and translated code. */
+  onInstructionCacheInvalidate(pa: number | "all"): void;
+  /** The slice must end: a timer, interrupt-controller or translation register was written, a CPU halted or woke. */
+  onEndSlice(cpu: Cpu): void;
+  onPower(event: PowerEvent): void;
+}
+
+/** The machine as its CPUs see it. */
+export interface Platform {
+  readonly memory: SharedMemory;
+  readonly ram: RamRange;
+  readonly mmu: Mmu;
+  readonly gic: Gicv3;
+  readonly clock: Clock;
+  readonly timer: GenericTimer;
+  readonly bus: Bus;
+  readonly hooks: Hooks;
+  /** All CPUs, by index; filled as they are made. */
+  readonly cores: Core[];
+  /** The states of {@link cores}, for broadcasts. */
+  readonly cpus: Cpu[];
+}
+
+/** One physical CPU: views of its state and the machine it is part of. */
+export interface Core {
+  readonly cpu: Cpu;
+  readonly regs: RegisterFile;
+  readonly platform: Platform;
+}

@@ -1,0 +1,213 @@
+/**
+ * Which accesses to system registers trap, and where to. Source: Arm Architecture Reference Manual
+ * (DDI 0487), the access pseudocode of each register in D19 and D13; GICv3 (IHI 0069) chapter 12.
+ *
+ * Each register has, for each exception level, a list of checks in the architecture's priority; the
+ * first that does not say OK decides. No NV, no FGT, no EL3.
+ */
+import { CNTHCTL, CNTKCTL, HCR, HCR_HI, ICH_HCR, MDCR, MDSCR, SCTLR } from "./arch/fields.ts";
+import { R, type SysregName, SYSREGS } from "./arch/sysregs.ts";
+import { fpTrap } from "./exceptions.ts";
+import type { Core } from "./parts.ts";
+import { isE2h, isEl0Host, isTge } from "./pstate.ts";
+
+/** What a check says: go on, a SYS64 trap to EL1 or EL2, UNDEFINED, or the FP trap that `fpTrap` names. */
+export const VERDICT = { OK: 0, EL1: 1, EL2: 2, UNDEFINED: 3, FP: 4 } as const;
+
+export type Check = (core: Core, write: boolean) => number;
+export type Direction = "read" | "write" | "both";
+
+/** A trap to EL1 that HCR_EL2.TGE turns into one to EL2. */
+export function trapEl1(core: Core): number {
+  return isTge(core.regs) ? VERDICT.EL2 : VERDICT.EL1;
+}
+
+/** Traps to EL2 while any bit of `mask` in HCR_EL2 (or another register) is set, but never the host's EL0. */
+function bitTrap(reg: number, high: boolean, mask: number, on: Direction): Check {
+  return (core, write) => {
+    if (on !== "both" && write !== (on === "write")) return VERDICT.OK;
+    const value = high ? core.regs.hi(reg) : core.regs.lo(reg);
+    if ((value & mask) === 0) return VERDICT.OK;
+    return core.cpu.el === 0 && isEl0Host(core.regs) ? VERDICT.OK : VERDICT.EL2;
+  };
+}
+
+/** A trap by HCR_EL2 bits 31 to 0. */
+export function hcrTrap(mask: number, on: Direction = "both"): Check {
+  return bitTrap(R.HCR_EL2, false, mask, on);
+}
+
+/**
+ * EL0 traps unless SCTLR_ELx has `mask` set: to EL1, or to EL2 for the host's EL0, whose SCTLR is
+ * SCTLR_EL2.
+ */
+export function sctlrEl0Trap(mask: number): Check {
+  return (core) => {
+    const host = isEl0Host(core.regs);
+    if (core.regs.lo(host ? R.SCTLR_EL2 : R.SCTLR_EL1) & mask) return VERDICT.OK;
+    return trapEl1(core);
+  };
+}
+
+// Debug
+
+function debugTrap(mask: number): Check {
+  return (core) => {
+    const { cpu, regs } = core;
+    const trapped = (regs.lo(R.MDCR_EL2) & (mask | MDCR.TDE)) !== 0 ||
+      (cpu.el === 0 && isTge(regs));
+    return trapped ? VERDICT.EL2 : VERDICT.OK;
+  };
+}
+
+const commsEl0: Check = (core) =>
+  core.regs.lo(R.MDSCR_EL1) & MDSCR.TDCC ? trapEl1(core) : VERDICT.OK;
+
+// Timers and counters
+
+/** EL0: CNTKCTL_EL1 `kernel` bits (any of them lets in), or for the host's EL0 the same of CNTHCTL_EL2. */
+function counterEl0(kernel: number): Check {
+  return (core) => {
+    const host = isEl0Host(core.regs);
+    if (core.regs.lo(host ? R.CNTHCTL_EL2 : R.CNTKCTL_EL1) & kernel) return VERDICT.OK;
+    return trapEl1(core);
+  };
+}
+
+/** EL1, and EL0 of a guest: CNTHCTL_EL2 in its layout with or without E2H. */
+function counterEl2(withE2h: number, without: number): Check {
+  return (core) => {
+    const { cpu, regs } = core;
+    if (cpu.el === 0 && isEl0Host(regs)) return VERDICT.OK;
+    return regs.lo(R.CNTHCTL_EL2) & (isE2h(regs) ? withE2h : without) ? VERDICT.OK : VERDICT.EL2;
+  };
+}
+
+const physicalCounter = counterEl2(CNTKCTL.EL1PCTEN, CNTHCTL.EL1PCTEN);
+const physicalTimer = counterEl2(CNTKCTL.EL1PTEN, CNTHCTL.EL1PCEN);
+
+// Interrupt controller
+
+function ichTrap(mask: number): Check {
+  return (core) =>
+    core.platform.gic.ichRead(core.cpu.index, R.ICH_HCR_EL2) & mask ? VERDICT.EL2 : VERDICT.OK;
+}
+
+const sgiRouted = hcrTrap(HCR.FMO | HCR.IMO);
+
+const sreEnable: Check = (core) =>
+  core.platform.gic.iccRead(core.cpu.index, R.ICC_SRE_EL2) & 8 ? VERDICT.OK : VERDICT.EL2;
+
+// Others
+
+const fp: Check = (core) => fpTrap(core) === 0 ? VERDICT.OK : VERDICT.FP;
+const never: Check = () => VERDICT.UNDEFINED;
+const notWritten: Check = (_, write) => write ? VERDICT.UNDEFINED : VERDICT.OK;
+const stackInUse: Check = (core) => core.cpu.spsel === 0 ? VERDICT.UNDEFINED : VERDICT.OK;
+
+/** DAIF at EL0: SCTLR_EL1.UMA opens it, never for the host's EL0. */
+export const maskAccess: Check = (core) => {
+  const open = core.regs.lo(R.SCTLR_EL1) & SCTLR.UMA && !isEl0Host(core.regs);
+  return open ? VERDICT.OK : trapEl1(core);
+};
+
+type Levels = readonly (0 | 1 | 2)[];
+type Row = readonly [levels: Levels, check: Check, registers: readonly SysregName[]];
+
+const TRANSLATION: readonly SysregName[] = [
+  "SCTLR_EL1",
+  "TTBR0_EL1",
+  "TTBR1_EL1",
+  "TCR_EL1",
+  "ESR_EL1",
+  "FAR_EL1",
+  "AFSR0_EL1",
+  "AFSR1_EL1",
+  "MAIR_EL1",
+  "AMAIR_EL1",
+  "CONTEXTIDR_EL1",
+];
+
+const named = (pattern: RegExp): readonly SysregName[] =>
+  SYSREGS.map((r) => r.name).filter((name) => pattern.test(name));
+
+/** Rows in priority order: of two rows for the same register and level, the earlier decides first. */
+const ROWS: readonly Row[] = [
+  [[0], sctlrEl0Trap(SCTLR.UCT), ["CTR_EL0"]],
+  [[0], maskAccess, ["DAIF"]],
+  [[0, 1, 2], fp, ["FPCR", "FPSR"]],
+  [[0], notWritten, ["TPIDRRO_EL0", "CNTFRQ_EL0"]],
+  [[1], notWritten, ["CNTFRQ_EL0"]],
+  [[1, 2], stackInUse, ["SP_EL0"]],
+  // HCR_EL2
+  [[1], hcrTrap(HCR.TVM, "write"), TRANSLATION],
+  [[1], hcrTrap(HCR.TRVM, "read"), TRANSLATION],
+  [[1], hcrTrap(HCR.TACR), ["ACTLR_EL1"]],
+  [[1], hcrTrap(HCR.TID1), ["REVIDR_EL1", "AIDR_EL1"]],
+  [[0, 1], hcrTrap(HCR.TID2), ["CTR_EL0"]],
+  [[1], hcrTrap(HCR.TID2), ["CCSIDR_EL1", "CLIDR_EL1", "CSSELR_EL1"]],
+  [[1], hcrTrap(HCR.TID3), named(/^ID_/)],
+  [[1], bitTrap(R.HCR_EL2, true, HCR_HI.TLOR, "both"), named(/^LOR/)],
+  [[1], bitTrap(R.CPTR_EL2, false, 1 << 31, "both"), ["CPACR_EL1"]],
+  // Debug
+  [[0], commsEl0, ["MDCCSR_EL0", "DBGDTR_EL0", "DBGDTRRX_EL0"]],
+  [[1], debugTrap(MDCR.TDRA), ["MDRAR_EL1"]],
+  [[1], debugTrap(MDCR.TDOSA), ["OSLAR_EL1", "OSLSR_EL1", "OSDLR_EL1", "DBGPRCR_EL1"]],
+  [
+    [1],
+    debugTrap(MDCR.TDA),
+    named(
+      /^(MDSCR|MDCCINT|OSECCR|OSDTR[RT]X|DBG[BW][CV]R\d+|DBGCLAIM(SET|CLR)|DBGAUTHSTATUS)_EL1$/,
+    ),
+  ],
+  [[0, 1], debugTrap(MDCR.TDA), ["MDCCSR_EL0", "DBGDTR_EL0", "DBGDTRRX_EL0"]],
+  // Counters and timers
+  [[0], counterEl0(CNTKCTL.EL0PCTEN | CNTKCTL.EL0VCTEN), ["CNTFRQ_EL0"]],
+  [[0], counterEl0(CNTKCTL.EL0PCTEN), ["CNTPCT_EL0"]],
+  [[0], counterEl0(CNTKCTL.EL0VCTEN), ["CNTVCT_EL0"]],
+  [[0], counterEl0(CNTKCTL.EL0PTEN), named(/^CNTP_.*_EL0$/)],
+  [[0], counterEl0(CNTKCTL.EL0VTEN), named(/^CNTV_.*_EL0$/)],
+  [[0, 1], physicalCounter, ["CNTPCT_EL0"]],
+  [[0, 1], physicalTimer, named(/^CNTP_.*_EL0$/)],
+  // Interrupt controller
+  [[1], sreEnable, ["ICC_SRE_EL1"]],
+  [[1], ichTrap(ICH_HCR.TALL0), named(/^ICC_(IAR0|EOIR0|HPPIR0|BPR0|AP0R\d|IGRPEN0)_EL1$/)],
+  [[1], ichTrap(ICH_HCR.TALL1), named(/^ICC_(IAR1|EOIR1|HPPIR1|BPR1|AP1R\d|IGRPEN1)_EL1$/)],
+  [[1], ichTrap(ICH_HCR.TC | ICH_HCR.TDIR), ["ICC_DIR_EL1"]],
+  [[1], ichTrap(ICH_HCR.TC), named(/^ICC_(PMR|RPR|CTLR|A?SGI\dR)_EL1$/)],
+  [[1], sgiRouted, named(/^ICC_A?SGI\dR_EL1$/)],
+];
+
+function compile(level: 0 | 1 | 2): readonly (readonly Check[] | undefined)[] {
+  return SYSREGS.map(({ name, minEl }) => {
+    if (level < minEl) return [never];
+    const checks = ROWS.filter(([levels, , names]) =>
+      levels.includes(level) && names.includes(name)
+    )
+      .map(([, check]) => check);
+    return checks.length ? checks : undefined;
+  });
+}
+
+/** `CHECKS[el][index]`: the checks of a register, or undefined where it has none. */
+export const CHECKS = [compile(0), compile(1), compile(2)] as const;
+
+/** The verdict on an access to register `index` at the current level. */
+export function verdictOn(core: Core, index: number, write: boolean): number {
+  const el = core.cpu.el as 0 | 1 | 2;
+  return firstVerdict(core, CHECKS[el][index], write);
+}
+
+/** The first verdict that is not OK. */
+export function firstVerdict(
+  core: Core,
+  checks: readonly Check[] | undefined,
+  write: boolean,
+): number {
+  if (checks === undefined) return VERDICT.OK;
+  for (const check of checks) {
+    const verdict = check(core, write);
+    if (verdict !== VERDICT.OK) return verdict;
+  }
+  return VERDICT.OK;
+}

@@ -1,0 +1,116 @@
+/**
+ * Spinlocks as words in the shared memory, each of a class. The classes' order is the system-wide
+ * locking rule, outermost first (DESIGN: threads and time; after the comment on top of the kernel's
+ * vgic.c). Taking a lock against the order, or one found held in deterministic mode, fails at once.
+ */
+import { InternalError } from "./errors.ts";
+import type { SharedMemory } from "./memory.ts";
+
+/** Lock classes, outermost first. From `apList` inward interrupts must be off. */
+export const LOCK_CLASSES = [
+  "runQueue",
+  "kvm",
+  "vcpuMutex",
+  "config",
+  "itsCommand",
+  "its",
+  "mmu",
+  "apList",
+  "lpiList",
+  "irq",
+  "timerQueue",
+] as const;
+
+export type LockClass = (typeof LOCK_CLASSES)[number];
+
+const RANK = new Map<LockClass, number>(LOCK_CLASSES.map((c, i) => [c, i]));
+const FIRST_IRQS_OFF = LOCK_CLASSES.indexOf("apList");
+
+/** What one class has seen: `observe` state. */
+export interface LockStats {
+  acquisitions: number;
+  contended: number;
+}
+
+interface Held {
+  readonly at: number;
+  readonly rank: number;
+  readonly order: number;
+}
+
+/** Called before a lock is taken and after it is dropped, so that tests can force an interleaving. */
+export type SchedulePoint = (event: "take" | "drop", lockClass: LockClass, at: number) => void;
+
+/**
+ * The locks of one execution context (a worker). `order` breaks ties within a class: ap_list locks
+ * are taken lowest vCPU number first.
+ */
+export class Locks {
+  readonly stats: Record<LockClass, LockStats>;
+  readonly #held: Held[] = [];
+  /** Whether interrupts are masked right now, asserted from the ap_list lock inward. */
+  irqsOff: () => boolean = () => true;
+  schedulePoint: SchedulePoint | undefined;
+
+  constructor(readonly memory: SharedMemory, readonly mode: "deterministic" | "parallel") {
+    this.stats = Object.fromEntries(
+      LOCK_CLASSES.map((c) => [c, { acquisitions: 0, contended: 0 }]),
+    ) as Record<LockClass, LockStats>;
+  }
+
+  /** Locks held now, outermost first: must be 0 at every suspension point. */
+  get heldCount(): number {
+    return this.#held.length;
+  }
+
+  #checkOrder(lockClass: LockClass, rank: number, order: number): void {
+    const last = this.#held.at(-1);
+    if (last && (last.rank > rank || (last.rank === rank && last.order >= order))) {
+      throw new InternalError(
+        `lock order: ${lockClass} (${order}) taken under ${
+          LOCK_CLASSES[last.rank]
+        } (${last.order})`,
+      );
+    }
+    if (rank >= FIRST_IRQS_OFF && !this.irqsOff()) {
+      throw new InternalError(`${lockClass} lock taken with interrupts on`);
+    }
+  }
+
+  /** Takes the lock word at `at`. `order`: position within the class, for classes of which two may be held. */
+  take(lockClass: LockClass, at: number, order = 0): void {
+    const rank = RANK.get(lockClass) as number;
+    this.#checkOrder(lockClass, rank, order);
+    this.schedulePoint?.("take", lockClass, at);
+    const stats = this.stats[lockClass];
+    stats.acquisitions++;
+    while (Atomics.compareExchange(this.memory.i32, at >>> 2, 0, 1) !== 0) {
+      if (this.mode === "deterministic") {
+        throw new InternalError(`deadlock: ${lockClass} lock at ${at} is held`);
+      }
+      stats.contended++;
+      Atomics.wait(this.memory.i32, at >>> 2, 1, 1);
+    }
+    this.#held.push({ at, rank, order });
+  }
+
+  /** Drops the lock word at `at`; InternalError if this context does not hold it. */
+  drop(lockClass: LockClass, at: number): void {
+    const index = this.#held.findLastIndex((h) => h.at === at);
+    if (index < 0) throw new InternalError(`${lockClass} lock at ${at} dropped but not held`);
+    this.#held.splice(index, 1);
+    Atomics.store(this.memory.i32, at >>> 2, 0);
+    Atomics.notify(this.memory.i32, at >>> 2, 1);
+    this.schedulePoint?.("drop", lockClass, at);
+  }
+
+  /** Runs `body` with the lock held. */
+  with<T>(lockClass: LockClass, at: number, body: () => T): T {
+    this.take(lockClass, at);
+    try {
+      return body();
+    } finally {
+      this.drop(lockClass, at);
+    }
+  }
+}

@@ -1,0 +1,40 @@
+/**
+ * What the host kernel needs of the machine it runs on. The machine gives one of these; unit tests
+ * bring their own.
+ */
+import type { El2Port } from "../arm/el2_port.ts";
+import type { RamRange } from "../arm/arch/tlb_layout.ts";
+import type { SharedMemory } from "../base/memory.ts";
+
+/** The machine under the host kernel. */
+export interface HostHardware {
+  readonly memory: SharedMemory;
+  readonly ram: RamRange;
+  /** Physical CPUs: 1 to 16. */
+  readonly pcpus: number;
+  /** Physical addresses of the interrupt controller's frames. */
+  readonly gicdPa: number;
+  readonly gicrPa: number;
+  /** Bytes of redistributor frames per CPU. */
+  readonly gicrStride: number;
+  /** The port of physical CPU `index`: the same object each time. */
+  port(index: number): El2Port;
+  /**
+   * Whether the interrupt input of the CPU is asserted now: what the hardware looks at between two
+   * instructions. Not an operation of the CPU: costs nothing and is not counted.
+   */
+  irqPending(index: number): boolean;
+  /** A 32-bit access of the CPU to a device (Device-nGnRE memory). */
+  mmioRead(index: number, pa: number): number;
+  mmioWrite(index: number, pa: number, value: number): void;
+  /** Virtual nanoseconds now; the system counter is this divided by 16. */
+  nowNs(): number;
+  /** Raises or lowers the line of {@link DOORBELL_INTID}: user-space work has come from outside. */
+  doorbell(level: boolean): void;
+}
+
+/** The SPI by which work from outside the machine (keys, console input) reaches the host kernel. */
+export const DOORBELL_INTID = 32 + 31;
+
+/** Nanoseconds of one tick of the system counter. */
+export const TICK_NS = 16;

@@ -1,0 +1,160 @@
+/**
+ * The host's page allocator: 4 KiB pages of a range of RAM. A bitmap says which pages are in use, a
+ * stack of free pages gives single ones in an order that can be shuffled, so that nothing can rely on
+ * neighbours or on identity.
+ */
+import { assert, InternalError } from "../base/errors.ts";
+import type { Arena } from "../base/arena.ts";
+import type { SharedMemory } from "../base/memory.ts";
+import { layout, u32, u53, type ViewOf } from "../base/struct.ts";
+import type { RamRange } from "../arm/arch/tlb_layout.ts";
+
+export const PAGE_SHIFT = 12;
+export const PAGE_SIZE = 4096;
+
+const HeadLayout = layout("page_allocator", {
+  /** Page frame number of the first page, and pages in all. */
+  firstPfn: u53(),
+  pages: u32(),
+  /** Entries on the stack, some of which may have been taken by a run meanwhile. */
+  stack: u32(),
+  free: u32(),
+});
+
+/** Where pages come from: `start` and `end` are physical addresses, multiples of 4096. */
+export interface PageRange {
+  readonly start: number;
+  readonly end: number;
+  /** Seed of the order in which single pages are given; 0: lowest first. */
+  readonly shuffle?: number;
+}
+
+/** Pages of host RAM. */
+export class Pages {
+  readonly #memory: SharedMemory;
+  readonly #head: ViewOf<typeof HeadLayout>;
+  readonly #bitmap: number;
+  readonly #stack: number;
+
+  constructor(arena: Arena, readonly ram: RamRange, range: PageRange) {
+    const pages = (range.end - range.start) / PAGE_SIZE;
+    assert(Number.isInteger(pages) && pages > 0, "page range: not whole pages");
+    this.#memory = arena.memory;
+    this.#head = arena.make(HeadLayout);
+    this.#head.firstPfn = range.start / PAGE_SIZE;
+    this.#head.pages = pages;
+    this.#bitmap = arena.reserve(Math.ceil(pages / 32) * 4);
+    this.#stack = arena.reserve(pages * 4);
+    this.#fillStack(pages, range.shuffle ?? 0);
+  }
+
+  /** Pages not in use. */
+  get free(): number {
+    return this.#head.free;
+  }
+
+  #fillStack(pages: number, seed: number): void {
+    const m = this.#memory;
+    for (let i = 0; i < pages; i++) m.st32(this.#stack + 4 * i, pages - 1 - i);
+    this.#head.stack = pages;
+    this.#head.free = pages;
+    if (seed === 0) return;
+    let state = seed >>> 0;
+    for (let i = pages - 1; i > 0; i--) {
+      // xorshift32: a fixed order for a seed is all that is wanted.
+      state ^= state << 13;
+      state ^= state >>> 17;
+      state = (state ^ (state << 5)) >>> 0;
+      const a = this.#stack + 4 * i, b = this.#stack + 4 * (state % (i + 1));
+      const was = m.ld32(a);
+      m.st32(a, m.ld32(b));
+      m.st32(b, was);
+    }
+  }
+
+  #used(page: number): boolean {
+    return ((this.#memory.ld32(this.#bitmap + (page >> 5) * 4) >>> (page & 31)) & 1) === 1;
+  }
+
+  #mark(page: number, used: boolean): void {
+    const at = this.#bitmap + (page >> 5) * 4;
+    const mask = 1 << (page & 31);
+    const word = this.#memory.ld32(at);
+    this.#memory.st32(at, used ? word | mask : word & ~mask);
+    this.#head.free += used ? -1 : 1;
+  }
+
+  /** The byte offset in the shared memory of page frame `pfn`. */
+  addressOf(pfn: number): number {
+    return this.ram.at + pfn * PAGE_SIZE - this.ram.pa;
+  }
+
+  #zero(pfn: number, count: number): void {
+    const at = this.addressOf(pfn);
+    this.#memory.u8.fill(0, at, at + count * PAGE_SIZE);
+  }
+
+  /** One zeroed page: its page frame number, or -1 when none is left. */
+  allocate(): number {
+    while (this.#head.stack > 0) {
+      this.#head.stack--;
+      const page = this.#memory.ld32(this.#stack + 4 * this.#head.stack);
+      if (this.#used(page)) continue;
+      this.#mark(page, true);
+      const pfn = this.#head.firstPfn + page;
+      this.#zero(pfn, 1);
+      return pfn;
+    }
+    return -1;
+  }
+
+  /** `count` consecutive zeroed pages starting at a multiple of `align` pages (of physical memory): the first's frame number, or -1. */
+  allocateRun(count: number, align = 1): number {
+    const first = this.#findRun(count, align);
+    if (first < 0) return -1;
+    for (let i = 0; i < count; i++) this.#mark(first + i, true);
+    this.#dropTaken();
+    const pfn = this.#head.firstPfn + first;
+    this.#zero(pfn, count);
+    return pfn;
+  }
+
+  #findRun(count: number, align: number): number {
+    const { pages, firstPfn } = this.#head;
+    const skew = firstPfn % align;
+    let at = skew === 0 ? 0 : align - skew;
+    while (at + count <= pages) {
+      let length = 0;
+      while (length < count && !this.#used(at + length)) length++;
+      if (length === count) return at;
+      at += Math.ceil((length + 1) / align) * align;
+    }
+    return -1;
+  }
+
+  /** Entries of pages that a run took must go, lest a page be on the stack twice once it is free again. */
+  #dropTaken(): void {
+    const m = this.#memory;
+    let kept = 0;
+    for (let i = 0; i < this.#head.stack; i++) {
+      const page = m.ld32(this.#stack + 4 * i);
+      if (this.#used(page)) continue;
+      m.st32(this.#stack + 4 * kept, page);
+      kept++;
+    }
+    this.#head.stack = kept;
+  }
+
+  /** Gives `count` pages from frame `pfn` back; InternalError if one is not in use. */
+  release(pfn: number, count = 1): void {
+    for (let i = 0; i < count; i++) {
+      const page = pfn + i - this.#head.firstPfn;
+      if (page < 0 || page >= this.#head.pages || !this.#used(page)) {
+        throw new InternalError(`page ${pfn + i} released but not in use`);
+      }
+      this.#mark(page, false);
+      this.#memory.st32(this.#stack + 4 * this.#head.stack, page);
+      this.#head.stack++;
+    }
+  }
+}

@@ -1,0 +1,95 @@
+/**
+ * Saving and restoring the virtual CPU interface at EL2. Mirrors arch/arm64/kvm/hyp/vgic-v3-sr.c.
+ *
+ * What differs: only what a GICv3 guest (ICC_SRE_EL1.SRE always 1) on VHE needs; the emulation of
+ * trapped ICC_* registers is left out, since no supported core needs those traps. HYP's rules hold
+ * here: no tracing, no host kernel, no allocation; everything goes through the port.
+ */
+import { ICC_SRE, ICH_HCR, ICH_LR_HI, ICH_VTR } from "../../arm/arch/gic.ts";
+import { R } from "../../arm/arch/sysregs.ts";
+import type { El2Port } from "../../arm/el2_port.ts";
+import type { VgicV3CpuIf } from "../kvm_host.ts";
+
+/** Bits 63 to 32 of a list register without its state. */
+const NO_STATE = ~(ICH_LR_HI.PENDING | ICH_LR_HI.ACTIVE);
+
+/** Number of implemented list registers less one, from ICH_VTR_EL2; bit 4 of the field is ignored (at most 16). */
+export function vtrToMaxLrIdx(vtr: number): number {
+  return vtr & 0xf;
+}
+
+/** Number of active priority registers per group, from ICH_VTR_EL2: 1, 2 or 4. */
+export function vtrToNrAprRegs(vtr: number): number {
+  const preBits = ((vtr >>> ICH_VTR.PREbits.shift) & 7) + 1;
+  return preBits === 7 ? 4 : preBits === 6 ? 2 : 1;
+}
+
+/**
+ * After an exit: reads the used list registers back, or only notes the empty state of those that
+ * ICH_ELRSR_EL2 reports free, and turns the interface off.
+ */
+export function __vgicV3SaveState(port: El2Port, cpuIf: VgicV3CpuIf): void {
+  const usedLrs = cpuIf.usedLrs;
+  if (usedLrs === 0) return;
+  const elrsr = port.readLo(R.ICH_ELRSR_EL2);
+  port.write(R.ICH_HCR_EL2, (cpuIf.vgicHcr & ~ICH_HCR.En) >>> 0, 0);
+  for (let i = 0; i < usedLrs; i++) {
+    const at = cpuIf.lr + 8 * i;
+    if (elrsr & (1 << i)) cpuIf.memory.st32(at + 4, cpuIf.memory.ld32(at + 4) & NO_STATE);
+    else port.save(R.ICH_LR0_EL2 + i, at);
+    port.write(R.ICH_LR0_EL2 + i, 0, 0);
+  }
+}
+
+/** Before an entry: turns the interface on and fills the used list registers. Nothing when none is used. */
+export function __vgicV3RestoreState(port: El2Port, cpuIf: VgicV3CpuIf): void {
+  const usedLrs = cpuIf.usedLrs;
+  if (usedLrs === 0) return;
+  port.write(R.ICH_HCR_EL2, cpuIf.vgicHcr, 0);
+  for (let i = 0; i < usedLrs; i++) port.restore(R.ICH_LR0_EL2 + i, cpuIf.lr + 8 * i);
+}
+
+/** Keeps the guest from ICC_SRE_EL1. */
+export function __vgicV3ActivateTraps(port: El2Port, _cpuIf: VgicV3CpuIf): void {
+  port.write(R.ICC_SRE_EL2, (port.readLo(R.ICC_SRE_EL2) & ~ICC_SRE.Enable) >>> 0, 0);
+}
+
+/** Gives ICC_SRE_EL1 back to the host. */
+export function __vgicV3DeactivateTraps(port: El2Port, _cpuIf: VgicV3CpuIf): void {
+  port.write(R.ICC_SRE_EL2, (port.readLo(R.ICC_SRE_EL2) | ICC_SRE.Enable) >>> 0, 0);
+}
+
+/** Reads the active priorities back, highest-numbered register first. */
+export function __vgicV3SaveAprs(port: El2Port, cpuIf: VgicV3CpuIf): void {
+  const count = vtrToNrAprRegs(port.readLo(R.ICH_VTR_EL2));
+  const m = cpuIf.memory;
+  for (let i = count - 1; i >= 0; i--) m.st32(cpuIf.ap0r + 4 * i, port.readLo(R.ICH_AP0R0_EL2 + i));
+  for (let i = count - 1; i >= 0; i--) m.st32(cpuIf.ap1r + 4 * i, port.readLo(R.ICH_AP1R0_EL2 + i));
+}
+
+/** Writes the active priorities, highest-numbered register first. */
+export function __vgicV3RestoreAprs(port: El2Port, cpuIf: VgicV3CpuIf): void {
+  const count = vtrToNrAprRegs(port.readLo(R.ICH_VTR_EL2));
+  const m = cpuIf.memory;
+  for (let i = count - 1; i >= 0; i--) port.write(R.ICH_AP0R0_EL2 + i, m.ld32(cpuIf.ap0r + 4 * i), 0);
+  for (let i = count - 1; i >= 0; i--) port.write(R.ICH_AP1R0_EL2 + i, m.ld32(cpuIf.ap1r + 4 * i), 0);
+}
+
+/** Clears every implemented list register. */
+export function __vgicV3InitLrs(port: El2Port): void {
+  const last = vtrToMaxLrIdx(port.readLo(R.ICH_VTR_EL2));
+  for (let i = 0; i <= last; i++) port.write(R.ICH_LR0_EL2 + i, 0, 0);
+}
+
+/** ICH_VTR_EL2. There is no MMIO-based CPU interface to look for. */
+export function __vgicV3GetGicConfig(port: El2Port): number {
+  return port.readLo(R.ICH_VTR_EL2);
+}
+
+export function __vgicV3ReadVmcr(port: El2Port): number {
+  return port.readLo(R.ICH_VMCR_EL2);
+}
+
+export function __vgicV3WriteVmcr(port: El2Port, vmcr: number): void {
+  port.write(R.ICH_VMCR_EL2, vmcr, 0);
+}

@@ -1,0 +1,583 @@
+/**
+ * The VM and vCPU structures. Mirrors arch/arm64/include/asm/kvm_host.h and include/linux/kvm_host.h.
+ *
+ * What differs: the structures lie in the host's RAM as layouts and are reached by views; a vCPU's
+ * saved registers are one array in the order of {@link SAVED_SYSREGS}.
+ */
+import { listNode } from "../base/list.ts";
+import type { Locks } from "../base/lock.ts";
+import type { SharedMemory } from "../base/memory.ts";
+import { array, bool, i32, layout, space, u32, u53, u64, type ViewOf } from "../base/struct.ts";
+import type { El2Port } from "../arm/el2_port.ts";
+import type { SysregName } from "../arm/arch/sysregs.ts";
+import type { RamRange } from "../arm/arch/tlb_layout.ts";
+import type { TraceRing } from "../trace/tracepoints.ts";
+import type { ArmVgic } from "./arm_vgic.ts";
+
+/** VCPU-private interrupts, lines of a list register bank, vCPUs of a VM. */
+export const VGIC_NR_PRIVATE_IRQS = 32;
+export const VGIC_MAX_LRS = 16;
+export const KVM_MAX_VCPUS = 64;
+/** Physical CPUs of the host. */
+export const MAX_PCPUS = 16;
+/** Breakpoint and watchpoint register pairs kept per vCPU. */
+export const ARM_MAX_DBG_REGS = 16;
+/** Bits of an intermediate physical address: the default of KVM_CREATE_VM. */
+export const KVM_IPA_BITS = 40;
+
+/** What `handle_exit` and the functions under it return: above 0 stay in the kernel, 0 user space, below an error. */
+export const RET = {
+  USER: 0,
+  GUEST: 1,
+  /** Block until the vCPU is runnable (kvm_vcpu_halt), then go on. */
+  HALT: 2,
+  /** Wait until the other vCPUs are out of the guest, then repeat the access. */
+  WAIT_ACK: 3,
+  /** Let another thread run, then go on. */
+  YIELD: 4,
+} as const;
+
+/** Error numbers, as Linux returns them (negated). */
+export const ERRNO = {
+  ENOENT: -2,
+  EINTR: -4,
+  EIO: -5,
+  ENOEXEC: -8,
+  ENOMEM: -12,
+  EFAULT: -14,
+  EBUSY: -16,
+  EEXIST: -17,
+  ENODEV: -19,
+  EINVAL: -22,
+  ENOSYS: -38,
+} as const;
+
+/** KVM_EXIT_* (include/uapi/linux/kvm.h). */
+export const KVM_EXIT = {
+  UNKNOWN: 0,
+  DEBUG: 4,
+  MMIO: 6,
+  FAIL_ENTRY: 9,
+  INTR: 10,
+  INTERNAL_ERROR: 17,
+  SYSTEM_EVENT: 24,
+} as const;
+
+/** KVM_SYSTEM_EVENT_*. */
+export const KVM_SYSTEM_EVENT = { SHUTDOWN: 1, RESET: 2, CRASH: 3, WAKEUP: 4, SUSPEND: 5 } as const;
+/** KVM_SYSTEM_EVENT_RESET_FLAG_PSCI_RESET2. */
+export const KVM_SYSTEM_EVENT_RESET_FLAG_PSCI_RESET2 = 1;
+
+/** ARM_EXCEPTION_*: why the guest was left; the second argument of `kvm_exit`'s text. */
+export const ARM_EXCEPTION = { IRQ: 0, EL1_SERROR: 1, TRAP: 2, HYP_GONE: 3, IL: 4 } as const;
+/** Set in an exit code when an SError came with it (ARM_EXIT_WITH_SERROR_BIT). */
+export const ARM_EXIT_WITH_SERROR = 0x8000_0000;
+
+/** The EL1 and EL0 registers that a vCPU owns, saved at vcpu_put and loaded at vcpu_load (enum vcpu_sysreg). */
+export const SAVED_SYSREGS = [
+  "MPIDR_EL1",
+  "CSSELR_EL1",
+  "SCTLR_EL1",
+  "ACTLR_EL1",
+  "CPACR_EL1",
+  "TTBR0_EL1",
+  "TTBR1_EL1",
+  "TCR_EL1",
+  "ESR_EL1",
+  "AFSR0_EL1",
+  "AFSR1_EL1",
+  "FAR_EL1",
+  "MAIR_EL1",
+  "VBAR_EL1",
+  "CONTEXTIDR_EL1",
+  "TPIDR_EL0",
+  "TPIDRRO_EL0",
+  "TPIDR_EL1",
+  "AMAIR_EL1",
+  "CNTKCTL_EL1",
+  "PAR_EL1",
+  "MDSCR_EL1",
+  "MDCCINT_EL1",
+  "OSLSR_EL1",
+  "ELR_EL1",
+  "SPSR_EL1",
+  "SP_EL0",
+  "SP_EL1",
+] as const satisfies readonly SysregName[];
+export type SavedSysreg = (typeof SAVED_SYSREGS)[number];
+
+/** Position in a context's `sysregs`. */
+export const SAVED: Readonly<Record<SavedSysreg, number>> = Object.fromEntries(
+  SAVED_SYSREGS.map((name, i) => [name, i]),
+) as Record<SavedSysreg, number>;
+
+/** struct kvm_cpu_context: everything a guest's (or the host's) CPU state is saved into. */
+export const KvmCpuContextLayout = layout("kvm_cpu_context", {
+  regs: array("u64", 31),
+  pc: u64(),
+  pstate: u64(),
+  sysregs: array("u64", SAVED_SYSREGS.length),
+  /** V0 to V31, then FPSR and FPCR. */
+  fp: space(32 * 16 + 8),
+});
+export type KvmCpuContext = ViewOf<typeof KvmCpuContextLayout>;
+
+/** vcpu->requests bits (KVM_REQ_*). */
+export const KVM_REQ = {
+  SLEEP: 1 << 0,
+  IRQ_PENDING: 1 << 1,
+  VCPU_RESET: 1 << 2,
+  RECORD_STEAL: 1 << 3,
+  SUSPEND: 1 << 6,
+  TLB_FLUSH: 1 << 8,
+  UNHALT: 1 << 9,
+  VM_DEAD: 1 << 10,
+} as const;
+
+/** vcpu->mode. */
+export const VCPU_MODE = {
+  OUTSIDE_GUEST_MODE: 0,
+  IN_GUEST_MODE: 1,
+  EXITING_GUEST_MODE: 2,
+} as const;
+
+/** KVM_MP_STATE_*. */
+export const MP_STATE = { RUNNABLE: 0, STOPPED: 5, SUSPENDED: 10 } as const;
+
+/** vcpu iflags. */
+export const IFLAG = {
+  PENDING_EXCEPTION: 1,
+  INCREMENT_PC: 2,
+  ON_UNSUPPORTED_CPU: 4,
+  IN_WFIT: 8,
+  IN_WFI: 16,
+  /** The guest uses the debug registers: they are switched with the world. */
+  DEBUG_DIRTY: 32,
+} as const;
+
+/** `pendingException`: EXCEPT_AA64_EL1_SYNC and its like, target EL1. */
+export const EXCEPT = { AA64_EL1_SYNC: 0, AA64_EL1_IRQ: 1, AA64_EL1_FIQ: 2, AA64_EL1_SERR: 3 } as const;
+
+/** Who owns the FP registers of the CPU the vCPU is loaded on (vcpu->arch.fp_state). */
+export const FP_STATE = { FREE: 0, HOST_OWNED: 1, GUEST_OWNED: 2 } as const;
+
+/** struct vgic_irq. Lies in the vCPU (private) or the distributor (shared). */
+export const VgicIrqLayout = layout("vgic_irq", {
+  /** Links the interrupt into its vCPU's ap_list; both words 0 when it is in none. */
+  apList: listNode(),
+  irqLock: u32(),
+  intid: u32(),
+  /** Address of the vCPU whose ap_list it is on, or 0. */
+  vcpu: u32(),
+  /** Address of the vCPU it is to go to (SPI) or belongs to (private), or 0. */
+  targetVcpu: u32(),
+  lineLevel: bool(),
+  pendingLatch: bool(),
+  active: bool(),
+  enabled: bool(),
+  hw: bool(),
+  /** CPUs that sent a GICv2 SGI, one bit each. */
+  source: u32(),
+  activeSource: u32(),
+  priority: u32(),
+  group: u32(),
+  /** VGIC_CONFIG_EDGE 0 or VGIC_CONFIG_LEVEL 1. */
+  config: u32(),
+  /** Physical interrupt of a HW-mapped one. */
+  hwIntid: u32(),
+  mpidr: u53(),
+  refcount: u32(),
+  /** Cookie of the owner in the kernel (a timer): 0 when free. */
+  owner: u32(),
+  /** struct irq_ops, as a number into a table: 0 none, 1 the arch timer's. */
+  ops: u32(),
+  /** Virtual time at which the line was raised or the latch set while nothing was pending; for the latency. */
+  raisedAtNs: u53("arch"),
+});
+export type VgicIrq = ViewOf<typeof VgicIrqLayout>;
+
+/** struct vgic_v3_cpu_if: the shadow of the virtual CPU interface while not loaded. */
+export const VgicV3CpuIfLayout = layout("vgic_v3_cpu_if", {
+  vgicHcr: u32(),
+  vgicVmcr: u32(),
+  vgicSre: u32(),
+  usedLrs: u32(),
+  ap0r: array("u32", 4),
+  ap1r: array("u32", 4),
+  /** ICH_LR<n>_EL2, 64 bits each. */
+  lr: array("u64", VGIC_MAX_LRS),
+});
+export type VgicV3CpuIf = ViewOf<typeof VgicV3CpuIfLayout>;
+
+/** struct vgic_cpu. */
+export const VgicCpuLayout = layout("vgic_cpu", {
+  apListLock: u32(),
+  apListHead: listNode(),
+  cpuIf: space(VgicV3CpuIfLayout.size),
+  privateIrqs: space(VGIC_NR_PRIVATE_IRQS * VgicIrqLayout.size),
+  /** Guest physical address of the redistributor; means nothing unless `rdRegistered`. */
+  rdBase: u53(),
+  rdRegistered: bool(),
+  /** Position in the distributor's `rdRegions`, and slot within that region. */
+  rdRegion: u32(),
+  rdRegionIndex: u32(),
+  lpisEnabled: bool(),
+  numPriBits: u32(),
+  numIdBits: u32(),
+  /** List registers that the last flush filled with the pending and the active bit set, a bit each. */
+  flushedPending: u32(),
+  flushedActive: u32(),
+  /** Addresses of this vCPU's counters and of those of its private interrupts (`observe` memory), or 0. */
+  cpuStat: u32(),
+  irqStats: u32(),
+});
+export type VgicCpu = ViewOf<typeof VgicCpuLayout>;
+
+/** Redistributor regions that user space may define for a VM. */
+export const VGIC_MAX_RD_REGIONS = 8;
+
+/** struct vgic_redist_region. */
+export const VgicRedistRegionLayout = layout("vgic_redist_region", {
+  base: u53(),
+  /** Redistributors in it, or 0: as many as there are vCPUs. */
+  count: u32(),
+  freeIndex: u32(),
+});
+export type VgicRedistRegion = ViewOf<typeof VgicRedistRegionLayout>;
+
+/** struct vgic_dist. */
+export const VgicDistLayout = layout("vgic_dist", {
+  inKernel: bool(),
+  ready: bool(),
+  initialized: bool(),
+  /** GICv2 or GICv3: 2 or 3. */
+  vgicModel: u32(),
+  implementationRev: u32(),
+  nrSpis: u32(),
+  /** Guest physical address, or VGIC_ADDR_UNDEF. */
+  distBase: u53(),
+  nrRdRegions: u32(),
+  rdRegions: space(VGIC_MAX_RD_REGIONS * VgicRedistRegionLayout.size),
+  enabled: bool(),
+  /** Address of the array of shared vgic_irq structures. */
+  spis: u32(),
+  /** Address of the counters of the shared interrupts (`observe` memory), or 0. */
+  irqStats: u32(),
+});
+export type VgicDist = ViewOf<typeof VgicDistLayout>;
+
+/** struct arch_timer_context: one per timer. */
+export const ArchTimerContextLayout = layout("arch_timer_context", {
+  cntCtl: u32(),
+  irq: u32(),
+  cntCval: u53(),
+  /** Counter offset: guest counter = physical counter - offset. */
+  cntvoff: u53(),
+  /** Level last given to the vgic. */
+  irqLevel: bool(),
+  /** The timer's state is in the hardware. */
+  loaded: bool(),
+  /** Soft timer (hrtimer) handle of an emulated or blocked timer, and whether it is armed. */
+  hrtimer: u32(),
+  hostTimerIrq: u32(),
+  vcpu: u32(),
+  index: u32(),
+});
+export type ArchTimerContext = ViewOf<typeof ArchTimerContextLayout>;
+
+/** struct arch_timer_cpu. TIMER_PTIMER is 0 and TIMER_VTIMER 1, as in the kernel (enum kvm_arch_timers). */
+export const ArchTimerCpuLayout = layout("arch_timer_cpu", {
+  timers: space(2 * ArchTimerContextLayout.size),
+  bgTimer: u32(),
+  enabled: bool(),
+});
+export type ArchTimerCpu = ViewOf<typeof ArchTimerCpuLayout>;
+export const TIMER_PTIMER = 0;
+export const TIMER_VTIMER = 1;
+
+/** struct kvm_run: what user space sees of an exit. */
+export const KvmRunLayout = layout("kvm_run", {
+  exitReason: u32(),
+  immediateExit: bool(),
+  mmioPhysAddr: u53(),
+  mmioData: u64(),
+  mmioLen: u32(),
+  mmioIsWrite: bool(),
+  failEntryReason: u53(),
+  debugHsr: u53(),
+  debugFar: u64(),
+  systemEventType: u32(),
+  systemEventFlags: u53(),
+  internalSuberror: u32(),
+  internalInfo: u53(),
+});
+export type KvmRun = ViewOf<typeof KvmRunLayout>;
+
+/** kvm_stat's vCPU counters (struct kvm_vcpu_stat), `observe` state. */
+export const KvmVcpuStatLayout = layout("kvm_vcpu_stat", {
+  exits: u53("observe"),
+  hvc_exit_stat: u53("observe"),
+  wfe_exit_stat: u53("observe"),
+  wfi_exit_stat: u53("observe"),
+  mmio_exit_user: u53("observe"),
+  mmio_exit_kernel: u53("observe"),
+  signal_exits: u53("observe"),
+  halt_successful_poll: u53("observe"),
+  halt_attempted_poll: u53("observe"),
+  halt_poll_invalid: u53("observe"),
+  halt_wakeup: u53("observe"),
+  halt_wait_ns: u53("observe"),
+  blocking: u53("observe"),
+  /** Exits by exception class (64), then IRQ and SERROR exits. */
+  byClass: array("u53", 64, "observe"),
+  irqExits: u53("observe"),
+  serrorExits: u53("observe"),
+  entries: u53("observe"),
+  /** Instructions the guest has retired on this vCPU. */
+  insns: u53("observe"),
+});
+export type KvmVcpuStat = ViewOf<typeof KvmVcpuStatLayout>;
+
+/** struct kvm_vcpu with its kvm_vcpu_arch. */
+export const KvmVcpuLayout = layout("kvm_vcpu", {
+  kvm: u32(),
+  vcpuId: u32(),
+  vcpuIdx: u32(),
+  /** Host thread that runs it. */
+  thread: u32(),
+  mutex: u32(),
+  /** Physical CPU it is loaded on, or -1. */
+  cpu: i32(),
+  mode: u32(),
+  requests: u32(),
+  mpState: u32(),
+  pause: bool(),
+  hasRunOnce: bool(),
+  targetInitialised: bool(),
+  features: u32(),
+  iflags: u32(),
+  /** Exception to inject with IFLAG.PENDING_EXCEPTION: target and kind. */
+  pendingException: u32(),
+  hcrLo: u32(),
+  hcrHi: u32(),
+  mdcr: u32(),
+  fpState: u32(),
+  faultEsr: u53(),
+  faultFar: u64(),
+  faultHpfar: u53(),
+  /** A user-space MMIO read whose value is still to be put into the register. */
+  mmioNeeded: bool(),
+  resetPc: u53(),
+  resetR0: u53(),
+  resetPending: bool(),
+  resetBe: bool(),
+  sysregsLoadedOnCpu: bool(),
+  blockedSinceNs: u53(),
+  /** rcuwait: the thread waits for a wake-up (kvm_vcpu_is_blocking). */
+  blocking: bool(),
+  /** The thread waits for other vCPUs to be out of the guest. */
+  waitingAck: bool(),
+  /** A KVM_RUN is under way (vcpu->mutex is held). */
+  running: bool(),
+  /** How the guest was left last: an {@link ARM_EXCEPTION}. */
+  exitCode: u32(),
+  /** MDCR_EL2 of the host while the vCPU is loaded (mdcr_el2_host). */
+  mdcrHost: u53(),
+  wfxTraps: bool(),
+  dbgBcr: array("u64", ARM_MAX_DBG_REGS),
+  dbgBvr: array("u64", ARM_MAX_DBG_REGS),
+  dbgWcr: array("u64", ARM_MAX_DBG_REGS),
+  dbgWvr: array("u64", ARM_MAX_DBG_REGS),
+  hostDbgBcr: array("u64", ARM_MAX_DBG_REGS),
+  hostDbgBvr: array("u64", ARM_MAX_DBG_REGS),
+  hostDbgWcr: array("u64", ARM_MAX_DBG_REGS),
+  hostDbgWvr: array("u64", ARM_MAX_DBG_REGS),
+  ctxt: space(KvmCpuContextLayout.size),
+  hostCtxt: space(KvmCpuContextLayout.size),
+  vgicCpu: space(VgicCpuLayout.size),
+  timerCpu: space(ArchTimerCpuLayout.size),
+  run: space(KvmRunLayout.size),
+});
+export type KvmVcpuState = ViewOf<typeof KvmVcpuLayout>;
+
+/** A guest memory slot (struct kvm_memory_slot): the host pages behind it are listed one by one. */
+export const KvmMemslotLayout = layout("kvm_memory_slot", {
+  used: bool(),
+  flags: u32(),
+  baseIpa: u53(),
+  pages: u32(),
+  /** Address of an array of u32: host page frame number (pa >> 12) of each page. */
+  pfns: u32(),
+});
+export const KVM_MAX_MEMSLOTS = 16;
+
+/** struct kvm with its kvm_arch. */
+export const KvmLayout = layout("kvm", {
+  vmId: u32(),
+  lock: u32(),
+  configLock: u32(),
+  mmuLock: u32(),
+  createdVcpus: u32(),
+  onlineVcpus: u32(),
+  /** VMID and its generation (kvm_arch_vmid). */
+  vmid: u53(),
+  vtcrLo: u32(),
+  vtcrHi: u32(),
+  /** Physical address of the stage-2 root table. */
+  pgdPa: u53(),
+  psciVersion: u32(),
+  vmBugged: bool(),
+  hasRanOnce: bool(),
+  /** ID_AA64PFR0_EL1.CSV2 and CSV3 shown to the guest. */
+  pfr0Csv2: u32(),
+  pfr0Csv3: u32(),
+  /** vCPU that has asked all others to halt (kvm_arm_halt_guest), or 0. */
+  haltOwner: u32(),
+  /** Pages of stage-2 tables in use. */
+  stage2Pages: u32(),
+  /** vcpuId + 1 of the vCPU of this VM that ran last on each physical CPU; 0: none. */
+  lastVcpuRan: array("u32", MAX_PCPUS),
+  cntvoff: u53(),
+  vcpus: array("u32", KVM_MAX_VCPUS),
+  vgic: space(VgicDistLayout.size),
+  memslots: space(KVM_MAX_MEMSLOTS * KvmMemslotLayout.size),
+});
+export type KvmState = ViewOf<typeof KvmLayout>;
+
+/**
+ * What every part of KVM reaches the rest of the host through. One per host; holds no state of its own
+ * beyond caches of views.
+ */
+export interface KvmHost {
+  readonly memory: SharedMemory;
+  readonly locks: Locks;
+  readonly trace: TraceRing;
+  /** The machine's RAM: where a physical address lies in the shared memory. */
+  readonly ram: RamRange;
+  /** The virtual interrupt controller's functions (include/kvm/arm_vgic.h). */
+  readonly vgic: ArmVgic;
+  /** Physical CPUs of the machine. */
+  readonly pcpus: number;
+  /** Virtual nanoseconds now. */
+  nowNs(): number;
+  /** The port of physical CPU `index`. */
+  port(index: number): El2Port;
+  /** The physical CPU that is executing host code now. */
+  currentCpu(): number;
+  /** The vCPU loaded on the current physical CPU, if any (kvm_get_running_vcpu). */
+  runningVcpu(): Vcpu | undefined;
+  /** The views of the vCPU whose structure lies at `address`; InternalError if there is none. */
+  vcpuAt(address: number): Vcpu;
+  /** The views of the VM whose structure lies at `address`; InternalError if there is none. */
+  kvmAt(address: number): Kvm;
+  /** kvzalloc: whole pages of host RAM, zeroed and consecutive; the address in the shared memory. */
+  kvzalloc(bytes: number): number;
+  /** kvfree of `bytes` that {@link kvzalloc} gave. */
+  kvfree(address: number, bytes: number): void;
+  /** irq_set_irqchip_state(IRQCHIP_STATE_ACTIVE) of a physical SGI or PPI of the current CPU, or of an SPI. */
+  irqSetPhysActive(hwIntid: number, active: boolean): void;
+  /** irq_get_irqchip_state(IRQCHIP_STATE_ACTIVE), same interrupts. */
+  irqGetPhysActive(hwIntid: number): boolean;
+  /** irq_get_irqchip_state(IRQCHIP_STATE_PENDING), same interrupts. */
+  irqGetPhysPending(hwIntid: number): boolean;
+  /** Leaves the guest at once, or wakes the vCPU's thread (kvm_vcpu_kick). */
+  kvmVcpuKick(vcpu: Vcpu): void;
+  /** Wakes the vCPU's thread if it blocks: whether it did (kvm_vcpu_wake_up). */
+  kvmVcpuWakeUp(vcpu: Vcpu): boolean;
+  /**
+   * kvm_arm_halt_guest: asks every vCPU of the VM but the caller to leave the guest and stay out. False
+   * while one is still inside: the caller's thread must wait (a suspension point) and start over.
+   */
+  kvmArmHaltGuest(kvm: Kvm): boolean;
+  kvmArmResumeGuest(kvm: Kvm): void;
+  /** The soft timer service of the current physical CPU. */
+  readonly hrtimers: KvmHrtimers;
+}
+
+/** Soft timers (src/host/hrtimer.ts) as KVM uses them. */
+export interface KvmHrtimers {
+  /** Makes a timer of `kind` (a {@link KVM_TIMER_KINDS} position) with an argument; its handle. */
+  create(kind: KvmTimerKind, arg: number): number;
+  /** Arms it for `expiresNs` (absolute virtual time) on the current physical CPU. */
+  start(handle: number, expiresNs: number): void;
+  cancel(handle: number): void;
+  destroy(handle: number): void;
+}
+export type KvmTimerKind = "kvm_bg_timer_expire" | "kvm_hrtimer_expire";
+
+/** A VM: views of its structures. */
+export interface Kvm {
+  readonly host: KvmHost;
+  readonly state: KvmState;
+  readonly vgic: VgicDist;
+  /** In the order of creation: `vcpuIdx`. */
+  readonly vcpus: readonly Vcpu[];
+  /** In-kernel devices by guest physical address (KVM_MMIO_BUS). */
+  readonly ioBus: KvmIoRange[];
+}
+
+/** What an in-kernel device answers when the access must first wait for the other vCPUs to halt. */
+export const WAIT: unique symbol = Symbol("wait for acknowledgement");
+export type Wait = typeof WAIT;
+
+/**
+ * An in-kernel device. `offset` is from the region's base, `length` 1, 2, 4 or 8; values of up to four
+ * bytes are unsigned numbers, of eight bytes bigints (a handler may answer with either). A handler that
+ * answers {@link WAIT} is called again, with the same arguments, once something may have changed.
+ */
+export interface KvmIoDeviceOps {
+  read(vcpu: Vcpu, offset: number, length: number): number | bigint | Wait;
+  write(vcpu: Vcpu, offset: number, length: number, value: number | bigint): void | Wait;
+}
+
+/** One registered region. */
+export interface KvmIoRange {
+  readonly baseIpa: number;
+  readonly length: number;
+  readonly ops: KvmIoDeviceOps;
+}
+
+/** A vCPU: views of its structures. */
+export interface Vcpu {
+  readonly kvm: Kvm;
+  readonly state: KvmVcpuState;
+  readonly ctxt: KvmCpuContext;
+  readonly hostCtxt: KvmCpuContext;
+  readonly vgic: VgicCpu;
+  readonly cpuIf: VgicV3CpuIf;
+  readonly timer: ArchTimerCpu;
+  /** By TIMER_PTIMER and TIMER_VTIMER. */
+  readonly timers: readonly [ArchTimerContext, ArchTimerContext];
+  readonly run: KvmRun;
+  readonly stat: KvmVcpuStat;
+  /** The port of the physical CPU it is loaded on; InternalError when it is on none. */
+  port(): El2Port;
+}
+
+/** Sets or clears bits of `iflags` (vcpu_set_flag, vcpu_clear_flag). */
+export function vcpuSetFlag(vcpu: Vcpu, flag: number): void {
+  vcpu.state.iflags |= flag;
+}
+export function vcpuClearFlag(vcpu: Vcpu, flag: number): void {
+  vcpu.state.iflags &= ~flag;
+}
+export function vcpuGetFlag(vcpu: Vcpu, flag: number): boolean {
+  return (vcpu.state.iflags & flag) !== 0;
+}
+
+/** Whether the VM has an interrupt controller in the kernel (irqchip_in_kernel). */
+export function irqchipInKernel(kvm: Kvm): boolean {
+  return kvm.vgic.inKernel;
+}
+
+/** Sets a request bit; the vCPU looks at it before its next entry. */
+export function kvmMakeRequest(vcpu: Vcpu, request: number): void {
+  vcpu.state.requests |= request;
+}
+
+/** Takes a request: whether it was set, clearing it. */
+export function kvmCheckRequest(vcpu: Vcpu, request: number): boolean {
+  const set = (vcpu.state.requests & request) !== 0;
+  vcpu.state.requests &= ~request;
+  return set;
+}

@@ -1,0 +1,71 @@
+/**
+ * What all VMs of a host share: the properties of the physical interrupt controller and the services
+ * of the host that the vgic needs. Mirrors struct vgic_global (kvm_vgic_global_state) and struct
+ * gic_kvm_info of include/kvm/arm_vgic.h and include/linux/irqchip/arm-vgic-info.h.
+ *
+ * What differs: one per host instead of one per kernel; it is a cache (read from ICH_VTR_EL2 when the
+ * host starts, and again after a restore), and memory and the physical irqchip come in through it.
+ */
+import { assert } from "../../base/errors.ts";
+import type { Fields, Layout } from "../../base/struct.ts";
+import type { Kvm, KvmHost } from "../kvm_host.ts";
+
+/** struct irq_ops: how a HW-mapped interrupt is looked after in software. */
+export interface IrqOps {
+  /** VGIC_IRQ_SW_RESAMPLE: the physical interrupt must be deactivated by software. */
+  readonly swResample?: boolean;
+  /** The level of the device's line now, for the running vCPU. Without it the physical pending state is read. */
+  readonly getInputLevel?: (intid: number) => boolean;
+}
+
+/** Numbers of `vgic_irq.ops`. */
+export const VGIC_IRQ_OPS = { NONE: 0, ARCH_TIMER: 1 } as const;
+
+/** struct gic_kvm_info: what the host tells about its interrupt controller. */
+export interface GicKvmInfo {
+  /** PPI of the maintenance interrupt. */
+  readonly maintIrq: number;
+  /** The list register's physical id does not deactivate (an oddball, not GICv3). */
+  readonly noHwDeactivation?: boolean;
+  /** irq_set_irqchip_state on the current physical CPU. */
+  readonly setIrqchipState: (hwIntid: number, which: "pending" | "active", value: boolean) => void;
+  /** irq_get_irqchip_state on the current physical CPU. */
+  readonly getIrqchipState: (hwIntid: number, which: "pending" | "active") => boolean;
+  /** Zeroed memory for `count` instances (kcalloc), or 0 when there is none left. */
+  readonly allocate: <F extends Fields>(of: Layout<F>, count: number) => number;
+  /** Gives memory back (kfree). */
+  readonly release?: (at: number, of: Layout<Fields>, count: number) => void;
+  /** kvm_notify_acked_irq: the guest ended a level-triggered SPI (its pin number, from 0). */
+  readonly notifyAckedIrq?: (kvm: Kvm, spi: number) => void;
+  /** The machine calls onGuestAck and onGuestEoi, so the fold does not count them from list registers. */
+  readonly countsGuestAcks?: boolean;
+}
+
+/** kvm_vgic_global_state. */
+export interface VgicGlobal {
+  readonly info: GicKvmInfo;
+  /** Implemented list registers, 1 to 16. */
+  readonly nrLr: number;
+  readonly ichVtrEl2: number;
+  /** By the numbers of {@link VGIC_IRQ_OPS}. */
+  readonly irqOps: (IrqOps | undefined)[];
+}
+
+const GLOBALS = new WeakMap<KvmHost, VgicGlobal>();
+
+/** kvm_vgic_global_state of a host; InternalError before kvmVgicHypInit. */
+export function vgicGlobal(host: KvmHost): VgicGlobal {
+  const state = GLOBALS.get(host);
+  assert(state !== undefined, "the vgic is used before kvmVgicHypInit");
+  return state;
+}
+
+/** Sets what {@link vgicGlobal} returns. */
+export function setVgicGlobal(host: KvmHost, state: VgicGlobal): void {
+  GLOBALS.set(host, state);
+}
+
+/** Registers the ops that `vgic_irq.ops` number `id` stands for. */
+export function setVgicIrqOps(host: KvmHost, id: number, ops: IrqOps): void {
+  vgicGlobal(host).irqOps[id] = ops;
+}

@@ -1,0 +1,258 @@
+/**
+ * One virtual interrupt: lookup, locks, predicates. Mirrors the inline functions of
+ * arch/arm64/kvm/vgic/vgic.h and the lookup and physical-side functions of vgic.c.
+ *
+ * What differs: interrupts are views on memory, found by address; there are no LPIs yet, so getting
+ * and putting a reference does nothing; the counters of vgic_stat.ts are fed here.
+ */
+import { assert } from "../../base/errors.ts";
+import type { SharedMemory } from "../../base/memory.ts";
+import {
+  type Kvm,
+  type KvmHost,
+  KvmVcpuLayout,
+  SAVED,
+  type Vcpu,
+  VGIC_NR_PRIVATE_IRQS,
+  VgicCpuLayout,
+  type VgicIrq,
+  VgicIrqLayout,
+} from "../kvm_host.ts";
+import { vgicGlobal } from "./vgic_global.ts";
+import { irqStatAt, recordLatency, type VgicIrqStat, VgicIrqStatLayout } from "./vgic_stat.ts";
+
+export const VGIC_CONFIG_EDGE = 0;
+export const VGIC_CONFIG_LEVEL = 1;
+export const VGIC_NR_SGIS = 16;
+export const VGIC_MAX_SPI = 1019;
+export const VGIC_MAX_RESERVED = 1023;
+export const VGIC_MIN_LPI = 8192;
+/** Priority bits that the virtual distributor keeps. */
+export const VGIC_PRI_BITS = 5;
+/** KVM_DEV_TYPE_ARM_VGIC_V3, as stored in `vgic_dist.vgicModel`. */
+export const VGIC_MODEL_V3 = 3;
+
+const IRQS = new WeakMap<SharedMemory, Map<number, VgicIrq>>();
+
+/** The interrupt at address `base`; the same view each time. */
+export function irqAt(memory: SharedMemory, base: number): VgicIrq {
+  let views = IRQS.get(memory);
+  if (!views) IRQS.set(memory, views = new Map());
+  let view = views.get(base);
+  if (!view) views.set(base, view = VgicIrqLayout.at(memory, base));
+  return view;
+}
+
+/** The interrupt whose ap_list link is `node` (container_of). */
+export function irqOfNode(memory: SharedMemory, node: number): VgicIrq {
+  return irqAt(memory, node - VgicIrqLayout.offset.apList);
+}
+
+/** The VM's vCPU whose structure lies at `address`; InternalError when it is none of them. */
+export function vcpuAt(kvm: Kvm, address: number): Vcpu {
+  for (const vcpu of kvm.vcpus) if (vcpu.state.base === address) return vcpu;
+  assert(false, `no vCPU at ${address}`);
+}
+
+/** The vCPU's MPIDR_EL1 affinity fields: Aff3 in bits 39 to 32, Aff2 to Aff0 in 23 to 0. */
+export function kvmVcpuGetMpidrAff(vcpu: Vcpu): number {
+  const at = vcpu.ctxt.sysregs + 8 * SAVED.MPIDR_EL1;
+  const m = vcpu.ctxt.memory;
+  return (m.ld32(at) & 0x00ff_ffff) + (m.ld32(at + 4) & 0xff) * 2 ** 32;
+}
+
+/** The vCPU with these affinity fields, or undefined. */
+export function kvmMpidrToVcpu(kvm: Kvm, mpidr: number): Vcpu | undefined {
+  return kvm.vcpus.find((vcpu) => kvmVcpuGetMpidrAff(vcpu) === mpidr);
+}
+
+/** vgic_initialized. */
+export function vgicInitialized(kvm: Kvm): boolean {
+  return kvm.vgic.initialized;
+}
+
+export function vgicIrqIsSgi(intid: number): boolean {
+  return intid < VGIC_NR_SGIS;
+}
+
+export function irqIsPpi(intid: number): boolean {
+  return intid >= VGIC_NR_SGIS && intid < VGIC_NR_PRIVATE_IRQS;
+}
+
+/** Whether the VM has a shared interrupt of this number. */
+export function vgicValidSpi(kvm: Kvm, intid: number): boolean {
+  return intid >= VGIC_NR_PRIVATE_IRQS && intid < kvm.vgic.nrSpis + VGIC_NR_PRIVATE_IRQS;
+}
+
+/** Pending by its latch, or for a level-triggered one by its line. Requires the irq lock. */
+export function irqIsPending(irq: VgicIrq): boolean {
+  return irq.pendingLatch || (irq.config === VGIC_CONFIG_LEVEL && irq.lineLevel);
+}
+
+export function vgicIrqIsMappedLevel(irq: VgicIrq): boolean {
+  return irq.config === VGIC_CONFIG_LEVEL && irq.hw;
+}
+
+/** Whether software must deactivate the physical interrupt behind it. */
+export function vgicIrqNeedsResampling(host: KvmHost, irq: VgicIrq): boolean {
+  return vgicGlobal(host).irqOps[irq.ops]?.swResample === true;
+}
+
+/**
+ * The interrupt `intid` of the VM, a private one of `vcpu`; undefined when there is none. The caller
+ * gives it back with {@link vgicPutIrq}.
+ */
+export function vgicGetIrq(kvm: Kvm, vcpu: Vcpu | undefined, intid: number): VgicIrq | undefined {
+  const memory = kvm.host.memory;
+  if (intid < VGIC_NR_PRIVATE_IRQS) {
+    if (!vcpu) return undefined;
+    return irqAt(memory, vcpu.vgic.privateIrqs + intid * VgicIrqLayout.size);
+  }
+  if (!vgicValidSpi(kvm, intid) || kvm.vgic.spis === 0) return undefined;
+  return irqAt(memory, kvm.vgic.spis + (intid - VGIC_NR_PRIVATE_IRQS) * VgicIrqLayout.size);
+}
+
+/** Gives back what {@link vgicGetIrq} returned. Only LPIs are counted, and there are none. */
+export function vgicPutIrq(_kvm: Kvm, irq: VgicIrq): void {
+  assert(irq.intid < VGIC_MIN_LPI, "an LPI without LPI support");
+}
+
+function irqLockAt(irq: VgicIrq): number {
+  return irq.base + VgicIrqLayout.offset.irqLock;
+}
+
+function apListLockAt(vcpu: Vcpu): number {
+  return vcpu.vgic.base + VgicCpuLayout.offset.apListLock;
+}
+
+/** raw_spin_lock(&irq->irq_lock). `order`: 1 for the second of two (SINGLE_DEPTH_NESTING). */
+export function takeIrq(host: KvmHost, irq: VgicIrq, order = 0): void {
+  host.locks.take("irq", irqLockAt(irq), order);
+}
+
+/** raw_spin_unlock(&irq->irq_lock). */
+export function dropIrq(host: KvmHost, irq: VgicIrq): void {
+  host.locks.drop("irq", irqLockAt(irq));
+}
+
+/** raw_spin_lock_irqsave(&irq->irq_lock): returns the flags for {@link dropIrqRestore}. */
+export function takeIrqSave(host: KvmHost, irq: VgicIrq): number {
+  const flags = host.port(host.currentCpu()).irqSave();
+  takeIrq(host, irq);
+  return flags;
+}
+
+/** raw_spin_unlock_irqrestore(&irq->irq_lock, flags). */
+export function dropIrqRestore(host: KvmHost, irq: VgicIrq, flags: number): void {
+  dropIrq(host, irq);
+  host.port(host.currentCpu()).irqRestore(flags);
+}
+
+/** raw_spin_lock(&vgic_cpu->ap_list_lock). Of two, the lower vCPU number comes first (checked). */
+export function takeApList(vcpu: Vcpu): void {
+  vcpu.kvm.host.locks.take("apList", apListLockAt(vcpu), vcpu.state.vcpuId);
+}
+
+/** raw_spin_unlock(&vgic_cpu->ap_list_lock). */
+export function dropApList(vcpu: Vcpu): void {
+  vcpu.kvm.host.locks.drop("apList", apListLockAt(vcpu));
+}
+
+/** raw_spin_lock_irqsave(&vgic_cpu->ap_list_lock): returns the flags for {@link dropApListRestore}. */
+export function takeApListSave(vcpu: Vcpu): number {
+  const host = vcpu.kvm.host;
+  const flags = host.port(host.currentCpu()).irqSave();
+  takeApList(vcpu);
+  return flags;
+}
+
+/** raw_spin_unlock_irqrestore(&vgic_cpu->ap_list_lock, flags). */
+export function dropApListRestore(vcpu: Vcpu, flags: number): void {
+  const host = vcpu.kvm.host;
+  dropApList(vcpu);
+  host.port(host.currentCpu()).irqRestore(flags);
+}
+
+/** Sets or clears the pending state of the physical interrupt behind a HW-mapped one. */
+export function vgicIrqSetPhysPending(host: KvmHost, irq: VgicIrq, pending: boolean): void {
+  vgicGlobal(host).info.setIrqchipState(irq.hwIntid, "pending", pending);
+}
+
+/** Sets or clears the active state of the physical interrupt behind a HW-mapped one. */
+export function vgicIrqSetPhysActive(host: KvmHost, irq: VgicIrq, active: boolean): void {
+  assert(irq.hw, `interrupt ${irq.intid} is not HW-mapped`);
+  vgicGlobal(host).info.setIrqchipState(irq.hwIntid, "active", active);
+}
+
+/** The level of the line behind a HW-mapped interrupt now. */
+export function vgicGetPhysLineLevel(host: KvmHost, irq: VgicIrq): boolean {
+  assert(irq.hw, `interrupt ${irq.intid} is not HW-mapped`);
+  const { info, irqOps } = vgicGlobal(host);
+  const level = irqOps[irq.ops]?.getInputLevel;
+  return level ? level(irq.intid) : info.getIrqchipState(irq.hwIntid, "pending");
+}
+
+/**
+ * A mapped level interrupt is seen by the vgic as rising edges only. If the guest did not acknowledge
+ * it, or ended it while we still held the line high, the device must be asked again; when its line has
+ * gone down, the physical interrupt is deactivated, or its next rise would never be reported.
+ * Requires the irq lock.
+ */
+export function vgicIrqHandleResampling(
+  host: KvmHost,
+  irq: VgicIrq,
+  lrDeactivated: boolean,
+  lrPending: boolean,
+): void {
+  if (!vgicIrqIsMappedLevel(irq)) return;
+  let resample = false;
+  if (vgicIrqNeedsResampling(host, irq)) {
+    resample = !(irq.active || irq.pendingLatch);
+  } else if (lrPending || (lrDeactivated && irq.lineLevel)) {
+    irq.lineLevel = vgicGetPhysLineLevel(host, irq);
+    resample = !irq.lineLevel;
+  }
+  if (resample) vgicIrqSetPhysActive(host, irq, false);
+}
+
+const PRIVATE_STATS = KvmVcpuLayout.offset.vgicCpu + VgicCpuLayout.offset.irqStats;
+
+/** The counters of an interrupt; undefined before vgicInit. */
+export function irqStatOf(kvm: Kvm, irq: VgicIrq): VgicIrqStat | undefined {
+  const memory = kvm.host.memory;
+  const isPrivate = irq.intid < VGIC_NR_PRIVATE_IRQS;
+  const stats = isPrivate ? memory.ld32(irq.targetVcpu + PRIVATE_STATS) : kvm.vgic.irqStats;
+  const index = isPrivate ? irq.intid : irq.intid - VGIC_NR_PRIVATE_IRQS;
+  return stats === 0 ? undefined : irqStatAt(memory, stats + index * VgicIrqStatLayout.size);
+}
+
+/** Counts a raise, and notes its time if the interrupt was not pending before. Requires the irq lock. */
+export function noteRaised(kvm: Kvm, irq: VgicIrq, wasPending: boolean): void {
+  const stat = irqStatOf(kvm, irq);
+  if (stat) stat.injected++;
+  if (!wasPending || irq.raisedAtNs === 0) irq.raisedAtNs = kvm.host.nowNs();
+}
+
+/** The guest has reached its vector for `intid`: enters the latency, once per raise. */
+export function onGuestVector(vcpu: Vcpu, intid: number): void {
+  const irq = vgicGetIrq(vcpu.kvm, vcpu, intid);
+  const stat = irq && irqStatOf(vcpu.kvm, irq);
+  if (!irq || !stat || irq.raisedAtNs === 0) return;
+  recordLatency(stat, vcpu.kvm.host.nowNs() - irq.raisedAtNs);
+  irq.raisedAtNs = 0;
+}
+
+/** The guest has acknowledged `intid` (for machines whose {@link GicKvmInfo.countsGuestAcks} is set). */
+export function onGuestAck(vcpu: Vcpu, intid: number): void {
+  onGuestVector(vcpu, intid);
+  const irq = vgicGetIrq(vcpu.kvm, vcpu, intid);
+  const stat = irq && irqStatOf(vcpu.kvm, irq);
+  if (stat) stat.acked++;
+}
+
+/** The guest has deactivated `intid` (for machines whose {@link GicKvmInfo.countsGuestAcks} is set). */
+export function onGuestEoi(vcpu: Vcpu, intid: number): void {
+  const irq = vgicGetIrq(vcpu.kvm, vcpu, intid);
+  const stat = irq && irqStatOf(vcpu.kvm, irq);
+  if (stat) stat.eoied++;
+}

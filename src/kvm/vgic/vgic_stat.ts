@@ -1,0 +1,99 @@
+/**
+ * Counters of the vgic, `observe` state: per interrupt (how often, how fast) and per vCPU (what its
+ * flushes touched). No kernel file: real KVM does not count these.
+ */
+import type { SharedMemory } from "../../base/memory.ts";
+import { array, layout, u53, type ViewOf } from "../../base/struct.ts";
+
+/** Latencies below this many nanoseconds share the first bucket; four buckets per doubling follow. */
+const FIRST_OCTAVE = 6;
+/** Buckets of the latency histogram: up to 2^33 ns (8.5 s); the last one is open. */
+export const LATENCY_BUCKETS = 4 * 27 + 2;
+
+/** Counters of one virtual interrupt. */
+export const VgicIrqStatLayout = layout("vgic_irq_stat", {
+  /** Rising edges and levels that were accepted, SGIs and ISPENDR writes included. */
+  injected: u53("observe"),
+  /** Acknowledged by the guest. */
+  acked: u53("observe"),
+  /** Deactivated by the guest. */
+  eoied: u53("observe"),
+  /** Latencies from line raised to the guest's vector, virtual nanoseconds. */
+  latencyCount: u53("observe"),
+  latencySumNs: u53("observe"),
+  latencyMaxNs: u53("observe"),
+  latencyBuckets: array("u32", LATENCY_BUCKETS, "observe"),
+});
+export type VgicIrqStat = ViewOf<typeof VgicIrqStatLayout>;
+
+/** Counters of one vCPU's side of the vgic. */
+export const VgicCpuStatLayout = layout("vgic_cpu_stat", {
+  /** Flushes that found a non-empty ap_list. */
+  flushes: u53("observe"),
+  /** `vgic_irq`s touched by all flushes, and by the last one. */
+  flushedIrqs: u53("observe"),
+  lastFlushedIrqs: u53("observe"),
+  /** Flushes that had more interrupts than list registers. */
+  overflows: u53("observe"),
+  /** Interrupts this vCPU took off its ap_list, and those it moved to another one. */
+  pruned: u53("observe"),
+  migrated: u53("observe"),
+});
+export type VgicCpuStat = ViewOf<typeof VgicCpuStatLayout>;
+
+/** The histogram bucket of a latency. */
+export function latencyBucket(ns: number): number {
+  if (ns < 2 ** FIRST_OCTAVE) return 0;
+  const octave = Math.floor(Math.log2(ns));
+  const quarter = Math.floor(ns / 2 ** (octave - 2)) - 4;
+  return Math.min(1 + 4 * (octave - FIRST_OCTAVE) + quarter, LATENCY_BUCKETS - 1);
+}
+
+/** The first latency, in nanoseconds, that no longer belongs to the bucket; Infinity for the last. */
+export function latencyBucketEnd(bucket: number): number {
+  if (bucket === 0) return 2 ** FIRST_OCTAVE;
+  if (bucket >= LATENCY_BUCKETS - 1) return Infinity;
+  const octave = FIRST_OCTAVE + Math.floor((bucket - 1) / 4);
+  return 2 ** (octave - 2) * (5 + ((bucket - 1) % 4));
+}
+
+/** Enters one latency. */
+export function recordLatency(stat: VgicIrqStat, ns: number): void {
+  stat.latencyCount++;
+  stat.latencySumNs += ns;
+  if (ns > stat.latencyMaxNs) stat.latencyMaxNs = ns;
+  const at = stat.latencyBuckets + 4 * latencyBucket(ns);
+  stat.memory.st32(at, stat.memory.ld32(at) + 1);
+}
+
+/** Adds a histogram's buckets into `into` (of {@link LATENCY_BUCKETS} counts): several interrupts as one. */
+export function addLatencies(into: number[], stat: VgicIrqStat): void {
+  for (let i = 0; i < LATENCY_BUCKETS; i++) {
+    into[i] = (into[i] ?? 0) + stat.memory.ld32(stat.latencyBuckets + 4 * i);
+  }
+}
+
+/**
+ * The latency that a share `p` (0 to 1) of the samples does not exceed, in nanoseconds, at most a
+ * quarter of an octave too high and never above the maximum; undefined without samples.
+ */
+export function latencyPercentile(stat: VgicIrqStat, p: number): number | undefined {
+  const want = Math.max(1, Math.ceil(p * stat.latencyCount));
+  let seen = 0;
+  for (let i = 0; i < LATENCY_BUCKETS; i++) {
+    seen += stat.memory.ld32(stat.latencyBuckets + 4 * i);
+    if (seen >= want) return Math.min(latencyBucketEnd(i) - 1, stat.latencyMaxNs);
+  }
+  return undefined;
+}
+
+const IRQ_STATS = new WeakMap<SharedMemory, Map<number, VgicIrqStat>>();
+
+/** The counters at `base`; the same view each time. */
+export function irqStatAt(memory: SharedMemory, base: number): VgicIrqStat {
+  let views = IRQ_STATS.get(memory);
+  if (!views) IRQ_STATS.set(memory, views = new Map());
+  let view = views.get(base);
+  if (!view) views.set(base, view = VgicIrqStatLayout.at(memory, base));
+  return view;
+}

@@ -1,0 +1,230 @@
+/**
+ * The vgic on GICv3 hardware: list registers, ICH_VMCR_EL2, probe. Mirrors
+ * arch/arm64/kvm/vgic/vgic-v3.c.
+ *
+ * What differs: no GICv2 guests, no LPIs (pending tables), no GICv4, no trapping of ICC_* registers.
+ * The redistributor regions of that file are in vgic_v3_redist.ts. What a flush put into the list
+ * registers is remembered, so that the fold can count acknowledgements and ends.
+ */
+import {
+  fieldOf,
+  ICC_SRE,
+  ICH_HCR,
+  ICH_LR_HI,
+  ICH_VMCR,
+  ICH_VTR,
+  withField,
+} from "../../arm/arch/gic.ts";
+import {
+  __vgicV3ActivateTraps,
+  __vgicV3DeactivateTraps,
+  __vgicV3GetGicConfig,
+  __vgicV3ReadVmcr,
+  __vgicV3RestoreAprs,
+  __vgicV3SaveAprs,
+  __vgicV3WriteVmcr,
+  vtrToMaxLrIdx,
+} from "../hyp/vgic_v3_sr.ts";
+import type { El2Port } from "../../arm/el2_port.ts";
+import {
+  type KvmHost,
+  type Vcpu,
+  VGIC_NR_PRIVATE_IRQS,
+  type VgicIrq,
+} from "../kvm_host.ts";
+import { type GicKvmInfo, setVgicGlobal, vgicGlobal } from "./vgic_global.ts";
+import {
+  dropIrq,
+  irqIsPending,
+  irqStatOf,
+  takeIrq,
+  VGIC_CONFIG_EDGE,
+  VGIC_CONFIG_LEVEL,
+  vgicGetIrq,
+  vgicIrqHandleResampling,
+  vgicIrqIsMappedLevel,
+  vgicIrqNeedsResampling,
+  vgicPutIrq,
+  vgicValidSpi,
+} from "./vgic_irq.ts";
+
+const { PENDING, ACTIVE, EOI, HW, Group, Priority } = ICH_LR_HI;
+
+/** ICH_VMCR_EL2's fields in the terms of the CPU interface (struct vgic_vmcr). */
+export interface VgicVmcr {
+  grpen0: number;
+  grpen1: number;
+  cbpr: number;
+  eoim: number;
+  abpr: number;
+  bpr: number;
+  /** As in ICC_PMR_EL1. */
+  pmr: number;
+}
+
+/** Wants a maintenance interrupt when at most one list register is still in use. */
+export function vgicV3SetUnderflow(vcpu: Vcpu): void {
+  vcpu.cpuIf.vgicHcr |= ICH_HCR.UIE;
+}
+
+function lrSignalsEoiMi(hi: number): boolean {
+  return (hi & (PENDING | ACTIVE)) === 0 && (hi & EOI) !== 0 && (hi & HW) === 0;
+}
+
+/** Counts what the guest did with list register `lr`. Requires the irq lock. */
+function countTransition(vcpu: Vcpu, irq: VgicIrq, lr: number, hi: number): void {
+  if (vgicGlobal(vcpu.kvm.host).info.countsGuestAcks) return;
+  const stat = irqStatOf(vcpu.kvm, irq);
+  if (!stat) return;
+  const wasPending = (vcpu.vgic.flushedPending >>> lr) & 1;
+  const wasActive = (vcpu.vgic.flushedActive >>> lr) & 1;
+  const acked = wasPending && (hi & PENDING) === 0;
+  if (acked) stat.acked++;
+  if ((wasActive || acked) && (hi & ACTIVE) === 0) stat.eoied++;
+}
+
+/** One list register's state back into its interrupt. Requires the irq lock. */
+function foldLr(vcpu: Vcpu, irq: VgicIrq, hi: number): void {
+  const host = vcpu.kvm.host;
+  const pending = (hi & PENDING) !== 0;
+  const active = (hi & ACTIVE) !== 0;
+  const deactivated = irq.active && !active;
+  irq.active = active;
+  // Only an edge must not be lost; a level is asked for again.
+  if (irq.config === VGIC_CONFIG_EDGE && pending) irq.pendingLatch = true;
+  const level = irq.config === VGIC_CONFIG_LEVEL;
+  if (level && !pending && !active) irq.pendingLatch = false;
+  vgicIrqHandleResampling(host, irq, deactivated, pending);
+  // The guest was done with this level, and it is still high: a new wait begins.
+  if (level && !pending && !active && irq.lineLevel) irq.raisedAtNs = host.nowNs();
+}
+
+/** Takes the state of the used list registers back into the interrupts. Interrupts off. */
+export function vgicV3FoldLrState(vcpu: Vcpu): void {
+  const { kvm, cpuIf } = vcpu;
+  const info = vgicGlobal(kvm.host).info;
+  cpuIf.vgicHcr &= ~ICH_HCR.UIE;
+  for (let lr = 0; lr < cpuIf.usedLrs; lr++) {
+    const intid = cpuIf.memory.ld32(cpuIf.lr + 8 * lr);
+    const hi = cpuIf.memory.ld32(cpuIf.lr + 8 * lr + 4);
+    if (lrSignalsEoiMi(hi) && vgicValidSpi(kvm, intid)) {
+      info.notifyAckedIrq?.(kvm, intid - VGIC_NR_PRIVATE_IRQS);
+    }
+    const irq = vgicGetIrq(kvm, vcpu, intid);
+    if (!irq) continue;
+    takeIrq(kvm.host, irq);
+    countTransition(vcpu, irq, lr, hi);
+    foldLr(vcpu, irq, hi);
+    dropIrq(kvm.host, irq);
+    vgicPutIrq(kvm, irq);
+  }
+  cpuIf.usedLrs = 0;
+}
+
+/** Bits 63 to 32 of the list register that presents the interrupt, without its state. */
+function lrAttributes(host: KvmHost, irq: VgicIrq): number {
+  let hi = irq.priority << Priority.shift;
+  if (irq.group) hi |= Group;
+  if (irq.hw && !vgicIrqNeedsResampling(host, irq)) hi |= HW | irq.hwIntid;
+  else if (irq.config === VGIC_CONFIG_LEVEL) hi |= EOI;
+  return hi;
+}
+
+/**
+ * Whether the list register may show the interrupt pending: not beside active, when the pending state
+ * is the physical distributor's (HW) or the level is to be asked for after the end.
+ */
+function allowsPending(irq: VgicIrq): boolean {
+  return !(irq.active && (irq.hw || irq.config === VGIC_CONFIG_LEVEL));
+}
+
+/** Writes the interrupt into the shadow of list register `lr`. Requires the irq lock. */
+export function vgicV3PopulateLr(vcpu: Vcpu, irq: VgicIrq, lr: number): void {
+  const { cpuIf, vgic } = vcpu;
+  let hi = lrAttributes(vcpu.kvm.host, irq);
+  if (irq.active) {
+    hi |= ACTIVE;
+    vgic.flushedActive |= 1 << lr;
+  }
+  if (allowsPending(irq) && irqIsPending(irq)) {
+    hi |= PENDING;
+    vgic.flushedPending |= 1 << lr;
+    if (irq.config === VGIC_CONFIG_EDGE) irq.pendingLatch = false;
+    // Only rises of a mapped level are seen: lowered here, so that the next one counts (see foldLr).
+    if (vgicIrqIsMappedLevel(irq)) irq.lineLevel = false;
+  }
+  cpuIf.memory.st32(cpuIf.lr + 8 * lr, irq.intid);
+  cpuIf.memory.st32(cpuIf.lr + 8 * lr + 4, hi);
+}
+
+/** Empties the shadow of list register `lr`. */
+export function vgicV3ClearLr(vcpu: Vcpu, lr: number): void {
+  vcpu.cpuIf.memory.st32(vcpu.cpuIf.lr + 8 * lr, 0);
+  vcpu.cpuIf.memory.st32(vcpu.cpuIf.lr + 8 * lr + 4, 0);
+}
+
+/** Sets the shadow of ICH_VMCR_EL2. With SRE, VFIQEn reads as one and VAckCtl as zero. */
+export function vgicV3SetVmcr(vcpu: Vcpu, vmcr: Readonly<VgicVmcr>): void {
+  let value: number = ICH_VMCR.VFIQEn;
+  if (vmcr.grpen0 & 1) value |= ICH_VMCR.VENG0;
+  if (vmcr.grpen1 & 1) value |= ICH_VMCR.VENG1;
+  if (vmcr.cbpr & 1) value |= ICH_VMCR.VCBPR;
+  if (vmcr.eoim & 1) value |= ICH_VMCR.VEOIM;
+  value = withField(value, ICH_VMCR.VBPR1, vmcr.abpr);
+  value = withField(value, ICH_VMCR.VBPR0, vmcr.bpr);
+  vcpu.cpuIf.vgicVmcr = withField(value, ICH_VMCR.VPMR, vmcr.pmr);
+}
+
+/** The shadow of ICH_VMCR_EL2 in parts. */
+export function vgicV3GetVmcr(vcpu: Vcpu): VgicVmcr {
+  const value = vcpu.cpuIf.vgicVmcr;
+  return {
+    grpen0: value & ICH_VMCR.VENG0 ? 1 : 0,
+    grpen1: value & ICH_VMCR.VENG1 ? 1 : 0,
+    cbpr: value & ICH_VMCR.VCBPR ? 1 : 0,
+    eoim: value & ICH_VMCR.VEOIM ? 1 : 0,
+    abpr: fieldOf(value, ICH_VMCR.VBPR1),
+    bpr: fieldOf(value, ICH_VMCR.VBPR0),
+    pmr: fieldOf(value, ICH_VMCR.VPMR),
+  };
+}
+
+/** Gives the vCPU a CPU interface in its reset state. */
+export function vgicV3Enable(vcpu: Vcpu): void {
+  const { cpuIf, vgic } = vcpu;
+  const vtr = vgicGlobal(vcpu.kvm.host).ichVtrEl2;
+  // Zero makes the hardware put the binary points to their reset values; all else resets to zero.
+  cpuIf.vgicVmcr = 0;
+  cpuIf.vgicSre = ICC_SRE.DIB | ICC_SRE.DFB | ICC_SRE.SRE;
+  vgic.numIdBits = fieldOf(vtr, ICH_VTR.IDbits);
+  vgic.numPriBits = fieldOf(vtr, ICH_VTR.PRIbits) + 1;
+  cpuIf.vgicHcr = ICH_HCR.En;
+}
+
+/** Reads the virtual CPU interface's properties from the current physical CPU. Returns 0. */
+export function vgicV3Probe(host: KvmHost, port: El2Port, info: GicKvmInfo): number {
+  const ichVtrEl2 = __vgicV3GetGicConfig(port);
+  setVgicGlobal(host, { info, ichVtrEl2, nrLr: vtrToMaxLrIdx(ichVtrEl2) + 1, irqOps: [] });
+  return 0;
+}
+
+/** vcpu_load. */
+export function vgicV3Load(vcpu: Vcpu): void {
+  const port = vcpu.port();
+  __vgicV3WriteVmcr(port, vcpu.cpuIf.vgicVmcr);
+  __vgicV3RestoreAprs(port, vcpu.cpuIf);
+  __vgicV3ActivateTraps(port, vcpu.cpuIf);
+}
+
+/** Reads ICH_VMCR_EL2 back. */
+export function vgicV3VmcrSync(vcpu: Vcpu): void {
+  vcpu.cpuIf.vgicVmcr = __vgicV3ReadVmcr(vcpu.port());
+}
+
+/** vcpu_put. */
+export function vgicV3Put(vcpu: Vcpu): void {
+  vgicV3VmcrSync(vcpu);
+  const port = vcpu.port();
+  __vgicV3SaveAprs(port, vcpu.cpuIf);
+  __vgicV3DeactivateTraps(port, vcpu.cpuIf);
+}

@@ -1,0 +1,218 @@
+/**
+ * Tracepoints as one table, with KVM's names and text (arch/arm64/kvm/trace_arm.h, vgic/trace.h,
+ * trace_handle_exit.h, include/trace/events/kvm.h). An event is a fixed record in a ring in the shared
+ * memory (`observe` state); its text is made when somebody reads it.
+ */
+import type { Arena } from "../base/arena.ts";
+import type { SharedMemory } from "../base/memory.ts";
+import { layout, u16, u32, u53 } from "../base/struct.ts";
+
+/** An argument: a bigint where a number would lose bits (kernel addresses, register values). */
+export type TraceArg = number | bigint;
+
+const x = (n: TraceArg, digits: number): string => n.toString(16).padStart(digits, "0");
+
+/** Exception class names as KVM prints them, by ESR_ELx.EC (asm/kvm_arm.h, kvm_arm_exception_class). */
+export const EXCEPTION_CLASS_NAMES: Readonly<Record<number, string>> = {
+  0x00: "UNKNOWN",
+  0x01: "WFx",
+  0x03: "CP15_32",
+  0x04: "CP15_64",
+  0x05: "CP14_MR",
+  0x06: "CP14_LS",
+  0x07: "FP_ASIMD",
+  0x08: "CP10_ID",
+  0x09: "PAC",
+  0x0c: "CP14_64",
+  0x11: "SVC64",
+  0x15: "SVC64",
+  0x16: "HVC64",
+  0x17: "SMC64",
+  0x18: "SYS64",
+  0x19: "SVE",
+  0x1f: "IMP_DEF",
+  0x20: "IABT_LOW",
+  0x21: "IABT_CUR",
+  0x22: "PC_ALIGN",
+  0x24: "DABT_LOW",
+  0x25: "DABT_CUR",
+  0x26: "SP_ALIGN",
+  0x2c: "FP_EXC64",
+  0x2f: "SERROR",
+  0x30: "BREAKPT_LOW",
+  0x32: "SOFTSTP_LOW",
+  0x34: "WATCHPT_LOW",
+  0x3c: "BRK64",
+};
+
+/** What `kvm_exit` calls its first argument (kvm_arm_exception_type). */
+export const EXIT_TYPE_NAMES = ["IRQ", "SERROR", "TRAP", "HYP_GONE", "IL"] as const;
+
+const MMIO_TYPES = ["unsatisfied-read", "read", "write"] as const;
+const USER_EXITS: Readonly<Record<number, string>> = {
+  4: "KVM_EXIT_DEBUG",
+  6: "KVM_EXIT_MMIO",
+  10: "KVM_EXIT_INTR",
+  17: "KVM_EXIT_INTERNAL_ERROR",
+  24: "KVM_EXIT_SYSTEM_EVENT",
+};
+const userExit = (reason: number): string =>
+  reason === 10 ? "restart" : USER_EXITS[reason] ?? "UNKNOWN";
+
+/** Name to text. The arguments, up to six numbers, are in the order of the text. */
+export const TRACEPOINTS = {
+  kvm_entry: (pc: TraceArg) => `PC: 0x${x(pc, 16)}`,
+  kvm_exit: (type: number, ec: number, pc: TraceArg) =>
+    `${EXIT_TYPE_NAMES[type]}: HSR_EC: 0x${x(ec, 4)} (${EXCEPTION_CLASS_NAMES[ec] ?? "?"}), PC: 0x${
+      x(pc, 16)
+    }`,
+  kvm_guest_fault: (ipa: number, hsr: TraceArg, hxfar: TraceArg, pc: TraceArg) =>
+    `ipa 0x${x(ipa, 1)}, hsr 0x${x(hsr, 1)}, hxfar 0x${x(hxfar, 1)}, pc 0x${x(pc, 14)}`,
+  kvm_access_fault: (ipa: number) => `IPA: ${x(ipa, 1)}`,
+  kvm_irq_line: (type: number, vcpu: number, num: number, level: number) =>
+    `Inject ${
+      ["VGIC PPI", "VGIC SPI", "CPU"][type] ?? "?"
+    } interrupt (${type}), vcpu->idx: ${vcpu}, num: ${num}, level: ${level}`,
+  kvm_mmio_emulate: (pc: TraceArg, instr: TraceArg, cpsr: number) =>
+    `Emulate MMIO at: 0x${x(pc, 16)} (instr: ${x(instr, 8)}, cpsr: ${x(cpsr, 8)})`,
+  kvm_mmio: (type: number, len: number, gpa: number, value: TraceArg) =>
+    `mmio ${MMIO_TYPES[type]} len ${len} gpa 0x${x(gpa, 1)} val 0x${x(value, 1)}`,
+  kvm_set_way_flush: (pc: TraceArg, cache: number) =>
+    `S/W flush at 0x${x(pc, 16)} (cache ${cache ? "on" : "off"})`,
+  kvm_toggle_cache: (pc: TraceArg, was: number, now: number) =>
+    `VM op at 0x${x(pc, 16)} (cache was ${was ? "on" : "off"}, now ${now ? "on" : "off"})`,
+  kvm_timer_update_irq: (vcpu: number, irq: number, level: number) =>
+    `VCPU: ${vcpu}, IRQ ${irq}, level ${level}`,
+  kvm_get_timer_map: (vcpu: number, vtimer: number, ptimer: number, emul: number) =>
+    `VCPU: ${vcpu}, dv: ${vtimer}, dp: ${ptimer}, ep: ${emul}`,
+  kvm_timer_save_state: (ctl: number, cval: TraceArg, index: number) =>
+    `CTL: 0x${x(ctl, 6)} CVAL: 0x${x(cval, 1)} arch_timer_ctx_index: ${index}`,
+  kvm_timer_restore_state: (ctl: number, cval: TraceArg, index: number) =>
+    `CTL: 0x${x(ctl, 6)} CVAL: 0x${x(cval, 1)} arch_timer_ctx_index: ${index}`,
+  kvm_timer_hrtimer_expire: (index: number) => `arch_timer_ctx_index: ${index}`,
+  kvm_timer_emulate: (index: number, fire: number) =>
+    `arch_timer_ctx_index: ${index} (should_fire: ${fire})`,
+  kvm_wfx_arm64: (pc: TraceArg, wfe: number) =>
+    `guest executed wf${wfe ? "e" : "i"} at: 0x${x(pc, 16)}`,
+  kvm_hvc_arm64: (pc: TraceArg, r0: TraceArg, imm: TraceArg) =>
+    `HVC at 0x${x(pc, 16)} (r0: 0x${x(r0, 1)}, imm: 0x${x(imm, 1)})`,
+  kvm_sys_access: (pc: TraceArg, key: number, write: number) =>
+    `PC: ${x(pc, 1)} (key 0x${x(key, 4)}) ${write ? "write" : "read"}`,
+  kvm_handle_sys_reg: (hsr: TraceArg) => `HSR 0x${x(hsr, 1)}`,
+  vgic_update_irq_pending: (vcpu: number, irq: number, level: number) =>
+    `VCPU: ${vcpu}, IRQ ${irq}, level: ${level}`,
+  kvm_userspace_exit: (reason: number) =>
+    `reason ${userExit(reason)} (${reason === 10 ? 4 : reason})`,
+  kvm_vcpu_wakeup: (ns: number, waited: number, valid: number) =>
+    `${waited ? "wait" : "poll"} time ${ns} ns, polling ${valid ? "valid" : "invalid"}`,
+} as const;
+
+export type TracepointName = keyof typeof TRACEPOINTS;
+
+/** Tracepoint names in order: a record's `id` is the position here. */
+export const TRACEPOINT_NAMES = Object.keys(TRACEPOINTS) as TracepointName[];
+
+const TraceRecord = layout("trace_record", {
+  timeNs: u53("observe"),
+  id: u16("observe"),
+  pcpu: u16("observe"),
+  vcpu: u16("observe"),
+  vm: u16("observe"),
+  a0: u53("observe"),
+  a1: u53("observe"),
+  a2: u53("observe"),
+  a3: u53("observe"),
+  a4: u53("observe"),
+  a5: u53("observe"),
+});
+const TraceHead = layout("trace_head", { written: u53("observe"), enabled: u32("observe") });
+
+/** One event read back. */
+export interface TraceEvent {
+  readonly sequence: number;
+  readonly timeNs: number;
+  readonly name: TracepointName;
+  readonly pcpu: number;
+  /** vCPU that the event concerns, and its VM; NO_VCPU when none. */
+  readonly vcpu: number;
+  readonly vm: number;
+  readonly args: readonly TraceArg[];
+  readonly text: string;
+}
+
+export const NO_VCPU = 0xffff;
+
+/** A ring of the last `capacity` (a power of two) events. */
+export class TraceRing {
+  readonly #head;
+  readonly #base: number;
+  readonly #ids: Record<TracepointName, number>;
+  /** Who is executing and when: set by the host before it runs anything. */
+  timeNs: () => number = () => 0;
+  pcpu = 0;
+  /** Called with each event as it is made, for tests. */
+  listener: ((name: TracepointName, vcpu: number, args: readonly TraceArg[]) => void) | undefined;
+
+  constructor(readonly memory: SharedMemory, arena: Arena, readonly capacity: number) {
+    this.#head = arena.make(TraceHead);
+    this.#head.enabled = 1;
+    this.#base = arena.allocate(TraceRecord, capacity);
+    this.#ids = Object.fromEntries(TRACEPOINT_NAMES.map((n, i) => [n, i])) as Record<
+      TracepointName,
+      number
+    >;
+  }
+
+  get written(): number {
+    return this.#head.written;
+  }
+
+  /** Records an event. Pass what may be 2^53 or more as a bigint. */
+  emit<N extends TracepointName>(
+    name: N,
+    vm: number,
+    vcpu: number,
+    ...args: Parameters<(typeof TRACEPOINTS)[N]>
+  ): void {
+    const at = this.#base + TraceRecord.size * (this.#head.written % this.capacity);
+    const m = this.memory;
+    const o = TraceRecord.offset;
+    m.st53(at + o.timeNs, this.timeNs());
+    m.st16(at + o.id, this.#ids[name]);
+    m.st16(at + o.pcpu, this.pcpu);
+    m.st16(at + o.vcpu, vcpu);
+    m.st16(at + o.vm, vm);
+    for (let i = 0; i < args.length; i++) {
+      const arg = args[i] as TraceArg;
+      if (typeof arg === "bigint") m.st64(at + o.a0 + 8 * i, arg);
+      else m.st53(at + o.a0 + 8 * i, arg);
+    }
+    this.#head.written++;
+    this.listener?.(name, vcpu, args);
+  }
+
+  /** The event with sequence number `n` (0 is the first ever), or undefined when it has been overwritten or is not made yet. */
+  read(n: number): TraceEvent | undefined {
+    if (n >= this.written || n < this.written - this.capacity || n < 0) return undefined;
+    const r = TraceRecord.at(this.memory, this.#base + TraceRecord.size * (n % this.capacity));
+    const name = TRACEPOINT_NAMES[r.id] as TracepointName;
+    const format = TRACEPOINTS[name] as (...a: TraceArg[]) => string;
+    const args = Array.from({ length: format.length }, (_, i) => this.#arg(r.base, i));
+    return {
+      sequence: n,
+      timeNs: r.timeNs,
+      name,
+      pcpu: r.pcpu,
+      vcpu: r.vcpu,
+      vm: r.vm,
+      args,
+      text: format(...args),
+    };
+  }
+
+  #arg(record: number, i: number): TraceArg {
+    const at = record + TraceRecord.offset.a0 + 8 * i;
+    const wide = this.memory.ld32(at + 4) >= 0x20_0000;
+    return wide ? this.memory.ld64(at) : this.memory.ld53(at);
+  }
+}

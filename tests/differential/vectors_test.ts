@@ -1,0 +1,80 @@
+/** Every recorded case on every driver, and that the record covers every row and shape. */
+import assert from "node:assert/strict";
+import { shapeKey, shapesOf } from "../../src/arm/isa/random.ts";
+import { DECODER } from "../../src/arm/isa/table.ts";
+import { CASES_PER_SHAPE, isRecorded } from "./cases.ts";
+import { type Driver, EvaluatorDriver } from "./driver.ts";
+import { FAMILIES, type Family } from "./families.ts";
+import { VECTOR_FILES } from "./files.ts";
+import { replay } from "./replay.ts";
+import { CODE, type MachineState } from "./state.ts";
+import { decodeVectors } from "./vector.ts";
+
+const DRIVERS: readonly (() => Driver)[] = [() => new EvaluatorDriver()];
+const NAMES = Object.keys(FAMILIES) as Family[];
+
+for (const make of DRIVERS) {
+  const driver = make();
+  for (const family of NAMES) {
+    Deno.test(`${driver.name}: ${family} does what was recorded`, () => {
+      const result = replay(driver, VECTOR_FILES[family]);
+      assert.ok(result.cases > 0);
+      assert.deepEqual(result.first, []);
+    });
+  }
+}
+
+/** Recorded cases by row and shape; of a case of two words the last one counts. */
+function count(family: Family): Map<string, number> {
+  const counts = new Map<string, number>();
+  for (const { words } of decodeVectors(VECTOR_FILES[family])) {
+    const found = DECODER.decode(words.at(-1) ?? 0);
+    if (!found) continue;
+    const key = `${found.row.name} ${shapeKey(found.decoded.shape)}`;
+    counts.set(key, (counts.get(key) ?? 0) + 1);
+  }
+  return counts;
+}
+
+Deno.test("every row and shape that can run at EL0 has at least 100 cases", () => {
+  assert.ok(CASES_PER_SHAPE >= 100);
+  const missing: string[] = [];
+  for (const family of NAMES) {
+    const counts = count(family);
+    for (const row of FAMILIES[family].filter(isRecorded)) {
+      // The shape of these is a register, of which EL0 has few.
+      const byKey = row.name === "MRS" || row.name === "MSR_reg";
+      const keys = byKey
+        ? [...counts.keys()].filter((k) => k.startsWith(`${row.name} `))
+        : [...shapesOf(row).keys()].map((shape) => `${row.name} ${shape}`);
+      assert.ok(keys.length > 0, row.name);
+      missing.push(...keys.filter((key) => (counts.get(key) ?? 0) < 100));
+    }
+  }
+  assert.deepEqual(missing, []);
+});
+
+/** Makes every result wrong in one way. */
+class Spoiled implements Driver {
+  readonly name = "spoiled";
+  readonly #inner = new EvaluatorDriver();
+  constructor(readonly spoil: (state: MachineState) => void) {}
+  run(words: readonly number[], state: MachineState): void {
+    this.#inner.run(words, state);
+    this.spoil(state);
+  }
+}
+
+Deno.test("a wrong register, flag, pc, byte or vector half is found in every case", () => {
+  const spoils: ((state: MachineState) => void)[] = [
+    (s) => s.gpr[17] = (s.gpr[17] as bigint) ^ (1n << 63n),
+    (s) => s.v[63] = (s.v[63] as bigint) ^ 1n,
+    (s) => s.nzcv ^= 1,
+    (s) => s.pc = s.pc === CODE ? 0 : s.pc ^ 1,
+    (s) => s.data[4095] = (s.data[4095] as number) ^ 1,
+  ];
+  for (const spoil of spoils) {
+    const result = replay(new Spoiled(spoil), VECTOR_FILES.branches);
+    assert.equal(result.failures, result.cases);
+  }
+});

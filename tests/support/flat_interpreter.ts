@@ -1,0 +1,111 @@
+/**
+ * The interpreter over flat memory: virtual addresses are offsets into one range, every page is
+ * readable, writable and executable. What the interpreter leaves goes to the evaluator over the same
+ * environment.
+ */
+import { Arena } from "../../src/base/arena.ts";
+import { SharedMemory } from "../../src/base/memory.ts";
+import { type Cpu, CpuLayout, sysregOffset } from "../../src/arm/arch/cpu_state.ts";
+import {
+  CODE_TLB_SIZE,
+  DATA_TLB,
+  DATA_TLB_ENTRIES,
+  DATA_TLB_ENTRY,
+  DATA_TLB_SIZE,
+} from "../../src/arm/arch/tlb_layout.ts";
+import { type Environment, ExceptionTaken } from "../../src/arm/engine/environment.ts";
+import { Evaluator } from "../../src/arm/engine/evaluator.ts";
+import {
+  type ExecutionHost,
+  Interpreter,
+  InterpreterCode,
+} from "../../src/arm/engine/interpreter.ts";
+import { DECODER, ROWS } from "../../src/arm/isa/table.ts";
+import type { Row } from "../../src/arm/isa/row.ts";
+
+/** Bytes of memory in front of the flat range, for the CPU, its TLBs and the predecoded code. */
+const CONTROL = 1 << 20;
+
+/** One CPU and `size` bytes of memory at virtual address `va`. */
+export class FlatInterpreter implements ExecutionHost {
+  readonly memory: SharedMemory;
+  readonly arena: Arena;
+  readonly cpu: Cpu;
+  readonly interpreter: Interpreter;
+  readonly flatAt = CONTROL;
+  sliceEnded = false;
+  /** Words that went to the evaluator. */
+  slow = 0;
+  /** Data TLB misses. */
+  misses = 0;
+  #evaluator: Evaluator | undefined;
+
+  constructor(readonly va: number, readonly size: number, rows: readonly Row[] = ROWS) {
+    this.memory = SharedMemory.create(CONTROL + size);
+    this.arena = new Arena("control", this.memory, 64, CONTROL);
+    this.cpu = this.arena.make(CpuLayout);
+    this.cpu.tlb = this.cpu.tlbUnprivileged = this.arena.reserve(DATA_TLB_SIZE, 64);
+    this.cpu.codeTlb = this.arena.reserve(CODE_TLB_SIZE, 64);
+    this.cpu.fpEnabled = true;
+    this.memory.u8.fill(0xff, this.cpu.tlb, this.cpu.tlb + DATA_TLB_SIZE);
+    this.memory.u8.fill(0xff, this.cpu.codeTlb, this.cpu.codeTlb + CODE_TLB_SIZE);
+    const code = new InterpreterCode(rows, this.memory.memory.buffer.byteLength / 65536);
+    this.interpreter = new Interpreter(code, this.memory, this.arena, 16);
+    this.interpreter.onDropAll = () =>
+      this.memory.u8.fill(0xff, this.cpu.codeTlb, this.cpu.codeTlb + CODE_TLB_SIZE);
+  }
+
+  /** What executes the instructions that are not compiled. */
+  useEnvironment(environment: Environment): void {
+    this.#evaluator = new Evaluator(this.cpu, environment);
+  }
+
+  /** Byte offset in the memory of virtual address `va`. */
+  offsetOf(va: number): number {
+    return this.flatAt + (va - this.va);
+  }
+
+  /** Runs `count` instructions from the CPU's pc. */
+  run(count: number): number {
+    this.sliceEnded = false;
+    return this.interpreter.run(this.cpu, this, count, (pa) => this.offsetOf(pa));
+  }
+
+  fetch(): number {
+    return Number(this.cpu.pc);
+  }
+  dataMiss(): boolean {
+    this.misses++;
+    const va = Number(this.cpu.faultVa);
+    const inside = va >= this.va && va + this.cpu.faultSize <= this.va + this.size;
+    const crosses = (va % 4096) + this.cpu.faultSize > 4096;
+    if (!inside || crosses) {
+      this.executeSlow(this.memory.ld32(this.offsetOf(Number(this.cpu.pc))));
+      return false;
+    }
+    const page = va - (va % 4096);
+    const entry = this.cpu.tlb + ((page / 4096) % DATA_TLB_ENTRIES) * DATA_TLB_ENTRY;
+    this.memory.st53(entry + DATA_TLB.READ_TAG, page);
+    this.memory.st53(entry + DATA_TLB.WRITE_TAG, page);
+    this.memory.st32(entry + DATA_TLB.ADDEND, this.flatAt - this.va);
+    return true;
+  }
+  executeSlow(word: number): void {
+    this.slow++;
+    const found = DECODER.decode(word);
+    if (!found || !this.#evaluator) {
+      this.sliceEnded = true;
+      return;
+    }
+    try {
+      this.#evaluator.execute(found.row, found.decoded);
+    } catch (e) {
+      if (!(e instanceof ExceptionTaken)) throw e;
+      this.sliceEnded = true;
+    }
+  }
+  checkInterrupts(): void {}
+}
+
+/** Register-file byte offset, for tests that set system registers directly. */
+export { sysregOffset };
