@@ -99,7 +99,7 @@ const KINDS = {
   Restore: SYSREGS.map((r) => kindOf(r.name, "Restore")),
 } as const;
 
-type OperationName = AtName | DcName | IcName | TlbiName;
+type OperationName = DcName | IcName | TlbiName;
 const OPERATIONS = new Map<string, SystemOperation>(SYSTEM_OPERATIONS.map((o) => [o.name, o]));
 
 const GPR_BYTES = 31 * 8;
@@ -250,16 +250,11 @@ export class El2Port {
     this.#count("dmb", "");
   }
 
-  #operation(
-    kind: "tlbi" | "ic" | "dc" | "at",
-    name: OperationName,
-    lo: number,
-    hi: number,
-  ): boolean {
+  #operation(kind: "tlbi" | "ic" | "dc", name: OperationName, lo: number, hi: number): void {
     this.#count(kind, name);
     const op = OPERATIONS.get(name);
     if (op?.kind !== kind) throw new InternalError(`no ${kind} operation ${name}`);
-    return performSystemOperation(this.core, op, lo, hi);
+    performSystemOperation(this.core, op, lo, hi);
   }
 
   tlbi(name: TlbiName, lo = 0, hi = 0): void {
@@ -271,9 +266,10 @@ export class El2Port {
   dc(name: DcName, lo = 0, hi = 0): void {
     this.#operation("dc", name, lo, hi);
   }
-  /** The result is in PAR_EL1. */
-  at(name: AtName, lo: number, hi: number): void {
-    this.#operation("at", name, lo, hi);
+  /** The result is in PAR_EL1; false when the operation itself aborted, which changes nothing else. */
+  at(name: AtName, lo: number, hi: number): boolean {
+    this.#count("at", name);
+    return this.core.platform.mmu.addressTranslate(this.core.cpu, name, lo, hi);
   }
   sev(): void {
     this.#count("sev", "");

@@ -90,7 +90,10 @@ export class Host {
   }
 
   #makeWorkThread(): HostThread {
-    const kind = this.threads.register({ name: "user-space work", phases: [() => this.#runWork()] });
+    const kind = this.threads.register({
+      name: "user-space work",
+      phases: [() => this.#runWork()],
+    });
     return this.threads.create(kind, 0, PRIORITY.SERVICE);
   }
 

@@ -6,7 +6,15 @@
  */
 import { type Arena, Slab } from "../base/arena.ts";
 import { assert, InternalError } from "../base/errors.ts";
-import { listAdd, listDel, listEmpty, listInit, listNext, listNode, listPrev } from "../base/list.ts";
+import {
+  listAdd,
+  listDel,
+  listEmpty,
+  listInit,
+  listNext,
+  listNode,
+  listPrev,
+} from "../base/list.ts";
 import type { Locks } from "../base/lock.ts";
 import { layout, u32, u53, type ViewOf } from "../base/struct.ts";
 import { TIMER_CTL } from "../arm/arch/fields.ts";

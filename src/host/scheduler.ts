@@ -5,7 +5,15 @@
  */
 import type { Arena } from "../base/arena.ts";
 import { assert, InternalError } from "../base/errors.ts";
-import { listAdd, listAddTail, listDel, listEmpty, listInit, listNext, listNode } from "../base/list.ts";
+import {
+  listAdd,
+  listAddTail,
+  listDel,
+  listEmpty,
+  listInit,
+  listNext,
+  listNode,
+} from "../base/list.ts";
 import type { LockClass, Locks } from "../base/lock.ts";
 import { bool, layout, u32, u53, type ViewOf } from "../base/struct.ts";
 import type { HostHardware } from "./hardware.ts";

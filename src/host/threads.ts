@@ -116,7 +116,10 @@ export class Threads {
 
   /** Frees a thread that is in no run queue. */
   destroy(thread: HostThread): void {
-    assert(!thread.current && this.memory.ld32(thread.runNode) === 0, "thread destroyed while queued");
+    assert(
+      !thread.current && this.memory.ld32(thread.runNode) === 0,
+      "thread destroyed while queued",
+    );
     thread.state = THREAD_STATE.FREE;
     this.#slab.release(thread.base);
   }

@@ -156,7 +156,12 @@ export const IFLAG = {
 } as const;
 
 /** `pendingException`: EXCEPT_AA64_EL1_SYNC and its like, target EL1. */
-export const EXCEPT = { AA64_EL1_SYNC: 0, AA64_EL1_IRQ: 1, AA64_EL1_FIQ: 2, AA64_EL1_SERR: 3 } as const;
+export const EXCEPT = {
+  AA64_EL1_SYNC: 0,
+  AA64_EL1_IRQ: 1,
+  AA64_EL1_FIQ: 2,
+  AA64_EL1_SERR: 3,
+} as const;
 
 /** Who owns the FP registers of the CPU the vCPU is loaded on (vcpu->arch.fp_state). */
 export const FP_STATE = { FREE: 0, HOST_OWNED: 1, GUEST_OWNED: 2 } as const;

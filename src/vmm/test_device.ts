@@ -4,7 +4,7 @@
  *
  * | offset | name | access | meaning |
  * | --- | --- | --- | --- |
- * | 0x00 | ID | RO | 0x44545357, the bytes "WSTD" |
+ * | 0x00 | ID | RO | 0x57530001: "WS" and the version |
  * | 0x04 | LINE | RW | read: level of the interrupt line; write: bit 0 is the new level |
  * | 0x08 | ACK | WO | a write of any value lowers the line and adds one to COUNT; reads as zero |
  * | 0x0c | COUNT | RO | writes to ACK since reset, modulo 2^32 |
@@ -16,7 +16,7 @@
 import { type AccessSize, mergeWord, type MmioDevice, wordPart } from "./mmio.ts";
 
 /** Value of the ID register. */
-export const TEST_DEVICE_ID = 0x4454_5357;
+export const TEST_DEVICE_ID = 0x5753_0001;
 /** Words of SCRATCH. */
 export const TEST_DEVICE_SCRATCH_WORDS = 4;
 

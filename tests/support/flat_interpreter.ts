@@ -33,7 +33,7 @@ export class FlatInterpreter implements ExecutionHost {
   readonly cpu: Cpu;
   readonly interpreter: Interpreter;
   readonly flatAt = CONTROL;
-  sliceEnded = false;
+  stopped = false;
   /** Words that went to the evaluator. */
   slow = 0;
   /** Data TLB misses. */
@@ -65,10 +65,12 @@ export class FlatInterpreter implements ExecutionHost {
     return this.flatAt + (va - this.va);
   }
 
-  /** Runs `count` instructions from the CPU's pc. */
+  /** Runs at most `count` instructions from the CPU's pc and returns how many it took. */
   run(count: number): number {
-    this.sliceEnded = false;
-    return this.interpreter.run(this.cpu, this, count, (pa) => this.offsetOf(pa));
+    this.stopped = false;
+    this.cpu.budget = count;
+    this.interpreter.run(this.cpu, this, (pa) => this.offsetOf(pa));
+    return count - this.cpu.budget;
   }
 
   fetch(): number {
@@ -80,7 +82,6 @@ export class FlatInterpreter implements ExecutionHost {
     const inside = va >= this.va && va + this.cpu.faultSize <= this.va + this.size;
     const crosses = (va % 4096) + this.cpu.faultSize > 4096;
     if (!inside || crosses) {
-      this.executeSlow(this.memory.ld32(this.offsetOf(Number(this.cpu.pc))));
       return false;
     }
     const page = va - (va % 4096);
@@ -90,18 +91,19 @@ export class FlatInterpreter implements ExecutionHost {
     this.memory.st32(entry + DATA_TLB.ADDEND, this.flatAt - this.va);
     return true;
   }
-  executeSlow(word: number): void {
+  executeSlow(): void {
     this.slow++;
+    const word = this.memory.ld32(this.offsetOf(Number(this.cpu.pc)));
     const found = DECODER.decode(word);
     if (!found || !this.#evaluator) {
-      this.sliceEnded = true;
+      this.stopped = true;
       return;
     }
     try {
       this.#evaluator.execute(found.row, found.decoded);
     } catch (e) {
       if (!(e instanceof ExceptionTaken)) throw e;
-      this.sliceEnded = true;
+      this.stopped = true;
     }
   }
   checkInterrupts(): void {}

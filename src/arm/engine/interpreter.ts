@@ -27,16 +27,19 @@ import {
 } from "./records.ts";
 import { EXIT, reachedInline } from "./wasm_builder.ts";
 
-/** What the interpreter leaves to its surroundings; `src/arm/cpu.ts` implements it. */
+/**
+ * What the interpreter leaves to its surroundings. `cpu.budget` is what is left of the slice, the
+ * instruction at hand already taken off; setting it to 0 ends the slice after this instruction.
+ */
 export interface ExecutionHost {
-  /** Set when the slice must end after the current instruction: halted, context left, event. */
-  readonly sliceEnded: boolean;
-  /** Physical address of the instruction at pc, or -1 when a fault was taken instead (pc is the handler's). */
+  /** The CPU is no longer where generated code may run: halted, or in the hands of the host. */
+  readonly stopped: boolean;
+  /** Physical address of the instruction at pc if it is in RAM, or -1: `executeSlow` then takes the fault. */
   fetch(): number;
-  /** A data access missed: fills the TLB, or executes the instruction at pc, or takes the fault. True if the instruction is still to be executed. */
+  /** A data access missed. True: the TLB has been filled, the instruction is to be executed again. */
   dataMiss(): boolean;
-  /** Executes the instruction at pc (word `word`) by the evaluator, or takes its exception. */
-  executeSlow(word: number): void;
+  /** Executes the instruction at pc by the evaluator, taking its exception if it raises one. */
+  executeSlow(): void;
   /** An interrupt may have become deliverable. */
   checkInterrupts(): void;
 }
@@ -255,51 +258,36 @@ export class Interpreter {
   }
 
   /**
-   * Runs `cpu` for at most `budget` instructions (at least 1) and returns how many it took. An
-   * instruction that ends in an exception counts as one.
-   *
-   * `toOffset` gives the byte offset in the memory of a physical address of code.
+   * Runs `cpu` until its budget (`cpu.budget`, at least 1) is used up or it stops. An instruction that
+   * ends in an exception counts as one. `toOffset` gives the byte offset in the memory of a physical
+   * address of code.
    */
-  run(cpu: Cpu, host: ExecutionHost, budget: number, toOffset: (pa: number) => number): number {
-    let left = budget;
-    const step = (): void => {
-      left--;
-      cpu.budget = left;
-    };
-    while (left > 0 && !host.sliceEnded) {
-      const exit = this.#run(cpu.base, left);
-      left = cpu.budget;
-      switch (exit) {
-        case EXIT.NEXT:
-          return budget - left;
-        case EXIT.FETCH: {
-          const pa = host.fetch();
-          if (pa < 0) step();
-          else this.#fill(cpu, this.recordsOf(pa - (pa % 4096)));
-          break;
-        }
-        case EXIT.DECODE: {
-          const pa = host.fetch();
-          if (pa < 0) step();
-          else {
-            const page = pa - (pa % 4096);
-            this.#decode(this.recordsOf(page), toOffset(page), pa % 4096);
-          }
-          break;
-        }
-        case EXIT.SLOW: {
-          const pa = host.fetch();
-          if (pa >= 0) host.executeSlow(this.memory.ld32(toOffset(pa)));
-          step();
-          break;
-        }
-        case EXIT.DATA_MISS:
-          if (!host.dataMiss()) step();
-          break;
-        default:
-          host.checkInterrupts();
+  run(cpu: Cpu, host: ExecutionHost, toOffset: (pa: number) => number): void {
+    while (cpu.budget > 0 && !host.stopped) {
+      const exit = cpu.il ? EXIT.SLOW : this.#run(cpu.base, cpu.budget);
+      if (exit === EXIT.NEXT) return;
+      if (exit === EXIT.IRQ) host.checkInterrupts();
+      else if (!this.#resume(exit, cpu, host, toOffset)) {
+        cpu.budget--;
+        host.executeSlow();
       }
     }
-    return budget - left;
+  }
+
+  /** Fills what was missing for the instruction at pc. False: the evaluator has to execute it. */
+  #resume(
+    exit: number,
+    cpu: Cpu,
+    host: ExecutionHost,
+    toOffset: (pa: number) => number,
+  ): boolean {
+    if (exit === EXIT.DATA_MISS) return host.dataMiss();
+    if (exit === EXIT.SLOW) return false;
+    const pa = host.fetch();
+    if (pa < 0) return false;
+    const page = pa - (pa % 4096);
+    if (exit === EXIT.FETCH) this.#fill(cpu, this.recordsOf(page));
+    else this.#decode(this.recordsOf(page), toOffset(page), pa % 4096);
+    return true;
   }
 }

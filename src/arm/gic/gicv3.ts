@@ -36,6 +36,8 @@ export interface Gicv3Options {
   readonly spis?: number;
   /** Whether SGIs can name Aff0 above 15 (RSS). */
   readonly rangeSelector?: boolean;
+  /** Make views of a controller that already lies in the arena's memory, instead of resetting it. */
+  readonly attach?: boolean;
 }
 
 /** What is known of one interrupt, for people. */
@@ -76,7 +78,7 @@ export class Gicv3 {
   readonly #ich: RegisterTable<VirtualInterface>;
 
   constructor(_memory: SharedMemory, arena: Arena, options: Gicv3Options) {
-    const { cpus, lrs, spis = 224, rangeSelector = false } = options;
+    const { cpus, lrs, spis = 224, rangeSelector = false, attach = false } = options;
     assert(lrs >= 1 && lrs <= MAX_LRS, `${lrs} list registers: 1 to ${MAX_LRS} are possible`);
     assert(
       spis >= 32 && spis <= MAX_SPIS && spis % 32 === 0,
@@ -100,7 +102,7 @@ export class Gicv3 {
       new VirtualInterface(arena, n, lrs, rangeSelector, deactivate)
     );
     this.#ich = ichRegisters(lrs);
-    this.reset();
+    if (!attach) this.reset();
   }
 
   /** Puts the whole controller to its reset state; input lines go low. */

@@ -161,16 +161,16 @@ export class Contexts {
   }
 
   /**
-   * The context of CPU number `cpu` for the key in `c`; the least recently selected one is emptied and
-   * reused when there is none, but never `keep` (-1: no such).
+   * The context of CPU number `cpu` for the key in `c`. When there is none, the least recently selected
+   * one is emptied and reused: so of several that are in use at once, all stay valid.
    */
-  select(cpu: number, c: Controls, keep: number): number {
+  select(cpu: number, c: Controls): number {
     const key = this.#key;
     key.load(c);
     const first = cpu * CONTEXTS_PER_CPU;
     let context = this.#find(first);
     if (context < 0) {
-      context = this.#oldest(first, keep);
+      context = this.#oldest(first);
       this.flush(context);
       key.store(this.#words, this.#at(context));
     }
@@ -186,15 +186,13 @@ export class Contexts {
     return -1;
   }
 
-  #oldest(first: number, keep: number): number {
-    let oldest = -1;
+  #oldest(first: number): number {
+    let oldest = first;
     let age = -1;
     for (let context = first; context < first + CONTEXTS_PER_CPU; context++) {
-      const at = this.#at(context);
-      const unused = this.#words[at + FLAGS] === 0;
-      if (unused) return context;
-      const hisAge = (this.#clock - (this.#words[at + STAMP] as number)) >>> 0;
-      if (context !== keep && hisAge > age) {
+      const stamp = this.#words[this.#at(context) + STAMP] as number;
+      const hisAge = (this.#clock - stamp) >>> 0;
+      if (hisAge > age) {
         oldest = context;
         age = hisAge;
       }

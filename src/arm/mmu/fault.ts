@@ -2,6 +2,7 @@
  * What a translation reports when it fails. Source: Arm Architecture Reference Manual (DDI 0487),
  * D8 "Address translation", and the DFSC/IFSC fields of ESR_ELx.
  */
+import { TWO32 } from "../../base/bits.ts";
 import { ACCESS, type Access } from "../arch/tlb_layout.ts";
 
 /** Fault status codes (DFSC/IFSC). Those that depend on a level have it, 0 to 3, added. */
@@ -61,11 +62,11 @@ export class TranslationFault {
     return false;
   }
 
-  /** Records a fault of stage 2 at `ipa`. Always false. */
-  second(fsc: number, ipa: number): false {
+  /** Records a fault of stage 2 at an IPA in halves. Always false. */
+  second(fsc: number, ipaLo: number, ipaHi: number): false {
     this.fsc = fsc;
     this.stage2 = true;
-    this.ipa = ipa;
+    this.ipa = (ipaLo >>> 0) + ipaHi * TWO32;
     return false;
   }
 }

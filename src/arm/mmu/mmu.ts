@@ -26,7 +26,7 @@ import { Stage1 } from "./stage1.ts";
 import { Stage2 } from "./stage2.ts";
 import { fillDataEntry } from "./tlb.ts";
 import { invalidate, tlbiByName, type TlbiName } from "./tlbi.ts";
-import { TableReader } from "./walk.ts";
+import { joinAddress, TableReader } from "./walk.ts";
 
 /** What {@link Mmu.fillData} did. */
 export const FILL = {
@@ -102,7 +102,7 @@ export class Mmu {
     if ((s1.permissions & (1 << access)) === 0) {
       return this.fault.stage1(FSC.PERMISSION + s1.level);
     }
-    this.pa = s1.out;
+    this.pa = joinAddress(s1.outLo, s1.outHi);
     this.permissions = s1.permissions;
     this.attr = s1.attr;
     this.normal = isNormal(s1.attr);
@@ -112,12 +112,12 @@ export class Mmu {
 
   #translateStage2(access: Access): boolean {
     const s2 = this.#stage2;
-    const ipa = this.pa;
-    if (!s2.translate(this.#controls, ipa)) return false;
+    const { outLo, outHi } = this.#stage1;
+    if (!s2.translate(this.#controls, outLo, outHi)) return false;
     if ((s2.permissions & (1 << access)) === 0) {
-      return this.fault.second(FSC.PERMISSION + s2.level, ipa);
+      return this.fault.second(FSC.PERMISSION + s2.level, outLo, outHi);
     }
-    this.pa = s2.pa;
+    this.pa = joinAddress(s2.paLo, s2.paHi);
     this.permissions &= s2.permissions;
     this.attr = combineAttr(this.attr, s2.memAttr);
     this.normal = isNormal(this.attr);
@@ -155,8 +155,8 @@ export class Mmu {
 
   /** A misaligned access to Device memory: the fault belongs to the stage that made it Device. */
   #misalignedDevice(): void {
-    const byStage2 = isNormal(this.#stage1.attr);
-    if (byStage2) this.fault.second(FSC.ALIGNMENT, this.#stage1.out);
+    const { attr, outLo, outHi } = this.#stage1;
+    if (isNormal(attr)) this.fault.second(FSC.ALIGNMENT, outLo, outHi);
     else this.fault.stage1(FSC.ALIGNMENT);
   }
 
@@ -237,21 +237,21 @@ export class Mmu {
   contextChanged(cpu: Cpu): void {
     const c = this.#controls;
     loadControls(c, this.#memory, cpu, cpu.el, false);
-    const context = this.#contexts.select(cpu.index, c, -1);
+    const context = this.#contexts.select(cpu.index, c);
     cpu.tlb = this.#contexts.dataTlb(context);
     cpu.codeTlb = this.#contexts.codeTlb(context);
     const mustAlign = c.flatDevice || (c.sctlr & SCTLR.A) !== 0;
     cpu.alignMask = mustAlign ? ALIGN_MASK : 0;
     const checkSp = (c.sctlr & (cpu.el === 0 ? SCTLR.SA0 : SCTLR.SA)) !== 0;
     cpu.spAlignMask = checkSp ? SP_ALIGN_MASK : 0;
-    cpu.tlbUnprivileged = c.unprivilegedIsUser ? this.#unprivileged(cpu, context) : cpu.tlb;
+    cpu.tlbUnprivileged = c.unprivilegedIsUser ? this.#unprivileged(cpu) : cpu.tlb;
   }
 
-  #unprivileged(cpu: Cpu, current: number): number {
+  #unprivileged(cpu: Cpu): number {
     const c = this.#controls;
     c.user = true;
     c.pan = false;
-    return this.#contexts.dataTlb(this.#contexts.select(cpu.index, c, current));
+    return this.#contexts.dataTlb(this.#contexts.select(cpu.index, c));
   }
 
   /**

@@ -11,19 +11,17 @@ import { R } from "../arch/sysregs.ts";
  * this MMU: ASIDBits 16, TGran4 only, VMIDBits 8, PAN2; no HAFDBS, HPDS, XNX, UAO, LVA, TTST, CnP.
  */
 export const PA_BITS = 48;
-/** The first address that is not a physical one. */
-export const PA_LIMIT = 2 ** PA_BITS;
 
 /** Translation regimes. EL3 is where the built-in firmware runs: untranslated. */
 export const REGIME = { EL10: 0, EL20: 1, EL2: 2, EL3: 3 } as const;
 export type Regime = (typeof REGIME)[keyof typeof REGIME];
 
 /** Output size by TCR.IPS, TCR_EL2.PS, VTCR_EL2.PS: no more than is implemented. */
-const OUTPUT_LIMIT = Float64Array.of(32, 36, 40, 42, 44, 48, 48, 48).map((bits) => 2 ** bits);
+const OUTPUT_BITS = Uint8Array.of(32, 36, 40, 42, 44, PA_BITS, PA_BITS, PA_BITS);
 
-/** The first address beyond the output size that a 3-bit physical address size field selects. */
-export function outputLimit(field: number): number {
-  return OUTPUT_LIMIT[field & 7] as number;
+/** The output size in address bits that a 3-bit physical address size field selects. */
+export function outputBits(field: number): number {
+  return OUTPUT_BITS[field & 7] as number;
 }
 
 const word = (register: number): number => sysregOffset(register) >>> 2;
@@ -160,9 +158,9 @@ export class Controls {
     return (this.tcrHi & (TCR_HI_TBI0 << ((vaHi >>> 23) & 1))) !== 0;
   }
 
-  /** The first address beyond the regime's output size. */
-  get outputLimit(): number {
-    return outputLimit(this.twoRanges ? this.tcrHi : this.tcrLo >>> 16);
+  /** The regime's output size in address bits. */
+  get outputBits(): number {
+    return outputBits(this.twoRanges ? this.tcrHi : this.tcrLo >>> 16);
   }
 }
 

@@ -2,23 +2,23 @@
  * Stage 1: virtual to intermediate (or, without stage 2, physical) addresses, 4 KiB granule; TG fields
  * that select another granule count as 4 KiB. Source: DDI 0487 D8.2 "Translation process".
  */
-import { TWO32 } from "../../base/bits.ts";
 import { ATTR, mairAttr, SH, stage2IsDevice } from "./attributes.ts";
 import { FSC, type TranslationFault } from "./fault.ts";
 import { PERM, stage1Permissions } from "./permissions.ts";
 import { type Controls, PA_BITS, SCTLR } from "./regime.ts";
 import type { Stage2 } from "./stage2.ts";
 import {
+  addressHi,
+  beyond,
   DESCRIPTOR_AF,
-  descriptorAddress,
   descriptorKind,
-  firstTable,
+  firstTableLo,
   KIND,
-  leafAddress,
-  leafOffset,
+  leafLo,
   levelShift,
   startLevel,
   tableIndex,
+  tableLo,
   type TableReader,
 } from "./walk.ts";
 
@@ -37,8 +37,9 @@ function topIsZero(lo: number, hi: number, inputBits: number, tbi: boolean): boo
 
 /** The walker of stage 1. Results are in its fields, valid until the next translation. */
 export class Stage1 {
-  /** The output: an IPA when stage 2 is on, else a PA. */
-  out = 0;
+  /** The output in halves: an IPA when stage 2 is on, else a PA. */
+  outLo = 0;
+  outHi = 0;
   /** PERM bits for the privilege that was asked for. */
   permissions = 0;
   /** Attributes as a MAIR byte. */
@@ -78,7 +79,8 @@ export class Stage1 {
   /** Stage 1 off: the address is the output; data is Device, instructions are Normal memory. */
   #flat(c: Controls, vaLo: number, vaHi: number, tbi: boolean, fetch: boolean): boolean {
     if (!topIsZero(vaLo, vaHi, PA_BITS, tbi)) return this.#fault.stage1(FSC.ADDRESS_SIZE);
-    this.out = (vaLo >>> 0) + (vaHi & 0xffff) * TWO32;
+    this.outLo = vaLo;
+    this.outHi = addressHi(vaHi);
     this.permissions = PERM.ALL;
     this.level = 0;
     this.shift = 12;
@@ -90,51 +92,51 @@ export class Stage1 {
   }
 
   #walk(c: Controls, vaLo: number, vaHi: number, inputBits: number, upper: boolean): boolean {
-    const limit = c.outputLimit;
+    const tables = this.#tables;
+    const { outputBits } = c;
     const first = startLevel(inputBits);
     let mask = (1 << (inputBits - levelShift(first))) - 1;
-    let table = upper
-      ? firstTable(c.ttbr1Lo, c.ttbr1Hi, mask)
-      : firstTable(c.ttbr0Lo, c.ttbr0Hi, mask);
-    if (table >= limit) return this.#fault.stage1(FSC.ADDRESS_SIZE);
+    let lo = firstTableLo(upper ? c.ttbr1Lo : c.ttbr0Lo, mask);
+    let hi = addressHi(upper ? c.ttbr1Hi : c.ttbr0Hi);
+    if (beyond(hi, outputBits)) return this.#fault.stage1(FSC.ADDRESS_SIZE);
     let tablesHi = 0;
     for (let level = first;; level++) {
-      if (!this.#read(c, table + 8 * tableIndex(vaLo, vaHi, level, mask), level)) return false;
-      const { lo, hi } = this.#tables;
-      const kind = descriptorKind(lo, level);
+      if (!this.#read(c, lo + 8 * tableIndex(vaLo, vaHi, level, mask), hi, level)) return false;
+      const kind = descriptorKind(tables.lo, level);
       if (kind === KIND.INVALID) return this.#fault.stage1(FSC.TRANSLATION + level);
-      if (kind === KIND.LEAF) return this.#leaf(c, vaLo, level, tablesHi, limit);
-      table = descriptorAddress(lo, hi);
-      if (table >= limit) return this.#fault.stage1(FSC.ADDRESS_SIZE + level);
-      tablesHi |= hi;
+      lo = tableLo(tables.lo);
+      hi = addressHi(tables.hi);
+      if (beyond(hi, outputBits)) return this.#fault.stage1(FSC.ADDRESS_SIZE + level);
+      if (kind === KIND.LEAF) return this.#leaf(c, vaLo, level, tablesHi);
+      tablesHi |= tables.hi;
       mask = 511;
     }
   }
 
   /** Reads a descriptor of stage 1: a data read through stage 2. */
-  #read(c: Controls, at: number, level: number): boolean {
-    const pa = c.stage2 ? this.#throughStage2(c, at) : at;
-    if (pa < 0) return false;
-    return this.#tables.read(pa) || this.#fault.stage1(FSC.EXTERNAL_ON_WALK + level);
+  #read(c: Controls, atLo: number, atHi: number, level: number): boolean {
+    const s2 = this.#stage2;
+    if (c.stage2 && !this.#throughStage2(c, atLo, atHi)) return false;
+    const read = c.stage2 ? this.#tables.read(s2.paLo, s2.paHi) : this.#tables.read(atLo, atHi);
+    return read || this.#fault.stage1(FSC.EXTERNAL_ON_WALK + level);
   }
 
-  #throughStage2(c: Controls, ipa: number): number {
+  #throughStage2(c: Controls, ipaLo: number, ipaHi: number): boolean {
     const s2 = this.#stage2;
-    const found = s2.translate(c, ipa);
+    const found = s2.translate(c, ipaLo, ipaHi);
     const refused = found && ((s2.permissions & PERM.R) === 0 ||
       (c.ptw && stage2IsDevice(s2.memAttr)));
-    if (refused) this.#fault.second(FSC.PERMISSION + s2.level, ipa);
-    if (found && !refused) return s2.pa;
+    if (refused) this.#fault.second(FSC.PERMISSION + s2.level, ipaLo, ipaHi);
+    if (found && !refused) return true;
     this.#fault.s1ptw = true;
-    return -1;
+    return false;
   }
 
-  #leaf(c: Controls, vaLo: number, level: number, tablesHi: number, limit: number): boolean {
+  #leaf(c: Controls, vaLo: number, level: number, tablesHi: number): boolean {
     const { lo, hi } = this.#tables;
-    const base = leafAddress(lo, hi, level);
-    if (base >= limit) return this.#fault.stage1(FSC.ADDRESS_SIZE + level);
     if ((lo & DESCRIPTOR_AF) === 0) return this.#fault.stage1(FSC.ACCESS_FLAG + level);
-    this.out = base + leafOffset(vaLo, level);
+    this.outLo = leafLo(lo, vaLo, level);
+    this.outHi = addressHi(hi);
     this.permissions = stage1Permissions(c, lo, hi, tablesHi);
     this.attr = mairAttr(c, lo);
     this.shareability = (lo >>> 8) & 3;

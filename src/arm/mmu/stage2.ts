@@ -2,20 +2,20 @@
  * Stage 2: intermediate physical to physical addresses, 4 KiB granule, tables concatenated at the
  * start level. Source: DDI 0487 D8.2.5 "Stage 2 translation table lookup", VTCR_EL2, VTTBR_EL2.
  */
-import { TWO32 } from "../../base/bits.ts";
 import { FSC, type TranslationFault } from "./fault.ts";
 import { stage2Permissions } from "./permissions.ts";
-import { type Controls, outputLimit } from "./regime.ts";
+import { type Controls, outputBits } from "./regime.ts";
 import {
+  addressHi,
+  beyond,
   DESCRIPTOR_AF,
-  descriptorAddress,
   descriptorKind,
-  firstTable,
+  firstTableLo,
   KIND,
-  leafAddress,
-  leafOffset,
+  leafLo,
   levelShift,
   tableIndex,
+  tableLo,
   type TableReader,
 } from "./walk.ts";
 
@@ -28,27 +28,35 @@ class Setup {
   valid = false;
   level = 0;
   mask = 0;
-  inputLimit = 0;
-  outputLimit = 0;
+  inputBits = 0;
+  outputBits = 0;
 
   /** Reserved and inconsistent sizes are CONSTRAINED UNPREDICTABLE: a level 0 translation fault here. */
   load(vtcr: number): void {
     const inputBits = 64 - (vtcr & 0x3f);
     this.vtcr = vtcr;
+    this.inputBits = inputBits;
     this.level = START_LEVEL[(vtcr >>> 6) & 3] as number;
-    this.inputLimit = 2 ** inputBits;
-    this.outputLimit = outputLimit(vtcr >>> 16);
+    this.outputBits = outputBits(vtcr >>> 16);
     const indexBits = inputBits - levelShift(this.level);
     this.mask = (1 << indexBits) - 1;
     const sizesFit = inputBits >= 25 && inputBits <= 48 && indexBits >= 1 && indexBits <= 13;
-    const levelFits = this.level > 0 || (this.level === 0 && this.outputLimit > 2 ** 42);
-    this.valid = sizesFit && levelFits && this.inputLimit <= this.outputLimit;
+    const levelFits = this.level > 0 || (this.level === 0 && this.outputBits > 42);
+    this.valid = sizesFit && levelFits && inputBits <= this.outputBits;
+  }
+
+  isBeyondInput(ipaLo: number, ipaHi: number): boolean {
+    const bits = this.inputBits;
+    if (bits >= 32) return beyond(ipaHi, bits);
+    return ipaHi !== 0 || ipaLo >>> bits !== 0;
   }
 }
 
 /** The walker of stage 2. Results are in its fields, valid until the next translation. */
 export class Stage2 {
-  pa = 0;
+  /** The physical address in halves. */
+  paLo = 0;
+  paHi = 0;
   /** PERM bits of the leaf. */
   permissions = 0;
   /** MemAttr[3:0] of the leaf. */
@@ -65,42 +73,48 @@ export class Stage2 {
     this.#fault = fault;
   }
 
-  /** Finds what `ipa` maps to. False: the fault is recorded. Permissions are for the caller to check. */
-  translate(c: Controls, ipa: number): boolean {
+  /**
+   * Finds what an IPA in halves (up to 48 bits) maps to. False: the fault is recorded. Permissions are
+   * for the caller to check.
+   */
+  translate(c: Controls, ipaLo: number, ipaHi: number): boolean {
     const setup = this.#setup;
     if (setup.vtcr !== c.vtcr) setup.load(c.vtcr);
-    if (!setup.valid || ipa >= setup.inputLimit) return this.#fault.second(FSC.TRANSLATION, ipa);
-    const table = firstTable(c.vttbrLo, c.vttbrHi, setup.mask);
-    if (table >= setup.outputLimit) return this.#fault.second(FSC.ADDRESS_SIZE, ipa);
-    return this.#walk(ipa, table);
+    if (!setup.valid || setup.isBeyondInput(ipaLo, ipaHi)) {
+      return this.#fault.second(FSC.TRANSLATION, ipaLo, ipaHi);
+    }
+    const hi = addressHi(c.vttbrHi);
+    if (beyond(hi, setup.outputBits)) return this.#fault.second(FSC.ADDRESS_SIZE, ipaLo, ipaHi);
+    return this.#walk(ipaLo, ipaHi, firstTableLo(c.vttbrLo, setup.mask), hi);
   }
 
-  #walk(ipa: number, firstTable: number): boolean {
-    const lo = ipa >>> 0;
-    const hi = (ipa / TWO32) >>> 0;
+  #walk(ipaLo: number, ipaHi: number, firstLo: number, firstHi: number): boolean {
     const tables = this.#tables;
-    const limit = this.#setup.outputLimit;
-    let table = firstTable;
+    const { outputBits } = this.#setup;
+    let lo = firstLo;
+    let hi = firstHi;
     let mask = this.#setup.mask;
     for (let level = this.#setup.level;; level++) {
-      if (!tables.read(table + 8 * tableIndex(lo, hi, level, mask))) {
-        return this.#fault.second(FSC.EXTERNAL_ON_WALK + level, ipa);
+      if (!tables.read(lo + 8 * tableIndex(ipaLo, ipaHi, level, mask), hi)) {
+        return this.#fault.second(FSC.EXTERNAL_ON_WALK + level, ipaLo, ipaHi);
       }
       const kind = descriptorKind(tables.lo, level);
-      if (kind === KIND.INVALID) return this.#fault.second(FSC.TRANSLATION + level, ipa);
-      if (kind === KIND.LEAF) return this.#leaf(ipa, lo, level);
-      table = descriptorAddress(tables.lo, tables.hi);
-      if (table >= limit) return this.#fault.second(FSC.ADDRESS_SIZE + level, ipa);
+      if (kind === KIND.INVALID) return this.#fault.second(FSC.TRANSLATION + level, ipaLo, ipaHi);
+      lo = tableLo(tables.lo);
+      hi = addressHi(tables.hi);
+      if (beyond(hi, outputBits)) return this.#fault.second(FSC.ADDRESS_SIZE + level, ipaLo, ipaHi);
+      if (kind === KIND.LEAF) return this.#leaf(ipaLo, ipaHi, level);
       mask = 511;
     }
   }
 
-  #leaf(ipa: number, ipaLo: number, level: number): boolean {
+  #leaf(ipaLo: number, ipaHi: number, level: number): boolean {
     const { lo, hi } = this.#tables;
-    const base = leafAddress(lo, hi, level);
-    if (base >= this.#setup.outputLimit) return this.#fault.second(FSC.ADDRESS_SIZE + level, ipa);
-    if ((lo & DESCRIPTOR_AF) === 0) return this.#fault.second(FSC.ACCESS_FLAG + level, ipa);
-    this.pa = base + leafOffset(ipaLo, level);
+    if ((lo & DESCRIPTOR_AF) === 0) {
+      return this.#fault.second(FSC.ACCESS_FLAG + level, ipaLo, ipaHi);
+    }
+    this.paLo = leafLo(lo, ipaLo, level);
+    this.paHi = addressHi(hi);
     this.permissions = stage2Permissions(lo, hi);
     this.memAttr = (lo >>> 2) & 15;
     this.shareability = (lo >>> 8) & 3;

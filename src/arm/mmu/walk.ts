@@ -1,6 +1,8 @@
 /**
  * What the walks of both stages share: reading descriptors and taking them apart (4 KiB granule).
  * Source: DDI 0487 D8.3 "Translation table descriptor formats".
+ *
+ * Addresses are pairs of 32-bit halves here: as numbers above 2^31 they would be boxed at each call.
  */
 import type { SharedMemory } from "../../base/memory.ts";
 import { TWO32 } from "../../base/bits.ts";
@@ -45,24 +47,35 @@ export function tableIndex(lo: number, hi: number, level: number, mask: number):
 
 const LEAF_MASK = Int32Array.of(0, 0xc000_0000, 0xffe0_0000, 0xffff_f000);
 
-/** Bits 47 to 12 of a descriptor or table base, as an address. */
-export function descriptorAddress(lo: number, hi: number): number {
-  return ((lo & ~0xfff) >>> 0) + (hi & 0xffff) * TWO32;
+/** Bits 47 to 32 of the address in a descriptor, TTBR or VTTBR. */
+export function addressHi(hi: number): number {
+  return hi & 0xffff;
 }
 
-/** The first address that the leaf descriptor of `level` maps to. */
-export function leafAddress(lo: number, hi: number, level: number): number {
-  return ((lo & (LEAF_MASK[level] as number)) >>> 0) + (hi & 0xffff) * TWO32;
+/** Whether an address with this high half is beyond `bits` (32 to 48) bits. */
+export function beyond(hi: number, bits: number): boolean {
+  return hi >>> (bits - 32) !== 0;
 }
 
-/** The offset within a leaf of `level` of the address with low half `lo`. */
-export function leafOffset(lo: number, level: number): number {
-  return (lo & ~(LEAF_MASK[level] as number)) >>> 0;
+/** The low half of the address of the next table, from a table descriptor's. */
+export function tableLo(lo: number): number {
+  return lo & ~0xfff;
 }
 
-/** The address of a first table of `mask + 1` entries from TTBR: its low bits are not address bits. */
-export function firstTable(ttbrLo: number, ttbrHi: number, mask: number): number {
-  return ((ttbrLo & ~(8 * mask + 7)) >>> 0) + (ttbrHi & 0xffff) * TWO32;
+/** The low half of the address of a first table of `mask + 1` entries: the low bits of a TTBR are not its. */
+export function firstTableLo(ttbrLo: number, mask: number): number {
+  return ttbrLo & ~(8 * mask + 7);
+}
+
+/** The low half of what the address with low half `at` maps to by a leaf of `level`. */
+export function leafLo(lo: number, at: number, level: number): number {
+  const mask = LEAF_MASK[level] as number;
+  return (lo & mask) | (at & ~mask);
+}
+
+/** An address in halves as a number. */
+export function joinAddress(lo: number, hi: number): number {
+  return (lo >>> 0) + hi * TWO32;
 }
 
 /** Reads descriptors from RAM, little-endian (SCTLR_ELx.EE is RES0 here). */
@@ -78,9 +91,9 @@ export class TableReader {
     this.#ram = ram;
   }
 
-  /** Reads the descriptor at physical address `pa` (a multiple of 8); false when that is not RAM. */
-  read(pa: number): boolean {
-    const at = ramOffset(this.#ram, pa, 8);
+  /** Reads the descriptor at a physical address in halves (a multiple of 8); false when that is not RAM. */
+  read(paLo: number, paHi: number): boolean {
+    const at = ramOffset(this.#ram, joinAddress(paLo, paHi), 8);
     if (at < 0) return false;
     const index = at >>> 2;
     // A descriptor is single-copy atomic: with CPUs in parallel the halves must be of one store.

@@ -4,7 +4,7 @@
  */
 import type { El2Port } from "../../arm/el2_port.ts";
 import { R, type SysregName } from "../../arm/arch/sysregs.ts";
-import { IFLAG, vcpuClearFlag, vcpuGetFlag, type Vcpu } from "../kvm_host.ts";
+import { IFLAG, type Vcpu, vcpuClearFlag, vcpuGetFlag } from "../kvm_host.ts";
 
 const numbered = (kind: string): readonly number[] =>
   Array.from({ length: 16 }, (_, n) => R[`DBG${kind}R${n}_EL1` as SysregName]);

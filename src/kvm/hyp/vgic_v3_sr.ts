@@ -71,8 +71,12 @@ export function __vgicV3SaveAprs(port: El2Port, cpuIf: VgicV3CpuIf): void {
 export function __vgicV3RestoreAprs(port: El2Port, cpuIf: VgicV3CpuIf): void {
   const count = vtrToNrAprRegs(port.readLo(R.ICH_VTR_EL2));
   const m = cpuIf.memory;
-  for (let i = count - 1; i >= 0; i--) port.write(R.ICH_AP0R0_EL2 + i, m.ld32(cpuIf.ap0r + 4 * i), 0);
-  for (let i = count - 1; i >= 0; i--) port.write(R.ICH_AP1R0_EL2 + i, m.ld32(cpuIf.ap1r + 4 * i), 0);
+  for (let i = count - 1; i >= 0; i--) {
+    port.write(R.ICH_AP0R0_EL2 + i, m.ld32(cpuIf.ap0r + 4 * i), 0);
+  }
+  for (let i = count - 1; i >= 0; i--) {
+    port.write(R.ICH_AP1R0_EL2 + i, m.ld32(cpuIf.ap1r + 4 * i), 0);
+  }
 }
 
 /** Clears every implemented list register. */

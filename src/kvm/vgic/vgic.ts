@@ -32,7 +32,6 @@ import {
   KVM_REQ,
   kvmMakeRequest,
   type Vcpu,
-  VGIC_NR_PRIVATE_IRQS,
   type VgicIrq,
   VgicIrqLayout,
 } from "../kvm_host.ts";
@@ -51,8 +50,8 @@ import {
   takeApListSave,
   takeIrq,
   takeIrqSave,
-  VGIC_CONFIG_LEVEL,
   vcpuAt,
+  VGIC_CONFIG_LEVEL,
   vgicGetIrq,
   vgicInitialized,
   vgicPutIrq,
@@ -239,7 +238,7 @@ function withIrq<T>(vcpu: Vcpu, intid: number, body: (irq: VgicIrq) => T): T {
 
 /**
  * Ties a virtual interrupt to a physical one: its deactivation by the guest deactivates `hwIntid`.
- * `ops`: one of VGIC_IRQ_OPS. Returns 0.
+ * `ops`: one of IRQ_OPS (arm_vgic.ts). Returns 0.
  */
 export function kvmVgicMapPhysIrq(
   vcpu: Vcpu,
@@ -491,5 +490,3 @@ export function apListIntids(vcpu: Vcpu): number[] {
 export function apListDepth(vcpu: Vcpu): number {
   return listLength(vcpu.kvm.host.memory, vcpu.vgic.apListHead);
 }
-
-export { VGIC_NR_PRIVATE_IRQS };

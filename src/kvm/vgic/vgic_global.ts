@@ -18,9 +18,6 @@ export interface IrqOps {
   readonly getInputLevel?: (intid: number) => boolean;
 }
 
-/** Numbers of `vgic_irq.ops`. */
-export const VGIC_IRQ_OPS = { NONE: 0, ARCH_TIMER: 1 } as const;
-
 /** struct gic_kvm_info: what the host tells about its interrupt controller. */
 export interface GicKvmInfo {
   /** PPI of the maintenance interrupt. */
@@ -47,7 +44,7 @@ export interface VgicGlobal {
   /** Implemented list registers, 1 to 16. */
   readonly nrLr: number;
   readonly ichVtrEl2: number;
-  /** By the numbers of {@link VGIC_IRQ_OPS}. */
+  /** By the numbers of IRQ_OPS (arm_vgic.ts). */
   readonly irqOps: (IrqOps | undefined)[];
 }
 

@@ -26,12 +26,7 @@ import {
   vtrToMaxLrIdx,
 } from "../hyp/vgic_v3_sr.ts";
 import type { El2Port } from "../../arm/el2_port.ts";
-import {
-  type KvmHost,
-  type Vcpu,
-  VGIC_NR_PRIVATE_IRQS,
-  type VgicIrq,
-} from "../kvm_host.ts";
+import { type KvmHost, type Vcpu, VGIC_NR_PRIVATE_IRQS, type VgicIrq } from "../kvm_host.ts";
 import { type GicKvmInfo, setVgicGlobal, vgicGlobal } from "./vgic_global.ts";
 import {
   dropIrq,
@@ -134,8 +129,8 @@ function lrAttributes(host: KvmHost, irq: VgicIrq): number {
  * Whether the list register may show the interrupt pending: not beside active, when the pending state
  * is the physical distributor's (HW) or the level is to be asked for after the end.
  */
-function allowsPending(irq: VgicIrq): boolean {
-  return !(irq.active && (irq.hw || irq.config === VGIC_CONFIG_LEVEL));
+function allowsPending(irq: VgicIrq, hi: number): boolean {
+  return !(irq.active && ((hi & HW) !== 0 || irq.config === VGIC_CONFIG_LEVEL));
 }
 
 /** Writes the interrupt into the shadow of list register `lr`. Requires the irq lock. */
@@ -146,7 +141,7 @@ export function vgicV3PopulateLr(vcpu: Vcpu, irq: VgicIrq, lr: number): void {
     hi |= ACTIVE;
     vgic.flushedActive |= 1 << lr;
   }
-  if (allowsPending(irq) && irqIsPending(irq)) {
+  if (allowsPending(irq, hi) && irqIsPending(irq)) {
     hi |= PENDING;
     vgic.flushedPending |= 1 << lr;
     if (irq.config === VGIC_CONFIG_EDGE) irq.pendingLatch = false;

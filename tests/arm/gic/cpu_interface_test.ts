@@ -1,6 +1,9 @@
 import assert from "node:assert/strict";
+import { Arena } from "../../../src/base/arena.ts";
+import { CpuLayout } from "../../../src/arm/arch/cpu_state.ts";
 import { GICD } from "../../../src/arm/arch/gic.ts";
 import { R } from "../../../src/arm/arch/sysregs.ts";
+import { Gicv3 } from "../../../src/arm/gic/gicv3.ts";
 import { Machine, SPURIOUS } from "./machine.ts";
 
 Deno.test("edge: inactive, pending, active, active and pending, pending again", () => {
@@ -353,4 +356,22 @@ Deno.test("a snapshot put back goes on as it was, whatever the cached candidate 
   assert.deepEqual(m.lines(), ["IRQ"]);
   assert.equal(m.icc("ICC_IAR1_EL1"), 41);
   assert.equal(m.icc("ICC_RPR_EL1"), 0x40);
+});
+
+Deno.test("all state lies in the memory: another view of it goes on where the first was", () => {
+  const m = new Machine({ cpus: 2 });
+  m.enable(40, 0x80);
+  m.gic.setSpi(40, true);
+  m.icc("ICC_IAR1_EL1");
+  m.virtualOn();
+  m.writeLr(3, { intid: 33, state: "pending" });
+  const used = 1 << 20;
+  const arena = new Arena("second", m.memory, 64, used);
+  const cpus = m.cpus.map(() => arena.make(CpuLayout));
+  const second = new Gicv3(m.memory, arena, { cpus, lrs: 4, attach: true });
+  assert.equal(second.icvRead(0, R.ICC_IAR1_EL1), 33);
+  assert.equal(m.lr(3).state, "active");
+  second.iccWrite(0, R.ICC_EOIR1_EL1, 40, 0);
+  assert.deepEqual(m.lines(), ["IRQ"]);
+  assert.equal(m.icc("ICC_IAR1_EL1"), 40);
 });

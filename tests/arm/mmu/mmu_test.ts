@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { ACCESS, CODE_TLB, CODE_TLB_ENTRIES } from "../../../src/arm/arch/tlb_layout.ts";
+import { ACCESS, CODE_TLB, CODE_TLB_ENTRY } from "../../../src/arm/arch/tlb_layout.ts";
 import { FSC } from "../../../src/arm/mmu/fault.ts";
 import { FILL } from "../../../src/arm/mmu/mmu.ts";
 import {
@@ -39,6 +39,11 @@ Deno.test("a page that may not be written gets no write tag", () => {
   assert.equal(w.lookup(0x5000n, WRITE), -1);
   assert.equal(w.fill(0x5000n, WRITE), FILL.FAULT);
   assert.equal(w.mmu.fault.fsc, FSC.PERMISSION + 3);
+  const top = 0xffff_ffff_ffff_5000n;
+  t.map(top & 0x7f_ffff_f000n, DATA_PA, KERNEL | D.ap(2));
+  assert.equal(w.fill(top, READ), FILL.RAM);
+  assert.notEqual(w.lookup(top, READ), -1);
+  assert.equal(w.lookup(top, WRITE), -1);
 });
 
 Deno.test("Device memory and what is not RAM are translated, not entered", () => {
@@ -265,7 +270,7 @@ Deno.test("code translation checks execute permission, and its TLB is emptied by
   assert.equal(w.mmu.fault.fsc, FSC.PERMISSION + 3);
   assert.equal(w.mmu.translateCode(w.cpu, 0x5004, 0), true);
   assert.equal(w.mmu.pa, DATA_PA + 4);
-  const tag = w.cpu.codeTlb + (5 & (CODE_TLB_ENTRIES - 1)) * 16 + CODE_TLB.TAG;
+  const tag = w.cpu.codeTlb + 5 * CODE_TLB_ENTRY + CODE_TLB.TAG;
   assert.equal(w.memory.ld64(tag), 0xffff_ffff_ffff_ffffn);
   for (const [name, operand] of [["VAE1", 5], ["VMALLE1", 0], ["ASIDE1IS", 0]] as const) {
     assert.equal(w.mmu.translateCode(w.cpu, 0x5004, 0), true);
@@ -273,6 +278,18 @@ Deno.test("code translation checks execute permission, and its TLB is emptied by
     w.mmu.tlbi(w.cpus, w.cpu, name, operand, 0);
     assert.equal(w.memory.ld64(tag), 0xffff_ffff_ffff_ffffn, name);
   }
+});
+
+Deno.test("invalidating one address of a block drops the code of all of it", () => {
+  const { w, t } = stage1World();
+  t.map(0x40_0000n, DATA_PA, KERNEL, 2);
+  assert.equal(w.mmu.translateCode(w.cpu, 0x40_3000, 0), true);
+  const tag = w.cpu.codeTlb + 3 * CODE_TLB_ENTRY + CODE_TLB.TAG;
+  w.memory.st64(tag, 0x40_3000n);
+  w.mmu.tlbi(w.cpus, w.cpu, "VAE1", 0x600, 0);
+  assert.equal(w.memory.ld64(tag), 0x40_3000n);
+  w.mmu.tlbi(w.cpus, w.cpu, "VAE1", 0x5ff, 0);
+  assert.equal(w.memory.ld64(tag), 0xffff_ffff_ffff_ffffn);
 });
 
 Deno.test("reset forgets everything and selects anew", () => {

@@ -35,6 +35,19 @@ Deno.test("every size of a range finds a page in the lower and in the upper half
   }
 });
 
+Deno.test("a first table of few entries may lie anywhere it is aligned to its size", () => {
+  const { w, t } = stage1World(33);
+  t.map(0x4000_1000n, DATA_PA, KERNEL);
+  const second = w.at(t.root) + 8;
+  w.memory.st64(second + 0x30, w.memory.ld64(second));
+  w.set({ TTBR0_EL1: t.base + 0x30n });
+  assertPa(w, 0x4000_1000n, DATA_PA);
+  w.set({ TTBR0_EL1: t.base + 0x31n });
+  assertPa(w, 0x4000_1000n, DATA_PA);
+  w.set({ TTBR0_EL1: t.base + 0x20n });
+  assertFault(w, 0x4000_1000n, FSC.TRANSLATION + 1);
+});
+
 Deno.test("range sizes out of bounds fault at level 0", () => {
   const { w, t } = stage1World(25);
   t.map(0x1000n, DATA_PA, KERNEL);

@@ -58,13 +58,31 @@ Deno.test("start levels with and without concatenated tables", () => {
 Deno.test("sizes that do not fit the start level fault at level 0", () => {
   const { w, s2 } = stage2Only(40, 1);
   s2.map(0x1000n, DATA_PA, S2_ALL);
-  const wrong = [vtcr(44, 1), vtcr(30, 1), vtcr(40, 2), vtcr(39, 0), 0xc0n | vtcr(40, 2)];
+  assert.equal(w.translate(0x1000n), true);
+  const ps40 = (value: bigint): bigint => value & ~(7n << 16n) | (2n << 16n);
+  const wrong = [
+    ps40(vtcr(40, 0)),
+    vtcr(44, 1),
+    vtcr(30, 1),
+    vtcr(40, 2),
+    vtcr(39, 0),
+    0xc0n | vtcr(40, 2),
+  ];
   for (const value of wrong) {
     w.set({ VTCR_EL2: value });
     assert.deepEqual(faultOf(w, 0x1000n), second(FSC.TRANSLATION, 0x1000), value.toString(16));
   }
   w.set({ VTCR_EL2: vtcr(40, 1) & ~(7n << 16n) });
   assert.deepEqual(faultOf(w, 0x1000n), second(FSC.TRANSLATION, 0x1000), "input above PS");
+  w.set({ VTCR_EL2: vtcr(40, 1) });
+  assert.equal(w.translate(0x1000n), true);
+});
+
+Deno.test("address bits below the alignment of the first table are ignored", () => {
+  const { w, s2 } = stage2Only(40, 1);
+  s2.map(0x1000n, DATA_PA, S2_ALL);
+  w.set({ VTTBR_EL2: s2.base | 0x1ffen });
+  assert.equal(w.translate(0x1000n), true);
 });
 
 Deno.test("stage 2 faults: level, IPA, kind", () => {

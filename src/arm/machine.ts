@@ -1,0 +1,420 @@
+/**
+ * The machine: its memory, CPUs, interrupt controller, timers and RAM put together, and the loop that
+ * runs the CPUs by turns in a fixed order. Whoever sits above (the host kernel with KVM, or nothing in
+ * `--bare`) takes the CPUs that are at EL2 through {@link El2Software}.
+ */
+import { Arena } from "../base/arena.ts";
+import { alignUp } from "../base/bits.ts";
+import { assert } from "../base/errors.ts";
+import { SharedMemory, WASM_PAGE } from "../base/memory.ts";
+import { layout, u53, type ViewOf } from "../base/struct.ts";
+import { type Cpu, CpuLayout, HALT, LINE } from "./arch/cpu_state.ts";
+import { ACCESS, type Access, ramOffset, type RamRange } from "./arch/tlb_layout.ts";
+import { Bus } from "./bus.ts";
+import { Clock } from "./clock.ts";
+import { CpuCore } from "./cpu.ts";
+import { El2Port } from "./el2_port.ts";
+import { type ExecutionHost, Interpreter, InterpreterCode } from "./engine/interpreter.ts";
+import { RECORD_PAGE_SIZE } from "./engine/records.ts";
+import { UNPRIVILEGED_ACCESS } from "./engine/wasm_builder.ts";
+import { contextSwitched, pollInterrupts, refreshInterrupts } from "./exceptions.ts";
+import type { Firmware } from "./firmware.ts";
+import { GenericTimer } from "./generic_timer.ts";
+import { Gicv3 } from "./gic/gicv3.ts";
+import { FILL, Mmu } from "./mmu/mmu.ts";
+import type { Hooks, Platform, PowerEvent } from "./parts.ts";
+import { pcHi, pcLo } from "./pstate.ts";
+import { resetCpu } from "./reset.ts";
+import { ROWS } from "./isa/table.ts";
+import { MachineState, type Snapshot } from "./state.ts";
+import { resumeIfWoken } from "./waiting.ts";
+
+/** Physical addresses of the board. */
+export const BOARD = {
+  gicd: { pa: 0x0800_0000, size: 0x1_0000 },
+  gicr: { pa: 0x080a_0000, stride: 0x2_0000 },
+  ram: 0x4000_0000,
+} as const;
+
+const MIB = 1 << 20;
+/** Bytes for CPUs, interrupt controller and timers, and for counters and rings. */
+const ARCH_BYTES = 2 * MIB;
+const OBSERVE_BYTES = 16 * MIB;
+/** Bytes of software TLBs for each CPU. */
+const TLB_BYTES = 768 * 1024;
+
+/** Instructions a CPU runs before the next one's turn. */
+const QUANTUM = 10_000;
+
+export interface MachineOptions {
+  /** Physical CPUs, 1 to 16. */
+  readonly pcpus: number;
+  /** Bytes of RAM, a multiple of 64 KiB. */
+  readonly ramSize: number;
+  /** List registers of each CPU, 1 to 16. */
+  readonly lrs?: number;
+  /** Pages of code kept predecoded. */
+  readonly codePages?: number;
+  /** Instructions a turn lasts at most. */
+  readonly quantum?: number;
+}
+
+/** What runs at EL2 in TypeScript instead of instructions. */
+export interface El2Software {
+  /** Lets CPU `pcpu`, at EL2, go on: "guest" it has done ERET, "idle" it waits for an interrupt, "again" there is more to do. */
+  step(pcpu: number): "guest" | "idle" | "again";
+  /** The CPU has taken an exception to EL2 through the vector at `vectorOffset`. */
+  onEl2Exception(pcpu: number, vectorOffset: number): void;
+}
+
+/** Why {@link Machine.run} came back. */
+export type StopReason = "budget" | "limit" | "stalled" | "power";
+
+/** Steps of EL2 software in one turn, at most. */
+const MAX_STEPS = 64;
+
+const MachineLayout = layout("machine", {
+  /** Instructions retired by all CPUs. */
+  insns: u53(),
+  /** Turns taken; inputs from outside are stamped with it. */
+  turns: u53(),
+  /** Whose turn is next. */
+  next: u53(),
+});
+
+/** One CPU as the interpreter runs it. */
+class Executor implements ExecutionHost {
+  #missVaLo = 0;
+  #missAt = -1;
+
+  constructor(readonly core: CpuCore, readonly machine: Machine) {}
+
+  get stopped(): boolean {
+    const { cpu } = this.core;
+    return cpu.halt !== HALT.RUNNING || (cpu.el === 2 && this.machine.el2 !== undefined);
+  }
+
+  fetch(): number {
+    const { cpu, platform } = this.core;
+    const lo = pcLo(cpu);
+    if (lo & 3 || !platform.mmu.translateCode(cpu, lo, pcHi(cpu))) return -1;
+    const { pa } = platform.mmu;
+    return ramOffset(platform.ram, pa, 4) < 0 ? -1 : pa;
+  }
+
+  dataMiss(): boolean {
+    const { cpu, platform } = this.core;
+    const at = cpu.base + CpuLayout.offset.faultVa;
+    const lo = cpu.memory.ld32(at);
+    // What misses again right after it was filled is misaligned or crosses a page.
+    if (lo === this.#missVaLo && this.#missAt === cpu.budget) return this.#missAgain();
+    const size = cpu.faultSize;
+    if ((lo & 0xfff) + size > 0x1000) return false;
+    this.#missVaLo = lo;
+    this.#missAt = cpu.budget;
+    const access = (cpu.faultAccess & ACCESS.WRITE) as Access;
+    const unprivileged = (cpu.faultAccess & UNPRIVILEGED_ACCESS) !== 0;
+    const hi = cpu.memory.ld32(at + 4);
+    return platform.mmu.fillData(cpu, lo, hi, access, size, unprivileged) === FILL.RAM;
+  }
+
+  #missAgain(): boolean {
+    this.#missAt = -1;
+    return false;
+  }
+
+  executeSlow(): void {
+    this.#missAt = -1;
+    this.core.executeSlow();
+  }
+
+  checkInterrupts(): void {
+    pollInterrupts(this.core);
+  }
+}
+
+/** A machine. Everything it is lies in {@link memory}. */
+export class Machine implements Hooks {
+  readonly memory: SharedMemory;
+  readonly ram: RamRange;
+  /** `arch` state outside RAM; `cache`; `observe`. */
+  readonly arena: Arena;
+  readonly cacheArena: Arena;
+  readonly observeArena: Arena;
+  readonly platform: Platform;
+  readonly cores: readonly CpuCore[];
+  readonly ports: readonly El2Port[];
+  readonly interpreter: Interpreter;
+  readonly state: MachineState;
+  readonly quantum: number;
+  /** Set while TypeScript is the software at EL2. */
+  el2: El2Software | undefined;
+  /** What the firmware or a guest asked for, until somebody takes it. */
+  power: PowerEvent | undefined;
+  readonly #self: ViewOf<typeof MachineLayout>;
+  readonly #executors: Executor[] = [];
+  readonly #toOffset: (pa: number) => number;
+  #deadlineNs = 0;
+
+  constructor(readonly options: MachineOptions, firmware?: Firmware) {
+    const { pcpus, ramSize, lrs = 4, codePages = 1024, quantum = QUANTUM } = options;
+    assert(pcpus >= 1 && pcpus <= 16, `${pcpus} physical CPUs: 1 to 16 are possible`);
+    this.quantum = quantum;
+    const cacheBytes = TLB_BYTES * pcpus + codePages * RECORD_PAGE_SIZE + MIB;
+    const ramAt = alignUp(4096 + ARCH_BYTES + cacheBytes + OBSERVE_BYTES, WASM_PAGE);
+    this.memory = SharedMemory.create(ramAt + ramSize);
+    this.ram = { pa: BOARD.ram, size: ramSize, at: ramAt };
+    // Address 0 stays unused: it is the null of lists and slabs.
+    const observeAt = 4096 + ARCH_BYTES;
+    this.arena = new Arena("arch", this.memory, 4096, observeAt);
+    this.observeArena = new Arena("observe", this.memory, observeAt, observeAt + OBSERVE_BYTES);
+    this.cacheArena = new Arena("cache", this.memory, observeAt + OBSERVE_BYTES, ramAt);
+    this.state = new MachineState(this.memory, [this.arena], this.ram);
+    this.#self = this.arena.make(MachineLayout);
+    this.platform = this.#makePlatform(pcpus, lrs);
+    this.cores = this.platform.cpus.map((cpu) => new CpuCore(this.platform, cpu, firmware));
+    this.platform.cores.push(...this.cores);
+    this.ports = this.cores.map((core) => new El2Port(core, this.observeArena));
+    const code = new InterpreterCode(ROWS, this.memory.size / WASM_PAGE);
+    this.interpreter = new Interpreter(code, this.memory, this.cacheArena, codePages);
+    this.interpreter.onDropAll = () => this.platform.mmu.reset(this.platform.cpus);
+    this.#toOffset = (pa) => ramOffset(this.ram, pa, 4);
+    for (const core of this.cores) {
+      this.#executors.push(new Executor(core, this));
+      resetCpu(core, { el: 2, pc: 0, x0: 0 });
+      core.cpu.halt = HALT.OFF;
+    }
+  }
+
+  #makePlatform(pcpus: number, lrs: number): Platform {
+    const cpus = Array.from({ length: pcpus }, (_, index) => this.#makeCpu(index));
+    const clock = new Clock(this.arena);
+    const gic = new Gicv3(this.memory, this.arena, { cpus, lrs });
+    const timer = new GenericTimer(
+      this.arena,
+      cpus,
+      clock,
+      (cpu, intid, level) => gic.setPpi(cpu, intid, level),
+    );
+    gic.linesChanged = (cpu) => {
+      const core = this.cores?.[cpu];
+      if (core) refreshInterrupts(core);
+    };
+    const bus = new Bus();
+    bus.add("gicd", BOARD.gicd.pa, BOARD.gicd.size, {
+      read: (offset, size) => withHigh(gic, gic.distRead(offset, size), size),
+      write: (offset, size, value) => gic.distWrite(offset, size, ...halves(value)),
+    });
+    bus.add("gicr", BOARD.gicr.pa, BOARD.gicr.stride * pcpus, {
+      read: (offset, size) => withHigh(gic, gic.redistRead(offset, size), size),
+      write: (offset, size, value) => gic.redistWrite(offset, size, ...halves(value)),
+    });
+    const mmu = new Mmu(this.memory, this.ram, this.cacheArena, pcpus);
+    return {
+      memory: this.memory,
+      ram: this.ram,
+      mmu,
+      gic,
+      clock,
+      timer,
+      bus,
+      hooks: this,
+      cores: [],
+      cpus,
+    };
+  }
+
+  #makeCpu(index: number): Cpu {
+    const cpu = this.arena.make(CpuLayout);
+    cpu.index = index;
+    // 16 CPUs share Aff1; bit 31 is RES1.
+    cpu.mpidr = 0x8000_0000 + (Math.floor(index / 16) << 8) + (index % 16);
+    return cpu;
+  }
+
+  // Hooks
+
+  onInstructionCacheInvalidate(pa: number | "all"): void {
+    if (pa === "all") this.interpreter.invalidateAll();
+    else this.interpreter.invalidatePage(pa - (pa % 4096));
+  }
+  onEndSlice(_cpu: Cpu): void {
+    this.#deadlineNs = 0;
+    this.platform.clock.cutSlice();
+  }
+  onPower(event: PowerEvent): void {
+    this.power = event;
+  }
+
+  // Access from outside
+
+  /** Virtual time in ns. */
+  get nowNs(): number {
+    return this.platform.clock.now();
+  }
+  /** Instructions retired by all CPUs. */
+  get insns(): number {
+    return this.#self.insns;
+  }
+  /** Turns taken so far. */
+  get turns(): number {
+    return this.#self.turns;
+  }
+
+  /** Writes bytes to physical memory from outside, as a loader does. RangeError outside RAM. */
+  writeRam(pa: number, bytes: Uint8Array): void {
+    const at = ramOffset(this.ram, pa, bytes.length);
+    if (at < 0) throw new RangeError(`0x${pa.toString(16)}: ${bytes.length} bytes are not RAM`);
+    this.memory.u8.set(bytes, at);
+    this.interpreter.invalidateAll();
+  }
+
+  /** Starts CPU `index` at `pc` in exception level `el`. */
+  start(index: number, el: 1 | 2, pc: number, x0: number): void {
+    resetCpu(this.cores[index] as CpuCore, { el, pc, x0 });
+  }
+
+  irqPending(index: number): boolean {
+    return ((this.platform.cpus[index] as Cpu).irqLines & LINE.IRQ) !== 0;
+  }
+
+  // The run loop
+
+  /** Re-evaluates timers when one is due, and remembers when the next one is. */
+  #updateTimers(): void {
+    const { clock, timer } = this.platform;
+    const now = clock.now();
+    if (now < this.#deadlineNs) return;
+    let next = Infinity;
+    for (let n = 0; n < this.cores.length; n++) {
+      timer.update(n);
+      next = Math.min(next, timer.nextDeadlineNs(n));
+    }
+    this.#deadlineNs = next;
+  }
+
+  /** Lets EL2 software have the CPU until it enters a guest or has nothing to do. True: the CPU is to run. */
+  #stepEl2(index: number, cpu: Cpu, el2: El2Software): boolean {
+    if (cpu.halt !== HALT.RUNNING) {
+      if (!this.irqPending(index)) return false;
+      cpu.halt = HALT.RUNNING;
+    }
+    for (let i = 0; i < MAX_STEPS; i++) {
+      const result = el2.step(index);
+      this.#deadlineNs = 0;
+      this.#updateTimers();
+      if (result === "guest") return true;
+      if (result === "idle") {
+        cpu.halt = HALT.WFI;
+        return false;
+      }
+    }
+    this.#progress = true;
+    return false;
+  }
+
+  #progress = false;
+
+  /** Gives CPU `index` its turn: at most `budget` instructions. */
+  #turn(index: number, budget: number): void {
+    const core = this.cores[index] as CpuCore;
+    const { cpu } = core;
+    if (cpu.halt === HALT.OFF || cpu.halt === HALT.STOPPED) return;
+    const { el2 } = this;
+    if (cpu.el === 2 && el2) {
+      this.#progress ||= cpu.halt === HALT.RUNNING;
+      if (!this.#stepEl2(index, cpu, el2)) return;
+    } else if (!resumeIfWoken(core)) return;
+    this.#progress = true;
+    pollInterrupts(core);
+    if (!this.#inHost(cpu)) this.#slice(index, cpu, budget);
+    if (el2 && this.#inHost(cpu)) el2.onEl2Exception(index, pcLo(cpu) & 0x7ff);
+  }
+
+  #inHost(cpu: Cpu): boolean {
+    return cpu.el === 2 && this.el2 !== undefined;
+  }
+
+  #slice(index: number, cpu: Cpu, budget: number): void {
+    const { clock } = this.platform;
+    const toDeadline = Math.max(1, Math.ceil(this.#deadlineNs - clock.now()));
+    clock.beginSlice(cpu, Math.min(budget, toDeadline));
+    this.interpreter.run(cpu, this.#executors[index] as Executor, this.#toOffset);
+    this.#self.insns += clock.endSlice();
+    // Another CPU's turn may write what this one has reserved.
+    if (this.cores.length > 1) this.#closeMonitor(cpu);
+    this.#updateTimers();
+  }
+
+  /** An open monitor does not outlive the turn; that it closes is an event for WFE. */
+  #closeMonitor(cpu: Cpu): void {
+    if (cpu.monitorOpen === 0) return;
+    cpu.monitorOpen = 0;
+    cpu.eventRegister = 1;
+  }
+
+  /**
+   * Runs until about `insns` more instructions are retired, virtual time reaches `limitNs`, a power
+   * event comes, or nothing will ever happen again without outside input ("stalled").
+   */
+  run(insns: number, limitNs = Infinity): StopReason {
+    const end = this.insns + insns;
+    const { clock } = this.platform;
+    this.#deadlineNs = 0;
+    this.#updateTimers();
+    while (this.power === undefined) {
+      if (clock.now() >= limitNs) return "limit";
+      if (this.insns >= end) return "budget";
+      if (this.#round(limitNs)) continue;
+      // Reaching here: every CPU waits.
+      if (this.#deadlineNs === Infinity) return "stalled";
+      clock.jumpTo(Math.min(this.#deadlineNs, limitNs));
+      this.#updateTimers();
+    }
+    return "power";
+  }
+
+  /** One turn for every CPU. False: none had anything to do. */
+  #round(limitNs: number): boolean {
+    this.#progress = false;
+    for (let i = 0; i < this.cores.length && this.power === undefined; i++) {
+      const left = limitNs - this.platform.clock.now();
+      if (left <= 0) return true;
+      this.#turn(i, Math.min(this.quantum, Math.ceil(left)));
+    }
+    this.#self.turns++;
+    return this.#progress;
+  }
+
+  /** One turn of CPU `index` with at most `insns` instructions; the others stand still. */
+  step(index: number, insns: number): void {
+    this.#deadlineNs = 0;
+    this.#updateTimers();
+    this.#turn(index, insns);
+    this.#self.turns++;
+  }
+
+  // State
+
+  /** A hash of all `arch` state. */
+  stateHash(): string {
+    return this.state.hash();
+  }
+  snapshot(): Snapshot {
+    return this.state.snapshot();
+  }
+  restore(snapshot: Snapshot): void {
+    this.state.restore(snapshot);
+    this.power = undefined;
+    this.interpreter.invalidateAll();
+    for (const core of this.cores) contextSwitched(core);
+  }
+}
+
+function halves(value: bigint): [lo: number, hi: number] {
+  return [Number(value & 0xffff_ffffn), Number(value >> 32n)];
+}
+
+function withHigh(gic: Gicv3, lo: number, size: number): bigint | number {
+  return size === 8 ? (BigInt(gic.hi >>> 0) << 32n) | BigInt(lo >>> 0) : lo >>> 0;
+}

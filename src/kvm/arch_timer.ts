@@ -1,0 +1,334 @@
+/**
+ * The guest's timers. Mirrors arch/arm64/kvm/arch_timer.c on a VHE host: both the virtual and the
+ * physical timer are the hardware's own while a vCPU is loaded (direct_vtimer, direct_ptimer); while
+ * it is not, a soft timer wakes a vCPU that blocks.
+ *
+ * What differs: the physical timer has no offset; no user-space interrupt controller; no WFIT.
+ */
+import { TIMER_CTL } from "../arm/arch/fields.ts";
+import { R } from "../arm/arch/sysregs.ts";
+import { InternalError } from "../base/errors.ts";
+import { IRQ_OPS } from "./arm_vgic.ts";
+import { kvmTimerSetCntvoff } from "./hyp/vhe/timer_sr.ts";
+import {
+  type ArchTimerContext,
+  ArchTimerContextLayout,
+  ERRNO,
+  irqchipInKernel,
+  type Kvm,
+  type KvmHost,
+  TIMER_PTIMER,
+  TIMER_VTIMER,
+  type Vcpu,
+} from "./kvm_host.ts";
+import { trace } from "./trace.ts";
+
+/** Nanoseconds of one tick of the counter (62.5 MHz). */
+const TICK_NS = 16;
+const TWO32 = 0x1_0000_0000;
+
+/** Private interrupts, of the host and as the guest sees them. */
+const PPI = { VTIMER: 27, PTIMER: 30 } as const;
+
+/** How a loaded timer's registers are reached, by timer. */
+const HARDWARE = [
+  { ctl: R.CNTP_CTL_EL02, cval: R.CNTP_CVAL_EL02 },
+  { ctl: R.CNTV_CTL_EL02, cval: R.CNTV_CVAL_EL02 },
+] as const;
+
+const { cntCval: CVAL_AT, cntvoff: CNTVOFF_AT } = ArchTimerContextLayout.offset;
+
+/** Timer registers (enum kvm_arch_timer_regs). */
+export const TIMER_REG = { CNT: 0, CVAL: 1, TVAL: 2, CTL: 3 } as const;
+export type TimerReg = (typeof TIMER_REG)[keyof typeof TIMER_REG];
+
+export function vcpuVtimer(vcpu: Vcpu): ArchTimerContext {
+  return vcpu.timers[TIMER_VTIMER];
+}
+export function vcpuPtimer(vcpu: Vcpu): ArchTimerContext {
+  return vcpu.timers[TIMER_PTIMER];
+}
+
+function hardware(ctx: ArchTimerContext): (typeof HARDWARE)[number] {
+  return ctx.index === TIMER_VTIMER ? HARDWARE[TIMER_VTIMER] : HARDWARE[TIMER_PTIMER];
+}
+
+/** kvm_phys_timer_read: ticks. */
+export function kvmPhysTimerRead(host: KvmHost): number {
+  return host.port(host.currentCpu()).counter();
+}
+
+/** The offset as a number; one that wraps (a guest counter ahead of the physical one) is negative. */
+function timerGetOffset(ctx: ArchTimerContext): number {
+  const at = ctx.base + CNTVOFF_AT;
+  return ctx.memory.ldi32(at + 4) * TWO32 + ctx.memory.ld32(at);
+}
+
+function timerSetOffset(ctx: ArchTimerContext, offset: bigint): void {
+  ctx.memory.st64(ctx.base + CNTVOFF_AT, offset);
+}
+
+/** The timer's own count now. */
+function timerCount(host: KvmHost, ctx: ArchTimerContext): number {
+  return kvmPhysTimerRead(host) - timerGetOffset(ctx);
+}
+
+/** kvm_timer_compute_delta: nanoseconds until it fires; 0 when its time has come. */
+export function kvmTimerComputeDelta(host: KvmHost, ctx: ArchTimerContext): number {
+  return Math.max(0, ctx.cntCval - timerCount(host, ctx)) * TICK_NS;
+}
+
+/** kvm_timer_irq_can_fire: enabled and not masked. The timer must not be loaded. */
+function kvmTimerIrqCanFire(ctx: ArchTimerContext): boolean {
+  return (ctx.cntCtl & (TIMER_CTL.ENABLE | TIMER_CTL.IMASK)) === TIMER_CTL.ENABLE;
+}
+
+/** kvm_timer_should_fire: the level of the timer's output now. */
+export function kvmTimerShouldFire(vcpu: Vcpu, ctx: ArchTimerContext): boolean {
+  if (ctx.loaded) {
+    const ctl = vcpu.port().readLo(hardware(ctx).ctl);
+    const wanted = TIMER_CTL.ENABLE | TIMER_CTL.ISTATUS;
+    return (ctl & (wanted | TIMER_CTL.IMASK)) === wanted;
+  }
+  if (!kvmTimerIrqCanFire(ctx)) return false;
+  return kvmTimerComputeDelta(vcpu.kvm.host, ctx) === 0;
+}
+
+/** kvm_timer_earliest_exp: nanoseconds until the first of the timers fires; 0 when none can or one has. */
+export function kvmTimerEarliestExp(vcpu: Vcpu): number {
+  let least = Infinity;
+  for (const ctx of vcpu.timers) {
+    if (!kvmTimerIrqCanFire(ctx)) continue;
+    least = Math.min(least, kvmTimerComputeDelta(vcpu.kvm.host, ctx));
+  }
+  return least === Infinity ? 0 : least;
+}
+
+/** kvm_bg_timer_expire: wakes the vCPU; returns a later expiry when it was too early. */
+export function kvmBgTimerExpire(vcpu: Vcpu, nowNs: number): number {
+  const ns = kvmTimerEarliestExp(vcpu);
+  if (ns !== 0) return nowNs + ns;
+  vcpu.kvm.host.kvmVcpuWakeUp(vcpu);
+  return 0;
+}
+
+/** kvm_timer_update_irq: gives the output level to the vgic. */
+export function kvmTimerUpdateIrq(vcpu: Vcpu, level: boolean, ctx: ArchTimerContext): void {
+  ctx.irqLevel = level;
+  trace(vcpu, "kvm_timer_update_irq", vcpu.state.vcpuId, ctx.irq, level ? 1 : 0);
+  const { kvm } = vcpu;
+  if (!irqchipInKernel(kvm)) return;
+  kvm.host.vgic.kvmVgicInjectIrq(kvm, vcpu.state.vcpuId, ctx.irq, level, ctx.base);
+}
+
+/**
+ * kvm_arch_timer_handler: the guest's timer interrupts the host. It may come after vcpu_put, when the
+ * controller had not let go of it yet.
+ */
+export function kvmArchTimerHandler(host: KvmHost, hwIntid: number): void {
+  const vcpu = host.runningVcpu();
+  if (vcpu === undefined) return;
+  const ctx = hwIntid === PPI.VTIMER ? vcpuVtimer(vcpu) : vcpuPtimer(vcpu);
+  if (kvmTimerShouldFire(vcpu, ctx)) kvmTimerUpdateIrq(vcpu, true, ctx);
+}
+
+/** kvm_arch_timer_get_input_level: what the vgic asks of a timer's line; of the running vCPU. */
+export function kvmArchTimerGetInputLevel(host: KvmHost, vintid: number): boolean {
+  const vcpu = host.runningVcpu();
+  const ctx = vcpu?.timers.find((t) => t.irq === vintid);
+  if (vcpu === undefined || ctx === undefined) {
+    throw new InternalError(`timer level of interrupt ${vintid} without its vCPU`);
+  }
+  return kvmTimerShouldFire(vcpu, ctx);
+}
+
+function timerSaveState(vcpu: Vcpu, ctx: ArchTimerContext): void {
+  if (!vcpu.timer.enabled || !ctx.loaded) return;
+  const port = vcpu.port();
+  const flags = port.irqSave();
+  const { ctl, cval } = hardware(ctx);
+  // ISTATUS is not state, and the rest of CTL is what the guest wrote.
+  ctx.cntCtl = port.readLo(ctl);
+  port.save(cval, ctx.base + CVAL_AT);
+  port.write(ctl, 0, 0);
+  port.isb();
+  trace(vcpu, "kvm_timer_save_state", ctx.cntCtl, ctx.memory.ld64(ctx.base + CVAL_AT), ctx.index);
+  ctx.loaded = false;
+  port.irqRestore(flags);
+}
+
+function timerRestoreState(vcpu: Vcpu, ctx: ArchTimerContext): void {
+  if (!vcpu.timer.enabled || ctx.loaded) return;
+  const port = vcpu.port();
+  const flags = port.irqSave();
+  const { ctl, cval } = hardware(ctx);
+  port.restore(cval, ctx.base + CVAL_AT);
+  port.isb();
+  port.write(ctl, ctx.cntCtl, 0);
+  trace(
+    vcpu,
+    "kvm_timer_restore_state",
+    ctx.cntCtl,
+    ctx.memory.ld64(ctx.base + CVAL_AT),
+    ctx.index,
+  );
+  ctx.loaded = true;
+  port.irqRestore(flags);
+}
+
+/** kvm_timer_vcpu_load_gic: the line as it will be, and the physical interrupt active where the guest has it in hand. */
+function kvmTimerVcpuLoadGic(vcpu: Vcpu, ctx: ArchTimerContext): void {
+  const { host } = vcpu.kvm;
+  kvmTimerUpdateIrq(vcpu, kvmTimerShouldFire(vcpu, ctx), ctx);
+  const held = irqchipInKernel(vcpu.kvm) && host.vgic.kvmVgicMapIsActive(vcpu, ctx.irq);
+  host.irqSetPhysActive(ctx.hostTimerIrq, held || ctx.irqLevel);
+}
+
+/** kvm_timer_vcpu_load. */
+export function kvmTimerVcpuLoad(vcpu: Vcpu): void {
+  if (!vcpu.timer.enabled) return;
+  const vtimer = vcpuVtimer(vcpu), ptimer = vcpuPtimer(vcpu);
+  kvmTimerVcpuLoadGic(vcpu, vtimer);
+  kvmTimerVcpuLoadGic(vcpu, ptimer);
+  const at = vtimer.base + CNTVOFF_AT;
+  kvmTimerSetCntvoff(vcpu.port(), vtimer.memory.ld32(at), vtimer.memory.ld32(at + 4));
+  vcpu.kvm.host.hrtimers.cancel(vcpu.timer.bgTimer);
+  timerRestoreState(vcpu, vtimer);
+  timerRestoreState(vcpu, ptimer);
+}
+
+/** kvm_timer_blocking: a soft timer will wake the vCPU when the first of its timers fires. */
+function kvmTimerBlocking(vcpu: Vcpu): void {
+  if (!vcpu.timers.some(kvmTimerIrqCanFire)) return;
+  const { host } = vcpu.kvm;
+  host.hrtimers.start(vcpu.timer.bgTimer, host.nowNs() + kvmTimerEarliestExp(vcpu));
+}
+
+/** kvm_timer_vcpu_put. */
+export function kvmTimerVcpuPut(vcpu: Vcpu): void {
+  if (!vcpu.timer.enabled) return;
+  timerSaveState(vcpu, vcpuVtimer(vcpu));
+  timerSaveState(vcpu, vcpuPtimer(vcpu));
+  if (vcpu.state.blocking) kvmTimerBlocking(vcpu);
+  kvmTimerSetCntvoff(vcpu.port(), 0, 0);
+}
+
+/** kvm_timer_vcpu_reset: timers off, lines low. The vCPU must be put. */
+export function kvmTimerVcpuReset(vcpu: Vcpu): void {
+  for (const ctx of [vcpuVtimer(vcpu), vcpuPtimer(vcpu)]) ctx.cntCtl = 0;
+  if (!vcpu.timer.enabled) return;
+  for (const ctx of [vcpuVtimer(vcpu), vcpuPtimer(vcpu)]) kvmTimerUpdateIrq(vcpu, false, ctx);
+  if (!irqchipInKernel(vcpu.kvm)) return;
+  for (const ctx of [vcpuVtimer(vcpu), vcpuPtimer(vcpu)]) {
+    vcpu.kvm.host.vgic.kvmVgicResetMappedIrq(vcpu, ctx.irq);
+  }
+}
+
+/** update_vtimer_cntvoff: one offset for all vCPUs of a VM, also one being created. */
+function updateVtimerCntvoff(kvm: Kvm, vcpu: Vcpu, offset: bigint): void {
+  for (const other of kvm.vcpus) timerSetOffset(vcpuVtimer(other), offset);
+  timerSetOffset(vcpuVtimer(vcpu), offset);
+}
+
+/** kvm_timer_vcpu_init: the virtual counter of the VM starts over at 0. */
+export function kvmTimerVcpuInit(vcpu: Vcpu): void {
+  const { host } = vcpu.kvm;
+  vcpu.timers.forEach((ctx, index) => {
+    ctx.index = index;
+    ctx.vcpu = vcpu.state.base;
+    ctx.irq = index === TIMER_VTIMER ? PPI.VTIMER : PPI.PTIMER;
+    ctx.hostTimerIrq = ctx.irq;
+  });
+  updateVtimerCntvoff(vcpu.kvm, vcpu, BigInt(kvmPhysTimerRead(host)));
+  timerSetOffset(vcpuPtimer(vcpu), 0n);
+  vcpu.timer.bgTimer = host.hrtimers.create("kvm_bg_timer_expire", vcpu.state.base);
+}
+
+/** kvm_timer_vcpu_terminate. */
+export function kvmTimerVcpuTerminate(vcpu: Vcpu): void {
+  vcpu.kvm.host.hrtimers.destroy(vcpu.timer.bgTimer);
+}
+
+/** timer_irqs_are_valid: both interrupts belong to the timers, and are the same on all vCPUs. */
+function timerIrqsAreValid(vcpu: Vcpu): boolean {
+  const { vgic } = vcpu.kvm.host;
+  const owned = [vcpuVtimer(vcpu), vcpuPtimer(vcpu)].every((ctx) =>
+    vgic.kvmVgicSetOwner(vcpu, ctx.irq, ctx.base) === 0
+  );
+  return owned && vcpu.kvm.vcpus.every((other) =>
+    vcpuVtimer(other).irq === vcpuVtimer(vcpu).irq &&
+    vcpuPtimer(other).irq === vcpuPtimer(vcpu).irq
+  );
+}
+
+/** kvm_timer_enable, before the first run: the timers' interrupts are mapped to the physical ones. 0 or an errno. */
+export function kvmTimerEnable(vcpu: Vcpu): number {
+  if (vcpu.timer.enabled) return 0;
+  if (irqchipInKernel(vcpu.kvm)) {
+    if (!timerIrqsAreValid(vcpu)) return ERRNO.EINVAL;
+    for (const ctx of [vcpuVtimer(vcpu), vcpuPtimer(vcpu)]) {
+      const error = vcpu.kvm.host.vgic.kvmVgicMapPhysIrq(
+        vcpu,
+        ctx.hostTimerIrq,
+        ctx.irq,
+        IRQ_OPS.ARCH_TIMER,
+      );
+      if (error !== 0) return error;
+    }
+  }
+  vcpu.timer.enabled = true;
+  return 0;
+}
+
+/** kvm_arm_timer_read of a timer that is not loaded: 64 bits. */
+export function kvmArmTimerRead(vcpu: Vcpu, ctx: ArchTimerContext, reg: TimerReg): bigint {
+  const { host } = vcpu.kvm;
+  const cval = ctx.memory.ld64(ctx.base + CVAL_AT);
+  const count = BigInt(kvmPhysTimerRead(host)) - ctx.memory.ld64(ctx.base + CNTVOFF_AT);
+  if (reg === TIMER_REG.CVAL) return cval;
+  if (reg === TIMER_REG.CNT) return BigInt.asUintN(64, count);
+  if (reg === TIMER_REG.TVAL) return BigInt.asUintN(32, cval - count);
+  const expired = kvmTimerComputeDelta(host, ctx) === 0;
+  return BigInt(ctx.cntCtl | (expired ? TIMER_CTL.ISTATUS : 0));
+}
+
+/** kvm_arm_timer_write of a timer that is not loaded. */
+export function kvmArmTimerWrite(
+  vcpu: Vcpu,
+  ctx: ArchTimerContext,
+  reg: TimerReg,
+  value: bigint,
+): void {
+  if (reg === TIMER_REG.CTL) {
+    ctx.cntCtl = Number(value & 0xffff_ffffn & ~BigInt(TIMER_CTL.ISTATUS));
+    return;
+  }
+  const count = kvmArmTimerRead(vcpu, ctx, TIMER_REG.CNT);
+  if (reg === TIMER_REG.CNT) {
+    const offset = BigInt(kvmPhysTimerRead(vcpu.kvm.host)) - value;
+    updateVtimerCntvoff(vcpu.kvm, vcpu, offset);
+    return;
+  }
+  const cval = reg === TIMER_REG.TVAL ? count + BigInt.asIntN(32, value) : value;
+  ctx.memory.st64(ctx.base + CVAL_AT, cval);
+}
+
+/** kvm_arm_timer_read_sysreg: a trapped access, with the timers out of the hardware meanwhile. */
+export function kvmArmTimerReadSysreg(vcpu: Vcpu, timer: 0 | 1, reg: TimerReg): bigint {
+  kvmTimerVcpuPut(vcpu);
+  const value = kvmArmTimerRead(vcpu, vcpu.timers[timer], reg);
+  kvmTimerVcpuLoad(vcpu);
+  return value;
+}
+
+/** kvm_arm_timer_write_sysreg. */
+export function kvmArmTimerWriteSysreg(
+  vcpu: Vcpu,
+  timer: 0 | 1,
+  reg: TimerReg,
+  value: bigint,
+): void {
+  kvmTimerVcpuPut(vcpu);
+  kvmArmTimerWrite(vcpu, vcpu.timers[timer], reg, value);
+  kvmTimerVcpuLoad(vcpu);
+}

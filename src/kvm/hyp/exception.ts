@@ -1,0 +1,90 @@
+/**
+ * Adjusting the guest's PC before it is entered: past an emulated instruction, or to its own exception
+ * vector. Mirrors arch/arm64/kvm/hyp/exception.c and hyp/adjust_pc.h.
+ *
+ * What differs: AArch64 EL1 only, as there are no other guests.
+ */
+import { SCTLR, SPSR } from "../../arm/arch/fields.ts";
+import { R } from "../../arm/arch/sysregs.ts";
+import {
+  IFLAG,
+  KvmCpuContextLayout,
+  SAVED,
+  type Vcpu,
+  vcpuClearFlag,
+  vcpuGetFlag,
+} from "../kvm_host.ts";
+
+const MODE_MASK = 0x1f;
+const MODE_EL1H = 5;
+const MODE_EL1T = 4;
+/** Offsets into the vector table by where the exception comes from; the type adds 0x80 each. */
+const FROM = { EL1T: 0x000, EL1H: 0x200, LOWER: 0x400 } as const;
+const DAIF_ALL = 15 << SPSR.DAIF_SHIFT;
+const NZCV = 15 << SPSR.NZCV_SHIFT;
+
+function sctlrLo(vcpu: Vcpu): number {
+  if (vcpu.state.sysregsLoadedOnCpu) return vcpu.port().readLo(R.SCTLR_EL12);
+  return vcpu.state.memory.ld32(vcpu.ctxt.sysregs + 8 * SAVED.SCTLR_EL1);
+}
+
+/** Copies a 64-bit word of the context into a register that may be in the CPU. */
+function store(vcpu: Vcpu, reg: number, saved: number, from: number): void {
+  if (vcpu.state.sysregsLoadedOnCpu) vcpu.port().restore(reg, from);
+  else vcpu.state.memory.copy64(vcpu.ctxt.sysregs + 8 * saved, from);
+}
+
+function load(vcpu: Vcpu, reg: number, saved: number, to: number): void {
+  if (vcpu.state.sysregsLoadedOnCpu) vcpu.port().save(reg, to);
+  else vcpu.state.memory.copy64(to, vcpu.ctxt.sysregs + 8 * saved);
+}
+
+/** PSTATE on entry to EL1 from `old` (enter_exception64). */
+export function exceptionPstate(old: number, sctlr: number): number {
+  const pan = (sctlr & SCTLR.SPAN) === 0 ? SPSR.PAN : old & SPSR.PAN;
+  return ((old & NZCV) | pan | DAIF_ALL | MODE_EL1H) >>> 0;
+}
+
+function vectorFrom(mode: number): number {
+  return mode === MODE_EL1H ? FROM.EL1H : mode === MODE_EL1T ? FROM.EL1T : FROM.LOWER;
+}
+
+/** Adds to the 64-bit word at `at` without making a bigint. */
+function add64(vcpu: Vcpu, at: number, n: number): void {
+  const m = vcpu.state.memory;
+  const lo = m.ld32(at) + n;
+  m.st32(at, lo >>> 0);
+  if (lo >= 0x1_0000_0000) m.st32(at + 4, m.ld32(at + 4) + 1);
+}
+
+function enterException64(vcpu: Vcpu, type: number): void {
+  const m = vcpu.state.memory;
+  const pcAt = vcpu.ctxt.base + KvmCpuContextLayout.offset.pc;
+  const pstateAt = vcpu.ctxt.base + KvmCpuContextLayout.offset.pstate;
+  const old = m.ld32(pstateAt);
+  store(vcpu, R.ELR_EL12, SAVED.ELR_EL1, pcAt);
+  store(vcpu, R.SPSR_EL12, SAVED.SPSR_EL1, pstateAt);
+  load(vcpu, R.VBAR_EL12, SAVED.VBAR_EL1, pcAt);
+  add64(vcpu, pcAt, vectorFrom(old & MODE_MASK) + 0x80 * type);
+  m.st32(pstateAt, exceptionPstate(old, sctlrLo(vcpu)));
+  m.st32(pstateAt + 4, 0);
+}
+
+/** kvm_skip_instr64: past the instruction, out of a step, BTYPE gone. */
+function skipInstruction(vcpu: Vcpu): void {
+  const { pc, pstate } = KvmCpuContextLayout.offset;
+  add64(vcpu, vcpu.ctxt.base + pc, 4);
+  const m = vcpu.state.memory;
+  m.st32(vcpu.ctxt.base + pstate, m.ld32(vcpu.ctxt.base + pstate) & ~(SPSR.SS | (3 << 10)));
+}
+
+/** __kvm_adjust_pc: carries out what {@link kvmIncrPc} or an injected exception asked for. */
+export function kvmAdjustPc(vcpu: Vcpu): void {
+  if (vcpuGetFlag(vcpu, IFLAG.PENDING_EXCEPTION)) {
+    enterException64(vcpu, vcpu.state.pendingException);
+    vcpuClearFlag(vcpu, IFLAG.PENDING_EXCEPTION);
+  } else if (vcpuGetFlag(vcpu, IFLAG.INCREMENT_PC)) {
+    skipInstruction(vcpu);
+    vcpuClearFlag(vcpu, IFLAG.INCREMENT_PC);
+  }
+}

@@ -1,0 +1,40 @@
+/**
+ * What an abort of the guest was about. Mirrors arch/arm64/kvm/hyp/include/hyp/fault.h.
+ *
+ * The registers go to memory as they are: no value passes through a JavaScript number that could not
+ * hold it.
+ */
+import type { El2Port } from "../../arm/el2_port.ts";
+import { ABORT, FSC } from "../../arm/arch/syndrome.ts";
+import { R } from "../../arm/arch/sysregs.ts";
+import { KvmVcpuLayout, SAVED, type Vcpu } from "../kvm_host.ts";
+
+const PAR_F = 1;
+
+/** The IPA page of a virtual address by the CPU's own stage 1 (AT S1E1R); false when it does not translate any more. */
+function translateFarToHpfar(port: El2Port, vcpu: Vcpu): boolean {
+  const m = vcpu.state.memory;
+  const farAt = vcpu.state.base + KvmVcpuLayout.offset.faultFar;
+  // PAR_EL1 is the guest's, and AT overwrites it.
+  const parAt = vcpu.hostCtxt.sysregs + 8 * SAVED.PAR_EL1;
+  port.save(R.PAR_EL1, parAt);
+  port.at("S1E1R", m.ld32(farAt), m.ld32(farAt + 4));
+  port.isb();
+  const lo = port.readLo(R.PAR_EL1), hi = port.readHi(R.PAR_EL1);
+  port.restore(R.PAR_EL1, parAt);
+  if ((lo & PAR_F) !== 0) return false;
+  vcpu.state.faultHpfar = ((hi & 0xffff) * 0x10_0000 + (lo >>> 12)) * 16;
+  return true;
+}
+
+/** __get_fault_info: false when the guest should simply try again. */
+export function populateFaultInfo(port: El2Port, vcpu: Vcpu): boolean {
+  const esr = vcpu.state.faultEsr;
+  const { faultFar, faultHpfar } = KvmVcpuLayout.offset;
+  port.save(R.FAR_EL2, vcpu.state.base + faultFar);
+  // HPFAR_EL2 is not valid after a permission fault, unless it was met on a table walk.
+  const permission = (esr & 0x3c) === FSC.PERMISSION && (esr & ABORT.S1PTW) === 0;
+  if (permission) return translateFarToHpfar(port, vcpu);
+  port.save(R.HPFAR_EL2, vcpu.state.base + faultHpfar);
+  return true;
+}

@@ -1,0 +1,286 @@
+/**
+ * Guest memory: the slots that host pages lie behind, and stage-2 faults. Mirrors arch/arm64/kvm/mmu.c
+ * and the memory slots of virt/kvm/kvm_main.c.
+ *
+ * What differs: a slot lists its host pages one by one, there being no user-space address space; a 2 MiB
+ * block is mapped where 512 of them happen to follow each other. No dirty logging.
+ */
+import { assert } from "../base/errors.ts";
+import { type RamRange, ramOffset } from "../arm/arch/tlb_layout.ts";
+import { FSC } from "../arm/arch/syndrome.ts";
+import {
+  kvmIncrPc,
+  kvmIsWriteFault,
+  kvmVcpuAbtIss1tw,
+  kvmVcpuAbtIssea,
+  kvmVcpuDabtIsCm,
+  kvmVcpuGetFaultIpa,
+  kvmVcpuGetHfarOffset,
+  kvmVcpuTrapFaultLevel,
+  kvmVcpuTrapFaultType,
+  kvmVcpuTrapIsIabt,
+} from "./emulate.ts";
+import { granule, type PgtableOps, PROT, Stage2, VTCR } from "./hyp/pgtable.ts";
+import { kvmTlbFlushVmid, kvmTlbFlushVmidIpa } from "./hyp/vhe/tlb.ts";
+import { kvmInjectDabt, kvmInjectPabt, kvmInjectVabt } from "./inject_fault.ts";
+import {
+  ERRNO,
+  type Kvm,
+  KVM_IPA_BITS,
+  KVM_MAX_MEMSLOTS,
+  KvmLayout,
+  KvmMemslotLayout,
+  RET,
+  type Vcpu,
+} from "./kvm_host.ts";
+import type { ViewOf } from "../base/struct.ts";
+import { ioMemAbort } from "./mmio.ts";
+import { trace } from "./trace.ts";
+
+const PAGE = 4096;
+const BLOCK = 512 * PAGE;
+/** KVM_MEM_READONLY. */
+export const KVM_MEM_READONLY = 2;
+/** Lines of an instruction cache; more of them than a page's are invalidated all at once. */
+const CACHE_LINE = 64;
+
+export type Memslot = ViewOf<typeof KvmMemslotLayout>;
+
+/** Slot `id` (0 to 15) of a VM. */
+export function memslot(kvm: Kvm, id: number): Memslot {
+  assert(id >= 0 && id < KVM_MAX_MEMSLOTS, "no such memory slot");
+  const base = kvm.state.base + KvmLayout.offset.memslots + id * KvmMemslotLayout.size;
+  return KvmMemslotLayout.at(kvm.state.memory, base);
+}
+
+/** gfn_to_memslot: the slot that holds an IPA. */
+export function ipaToMemslot(kvm: Kvm, ipa: number): Memslot | undefined {
+  for (let id = 0; id < KVM_MAX_MEMSLOTS; id++) {
+    const slot = memslot(kvm, id);
+    if (slot.used && ipa >= slot.baseIpa && ipa < slot.baseIpa + slot.pages * PAGE) return slot;
+  }
+  return undefined;
+}
+
+/** The physical address behind an IPA within a slot. */
+export function slotPa(slot: Memslot, ipa: number): number {
+  const offset = ipa - slot.baseIpa;
+  const pfn = slot.memory.ld32(slot.pfns + 4 * Math.floor(offset / PAGE));
+  return pfn * PAGE + offset % PAGE;
+}
+
+/** The byte offset in the shared memory of guest memory at `ipa`, up to the end of its page; -1 outside the slots. */
+export function guestOffset(kvm: Kvm, ipa: number): number {
+  const slot = ipaToMemslot(kvm, ipa);
+  return slot === undefined ? -1 : ramOffset(kvm.host.ram, slotPa(slot, ipa), 1);
+}
+
+const addressToPa = (ram: RamRange, address: number): number => address - ram.at + ram.pa;
+
+/** The table walker's view of a VM, on the CPU that executes. */
+function pgtableOps(kvm: Kvm): PgtableOps {
+  const { host } = kvm;
+  const port = () => host.port(host.currentCpu());
+  return {
+    memory: host.memory,
+    ram: host.ram,
+    zalloc: (pages) => {
+      const address = host.kvzalloc(pages * PAGE);
+      if (address === 0) return -1;
+      kvm.state.stage2Pages += pages;
+      return addressToPa(host.ram, address);
+    },
+    free: (pa, pages) => {
+      kvm.state.stage2Pages -= pages;
+      host.kvfree(ramOffset(host.ram, pa, PAGE), pages * PAGE);
+    },
+    tlbFlushIpa: (ipa) => kvmTlbFlushVmidIpa(port(), kvm.state, ipa),
+    tlbFlushAll: () => kvmTlbFlushVmid(port(), kvm.state),
+    icacheInvalidate: (pa, size) => icacheInvalidate(kvm, pa, size),
+  };
+}
+
+/** invalidate_icache_guest_page. The host's own addresses are physical. */
+function icacheInvalidate(kvm: Kvm, pa: number, size: number): void {
+  const { host } = kvm;
+  const port = host.port(host.currentCpu());
+  if (size > PAGE) return port.ic("IALLUIS", 0, 0);
+  for (let at = pa; at < pa + size; at += CACHE_LINE) {
+    port.ic("IVAU", at >>> 0, Math.floor(at / 0x1_0000_0000));
+  }
+}
+
+/** The VM's stage-2 tables. */
+export function stage2Of(kvm: Kvm): Stage2 {
+  return new Stage2(pgtableOps(kvm), kvm.state.pgdPa);
+}
+
+/** kvm_init_stage2_mmu: an empty table. 0 or an errno. */
+export function kvmInitStage2Mmu(kvm: Kvm): number {
+  const pa = Stage2.allocatePgd(pgtableOps(kvm));
+  if (pa < 0) return ERRNO.ENOMEM;
+  kvm.state.pgdPa = pa;
+  kvm.state.vtcrLo = VTCR;
+  kvm.state.vtcrHi = 0;
+  return 0;
+}
+
+/** kvm_free_stage2_pgd: every table goes, and the TLBs forget the VM. */
+export function kvmFreeStage2Pgd(kvm: Kvm): void {
+  if (kvm.state.pgdPa === 0) return;
+  pgtableOps(kvm).tlbFlushAll();
+  stage2Of(kvm).destroy();
+  kvm.state.pgdPa = 0;
+}
+
+/** The host's mmu_lock: held while tables change. */
+function withMmuLock<T>(kvm: Kvm, body: () => T): T {
+  return kvm.host.locks.with("mmu", kvm.state.base + KvmLayout.offset.mmuLock, body);
+}
+
+/**
+ * kvm_set_memory_region: slot `id` is `pfns.length` pages from `baseIpa`; none deletes it. 0 or an errno.
+ */
+export function kvmSetMemoryRegion(
+  kvm: Kvm,
+  id: number,
+  flags: number,
+  baseIpa: number,
+  pfns: ArrayLike<number>,
+): number {
+  const slot = memslot(kvm, id);
+  const error = checkRegion(kvm, id, baseIpa, pfns.length);
+  if (error !== 0) return error;
+  if (slot.used) deleteSlot(kvm, slot);
+  if (pfns.length === 0) return 0;
+  const at = kvm.host.kvzalloc(4 * pfns.length);
+  if (at === 0) return ERRNO.ENOMEM;
+  for (let i = 0; i < pfns.length; i++) slot.memory.st32(at + 4 * i, pfns[i] ?? 0);
+  slot.pfns = at;
+  slot.pages = pfns.length;
+  slot.baseIpa = baseIpa;
+  slot.flags = flags;
+  slot.used = true;
+  return 0;
+}
+
+function checkRegion(kvm: Kvm, id: number, baseIpa: number, pages: number): number {
+  const end = baseIpa + pages * PAGE;
+  if (baseIpa % PAGE !== 0 || baseIpa < 0) return ERRNO.EINVAL;
+  if (end > 2 ** KVM_IPA_BITS) return ERRNO.EFAULT;
+  for (let other = 0; other < KVM_MAX_MEMSLOTS; other++) {
+    const slot = memslot(kvm, other);
+    if (other === id || !slot.used) continue;
+    if (baseIpa < slot.baseIpa + slot.pages * PAGE && slot.baseIpa < end) return ERRNO.EEXIST;
+  }
+  return 0;
+}
+
+function deleteSlot(kvm: Kvm, slot: Memslot): void {
+  withMmuLock(kvm, () => stage2Of(kvm).unmap(slot.baseIpa, slot.pages * PAGE));
+  kvm.host.kvfree(slot.pfns, 4 * slot.pages);
+  slot.used = false;
+  slot.pages = 0;
+}
+
+/** Deletes every slot. The pages behind them are the caller's. */
+export function kvmFreeMemslots(kvm: Kvm): void {
+  for (let id = 0; id < KVM_MAX_MEMSLOTS; id++) {
+    const slot = memslot(kvm, id);
+    if (slot.used) deleteSlot(kvm, slot);
+  }
+}
+
+/** stage2_flush_vm: the guest's caches change state. There are none in this machine that could differ from memory. */
+export function stage2FlushVm(_: Kvm): void {}
+
+/** transparent_hugepage_adjust: whether the 2 MiB around an IPA are one block of host memory. */
+function fitsBlock(slot: Memslot, ipa: number): boolean {
+  const start = ipa - ipa % BLOCK;
+  if (start < slot.baseIpa || start + BLOCK > slot.baseIpa + slot.pages * PAGE) return false;
+  const at = slot.pfns + 4 * ((start - slot.baseIpa) / PAGE);
+  const first = slot.memory.ld32(at);
+  if (first % 512 !== 0) return false;
+  for (let i = 1; i < 512; i++) if (slot.memory.ld32(at + 4 * i) !== first + i) return false;
+  return true;
+}
+
+/** user_mem_abort: maps what backs the IPA, or allows more of it. 0 or an errno. */
+function userMemAbort(vcpu: Vcpu, faultIpa: number, slot: Memslot): number {
+  const { kvm } = vcpu;
+  const permission = kvmVcpuTrapFaultType(vcpu) === FSC.PERMISSION;
+  const write = kvmIsWriteFault(vcpu);
+  const exec = kvmVcpuTrapIsIabt(vcpu) && !kvmVcpuAbtIss1tw(vcpu);
+  if (permission && !write && !exec) return ERRNO.EFAULT;
+  const writable = (slot.flags & KVM_MEM_READONLY) === 0;
+  const size = fitsBlock(slot, faultIpa) ? BLOCK : PAGE;
+  const ipa = faultIpa - faultIpa % size;
+  const prot = PROT.R | (writable ? PROT.W : 0) | (exec ? PROT.X : 0);
+  return withMmuLock(kvm, () => {
+    const stage2 = stage2Of(kvm);
+    if (permission && size === granule(kvmVcpuTrapFaultLevel(vcpu))) {
+      stage2.relaxPerms(ipa, prot);
+      return 0;
+    }
+    return stage2.map(ipa, size, slotPa(slot, ipa), prot) ? 0 : ERRNO.ENOMEM;
+  });
+}
+
+/** handle_access_fault: the page is young again. */
+function handleAccessFault(vcpu: Vcpu, faultIpa: number): void {
+  trace(vcpu, "kvm_access_fault", faultIpa);
+  withMmuLock(vcpu.kvm, () => stage2Of(vcpu.kvm).mkyoung(faultIpa));
+}
+
+/** An abort where there is no memory to read from, or none to write to. */
+function handleNoMemory(vcpu: Vcpu, faultIpa: number, slot: Memslot | undefined): number {
+  if (kvmVcpuTrapIsIabt(vcpu)) {
+    kvmInjectPabt(vcpu, vcpu.state.faultFar);
+    return RET.GUEST;
+  }
+  if (kvmVcpuAbtIss1tw(vcpu)) {
+    kvmInjectDabt(vcpu, vcpu.state.faultFar);
+    return RET.GUEST;
+  }
+  if (slot === undefined && kvmVcpuDabtIsCm(vcpu)) {
+    kvmIncrPc(vcpu);
+    return RET.GUEST;
+  }
+  return ioMemAbort(vcpu, faultIpa + kvmVcpuGetHfarOffset(vcpu));
+}
+
+const HANDLED: readonly number[] = [FSC.TRANSLATION, FSC.PERMISSION, FSC.ACCESS_FLAG];
+
+/** kvm_handle_guest_abort: every stage-2 fault, and external aborts. */
+export function kvmHandleGuestAbort(vcpu: Vcpu): number {
+  const type = kvmVcpuTrapFaultType(vcpu);
+  const faultIpa = kvmVcpuGetFaultIpa(vcpu);
+  const isIabt = kvmVcpuTrapIsIabt(vcpu);
+  if (type === FSC.TRANSLATION && faultIpa >= 2 ** KVM_IPA_BITS) {
+    const inject = isIabt ? kvmInjectPabt : kvmInjectDabt;
+    inject(vcpu, BigInt(faultIpa + kvmVcpuGetHfarOffset(vcpu)));
+    return RET.GUEST;
+  }
+  if (kvmVcpuAbtIssea(vcpu)) {
+    kvmInjectVabt(vcpu);
+    return RET.GUEST;
+  }
+  const { faultEsr, faultFar } = vcpu.state;
+  trace(vcpu, "kvm_guest_fault", faultIpa, faultEsr, faultFar, vcpu.ctxt.pc);
+  if (!HANDLED.includes(type)) return ERRNO.EFAULT;
+  return resolveFault(vcpu, faultIpa, type);
+}
+
+function resolveFault(vcpu: Vcpu, faultIpa: number, type: number): number {
+  const slot = ipaToMemslot(vcpu.kvm, faultIpa);
+  const readOnly = slot !== undefined && (slot.flags & KVM_MEM_READONLY) !== 0;
+  if (slot === undefined || (kvmIsWriteFault(vcpu) && readOnly)) {
+    return handleNoMemory(vcpu, faultIpa, slot);
+  }
+  if (type === FSC.ACCESS_FLAG) {
+    handleAccessFault(vcpu, faultIpa);
+    return RET.GUEST;
+  }
+  const error = userMemAbort(vcpu, faultIpa, slot);
+  return error === 0 ? RET.GUEST : error;
+}

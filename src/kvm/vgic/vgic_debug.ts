@@ -1,0 +1,194 @@
+/**
+ * The vgic's state for people. Mirrors arch/arm64/kvm/vgic/vgic-debug.c (debugfs file vgic-state).
+ *
+ * What differs: a read-out is rows of data from which the file's text is made; a row also says what no
+ * kernel shows: the position on the ap_list, the list register that holds it, and how often and how
+ * fast the interrupt was served. Nothing is locked or changed.
+ */
+import { listNext } from "../../base/list.ts";
+import { type Kvm, type Vcpu, VGIC_NR_PRIVATE_IRQS, type VgicIrq } from "../kvm_host.ts";
+import {
+  irqOfNode,
+  irqStatOf,
+  VGIC_CONFIG_LEVEL,
+  VGIC_MAX_SPI,
+  VGIC_MODEL_V3,
+  VGIC_NR_SGIS,
+  vgicGetIrq,
+} from "./vgic_irq.ts";
+import { latencyPercentile } from "./vgic_stat.ts";
+
+/** Counters of one interrupt. */
+export interface VgicIrqCounts {
+  readonly injected: number;
+  readonly acked: number;
+  readonly eoied: number;
+  /** Latency from line raised to the guest's vector, virtual ns; undefined without a sample. */
+  readonly latencyP50Ns: number | undefined;
+  readonly latencyP99Ns: number | undefined;
+  readonly latencyMaxNs: number;
+}
+
+/** One interrupt's state. */
+export interface VgicIrqState {
+  readonly type: "SGI" | "PPI" | "SPI";
+  readonly intid: number;
+  /** vCPU whose private interrupt it is; undefined for an SPI. */
+  readonly ownerVcpuId: number | undefined;
+  /** vCPU it is to go to, or -1. */
+  readonly targetVcpuId: number;
+  readonly pendingLatch: boolean;
+  readonly lineLevel: boolean;
+  readonly active: boolean;
+  readonly enabled: boolean;
+  readonly hw: boolean;
+  readonly level: boolean;
+  readonly group: number;
+  readonly hwIntid: number;
+  readonly mpidr: number;
+  readonly source: number;
+  readonly priority: number;
+  /** vCPU whose ap_list it is on, or -1. */
+  readonly vcpuId: number;
+  /** Place on that ap_list from 0, or -1. */
+  readonly apListPosition: number;
+  /** List register that presents it to the vCPU that is in or about to enter the guest, or -1. */
+  readonly lr: number;
+  readonly counts: VgicIrqCounts | undefined;
+}
+
+/** Where an interrupt is: `vcpu` address to place, by interrupt address. */
+interface Places {
+  readonly apList: ReadonlyMap<number, number>;
+  readonly lrs: ReadonlyMap<string, number>;
+}
+
+function addPlaces(vcpu: Vcpu, apList: Map<number, number>, lrs: Map<string, number>): void {
+  const memory = vcpu.kvm.host.memory;
+  const head = vcpu.vgic.apListHead;
+  let position = 0;
+  for (let at = listNext(memory, head); at !== head; at = listNext(memory, at)) {
+    apList.set(irqOfNode(memory, at).base, position++);
+  }
+  for (let lr = 0; lr < vcpu.cpuIf.usedLrs; lr++) {
+    lrs.set(`${vcpu.state.base} ${memory.ld32(vcpu.cpuIf.lr + 8 * lr)}`, lr);
+  }
+}
+
+function placesOf(kvm: Kvm): Places {
+  const apList = new Map<number, number>();
+  const lrs = new Map<string, number>();
+  for (const vcpu of kvm.vcpus) addPlaces(vcpu, apList, lrs);
+  return { apList, lrs };
+}
+
+function countsOf(kvm: Kvm, irq: VgicIrq): VgicIrqCounts | undefined {
+  const stat = irqStatOf(kvm, irq);
+  return stat && {
+    injected: stat.injected,
+    acked: stat.acked,
+    eoied: stat.eoied,
+    latencyP50Ns: latencyPercentile(stat, 0.5),
+    latencyP99Ns: latencyPercentile(stat, 0.99),
+    latencyMaxNs: stat.latencyMaxNs,
+  };
+}
+
+function typeOf(intid: number): "SGI" | "PPI" | "SPI" {
+  return intid < VGIC_NR_SGIS ? "SGI" : intid < VGIC_NR_PRIVATE_IRQS ? "PPI" : "SPI";
+}
+
+function stateOf(kvm: Kvm, irq: VgicIrq, owner: Vcpu | undefined, places: Places): VgicIrqState {
+  const vcpuId = (address: number) =>
+    kvm.vcpus.find((v) => v.state.base === address)?.state.vcpuId ?? -1;
+  return {
+    type: typeOf(irq.intid),
+    intid: irq.intid,
+    ownerVcpuId: owner?.state.vcpuId,
+    targetVcpuId: vcpuId(irq.targetVcpu),
+    pendingLatch: irq.pendingLatch,
+    lineLevel: irq.lineLevel,
+    active: irq.active,
+    enabled: irq.enabled,
+    hw: irq.hw,
+    level: irq.config === VGIC_CONFIG_LEVEL,
+    group: irq.group,
+    hwIntid: irq.hwIntid,
+    mpidr: irq.mpidr,
+    source: irq.source,
+    priority: irq.priority,
+    vcpuId: vcpuId(irq.vcpu),
+    apListPosition: places.apList.get(irq.base) ?? -1,
+    lr: places.lrs.get(`${irq.vcpu} ${irq.intid}`) ?? -1,
+    counts: countsOf(kvm, irq),
+  };
+}
+
+/** Every interrupt of the VM in vgic-state's order: private ones by vCPU, then the shared ones. */
+export function* vgicDebugIrqs(kvm: Kvm): Generator<VgicIrqState> {
+  if (!kvm.vgic.initialized) return;
+  const places = placesOf(kvm);
+  for (const vcpu of kvm.vcpus) {
+    for (let intid = 0; intid < VGIC_NR_PRIVATE_IRQS; intid++) {
+      const irq = vgicGetIrq(kvm, vcpu, intid);
+      if (irq) yield stateOf(kvm, irq, vcpu, places);
+    }
+  }
+  for (let i = 0; i < kvm.vgic.nrSpis; i++) {
+    const irq = vgicGetIrq(kvm, undefined, VGIC_NR_PRIVATE_IRQS + i);
+    if (irq && irq.intid <= VGIC_MAX_SPI) yield stateOf(kvm, irq, undefined, places);
+  }
+}
+
+const digit = (flag: boolean): string => flag ? "1" : "0";
+
+/** The seven flags PLAEHCG. */
+function flags(s: VgicIrqState): string {
+  return [s.pendingLatch, s.lineLevel, s.active, s.enabled, s.hw, s.level].map(digit).join("") +
+    s.group;
+}
+
+/** One line of vgic-state. */
+export function vgicDebugLine(s: VgicIrqState): string {
+  const columns = [
+    `       ${s.type}`,
+    String(s.intid).padStart(4),
+    `    ${String(s.targetVcpuId).padStart(2)}`,
+    flags(s),
+    String(s.hwIntid).padStart(8),
+    s.mpidr.toString(16).padStart(8),
+    ` ${s.source.toString(16).padStart(2)}`,
+    String(s.priority).padStart(3),
+    `     ${String(s.vcpuId).padStart(2)}`,
+  ];
+  return columns.join(" ") + " ";
+}
+
+/** The two lines above the interrupts of a vCPU, or above the shared ones. */
+export function vgicDebugHeader(vcpuId: number | undefined): string[] {
+  const name = vcpuId === undefined ? "SPI  0" : `VCPU${String(vcpuId).padStart(2)}`;
+  return [`${name} TYP   ID TGT_ID PLAEHCG     HWID   TARGET SRC PRI VCPU_ID`, "-".repeat(64)];
+}
+
+/** The whole of vgic-state, without its final newline. */
+export function vgicDebugText(kvm: Kvm): string {
+  const dist = kvm.vgic;
+  const lines = [
+    "Distributor",
+    "===========",
+    `vgic_model:\t${dist.vgicModel === VGIC_MODEL_V3 ? "GICv3" : "GICv2"}`,
+    `nr_spis:\t${dist.nrSpis}`,
+    "nr_lpis:\t0",
+    `enabled:\t${digit(dist.enabled)}`,
+    "",
+    "P=pending_latch, L=line_level, A=active",
+    "E=enabled, H=hw, C=config (level=1, edge=0)",
+    "G=group",
+  ];
+  for (const state of vgicDebugIrqs(kvm)) {
+    const first = state.intid === 0 || state.intid === VGIC_NR_PRIVATE_IRQS;
+    if (first) lines.push("", ...vgicDebugHeader(state.ownerVcpuId));
+    lines.push(vgicDebugLine(state));
+  }
+  return lines.join("\n");
+}

@@ -1,0 +1,235 @@
+/**
+ * Making, initialising and destroying a VM's vgic. Mirrors arch/arm64/kvm/vgic/vgic-init.c.
+ *
+ * What differs: GICv3 only; the counters are allocated with the interrupts. As in the kernel, a GICv3
+ * must be initialised by user space (KVM_DEV_ARM_VGIC_CTRL_INIT) before the first run.
+ *
+ * Stages: kvmVgicCreate (user space makes the device), kvmVgicVcpuInit (each vCPU as it is made),
+ * vgicInit (all vCPUs exist: allocation), kvmVgicMapResources (before the first run: on the bus).
+ */
+import type { El2Port } from "../../arm/el2_port.ts";
+import { listInit } from "../../base/list.ts";
+import type { Fields, Layout } from "../../base/struct.ts";
+import { EBUSY, EEXIST, EINVAL, ENODEV, ENOMEM, ENXIO } from "../errno.ts";
+import { __vgicV3InitLrs } from "../hyp/vgic_v3_sr.ts";
+import {
+  type Kvm,
+  KVM_REQ,
+  type KvmHost,
+  kvmMakeRequest,
+  type Vcpu,
+  VGIC_NR_PRIVATE_IRQS,
+  VgicIrqLayout,
+} from "../kvm_host.ts";
+import { type GicKvmInfo, vgicGlobal } from "./vgic_global.ts";
+import {
+  irqAt,
+  kvmVcpuGetMpidrAff,
+  VGIC_CONFIG_EDGE,
+  VGIC_CONFIG_LEVEL,
+  VGIC_MODEL_V3,
+  vgicInitialized,
+  vgicIrqIsSgi,
+} from "./vgic_irq.ts";
+import { kvmIoBusUnregister } from "../io_bus.ts";
+import { withConfigLock } from "./vgic_mmio.ts";
+import {
+  KVM_VGIC_IMP_REV_LATEST,
+  VGIC_V3_RD_REGISTERS,
+  vgicRegisterDistIodev,
+} from "./vgic_mmio_v3.ts";
+import { VgicCpuStatLayout, VgicIrqStatLayout } from "./vgic_stat.ts";
+import { vgicV3Enable, vgicV3Probe } from "./vgic_v3.ts";
+import {
+  VGIC_ADDR_UNDEF,
+  vgicRegisterRedistIodev,
+  vgicUnregisterRedistIodev,
+  vgicV3CheckBase,
+} from "./vgic_v3_redist.ts";
+
+/** Interrupts of a VM whose user space did not say how many. */
+const VGIC_NR_IRQS_LEGACY = 256;
+
+/**
+ * At the start of the host: reads what the hardware has, from the CPU of `port`, and keeps the host's
+ * services. Returns 0, or -ENXIO without a maintenance interrupt.
+ */
+export function kvmVgicHypInit(host: KvmHost, port: El2Port, info: GicKvmInfo): number {
+  return info.maintIrq === 0 ? -ENXIO : vgicV3Probe(host, port, info);
+}
+
+/** On each physical CPU: empty list registers, so that only used ones ever need writing. */
+export function kvmVgicInitCpuHardware(port: El2Port): void {
+  __vgicV3InitLrs(port);
+}
+
+/**
+ * The maintenance interrupt's handler. It does nothing: the interrupt is not synchronous with what it
+ * reports, so its only use is that the guest was left; the fold after the exit sees the rest.
+ */
+export function vgicMaintenanceHandler(): void {}
+
+/** A VM comes into being. Nothing is allocated. */
+export function kvmVgicEarlyInit(kvm: Kvm): void {
+  kvm.vgic.distBase = VGIC_ADDR_UNDEF;
+}
+
+/**
+ * KVM_CREATE_DEVICE: the VM has an interrupt controller of this `type` (3). Returns 0, -ENODEV for a
+ * type there is not, -EEXIST when it has one, -EBUSY once a vCPU has run.
+ */
+export function kvmVgicCreate(kvm: Kvm, type: number): number {
+  if (type !== VGIC_MODEL_V3) return -ENODEV;
+  return withConfigLock(kvm, () => {
+    if (kvm.vgic.inKernel) return -EEXIST;
+    if (kvm.vcpus.some((vcpu) => vcpu.state.hasRunOnce)) return -EBUSY;
+    kvm.vgic.inKernel = true;
+    kvm.vgic.vgicModel = type;
+    kvm.vgic.distBase = VGIC_ADDR_UNDEF;
+    kvm.vgic.nrRdRegions = 0;
+    return 0;
+  });
+}
+
+/** A private interrupt in its reset state: SGIs edge and enabled, PPIs level. */
+function initPrivateIrq(vcpu: Vcpu, intid: number): void {
+  const memory = vcpu.kvm.host.memory;
+  const at = vcpu.vgic.privateIrqs + intid * VgicIrqLayout.size;
+  memory.u8.fill(0, at, at + VgicIrqLayout.size);
+  const irq = irqAt(memory, at);
+  irq.intid = intid;
+  irq.targetVcpu = vcpu.state.base;
+  irq.refcount = 1;
+  irq.enabled = vgicIrqIsSgi(intid);
+  irq.config = vgicIrqIsSgi(intid) ? VGIC_CONFIG_EDGE : VGIC_CONFIG_LEVEL;
+}
+
+/** A vCPU comes into being: its private interrupts, and its redistributor if its place is known. */
+export function kvmVgicVcpuInit(vcpu: Vcpu): number {
+  vcpu.vgic.rdBase = VGIC_ADDR_UNDEF;
+  vcpu.vgic.rdRegistered = false;
+  vcpu.vgic.apListLock = 0;
+  listInit(vcpu.kvm.host.memory, vcpu.vgic.apListHead);
+  for (let intid = 0; intid < VGIC_NR_PRIVATE_IRQS; intid++) initPrivateIrq(vcpu, intid);
+  if (!vcpu.kvm.vgic.inKernel) return 0;
+  return vgicRegisterRedistIodev(vcpu, VGIC_V3_RD_REGISTERS);
+}
+
+/** The shared interrupts: group 1, disabled, level, routed to vCPU 0. */
+function kvmVgicDistInit(kvm: Kvm): number {
+  const { nrSpis } = kvm.vgic;
+  const { info } = vgicGlobal(kvm.host);
+  const spis = info.allocate(VgicIrqLayout, nrSpis);
+  const stats = info.allocate(VgicIrqStatLayout, nrSpis);
+  if (spis === 0 || stats === 0) return -ENOMEM;
+  for (let i = 0; i < nrSpis; i++) {
+    const irq = irqAt(kvm.host.memory, spis + i * VgicIrqLayout.size);
+    irq.intid = i + VGIC_NR_PRIVATE_IRQS;
+    irq.targetVcpu = kvm.vcpus[0]?.state.base ?? 0;
+    irq.refcount = 1;
+    irq.group = 1;
+  }
+  kvm.vgic.spis = spis;
+  kvm.vgic.irqStats = stats;
+  return 0;
+}
+
+/** What of a vCPU depends on the kind of interrupt controller. */
+function initVcpuForModel(vcpu: Vcpu): number {
+  const { info } = vgicGlobal(vcpu.kvm.host);
+  const base = vcpu.vgic.privateIrqs;
+  for (let i = 0; i < VGIC_NR_PRIVATE_IRQS; i++) {
+    const irq = irqAt(vcpu.kvm.host.memory, base + i * VgicIrqLayout.size);
+    irq.group = 1;
+    irq.mpidr = kvmVcpuGetMpidrAff(vcpu);
+  }
+  vcpu.vgic.irqStats = info.allocate(VgicIrqStatLayout, VGIC_NR_PRIVATE_IRQS);
+  vcpu.vgic.cpuStat = info.allocate(VgicCpuStatLayout, 1);
+  return vcpu.vgic.irqStats === 0 || vcpu.vgic.cpuStat === 0 ? -ENOMEM : 0;
+}
+
+/**
+ * Allocates and initialises, once the number of vCPUs and SPIs is known; again it does nothing. The
+ * caller holds the config lock. Returns 0, -EBUSY while a vCPU is being made, -EINVAL without a
+ * device, -ENOMEM.
+ */
+export function vgicInit(kvm: Kvm): number {
+  const dist = kvm.vgic;
+  if (vgicInitialized(kvm)) return 0;
+  if (dist.vgicModel !== VGIC_MODEL_V3) return -EINVAL;
+  if (kvm.state.createdVcpus !== kvm.state.onlineVcpus) return -EBUSY;
+  if (dist.nrSpis === 0) dist.nrSpis = VGIC_NR_IRQS_LEGACY - VGIC_NR_PRIVATE_IRQS;
+  const ret = kvmVgicDistInit(kvm);
+  if (ret) return ret;
+  for (const vcpu of kvm.vcpus) {
+    const r = initVcpuForModel(vcpu);
+    if (r) return r;
+  }
+  for (const vcpu of kvm.vcpus) vgicV3Enable(vcpu);
+  if (dist.implementationRev === 0) dist.implementationRev = KVM_VGIC_IMP_REV_LATEST;
+  dist.initialized = true;
+  return 0;
+}
+
+function vgicV3MapResources(kvm: Kvm): number {
+  if (kvm.vcpus.some((vcpu) => !vcpu.vgic.rdRegistered)) return -ENXIO;
+  if (kvm.vgic.distBase === VGIC_ADDR_UNDEF) return -ENXIO;
+  if (!vgicV3CheckBase(kvm)) return -EINVAL;
+  return vgicInitialized(kvm) ? 0 : -EBUSY;
+}
+
+/** kvm_vm_dead: no vCPU of the VM will run again. */
+function kvmVmDead(kvm: Kvm): void {
+  kvm.state.vmBugged = true;
+  for (const vcpu of kvm.vcpus) kvmMakeRequest(vcpu, KVM_REQ.VM_DEAD);
+}
+
+/**
+ * Before the first run: checks that all is set and puts the distributor on the bus. Returns 0, -ENXIO
+ * for an address that is not set, -EINVAL for overlapping frames, -EBUSY before vgicInit; a failure
+ * kills the VM.
+ */
+export function kvmVgicMapResources(kvm: Kvm): number {
+  if (kvm.vgic.ready || !kvm.vgic.inKernel) return 0;
+  const mapped = withConfigLock(kvm, () => {
+    const ret = vgicV3MapResources(kvm);
+    if (ret === 0) kvm.vgic.ready = true;
+    return ret;
+  });
+  const ret = mapped || vgicRegisterDistIodev(kvm, kvm.vgic.distBase);
+  if (ret) kvmVmDead(kvm);
+  return ret;
+}
+
+function release<F extends Fields>(kvm: Kvm, at: number, of: Layout<F>, count: number): void {
+  if (at !== 0) {
+    vgicGlobal(kvm.host).info.release?.(at, of as unknown as Layout<Fields>, count);
+  }
+}
+
+/** A vCPU goes away: nothing of it stays on a list or on the bus. */
+export function kvmVgicVcpuDestroy(vcpu: Vcpu): void {
+  const { vgic, kvm } = vcpu;
+  listInit(kvm.host.memory, vgic.apListHead);
+  vgicUnregisterRedistIodev(vcpu);
+  release(kvm, vgic.irqStats, VgicIrqStatLayout, VGIC_NR_PRIVATE_IRQS);
+  release(kvm, vgic.cpuStat, VgicCpuStatLayout, 1);
+  vgic.irqStats = 0;
+  vgic.cpuStat = 0;
+}
+
+/** The VM goes away. Its vCPUs do not run any more. */
+export function kvmVgicDestroy(kvm: Kvm): void {
+  const dist = kvm.vgic;
+  for (const vcpu of kvm.vcpus) kvmVgicVcpuDestroy(vcpu);
+  if (dist.ready) kvmIoBusUnregister(kvm, dist.distBase);
+  release(kvm, dist.spis, VgicIrqLayout, dist.nrSpis);
+  release(kvm, dist.irqStats, VgicIrqStatLayout, dist.nrSpis);
+  dist.ready = false;
+  dist.initialized = false;
+  dist.spis = 0;
+  dist.irqStats = 0;
+  dist.nrSpis = 0;
+  dist.nrRdRegions = 0;
+  dist.distBase = VGIC_ADDR_UNDEF;
+}

@@ -1,0 +1,72 @@
+/**
+ * `--bare`: an image runs on the machine itself, from EL2 or EL1, without host and hypervisor. The
+ * board's devices hang on the physical bus; PSCI is answered by the built-in firmware.
+ */
+import type { Device } from "../arm/bus.ts";
+import { Firmware } from "../arm/firmware.ts";
+import { Machine, type MachineOptions } from "../arm/machine.ts";
+import { placePl011, placeTestDevice } from "./device_state.ts";
+import { EmptyVirtioWindow } from "./empty_window.ts";
+import type { AccessSize, MmioDevice } from "./mmio.ts";
+import { Pl011 } from "./pl011.ts";
+import { TestDevice } from "./test_device.ts";
+import type { BootPlan } from "./boot_plan.ts";
+import { VIRT_INTID, VIRT_MAP } from "./virt_map.ts";
+
+export interface BareOptions extends MachineOptions {
+  /** The exception level the image starts at. */
+  readonly el: 1 | 2;
+  /** A byte of console output. */
+  readonly transmit: (byte: number) => void;
+}
+
+/** A device of ours on the physical bus: wider accesses go word by word, low word first. */
+export function onBus(device: MmioDevice): Device {
+  const narrow = (size: number) => size as AccessSize;
+  return {
+    read: (offset, size) =>
+      size === 8
+        ? BigInt(device.read(offset, 4)) | (BigInt(device.read(offset + 4, 4)) << 32n)
+        : device.read(offset, narrow(size)),
+    write: (offset, size, value) => {
+      device.write(offset, narrow(Math.min(size, 4)), Number(value & 0xffff_ffffn));
+      if (size === 8) device.write(offset + 4, 4, Number(value >> 32n));
+    },
+  };
+}
+
+/** A machine without a host. */
+export class BareMachine {
+  readonly machine: Machine;
+  readonly uart: Pl011;
+  readonly testDevice: TestDevice;
+
+  constructor(readonly options: BareOptions) {
+    const conduit = options.el === 2 ? "smc" : "hvc";
+    this.machine = new Machine(options, new Firmware(conduit));
+    const { arena, platform } = this.machine;
+    const line = (intid: number) => (level: boolean) => platform.gic.setSpi(intid, level);
+    const uartState = placePl011(arena);
+    this.uart = new Pl011(uartState, {
+      transmit: options.transmit,
+      setIrq: line(VIRT_INTID.uart),
+    });
+    this.uart.reset();
+    this.testDevice = new TestDevice(placeTestDevice(arena), line(VIRT_INTID.testDevice));
+    const { uart, testDevice, virtioMmio } = VIRT_MAP;
+    platform.bus.add(uart.name, uart.base, uart.size, onBus(this.uart));
+    platform.bus.add(testDevice.name, testDevice.base, testDevice.size, onBus(this.testDevice));
+    platform.bus.add(
+      virtioMmio.name,
+      virtioMmio.base,
+      virtioMmio.size,
+      onBus(new EmptyVirtioWindow()),
+    );
+  }
+
+  /** Loads what was planned and starts CPU 0 there. */
+  boot(plan: BootPlan): void {
+    for (const { pa, bytes } of plan.segments) this.machine.writeRam(pa, bytes);
+    this.machine.start(0, this.options.el, plan.registers.pc, plan.registers.x0);
+  }
+}
