@@ -174,7 +174,8 @@ export function exceptionReturn(core: Core): void {
     cpu.il = spsr & SPSR.IL ? 1 : 0;
     setElAndSpsel(cpu, regs, mode >> 2, mode & 1);
   }
-  cpu.ss = spsr & SPSR.SS ? 1 : 0;
+  // Without MDSCR_EL1.SS nothing is stepped, and the bit is not taken over.
+  cpu.ss = spsr & SPSR.SS && regs.lo(R.MDSCR_EL1) & 1 ? 1 : 0;
   cpu.pan = spsr & SPSR.PAN ? 1 : 0;
   cpu.nzcv = spsr >>> SPSR.NZCV_SHIFT;
   cpu.daif = (spsr >>> SPSR.DAIF_SHIFT) & 15;

@@ -126,6 +126,8 @@ class Executor implements ExecutionHost {
   executeSlow(): void {
     this.#missAt = -1;
     this.core.executeSlow();
+    // ERET, MSR and the like may have opened the way for what was pending.
+    if (this.core.cpu.checkIrq !== 0) pollInterrupts(this.core);
   }
 
   checkInterrupts(): void {
@@ -366,7 +368,6 @@ export class Machine implements Hooks {
       if (clock.now() >= limitNs) return "limit";
       if (this.insns >= end) return "budget";
       if (this.#round(limitNs)) continue;
-      // Reaching here: every CPU waits.
       if (this.#deadlineNs === Infinity) return "stalled";
       clock.jumpTo(Math.min(this.#deadlineNs, limitNs));
       this.#updateTimers();

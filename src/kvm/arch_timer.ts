@@ -26,6 +26,8 @@ import { trace } from "./trace.ts";
 /** Nanoseconds of one tick of the counter (62.5 MHz). */
 const TICK_NS = 16;
 const TWO32 = 0x1_0000_0000;
+/** The farthest a soft timer is set ahead; one that finds itself too early sets itself again. */
+const MAX_AHEAD_NS = 2 ** 50;
 
 /** Private interrupts, of the host and as the guest sees them. */
 const PPI = { VTIMER: 27, PTIMER: 30 } as const;
@@ -107,7 +109,7 @@ export function kvmTimerEarliestExp(vcpu: Vcpu): number {
 /** kvm_bg_timer_expire: wakes the vCPU; returns a later expiry when it was too early. */
 export function kvmBgTimerExpire(vcpu: Vcpu, nowNs: number): number {
   const ns = kvmTimerEarliestExp(vcpu);
-  if (ns !== 0) return nowNs + ns;
+  if (ns !== 0) return nowNs + Math.min(ns, MAX_AHEAD_NS);
   vcpu.kvm.host.kvmVcpuWakeUp(vcpu);
   return 0;
 }
@@ -201,7 +203,8 @@ export function kvmTimerVcpuLoad(vcpu: Vcpu): void {
 function kvmTimerBlocking(vcpu: Vcpu): void {
   if (!vcpu.timers.some(kvmTimerIrqCanFire)) return;
   const { host } = vcpu.kvm;
-  host.hrtimers.start(vcpu.timer.bgTimer, host.nowNs() + kvmTimerEarliestExp(vcpu));
+  const ns = Math.min(kvmTimerEarliestExp(vcpu), MAX_AHEAD_NS);
+  host.hrtimers.start(vcpu.timer.bgTimer, host.nowNs() + ns);
 }
 
 /** kvm_timer_vcpu_put. */

@@ -243,7 +243,7 @@ export const VGIC_MAX_RD_REGIONS = 8;
 
 /** struct vgic_redist_region. */
 export const VgicRedistRegionLayout = layout("vgic_redist_region", {
-  base: u53(),
+  baseIpa: u53(),
   /** Redistributors in it, or 0: as many as there are vCPUs. */
   count: u32(),
   freeIndex: u32(),
@@ -372,8 +372,8 @@ export const KvmVcpuLayout = layout("kvm_vcpu", {
   faultHpfar: u53(),
   /** A user-space MMIO read whose value is still to be put into the register. */
   mmioNeeded: bool(),
-  resetPc: u53(),
-  resetR0: u53(),
+  resetPc: u64(),
+  resetR0: u64(),
   resetPending: bool(),
   resetBe: bool(),
   sysregsLoadedOnCpu: bool(),

@@ -27,6 +27,7 @@ Deno.test("ID names the device and cannot be written", () => {
   assert.equal(device.read(REG.ID, 4), TEST_DEVICE_ID);
   const bytes = [0, 1, 2, 3].map((offset) => device.read(offset, 1));
   assert.deepEqual(bytes, [0x01, 0x00, 0x53, 0x57]);
+});
 
 Deno.test("LINE raises and lowers the interrupt line and reads its level", () => {
   const { device, levels } = bench();

@@ -42,6 +42,7 @@ const SIZE = TlbContextLayout.size;
 const OFFSET = TlbContextLayout.offset;
 const FLAGS = OFFSET.flags >>> 2;
 const IDS = OFFSET.ids >>> 2;
+const TCR_HI = OFFSET.tcrHi >>> 2;
 const STAMP = OFFSET.stamp >>> 2;
 const DATA_USED = OFFSET.dataUsed >>> 2;
 const CODE_USED = OFFSET.codeUsed >>> 2;
@@ -268,6 +269,6 @@ export class Contexts {
     const ids = this.#words[at + IDS] as number;
     if ((flags & FLAG.VALID) === 0 || ((flags >>> REGIME_SHIFT) & 3) !== regime) return false;
     if (vmid >= 0 && (ids & 0xff) !== vmid) return false;
-    return asid < 0 || ids >>> 16 === (asid & asidMask(this.#words[at + 3] as number));
+    return asid < 0 || ids >>> 16 === (asid & asidMask(this.#words[at + TCR_HI] as number));
   }
 }

@@ -102,7 +102,7 @@ function getRedistRegion(kvm: Kvm, attr: KvmDeviceAttr): number {
   const index = attr.value & RDIST.INDEX;
   const region = vgicV3RdistRegionFromIndex(kvm, Number(index));
   if (!region) return -ENOENT;
-  attr.value = (BigInt(region.count) << RDIST.COUNT_SHIFT) | BigInt(region.base) | index;
+  attr.value = (BigInt(region.count) << RDIST.COUNT_SHIFT) | BigInt(region.baseIpa) | index;
   return 0;
 }
 
@@ -132,7 +132,7 @@ function getAddr(kvm: Kvm, attr: KvmDeviceAttr): number {
       attr.value = addressOrUndef(kvm.vgic.distBase);
       return 0;
     case VGIC_V3_ADDR_TYPE.REDIST:
-      attr.value = addressOrUndef(vgicV3RdistRegionFromIndex(kvm, 0)?.base ?? VGIC_ADDR_UNDEF);
+      attr.value = addressOrUndef(vgicV3RdistRegionFromIndex(kvm, 0)?.baseIpa ?? VGIC_ADDR_UNDEF);
       return 0;
     case VGIC_V3_ADDR_TYPE.REDIST_REGION:
       return getRedistRegion(kvm, attr);

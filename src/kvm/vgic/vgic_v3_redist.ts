@@ -71,7 +71,9 @@ const overlap = (base: number, size: number, other: number, otherSize: number): 
 
 /** Whether the range touches a redistributor region. */
 export function vgicV3RdistOverlap(kvm: Kvm, base: number, size: number): boolean {
-  return regionsOf(kvm).some((r) => overlap(base, size, r.base, vgicV3RdRegionSize(kvm, r.count)));
+  return regionsOf(kvm).some((r) =>
+    overlap(base, size, r.baseIpa, vgicV3RdRegionSize(kvm, r.count))
+  );
 }
 
 function vgicDistOverlap(kvm: Kvm, base: number, size: number): boolean {
@@ -83,7 +85,8 @@ function vgicDistOverlap(kvm: Kvm, base: number, size: number): boolean {
 export function vgicV3CheckBase(kvm: Kvm): boolean {
   const { distBase } = kvm.vgic;
   const fits = regionsOf(kvm).every((r) =>
-    vgicCheckIorange(kvm, VGIC_ADDR_UNDEF, r.base, SZ_64K, vgicV3RdRegionSize(kvm, r.count)) === 0
+    vgicCheckIorange(kvm, VGIC_ADDR_UNDEF, r.baseIpa, SZ_64K, vgicV3RdRegionSize(kvm, r.count)) ===
+      0
   );
   if (!fits) return false;
   return distBase === VGIC_ADDR_UNDEF || !vgicV3RdistOverlap(kvm, distBase, KVM_VGIC_V3_DIST_SIZE);
@@ -99,8 +102,8 @@ export function vgicMmioVcpuRdistIsLast(vcpu: Vcpu): boolean {
   const region = vgic.rdRegistered ? vgicV3RdistRegionFromIndex(kvm, vgic.rdRegion) : undefined;
   if (!region || vgic.rdRegionIndex < region.freeIndex - 1) return false;
   if (region.count === 0 || vgic.rdRegionIndex !== region.count - 1) return true;
-  const end = region.base + region.count * KVM_VGIC_V3_REDIST_SIZE;
-  return !regionsOf(kvm).some((r) => r.base === end && r.freeIndex > 0);
+  const end = region.baseIpa + region.count * KVM_VGIC_V3_REDIST_SIZE;
+  return !regionsOf(kvm).some((r) => r.baseIpa === end && r.freeIndex > 0);
 }
 
 /**
@@ -117,7 +120,7 @@ export function vgicRegisterRedistIodev(
   const region = vgicV3RdistRegionFromIndex(kvm, index < 0 ? Infinity : index);
   if (!region) return 0;
   if (!vgicV3CheckBase(kvm)) return -EINVAL;
-  const base = region.base + region.freeIndex * KVM_VGIC_V3_REDIST_SIZE;
+  const base = region.baseIpa + region.freeIndex * KVM_VGIC_V3_REDIST_SIZE;
   const ret = kvmIoBusRegister(kvm, base, KVM_VGIC_V3_REDIST_SIZE, vgicIoDevice(registers, vcpu));
   if (ret) return ret;
   vgic.rdBase = base;
@@ -138,10 +141,11 @@ export function vgicUnregisterRedistIodev(vcpu: Vcpu): void {
 
 /** All vCPUs or none. */
 function registerAllRedistIodevs(kvm: Kvm, registers: readonly VgicRegisterRegion[]): number {
-  for (const vcpu of kvm.vcpus) {
+  const waiting = kvm.vcpus.filter((vcpu) => !vcpu.vgic.rdRegistered);
+  for (const vcpu of waiting) {
     const ret = vgicRegisterRedistIodev(vcpu, registers);
     if (ret === 0) continue;
-    for (const other of kvm.vcpus) if (other !== vcpu) vgicUnregisterRedistIodev(other);
+    for (const other of waiting) vgicUnregisterRedistIodev(other);
     return ret;
   }
   return 0;
@@ -167,7 +171,7 @@ function vgicV3AllocRedistRegion(kvm: Kvm, index: number, base: number, count: n
   if (range) return range;
   kvm.vgic.nrRdRegions++;
   const region = vgicV3RdistRegionFromIndex(kvm, index) as VgicRedistRegion;
-  region.base = base;
+  region.baseIpa = base;
   region.count = count;
   region.freeIndex = 0;
   return 0;
@@ -184,10 +188,9 @@ export function vgicV3SetRedistBase(
   count: number,
   registers: readonly VgicRegisterRegion[],
 ): number {
-  const ret = vgicV3AllocRedistRegion(kvm, index, base, count) ||
-    registerAllRedistIodevs(kvm, registers);
-  if (ret && kvm.vgic.nrRdRegions === index + 1 && !kvm.vcpus.some((v) => v.vgic.rdRegistered)) {
-    kvm.vgic.nrRdRegions--;
-  }
+  const allocated = vgicV3AllocRedistRegion(kvm, index, base, count);
+  if (allocated) return allocated;
+  const ret = registerAllRedistIodevs(kvm, registers);
+  if (ret) kvm.vgic.nrRdRegions--;
   return ret;
 }

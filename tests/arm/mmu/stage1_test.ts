@@ -122,6 +122,8 @@ Deno.test("tables outside RAM are external aborts on the walk, with the level", 
   assertFault(w, 0x80_0000_0000n, FSC.EXTERNAL_ON_WALK + 1);
   assertFault(w, 0x4000_0000n, FSC.EXTERNAL_ON_WALK + 2);
   assertFault(w, 0x20_0000n, FSC.EXTERNAL_ON_WALK + 3);
+  t.put(0x4000_0000n, 1, 0x1_0000_0000n | t.base | D.TABLE);
+  assertFault(w, 0x4000_0000n, FSC.EXTERNAL_ON_WALK + 2);
   w.set({ TTBR0_EL1: 0x1000n });
   assertFault(w, 0x1000n, FSC.EXTERNAL_ON_WALK + 0);
 });

@@ -51,6 +51,8 @@ Deno.test("start levels with and without concatenated tables", () => {
     assert.equal(w.translate(ipa + 0x18n), true, `${bits} bits from level ${level}`);
     assert.equal(w.mmu.pa, DATA_PA + 0x18);
     const beyond = 1n << BigInt(bits);
+    const far = 0x1_0000_1000;
+    if (bits < 32) assert.deepEqual(faultOf(w, BigInt(far)), second(FSC.TRANSLATION, far));
     if (bits < 48) assert.deepEqual(faultOf(w, beyond), second(FSC.TRANSLATION, Number(beyond)));
   }
 });

@@ -1,0 +1,185 @@
+/**
+ * The Power State Coordination Interface for guests. Mirrors arch/arm64/kvm/psci.c.
+ *
+ * What differs: PSCI 0.1 is not offered; SYSTEM_SUSPEND is not enabled.
+ */
+import {
+  kvmMpidrToVcpu,
+  kvmVcpuGetMpidrAff,
+  vcpuGetReg,
+  vcpuGetRegLo,
+  vcpuReadSysReg,
+  vcpuSetReg,
+  vcpuSetRegHalves,
+} from "./emulate.ts";
+import {
+  KVM_EXIT,
+  KVM_REQ,
+  KVM_SYSTEM_EVENT,
+  KVM_SYSTEM_EVENT_RESET_FLAG_PSCI_RESET2,
+  kvmMakeRequest,
+  MP_STATE,
+  RET,
+  type Vcpu,
+} from "./kvm_host.ts";
+import { kvmArmVcpuPowerOff, kvmArmVcpuStopped, kvmMakeAllCpusRequest, kvmVcpuWfi } from "./kvm_main.ts";
+import {
+  PSCI,
+  PSCI_AFFINITY,
+  PSCI_RESET2,
+  PSCI_RET,
+  PSCI_TOS_MP,
+  PSCI_VERSION,
+  SMCCC,
+} from "./psci_numbers.ts";
+
+/** Bits of MPIDR_EL1 that identify a CPU: Aff3 to Aff0. */
+const MPIDR_HWID_BITMASK = 0xff_00ff_ffffn;
+/** SCTLR_EL1.EE. */
+const SCTLR_EE = 1n << 25n;
+
+/** smccc_set_retval: X0, and zeros in X1 to X3. */
+export function smcccSetRetval(vcpu: Vcpu, a0: number, a1 = 0, a2 = 0, a3 = 0): void {
+  [a0, a1, a2, a3].forEach((value, n) =>
+    vcpuSetReg(vcpu, n, BigInt.asUintN(64, BigInt(value)))
+  );
+}
+
+function validAffinity(affinity: bigint): boolean {
+  return (affinity & ~MPIDR_HWID_BITMASK) === 0n;
+}
+
+/** kvm_psci_vcpu_on: starts a stopped vCPU at X2 with X3 in its X0. */
+function kvmPsciVcpuOn(source: Vcpu): number {
+  const affinity = vcpuGetReg(source, 1);
+  if (!validAffinity(affinity)) return PSCI_RET.INVALID_PARAMS;
+  const vcpu = kvmMpidrToVcpu(source.kvm, Number(affinity));
+  if (vcpu === undefined) return PSCI_RET.INVALID_PARAMS;
+  if (!kvmArmVcpuStopped(vcpu)) return PSCI_RET.ALREADY_ON;
+  const { state } = vcpu;
+  state.resetPc = vcpuGetReg(source, 2);
+  state.resetR0 = vcpuGetReg(source, 3);
+  state.resetBe = (vcpuReadSysReg(source, "SCTLR_EL1") & SCTLR_EE) !== 0n;
+  state.resetPending = true;
+  // The request first: whoever sees the vCPU runnable must also see that it is to be reset.
+  kvmMakeRequest(vcpu, KVM_REQ.VCPU_RESET);
+  state.mpState = MP_STATE.RUNNABLE;
+  vcpu.kvm.host.kvmVcpuWakeUp(vcpu);
+  return PSCI_RET.SUCCESS;
+}
+
+/** psci_affinity_mask: which affinity fields count at a level, 0 to 3; 0 for others. */
+function affinityMask(level: bigint): bigint {
+  return level <= 3n ? MPIDR_HWID_BITMASK & ~((1n << (level * 8n)) - 1n) : 0n;
+}
+
+/** kvm_psci_vcpu_affinity_info: whether any CPU of an affinity is on. */
+function kvmPsciVcpuAffinityInfo(vcpu: Vcpu): number {
+  const affinity = vcpuGetReg(vcpu, 1);
+  if (!validAffinity(affinity)) return PSCI_RET.INVALID_PARAMS;
+  const mask = affinityMask(vcpuGetReg(vcpu, 2));
+  if (mask === 0n) return PSCI_RET.INVALID_PARAMS;
+  const matching = vcpu.kvm.vcpus.filter((other) =>
+    (BigInt(kvmVcpuGetMpidrAff(other)) & mask) === (affinity & mask)
+  );
+  if (matching.length === 0) return PSCI_RET.INVALID_PARAMS;
+  const anyOn = matching.some((other) => !kvmArmVcpuStopped(other));
+  return anyOn ? PSCI_AFFINITY.ON : PSCI_AFFINITY.OFF;
+}
+
+/** kvm_prepare_system_event: all vCPUs stop at once; user space decides what becomes of the VM. */
+function kvmPrepareSystemEvent(vcpu: Vcpu, type: number, flags: number): void {
+  for (const other of vcpu.kvm.vcpus) other.state.mpState = MP_STATE.STOPPED;
+  kvmMakeAllCpusRequest(vcpu.kvm, KVM_REQ.SLEEP);
+  vcpu.run.systemEventType = type;
+  vcpu.run.systemEventFlags = flags;
+  vcpu.run.exitReason = KVM_EXIT.SYSTEM_EVENT;
+}
+
+function narrowTo32bit(vcpu: Vcpu): void {
+  for (let n = 1; n < 4; n++) vcpuSetRegHalves(vcpu, n, vcpuGetRegLo(vcpu, n), 0);
+}
+
+/** X0 at once and the vCPU's fate: what every call comes to. */
+function answer(vcpu: Vcpu, value: number, ret: number = RET.GUEST): number {
+  smcccSetRetval(vcpu, value);
+  return ret;
+}
+
+/** A system event. The guest must never see it return; if it is resumed, it sees a failure. */
+function systemEvent(vcpu: Vcpu, type: number, flags = 0): number {
+  kvmPrepareSystemEvent(vcpu, type, flags);
+  return answer(vcpu, PSCI_RET.INTERNAL_FAILURE, RET.USER);
+}
+
+type PsciCall = (vcpu: Vcpu, minor: number) => number;
+
+const V0_2: Readonly<Record<number, PsciCall>> = {
+  [PSCI.VERSION]: (vcpu) => answer(vcpu, PSCI_VERSION.V0_2),
+  [PSCI.CPU_SUSPEND]: (vcpu) => suspendVcpu(vcpu),
+  [PSCI.CPU_SUSPEND_64]: (vcpu) => suspendVcpu(vcpu),
+  [PSCI.CPU_OFF]: (vcpu) => {
+    kvmArmVcpuPowerOff(vcpu);
+    return answer(vcpu, PSCI_RET.SUCCESS);
+  },
+  [PSCI.CPU_ON]: (vcpu) => {
+    narrowTo32bit(vcpu);
+    return answer(vcpu, kvmPsciVcpuOn(vcpu));
+  },
+  [PSCI.CPU_ON_64]: (vcpu) => answer(vcpu, kvmPsciVcpuOn(vcpu)),
+  [PSCI.AFFINITY_INFO]: (vcpu) => {
+    narrowTo32bit(vcpu);
+    return answer(vcpu, kvmPsciVcpuAffinityInfo(vcpu));
+  },
+  [PSCI.AFFINITY_INFO_64]: (vcpu) => answer(vcpu, kvmPsciVcpuAffinityInfo(vcpu)),
+  [PSCI.MIGRATE_INFO_TYPE]: (vcpu) => answer(vcpu, PSCI_TOS_MP),
+  [PSCI.SYSTEM_OFF]: (vcpu) => systemEvent(vcpu, KVM_SYSTEM_EVENT.SHUTDOWN),
+  [PSCI.SYSTEM_RESET]: (vcpu) => systemEvent(vcpu, KVM_SYSTEM_EVENT.RESET),
+};
+
+const V1_X: Readonly<Record<number, PsciCall>> = {
+  ...V0_2,
+  [PSCI.VERSION]: (vcpu, minor) => answer(vcpu, minor ? PSCI_VERSION.V1_1 : PSCI_VERSION.V1_0),
+  [PSCI.FEATURES]: (vcpu, minor) => answer(vcpu, features(vcpuGetRegLo(vcpu, 1), minor)),
+  [PSCI.SYSTEM_RESET2]: (vcpu, minor) => {
+    narrowTo32bit(vcpu);
+    return systemReset2(vcpu, minor);
+  },
+  [PSCI.SYSTEM_RESET2_64]: systemReset2,
+};
+
+/** kvm_psci_vcpu_suspend: every suspend state is a standby that keeps the registers. */
+function suspendVcpu(vcpu: Vcpu): number {
+  smcccSetRetval(vcpu, PSCI_RET.SUCCESS);
+  return kvmVcpuWfi(vcpu);
+}
+
+function systemReset2(vcpu: Vcpu, minor: number): number {
+  if (minor < 1) return answer(vcpu, PSCI_RET.NOT_SUPPORTED);
+  const type = vcpuGetRegLo(vcpu, 1);
+  if (type > PSCI_RESET2.WARM && type < PSCI_RESET2.VENDOR_START) {
+    return answer(vcpu, PSCI_RET.INVALID_PARAMS);
+  }
+  return systemEvent(vcpu, KVM_SYSTEM_EVENT.RESET, KVM_SYSTEM_EVENT_RESET_FLAG_PSCI_RESET2);
+}
+
+/** PSCI_FEATURES: the functions that are there have no flags. */
+function features(fn: number, minor: number): number {
+  const reset2 = fn === PSCI.SYSTEM_RESET2 || fn === PSCI.SYSTEM_RESET2_64;
+  if (reset2) return minor >= 1 ? 0 : PSCI_RET.NOT_SUPPORTED;
+  return fn in V1_X || fn === SMCCC.VERSION ? 0 : PSCI_RET.NOT_SUPPORTED;
+}
+
+/** kvm_psci_call: X0 holds a function number of PSCI's range. */
+export function kvmPsciCall(vcpu: Vcpu): number {
+  const fn = vcpuGetRegLo(vcpu, 0);
+  const version = vcpu.kvm.state.psciVersion;
+  const table = version >= PSCI_VERSION.V1_0 ? V1_X : V0_2;
+  const call = table[fn];
+  return call === undefined ? answer(vcpu, PSCI_RET.NOT_SUPPORTED) : call(vcpu, version & 0xffff);
+}
+
+/** The PSCI versions that user space may choose (KVM_REG_ARM_PSCI_VERSION). */
+export function validPsciVersion(version: number): boolean {
+  return Object.values<number>(PSCI_VERSION).includes(version);
+}
