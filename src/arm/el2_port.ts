@@ -79,6 +79,19 @@ const counters = Object.fromEntries(PORT_KINDS.map((kind) => [kind, u53("observe
 /** How often each kind of operation was done, and the virtual time (ns) they took together. */
 export const PortLayout = layout("el2_port", { ...counters, ns: u53("observe") });
 
+const NS_OFFSET = PortLayout.offset.ns;
+
+/** The kinds' numbers: their places in {@link PORT_KINDS} and in the layout. */
+const K = Object.fromEntries(PORT_KINDS.map((kind, n) => [kind, n])) as Record<PortKind, number>;
+const COSTS: readonly number[] = PORT_KINDS.map((kind) => PORT_COST[kind]);
+
+/** Adds a small number to the 64-bit word at index `at` of `words`. */
+function add53(words: Uint32Array, at: number, value: number): void {
+  const sum = (words[at] as number) + value;
+  words[at] = sum;
+  if (sum > 0xffff_ffff) words[at + 1] = (words[at + 1] as number) + 1;
+}
+
 /** What a log gets: the kind, and the register-file index or the operation's name where there is one. */
 export type PortLog = (kind: PortKind, operand: number | string) => void;
 
@@ -93,10 +106,10 @@ function kindOf(name: string, access: Access): PortKind {
 }
 
 const KINDS = {
-  Read: SYSREGS.map((r) => kindOf(r.name, "Read")),
-  Write: SYSREGS.map((r) => kindOf(r.name, "Write")),
-  Save: SYSREGS.map((r) => kindOf(r.name, "Save")),
-  Restore: SYSREGS.map((r) => kindOf(r.name, "Restore")),
+  Read: SYSREGS.map((r) => K[kindOf(r.name, "Read")]),
+  Write: SYSREGS.map((r) => K[kindOf(r.name, "Write")]),
+  Save: SYSREGS.map((r) => K[kindOf(r.name, "Save")]),
+  Restore: SYSREGS.map((r) => K[kindOf(r.name, "Restore")]),
 } as const;
 
 type OperationName = DcName | IcName | TlbiName;
@@ -119,12 +132,13 @@ export class El2Port {
     this.cpuIndex = core.cpu.index;
   }
 
-  #count(kind: PortKind, operand: number | string): void {
-    const cost = PORT_COST[kind];
-    this.counters[kind]++;
-    this.counters.ns += cost;
+  #count(kind: number, operand: number | string): void {
+    const cost = COSTS[kind] as number;
+    const { counters } = this;
+    add53(this.memory.u32, (counters.base + 8 * kind) >>> 2, 1);
+    add53(this.memory.u32, (counters.base + NS_OFFSET) >>> 2, cost);
     this.core.platform.clock.advance(cost);
-    this.log?.(kind, operand);
+    if (this.log !== undefined) this.log(PORT_KINDS[kind] as PortKind, operand);
   }
 
   #fail(what: string, reg: number): never {
@@ -134,14 +148,14 @@ export class El2Port {
 
   #read(reg: number, access: "Read" | "Save"): void {
     const { core } = this;
-    this.#count(KINDS[access][reg] as PortKind, reg);
+    this.#count(KINDS[access][reg] as number, reg);
     const done = core.cpu.el === 2 && core.sysregs.tryRead(reg) === VERDICT.OK;
     if (!done) this.#fail("read of", reg);
   }
 
   #write(reg: number, lo: number, hi: number, access: "Write" | "Restore"): void {
     const { core } = this;
-    this.#count(KINDS[access][reg] as PortKind, reg);
+    this.#count(KINDS[access][reg] as number, reg);
     const done = core.cpu.el === 2 && core.sysregs.tryWrite(reg, lo, hi) === VERDICT.OK;
     if (!done) this.#fail("write of", reg);
   }
@@ -205,13 +219,13 @@ export class El2Port {
 
   /** X0 to X30 to 31 words at `to`. */
   saveGprs(to: number): void {
-    this.#count("gprSave", "");
+    this.#count(K.gprSave, "");
     const from = this.core.cpu.gpr;
     this.memory.u8.copyWithin(to, from, from + GPR_BYTES);
   }
 
   restoreGprs(from: number): void {
-    this.#count("gprRestore", "");
+    this.#count(K.gprRestore, "");
     this.memory.u8.copyWithin(this.core.cpu.gpr, from, from + GPR_BYTES);
   }
 
@@ -221,7 +235,7 @@ export class El2Port {
 
   /** V0 to V31 (16 bytes each), then FPSR and FPCR as 32-bit words: 520 bytes at `to`. */
   saveFp(to: number): void {
-    this.#count("fpSave", "");
+    this.#count(K.fpSave, "");
     this.#requireFp();
     const { cpu } = this.core;
     this.memory.u8.copyWithin(to, cpu.vreg, cpu.vreg + VREG_BYTES);
@@ -230,7 +244,7 @@ export class El2Port {
   }
 
   restoreFp(from: number): void {
-    this.#count("fpRestore", "");
+    this.#count(K.fpRestore, "");
     this.#requireFp();
     const { cpu } = this.core;
     this.memory.u8.copyWithin(cpu.vreg, from, from + VREG_BYTES);
@@ -241,17 +255,17 @@ export class El2Port {
   // Barriers and maintenance
 
   isb(): void {
-    this.#count("isb", "");
+    this.#count(K.isb, "");
   }
   dsb(): void {
-    this.#count("dsb", "");
+    this.#count(K.dsb, "");
   }
   dmb(): void {
-    this.#count("dmb", "");
+    this.#count(K.dmb, "");
   }
 
   #operation(kind: "tlbi" | "ic" | "dc", name: OperationName, lo: number, hi: number): void {
-    this.#count(kind, name);
+    this.#count(K[kind], name);
     const op = OPERATIONS.get(name);
     if (op?.kind !== kind) throw new InternalError(`no ${kind} operation ${name}`);
     performSystemOperation(this.core, op, lo, hi);
@@ -268,15 +282,15 @@ export class El2Port {
   }
   /** The result is in PAR_EL1; false when the operation itself aborted, which changes nothing else. */
   at(name: AtName, lo: number, hi: number): boolean {
-    this.#count("at", name);
+    this.#count(K.at, name);
     return this.core.platform.mmu.addressTranslate(this.core.cpu, name, lo, hi);
   }
   sev(): void {
-    this.#count("sev", "");
+    this.#count(K.sev, "");
     sendEvent(this.core);
   }
   clearExclusive(): void {
-    this.#count("clearExclusive", "");
+    this.#count(K.clearExclusive, "");
     this.core.cpu.monitorOpen = 0;
   }
 
@@ -289,15 +303,15 @@ export class El2Port {
     return before;
   }
   irqRestore(daif: number): void {
-    this.#count("interruptMask", "");
+    this.#count(K.interruptMask, "");
     this.core.cpu.daif = daif;
   }
   irqDisable(): void {
-    this.#count("interruptMask", "");
+    this.#count(K.interruptMask, "");
     this.core.cpu.daif |= IRQS_OFF;
   }
   irqEnable(): void {
-    this.#count("interruptMask", "");
+    this.#count(K.interruptMask, "");
     this.core.cpu.daif &= ~IRQS_OFF;
   }
   irqsDisabled(): boolean {
@@ -308,12 +322,12 @@ export class El2Port {
 
   /** To be called when the CPU has arrived at EL2 from a guest, by an exception. */
   trap(): void {
-    this.#count("trap", "");
+    this.#count(K.trap, "");
   }
 
   /** ERET: leaves EL2 for what ELR_EL2 and SPSR_EL2 say. */
   eret(): void {
-    this.#count("eret", "");
+    this.#count(K.eret, "");
     if (this.core.cpu.el !== 2) {
       throw new InternalError(`ERET of the port at EL${this.core.cpu.el}`);
     }

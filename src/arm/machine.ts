@@ -7,7 +7,7 @@ import { Arena } from "../base/arena.ts";
 import { alignUp } from "../base/bits.ts";
 import { assert } from "../base/errors.ts";
 import { SharedMemory, WASM_PAGE } from "../base/memory.ts";
-import { layout, u53, type ViewOf } from "../base/struct.ts";
+import { layout, u32, u53, type ViewOf } from "../base/struct.ts";
 import { type Cpu, CpuLayout, HALT, LINE } from "./arch/cpu_state.ts";
 import { ACCESS, type Access, ramOffset, type RamRange } from "./arch/tlb_layout.ts";
 import { Bus } from "./bus.ts";
@@ -78,9 +78,11 @@ const MachineLayout = layout("machine", {
   insns: u53(),
   /** Turns taken; inputs from outside are stamped with it. */
   turns: u53(),
-  /** Whose turn is next. */
-  next: u53(),
+  /** The power event that nobody has taken yet: its position in {@link POWER_EVENTS}. */
+  power: u32(),
 });
+
+const POWER_EVENTS: readonly (PowerEvent | undefined)[] = [undefined, "off", "reset"];
 
 /** One CPU as the interpreter runs it. */
 class Executor implements ExecutionHost {
@@ -151,8 +153,6 @@ export class Machine implements Hooks {
   readonly quantum: number;
   /** Set while TypeScript is the software at EL2. */
   el2: El2Software | undefined;
-  /** What the firmware or a guest asked for, until somebody takes it. */
-  power: PowerEvent | undefined;
   readonly #self: ViewOf<typeof MachineLayout>;
   readonly #executors: Executor[] = [];
   readonly #toOffset: (pa: number) => number;
@@ -250,6 +250,13 @@ export class Machine implements Hooks {
 
   // Access from outside
 
+  /** What the firmware or a guest asked for, until whoever takes it sets it to undefined. */
+  get power(): PowerEvent | undefined {
+    return POWER_EVENTS[this.#self.power];
+  }
+  set power(event: PowerEvent | undefined) {
+    this.#self.power = POWER_EVENTS.indexOf(event);
+  }
   /** Virtual time in ns. */
   get nowNs(): number {
     return this.platform.clock.now();
@@ -406,7 +413,6 @@ export class Machine implements Hooks {
   }
   restore(snapshot: Snapshot): void {
     this.state.restore(snapshot);
-    this.power = undefined;
     this.interpreter.invalidateAll();
     for (const core of this.cores) contextSwitched(core);
   }

@@ -3,8 +3,7 @@
  * registers trap until the guest uses them, then they are switched with the world.
  */
 import { MDCR } from "../arm/arch/fields.ts";
-import { vcpuReadSysReg, vcpuWriteSysReg } from "./emulate.ts";
-import { IFLAG, SAVED, type Vcpu, vcpuGetFlag, vcpuSetFlag } from "./kvm_host.ts";
+import { IFLAG, SAVED, type Vcpu, vcpuClearFlag, vcpuGetFlag, vcpuSetFlag } from "./kvm_host.ts";
 
 /** MDCR_EL2: performance monitors, trace filter and profiling registers trap. */
 const MDCR_TPMCR = 1 << 5;
@@ -28,14 +27,25 @@ export function kvmArmSetupMdcrEl2(vcpu: Vcpu): void {
     (trapDebug ? MDCR.TDA : 0);
 }
 
-/** kvm_arm_setup_debug, before each entry: the caller writes MDCR_EL2 when it changed. */
+/** kvm_arm_setup_debug, before each entry: true when MDCR_EL2 must be written again. */
 export function kvmArmSetupDebug(vcpu: Vcpu): boolean {
-  const was = vcpu.state.mdcr;
+  const { state } = vcpu;
+  const was = state.mdcr;
   kvmArmSetupMdcrEl2(vcpu);
-  const mdscr = Number(vcpuReadSysReg(vcpu, "MDSCR_EL1") & 0xffff_ffffn);
+  const at = vcpu.ctxt.sysregs + 8 * SAVED.MDSCR_EL1;
+  const mdscr = state.memory.ld32(at);
   if (kvmVcpuOsLockEnabled(vcpu)) {
     // The lock's effect stays within the guest: no debug events while it holds it.
-    if ((mdscr & MDSCR_MDE) !== 0) vcpuWriteSysReg(vcpu, "MDSCR_EL1", BigInt(mdscr & ~MDSCR_MDE));
+    state.mdscrPreserved = mdscr;
+    vcpuSetFlag(vcpu, IFLAG.MDSCR_PRESERVED);
+    state.memory.st32(at, mdscr & ~MDSCR_MDE);
   } else if ((mdscr & MDSCR_KDE_MDE) !== 0) vcpuSetFlag(vcpu, IFLAG.DEBUG_DIRTY);
-  return vcpu.state.mdcr !== was;
+  return state.mdcr !== was;
+}
+
+/** kvm_arm_clear_debug, after each exit. */
+export function kvmArmClearDebug(vcpu: Vcpu): void {
+  if (!vcpuGetFlag(vcpu, IFLAG.MDSCR_PRESERVED)) return;
+  vcpu.state.memory.st32(vcpu.ctxt.sysregs + 8 * SAVED.MDSCR_EL1, vcpu.state.mdscrPreserved);
+  vcpuClearFlag(vcpu, IFLAG.MDSCR_PRESERVED);
 }

@@ -153,6 +153,8 @@ export const IFLAG = {
   IN_WFI: 16,
   /** The guest uses the debug registers: they are switched with the world. */
   DEBUG_DIRTY: 32,
+  /** MDSCR_EL1 in memory is not the guest's, which is in `mdscrPreserved`. */
+  MDSCR_PRESERVED: 64,
 } as const;
 
 /** `pendingException`: EXCEPT_AA64_EL1_SYNC and its like, target EL1. */
@@ -388,7 +390,7 @@ export const KvmVcpuLayout = layout("kvm_vcpu", {
   exitCode: u32(),
   /** MDCR_EL2 of the host while the vCPU is loaded (mdcr_el2_host). */
   mdcrHost: u53(),
-  wfxTraps: bool(),
+  mdscrPreserved: u32(),
   dbgBcr: array("u64", ARM_MAX_DBG_REGS),
   dbgBvr: array("u64", ARM_MAX_DBG_REGS),
   dbgWcr: array("u64", ARM_MAX_DBG_REGS),

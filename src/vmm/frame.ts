@@ -361,8 +361,9 @@ function sectionViews(memory: SharedMemory, buffer: number): SectionViews {
   return Object.fromEntries(views) as SectionViews;
 }
 
-type Plain<L> = Readonly<Omit<ViewOf<L>, "memory" | "base" | "name" | "lr" | "byClass" | Buckets>>;
-type Buckets = "buckets" | "latencyBuckets";
+type Plain<L, Arrays extends string = never> = Readonly<
+  Omit<ViewOf<L>, "memory" | "base" | Arrays>
+>;
 
 export type FrameHeader = Plain<typeof FrameHeaderLayout>;
 export type FrameVm = Plain<typeof FrameVmLayout>;
@@ -372,17 +373,17 @@ export interface FrameLr {
   readonly lo: number;
   readonly hi: number;
 }
-export type FrameVcpu = Plain<typeof FrameVcpuLayout> & {
+export type FrameVcpu = Plain<typeof FrameVcpuLayout, "lr" | "byClass"> & {
   readonly lr: readonly FrameLr[];
   readonly byClass: readonly number[];
 };
-export type FrameTimer = Plain<typeof FrameTimerLayout> & {
+export type FrameTimer = Plain<typeof FrameTimerLayout, "latencyBuckets"> & {
   readonly latencyBuckets: readonly number[];
 };
 export type FrameIrq = Plain<typeof FrameIrqLayout>;
-export type FrameExit = Plain<typeof FrameExitLayout> & { readonly buckets: readonly number[] };
-export type FrameCounter = Plain<typeof FrameCounterLayout> & { readonly name: string };
-export type FrameLock = Plain<typeof FrameLockLayout> & { readonly name: string };
+export type FrameExit = Plain<typeof FrameExitLayout, "buckets"> & { readonly buckets: readonly number[] };
+export type FrameCounter = Plain<typeof FrameCounterLayout, "name"> & { readonly name: string };
+export type FrameLock = Plain<typeof FrameLockLayout, "name"> & { readonly name: string };
 
 /** A frame as plain objects. */
 export interface Frame extends FrameHeader {

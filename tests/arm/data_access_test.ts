@@ -124,7 +124,11 @@ function staged(hole: number): Machine {
     const entry = BigInt(RAM + page * 4096) | 0x7ffn;
     st(tables + 0x2000 + 8 * page, page === hole ? 0n : entry);
   }
-  m.set({ VTTBR_EL2: BigInt(tables), VTCR_EL2: 25n | (1n << 6n), HCR_EL2: 0x8000_0001n });
+  m.set({
+    VTTBR_EL2: BigInt(tables),
+    VTCR_EL2: 25n | (1n << 6n) | (2n << 16n),
+    HCR_EL2: 0x8000_0001n,
+  });
   return m;
 }
 

@@ -25,7 +25,7 @@ import {
   listSort,
 } from "../../base/list.ts";
 import { fieldOf, ICH_VMCR } from "../../arm/arch/gic.ts";
-import { EAGAIN, EBUSY, EEXIST, EINVAL } from "../errno.ts";
+import { ERRNO } from "./errno.ts";
 import { __vgicV3RestoreState, __vgicV3SaveState } from "../hyp/vgic_v3_sr.ts";
 import {
   type Kvm,
@@ -205,9 +205,9 @@ export function kvmVgicInjectIrq(
     intid,
     level ? 1 : 0,
   );
-  if (!vgicInitialized(kvm)) return -EBUSY;
+  if (!vgicInitialized(kvm)) return ERRNO.EBUSY;
   const irq = vgicGetIrq(kvm, kvm.vcpus[cpuid], intid);
-  if (!irq) return -EINVAL;
+  if (!irq) return ERRNO.EINVAL;
 
   const flags = takeIrqSave(kvm.host, irq);
   if (!vgicValidateInjection(irq, level, owner)) {
@@ -256,7 +256,7 @@ export function kvmVgicMapPhysIrq(
 
 /** Unties it. Returns 0, or -EAGAIN before the vgic is initialised. */
 export function kvmVgicUnmapPhysIrq(vcpu: Vcpu, intid: number): number {
-  if (!vgicInitialized(vcpu.kvm)) return -EAGAIN;
+  if (!vgicInitialized(vcpu.kvm)) return ERRNO.EAGAIN;
   withIrq(vcpu, intid, (irq) => {
     irq.hw = false;
     irq.hwIntid = 0;
@@ -287,10 +287,10 @@ export function kvmVgicMapIsActive(vcpu: Vcpu, intid: number): boolean {
  * count. Returns 0, -EAGAIN before initialisation, -EINVAL, -EEXIST when another one has it.
  */
 export function kvmVgicSetOwner(vcpu: Vcpu, intid: number, owner: number): number {
-  if (!vgicInitialized(vcpu.kvm)) return -EAGAIN;
-  if (!irqIsPpi(intid) && !vgicValidSpi(vcpu.kvm, intid)) return -EINVAL;
+  if (!vgicInitialized(vcpu.kvm)) return ERRNO.EAGAIN;
+  if (!irqIsPpi(intid) && !vgicValidSpi(vcpu.kvm, intid)) return ERRNO.EINVAL;
   return withIrq(vcpu, intid, (irq) => {
-    if (irq.owner !== 0 && irq.owner !== owner) return -EEXIST;
+    if (irq.owner !== 0 && irq.owner !== owner) return ERRNO.EEXIST;
     irq.owner = owner;
     return 0;
   });

@@ -4,7 +4,7 @@
  * gic_kvm_info of include/kvm/arm_vgic.h and include/linux/irqchip/arm-vgic-info.h.
  *
  * What differs: one per host instead of one per kernel; it is a cache (read from ICH_VTR_EL2 when the
- * host starts, and again after a restore), and memory and the physical irqchip come in through it.
+ * host starts, and again after a restore), and the memory for counters comes in through it.
  */
 import { assert } from "../../base/errors.ts";
 import type { Fields, Layout } from "../../base/struct.ts";
@@ -22,16 +22,12 @@ export interface IrqOps {
 export interface GicKvmInfo {
   /** PPI of the maintenance interrupt. */
   readonly maintIrq: number;
-  /** The list register's physical id does not deactivate (an oddball, not GICv3). */
-  readonly noHwDeactivation?: boolean;
-  /** irq_set_irqchip_state on the current physical CPU. */
-  readonly setIrqchipState: (hwIntid: number, which: "pending" | "active", value: boolean) => void;
-  /** irq_get_irqchip_state on the current physical CPU. */
-  readonly getIrqchipState: (hwIntid: number, which: "pending" | "active") => boolean;
-  /** Zeroed memory for `count` instances (kcalloc), or 0 when there is none left. */
-  readonly allocate: <F extends Fields>(of: Layout<F>, count: number) => number;
-  /** Gives memory back (kfree). */
-  readonly release?: (at: number, of: Layout<Fields>, count: number) => void;
+  /** irq_set_irqchip_state(IRQCHIP_STATE_PENDING) of a PPI of the current physical CPU, or of an SPI. */
+  readonly setPhysPending: (hwIntid: number, pending: boolean) => void;
+  /** Zeroed `observe` memory for `count` instances of a layout of counters, or 0 when there is none left. */
+  readonly allocateStats: <F extends Fields>(of: Layout<F>, count: number) => number;
+  /** Gives it back. */
+  readonly releaseStats?: (at: number, of: Layout<Fields>, count: number) => void;
   /** kvm_notify_acked_irq: the guest ended a level-triggered SPI (its pin number, from 0). */
   readonly notifyAckedIrq?: (kvm: Kvm, spi: number) => void;
   /** The machine calls onGuestAck and onGuestEoi, so the fold does not count them from list registers. */

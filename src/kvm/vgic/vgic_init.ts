@@ -10,7 +10,7 @@
 import type { El2Port } from "../../arm/el2_port.ts";
 import { listInit } from "../../base/list.ts";
 import type { Fields, Layout } from "../../base/struct.ts";
-import { EBUSY, EEXIST, EINVAL, ENODEV, ENOMEM, ENXIO } from "../errno.ts";
+import { ERRNO } from "./errno.ts";
 import { __vgicV3InitLrs } from "../hyp/vgic_v3_sr.ts";
 import {
   type Kvm,
@@ -31,7 +31,6 @@ import {
   vgicInitialized,
   vgicIrqIsSgi,
 } from "./vgic_irq.ts";
-import { kvmIoBusUnregister } from "../io_bus.ts";
 import { withConfigLock } from "./vgic_mmio.ts";
 import {
   KVM_VGIC_IMP_REV_LATEST,
@@ -41,6 +40,7 @@ import {
 import { VgicCpuStatLayout, VgicIrqStatLayout } from "./vgic_stat.ts";
 import { vgicV3Enable, vgicV3Probe } from "./vgic_v3.ts";
 import {
+  removeIodev,
   VGIC_ADDR_UNDEF,
   vgicRegisterRedistIodev,
   vgicUnregisterRedistIodev,
@@ -55,7 +55,7 @@ const VGIC_NR_IRQS_LEGACY = 256;
  * services. Returns 0, or -ENXIO without a maintenance interrupt.
  */
 export function kvmVgicHypInit(host: KvmHost, port: El2Port, info: GicKvmInfo): number {
-  return info.maintIrq === 0 ? -ENXIO : vgicV3Probe(host, port, info);
+  return info.maintIrq === 0 ? ERRNO.ENXIO : vgicV3Probe(host, port, info);
 }
 
 /** On each physical CPU: empty list registers, so that only used ones ever need writing. */
@@ -79,10 +79,10 @@ export function kvmVgicEarlyInit(kvm: Kvm): void {
  * type there is not, -EEXIST when it has one, -EBUSY once a vCPU has run.
  */
 export function kvmVgicCreate(kvm: Kvm, type: number): number {
-  if (type !== VGIC_MODEL_V3) return -ENODEV;
+  if (type !== VGIC_MODEL_V3) return ERRNO.ENODEV;
   return withConfigLock(kvm, () => {
-    if (kvm.vgic.inKernel) return -EEXIST;
-    if (kvm.vcpus.some((vcpu) => vcpu.state.hasRunOnce)) return -EBUSY;
+    if (kvm.vgic.inKernel) return ERRNO.EEXIST;
+    if (kvm.vcpus.some((vcpu) => vcpu.state.hasRunOnce)) return ERRNO.EBUSY;
     kvm.vgic.inKernel = true;
     kvm.vgic.vgicModel = type;
     kvm.vgic.distBase = VGIC_ADDR_UNDEF;
@@ -119,9 +119,9 @@ export function kvmVgicVcpuInit(vcpu: Vcpu): number {
 function kvmVgicDistInit(kvm: Kvm): number {
   const { nrSpis } = kvm.vgic;
   const { info } = vgicGlobal(kvm.host);
-  const spis = info.allocate(VgicIrqLayout, nrSpis);
-  const stats = info.allocate(VgicIrqStatLayout, nrSpis);
-  if (spis === 0 || stats === 0) return -ENOMEM;
+  const spis = kvm.host.kvzalloc(nrSpis * VgicIrqLayout.size);
+  const stats = info.allocateStats(VgicIrqStatLayout, nrSpis);
+  if (spis === 0 || stats === 0) return ERRNO.ENOMEM;
   for (let i = 0; i < nrSpis; i++) {
     const irq = irqAt(kvm.host.memory, spis + i * VgicIrqLayout.size);
     irq.intid = i + VGIC_NR_PRIVATE_IRQS;
@@ -143,9 +143,9 @@ function initVcpuForModel(vcpu: Vcpu): number {
     irq.group = 1;
     irq.mpidr = kvmVcpuGetMpidrAff(vcpu);
   }
-  vcpu.vgic.irqStats = info.allocate(VgicIrqStatLayout, VGIC_NR_PRIVATE_IRQS);
-  vcpu.vgic.cpuStat = info.allocate(VgicCpuStatLayout, 1);
-  return vcpu.vgic.irqStats === 0 || vcpu.vgic.cpuStat === 0 ? -ENOMEM : 0;
+  vcpu.vgic.irqStats = info.allocateStats(VgicIrqStatLayout, VGIC_NR_PRIVATE_IRQS);
+  vcpu.vgic.cpuStat = info.allocateStats(VgicCpuStatLayout, 1);
+  return vcpu.vgic.irqStats === 0 || vcpu.vgic.cpuStat === 0 ? ERRNO.ENOMEM : 0;
 }
 
 /**
@@ -156,8 +156,8 @@ function initVcpuForModel(vcpu: Vcpu): number {
 export function vgicInit(kvm: Kvm): number {
   const dist = kvm.vgic;
   if (vgicInitialized(kvm)) return 0;
-  if (dist.vgicModel !== VGIC_MODEL_V3) return -EINVAL;
-  if (kvm.state.createdVcpus !== kvm.state.onlineVcpus) return -EBUSY;
+  if (dist.vgicModel !== VGIC_MODEL_V3) return ERRNO.EINVAL;
+  if (kvm.state.createdVcpus !== kvm.state.onlineVcpus) return ERRNO.EBUSY;
   if (dist.nrSpis === 0) dist.nrSpis = VGIC_NR_IRQS_LEGACY - VGIC_NR_PRIVATE_IRQS;
   const ret = kvmVgicDistInit(kvm);
   if (ret) return ret;
@@ -172,10 +172,10 @@ export function vgicInit(kvm: Kvm): number {
 }
 
 function vgicV3MapResources(kvm: Kvm): number {
-  if (kvm.vcpus.some((vcpu) => !vcpu.vgic.rdRegistered)) return -ENXIO;
-  if (kvm.vgic.distBase === VGIC_ADDR_UNDEF) return -ENXIO;
-  if (!vgicV3CheckBase(kvm)) return -EINVAL;
-  return vgicInitialized(kvm) ? 0 : -EBUSY;
+  if (kvm.vcpus.some((vcpu) => !vcpu.vgic.rdRegistered)) return ERRNO.ENXIO;
+  if (kvm.vgic.distBase === VGIC_ADDR_UNDEF) return ERRNO.ENXIO;
+  if (!vgicV3CheckBase(kvm)) return ERRNO.EINVAL;
+  return vgicInitialized(kvm) ? 0 : ERRNO.EBUSY;
 }
 
 /** kvm_vm_dead: no vCPU of the VM will run again. */
@@ -201,10 +201,9 @@ export function kvmVgicMapResources(kvm: Kvm): number {
   return ret;
 }
 
-function release<F extends Fields>(kvm: Kvm, at: number, of: Layout<F>, count: number): void {
-  if (at !== 0) {
-    vgicGlobal(kvm.host).info.release?.(at, of as unknown as Layout<Fields>, count);
-  }
+function releaseStats<F extends Fields>(kvm: Kvm, at: number, of: Layout<F>, count: number): void {
+  if (at === 0) return;
+  vgicGlobal(kvm.host).info.releaseStats?.(at, of as unknown as Layout<Fields>, count);
 }
 
 /** A vCPU goes away: nothing of it stays on a list or on the bus. */
@@ -212,8 +211,8 @@ export function kvmVgicVcpuDestroy(vcpu: Vcpu): void {
   const { vgic, kvm } = vcpu;
   listInit(kvm.host.memory, vgic.apListHead);
   vgicUnregisterRedistIodev(vcpu);
-  release(kvm, vgic.irqStats, VgicIrqStatLayout, VGIC_NR_PRIVATE_IRQS);
-  release(kvm, vgic.cpuStat, VgicCpuStatLayout, 1);
+  releaseStats(kvm, vgic.irqStats, VgicIrqStatLayout, VGIC_NR_PRIVATE_IRQS);
+  releaseStats(kvm, vgic.cpuStat, VgicCpuStatLayout, 1);
   vgic.irqStats = 0;
   vgic.cpuStat = 0;
 }
@@ -222,9 +221,9 @@ export function kvmVgicVcpuDestroy(vcpu: Vcpu): void {
 export function kvmVgicDestroy(kvm: Kvm): void {
   const dist = kvm.vgic;
   for (const vcpu of kvm.vcpus) kvmVgicVcpuDestroy(vcpu);
-  if (dist.ready) kvmIoBusUnregister(kvm, dist.distBase);
-  release(kvm, dist.spis, VgicIrqLayout, dist.nrSpis);
-  release(kvm, dist.irqStats, VgicIrqStatLayout, dist.nrSpis);
+  if (dist.ready) removeIodev(kvm, dist.distBase);
+  if (dist.spis !== 0) kvm.host.kvfree(dist.spis, dist.nrSpis * VgicIrqLayout.size);
+  releaseStats(kvm, dist.irqStats, VgicIrqStatLayout, dist.nrSpis);
   dist.ready = false;
   dist.initialized = false;
   dist.spis = 0;

@@ -175,21 +175,20 @@ export function dropApListRestore(vcpu: Vcpu, flags: number): void {
 
 /** Sets or clears the pending state of the physical interrupt behind a HW-mapped one. */
 export function vgicIrqSetPhysPending(host: KvmHost, irq: VgicIrq, pending: boolean): void {
-  vgicGlobal(host).info.setIrqchipState(irq.hwIntid, "pending", pending);
+  vgicGlobal(host).info.setPhysPending(irq.hwIntid, pending);
 }
 
 /** Sets or clears the active state of the physical interrupt behind a HW-mapped one. */
 export function vgicIrqSetPhysActive(host: KvmHost, irq: VgicIrq, active: boolean): void {
   assert(irq.hw, `interrupt ${irq.intid} is not HW-mapped`);
-  vgicGlobal(host).info.setIrqchipState(irq.hwIntid, "active", active);
+  host.irqSetPhysActive(irq.hwIntid, active);
 }
 
 /** The level of the line behind a HW-mapped interrupt now. */
 export function vgicGetPhysLineLevel(host: KvmHost, irq: VgicIrq): boolean {
   assert(irq.hw, `interrupt ${irq.intid} is not HW-mapped`);
-  const { info, irqOps } = vgicGlobal(host);
-  const level = irqOps[irq.ops]?.getInputLevel;
-  return level ? level(irq.intid) : info.getIrqchipState(irq.hwIntid, "pending");
+  const level = vgicGlobal(host).irqOps[irq.ops]?.getInputLevel;
+  return level ? level(irq.intid) : host.irqGetPhysPending(irq.hwIntid);
 }
 
 /**

@@ -6,7 +6,7 @@
  * What differs: GICv3 only, no pending tables to save (there are no LPIs). A value is a field of the
  * attribute instead of memory behind a pointer.
  */
-import { EBUSY, EINVAL, ENOENT, ENXIO } from "../errno.ts";
+import { ERRNO } from "./errno.ts";
 import { type Kvm, KvmLayout, type Vcpu, VGIC_NR_PRIVATE_IRQS } from "../kvm_host.ts";
 import { vgicInit } from "./vgic_init.ts";
 import { kvmMpidrToVcpu, VGIC_MAX_RESERVED, VGIC_MODEL_V3, vgicInitialized } from "./vgic_irq.ts";
@@ -93,7 +93,7 @@ function setDistAddr(kvm: Kvm, value: bigint): number {
 /** A region as `count` (12 bits), base (64 KiB steps), flags (0) and index (12 bits). */
 function setRedistRegion(kvm: Kvm, value: bigint): number {
   const count = Number(value >> RDIST.COUNT_SHIFT);
-  if (count === 0 || (value & RDIST.FLAGS) !== 0n) return -EINVAL;
+  if (count === 0 || (value & RDIST.FLAGS) !== 0n) return ERRNO.EINVAL;
   const index = Number(value & RDIST.INDEX);
   return vgicV3SetRedistBase(kvm, index, address(value & RDIST.BASE), count, VGIC_V3_RD_REGISTERS);
 }
@@ -101,14 +101,14 @@ function setRedistRegion(kvm: Kvm, value: bigint): number {
 function getRedistRegion(kvm: Kvm, attr: KvmDeviceAttr): number {
   const index = attr.value & RDIST.INDEX;
   const region = vgicV3RdistRegionFromIndex(kvm, Number(index));
-  if (!region) return -ENOENT;
+  if (!region) return ERRNO.ENOENT;
   attr.value = (BigInt(region.count) << RDIST.COUNT_SHIFT) | BigInt(region.baseIpa) | index;
   return 0;
 }
 
 /** kvm_vgic_addr, writing. */
 function setAddr(kvm: Kvm, attr: KvmDeviceAttr): number {
-  if (kvm.vgic.vgicModel !== VGIC_MODEL_V3) return -ENXIO;
+  if (kvm.vgic.vgicModel !== VGIC_MODEL_V3) return ERRNO.ENXIO;
   switch (low32(attr.attr)) {
     case VGIC_V3_ADDR_TYPE.DIST:
       return setDistAddr(kvm, attr.value);
@@ -117,7 +117,7 @@ function setAddr(kvm: Kvm, attr: KvmDeviceAttr): number {
     case VGIC_V3_ADDR_TYPE.REDIST_REGION:
       return setRedistRegion(kvm, attr.value);
     default:
-      return -ENXIO;
+      return ERRNO.ENXIO;
   }
 }
 
@@ -126,7 +126,7 @@ const addressOrUndef = (base: number): bigint =>
 
 /** kvm_vgic_addr, reading. */
 function getAddr(kvm: Kvm, attr: KvmDeviceAttr): number {
-  if (kvm.vgic.vgicModel !== VGIC_MODEL_V3) return -ENXIO;
+  if (kvm.vgic.vgicModel !== VGIC_MODEL_V3) return ERRNO.ENXIO;
   switch (low32(attr.attr)) {
     case VGIC_V3_ADDR_TYPE.DIST:
       attr.value = addressOrUndef(kvm.vgic.distBase);
@@ -137,24 +137,26 @@ function getAddr(kvm: Kvm, attr: KvmDeviceAttr): number {
     case VGIC_V3_ADDR_TYPE.REDIST_REGION:
       return getRedistRegion(kvm, attr);
     default:
-      return -ENXIO;
+      return ERRNO.ENXIO;
   }
 }
 
 /** Interrupts of all kinds together: 64 to 1024, a multiple of 32, once. */
 function setNrIrqs(kvm: Kvm, value: bigint): number {
   const count = low32(value);
-  if (count < VGIC_NR_PRIVATE_IRQS + 32 || count > VGIC_MAX_RESERVED || count & 31) return -EINVAL;
+  if (count < VGIC_NR_PRIVATE_IRQS + 32 || count > VGIC_MAX_RESERVED || count & 31) {
+    return ERRNO.EINVAL;
+  }
   return withConfigLock(kvm, () => {
-    if (kvm.vgic.ready || kvm.vgic.nrSpis !== 0) return -EBUSY;
+    if (kvm.vgic.ready || kvm.vgic.nrSpis !== 0) return ERRNO.EBUSY;
     kvm.vgic.nrSpis = count - VGIC_NR_PRIVATE_IRQS;
     return 0;
   });
 }
 
-/** Takes every vCPU's mutex (the word is not 0 while a thread runs it), or none: whether it worked. */
+/** Takes every vCPU's mutex, or none: whether it worked. A vCPU in KVM_RUN holds its own. */
 export function lockAllVcpus(kvm: Kvm): boolean {
-  if (kvm.vcpus.some((vcpu) => vcpu.state.mutex !== 0)) return false;
+  if (kvm.vcpus.some(({ state }) => state.running || state.mutex !== 0)) return false;
   for (const vcpu of kvm.vcpus) vcpu.state.mutex = 1;
   return true;
 }
@@ -179,7 +181,7 @@ function attrVcpu(kvm: Kvm, attr: KvmDeviceAttr): Vcpu | undefined {
 function lineLevelInfo(vcpu: Vcpu, attr: KvmDeviceAttr, isWrite: boolean): number {
   const low = low32(attr.attr);
   const intid = low & 0x3ff;
-  if (low >>> 10 !== 0 || intid % 32 !== 0) return -EINVAL;
+  if (low >>> 10 !== 0 || intid % 32 !== 0) return ERRNO.EINVAL;
   if (isWrite) vgicWriteIrqLineLevelInfo(vcpu, intid, low32(attr.value));
   else attr.value = BigInt(vgicReadIrqLineLevelInfo(vcpu, intid));
   return 0;
@@ -209,7 +211,7 @@ function withAllVcpusLocked(kvm: Kvm, body: () => number): number {
   const at = kvm.state.base + KvmLayout.offset.lock;
   kvm.host.locks.take("kvm", at);
   try {
-    if (!lockAllVcpus(kvm)) return -EBUSY;
+    if (!lockAllVcpus(kvm)) return ERRNO.EBUSY;
     const ret = withConfigLock(kvm, body);
     unlockAllVcpus(kvm);
     return ret;
@@ -221,10 +223,10 @@ function withAllVcpusLocked(kvm: Kvm, body: () => number): number {
 /** vgic_v3_attr_regs_access: -EINVAL for a vCPU there is not, -EBUSY while one runs or before vgicInit. */
 function attrRegsAccess(kvm: Kvm, attr: KvmDeviceAttr, isWrite: boolean): number {
   const vcpu = attrVcpu(kvm, attr);
-  if (!vcpu) return -EINVAL;
+  if (!vcpu) return ERRNO.EINVAL;
   return withAllVcpusLocked(
     kvm,
-    () => vgicInitialized(kvm) ? registerAccess(vcpu, attr, isWrite) : -EBUSY,
+    () => vgicInitialized(kvm) ? registerAccess(vcpu, attr, isWrite) : ERRNO.EBUSY,
   );
 }
 
@@ -243,27 +245,27 @@ export function vgicV3SetAttr(kvm: Kvm, attr: KvmDeviceAttr): number {
   if (attr.group === VGIC_GRP.CTRL && attr.attr === BigInt(VGIC_CTRL_INIT)) {
     return withConfigLock(kvm, () => vgicInit(kvm));
   }
-  return -ENXIO;
+  return ERRNO.ENXIO;
 }
 
 /** KVM_GET_DEVICE_ATTR: puts the value into `attr.value`; 0 or a negative error number. */
 export function vgicV3GetAttr(kvm: Kvm, attr: KvmDeviceAttr): number {
   if (REGISTER_GROUPS.includes(attr.group)) return attrRegsAccess(kvm, attr, false);
   if (attr.group === VGIC_GRP.ADDR) return getAddr(kvm, attr);
-  if (attr.group !== VGIC_GRP.NR_IRQS) return -ENXIO;
+  if (attr.group !== VGIC_GRP.NR_IRQS) return ERRNO.ENXIO;
   attr.value = BigInt(kvm.vgic.nrSpis + VGIC_NR_PRIVATE_IRQS);
   return 0;
 }
 
 /** vgic_v3_has_attr_regs: whether the vCPU and the register exist. */
 function hasAttrRegs(kvm: Kvm, attr: KvmDeviceAttr): number {
-  if (!attrVcpu(kvm, attr)) return -EINVAL;
+  if (!attrVcpu(kvm, attr)) return ERRNO.EINVAL;
   const offset = low32(attr.attr);
   if (attr.group === VGIC_GRP.CPU_SYSREGS) return vgicV3HasCpuSysregsAttr(offset & 0xffff);
   const registers = attr.group === VGIC_GRP.DIST_REGS
     ? VGIC_V3_DIST_REGISTERS
     : VGIC_V3_RD_REGISTERS;
-  return vgicGetMmioRegion(kvm, registers, offset, 4) ? 0 : -ENXIO;
+  return vgicGetMmioRegion(kvm, registers, offset, 4) ? 0 : ERRNO.ENXIO;
 }
 
 /** KVM_HAS_DEVICE_ATTR: 0 or -ENXIO. */
@@ -271,15 +273,15 @@ export function vgicV3HasAttr(kvm: Kvm, attr: KvmDeviceAttr): number {
   const low = low32(attr.attr);
   switch (attr.group) {
     case VGIC_GRP.ADDR:
-      return (Object.values(VGIC_V3_ADDR_TYPE) as number[]).includes(low) ? 0 : -ENXIO;
+      return (Object.values(VGIC_V3_ADDR_TYPE) as number[]).includes(low) ? 0 : ERRNO.ENXIO;
     case VGIC_GRP.NR_IRQS:
       return 0;
     case VGIC_GRP.CTRL:
-      return low === VGIC_CTRL_INIT ? 0 : -ENXIO;
+      return low === VGIC_CTRL_INIT ? 0 : ERRNO.ENXIO;
     case VGIC_GRP.LEVEL_INFO:
-      return low >>> 10 === 0 ? 0 : -ENXIO;
+      return low >>> 10 === 0 ? 0 : ERRNO.ENXIO;
     default:
-      return REGISTER_GROUPS.includes(attr.group) ? hasAttrRegs(kvm, attr) : -ENXIO;
+      return REGISTER_GROUPS.includes(attr.group) ? hasAttrRegs(kvm, attr) : ERRNO.ENXIO;
   }
 }
 

@@ -7,8 +7,17 @@
  * guest's around), a written 64-bit one in two halves. Guest accesses to active registers answer WAIT
  * until every vCPU is out of the guest; the config lock is not kept over that wait.
  */
-import { type KvmIoDevice, WAIT, type Wait } from "../io_bus.ts";
-import { type Kvm, KvmLayout, type Vcpu, VGIC_NR_PRIVATE_IRQS, type VgicIrq } from "../kvm_host.ts";
+import {
+  type Kvm,
+  type KvmIoDeviceOps,
+  KvmLayout,
+  type Vcpu,
+  VGIC_NR_PRIVATE_IRQS,
+  type VgicIrq,
+  WAIT,
+  type Wait,
+} from "../kvm_host.ts";
+import { TWO32 } from "../../base/bits.ts";
 import { vgicQueueIrqUnlock } from "./vgic.ts";
 import {
   dropIrqRestore,
@@ -413,15 +422,21 @@ export function vgicGetMmioRegion(
 export function vgicIoDevice(
   regions: readonly VgicRegisterRegion[],
   redistVcpu?: Vcpu,
-): KvmIoDevice {
+): KvmIoDeviceOps {
   return {
     read: (vcpu, offset, len) => {
       const region = vgicGetMmioRegion(vcpu.kvm, regions, offset, len);
       return region ? region.read(redistVcpu ?? vcpu, offset, len) : 0;
     },
-    write: (vcpu, offset, len, lo, hi) =>
-      vgicGetMmioRegion(vcpu.kvm, regions, offset, len)
-        ?.write(redistVcpu ?? vcpu, offset, len, lo, hi),
+    write: (vcpu, offset, len, value) => {
+      const region = vgicGetMmioRegion(vcpu.kvm, regions, offset, len);
+      if (!region) return;
+      if (typeof value === "number") {
+        return region.write(redistVcpu ?? vcpu, offset, len, value % TWO32, value / TWO32 >>> 0);
+      }
+      const lo = Number(value & 0xffff_ffffn);
+      return region.write(redistVcpu ?? vcpu, offset, len, lo, Number(value >> 32n));
+    },
   };
 }
 

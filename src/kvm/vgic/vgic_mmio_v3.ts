@@ -18,8 +18,7 @@ import {
   withField,
 } from "../../arm/arch/gic.ts";
 import { bits53 } from "../../base/bits.ts";
-import { EINVAL } from "../errno.ts";
-import { kvmIoBusRegister } from "../io_bus.ts";
+import { ERRNO } from "./errno.ts";
 import { type Kvm, type Vcpu, VGIC_NR_PRIVATE_IRQS } from "../kvm_host.ts";
 import { vgicKickVcpus, vgicQueueIrqUnlock } from "./vgic.ts";
 import {
@@ -34,6 +33,7 @@ import {
 } from "./vgic_irq.ts";
 import * as mmio from "./vgic_mmio.ts";
 import {
+  addIodev,
   KVM_VGIC_V3_DIST_SIZE,
   KVM_VGIC_V3_REDIST_SIZE,
   vgicMmioVcpuRdistIsLast,
@@ -103,9 +103,9 @@ const vgicMmioWriteV3Misc: mmio.RegionWrite = (vcpu, offset, _len, lo) => {
 
 function uaccessWriteIidr(vcpu: Vcpu, value: number): number {
   const differs = (vgicMmioReadV3Misc(vcpu, GICD.IIDR) ^ value) >>> 0;
-  if (withField(differs, IIDR_REVISION, 0) !== 0) return -EINVAL;
+  if (withField(differs, IIDR_REVISION, 0) !== 0) return ERRNO.EINVAL;
   const revision = fieldOf(value, IIDR_REVISION);
-  if (revision !== KVM_VGIC_IMP_REV_2 && revision !== KVM_VGIC_IMP_REV_3) return -EINVAL;
+  if (revision !== KVM_VGIC_IMP_REV_2 && revision !== KVM_VGIC_IMP_REV_3) return ERRNO.EINVAL;
   vcpu.kvm.vgic.implementationRev = revision;
   return 0;
 }
@@ -113,7 +113,7 @@ function uaccessWriteIidr(vcpu: Vcpu, value: number): number {
 const vgicMmioUaccessWriteV3Misc: mmio.UaccessWrite = (vcpu, offset, _len, value) => {
   switch (offset & 0xc) {
     case GICD.TYPER2:
-      return value === vgicMmioReadV3Misc(vcpu, offset) ? 0 : -EINVAL;
+      return value === vgicMmioReadV3Misc(vcpu, offset) ? 0 : ERRNO.EINVAL;
     case GICD.IIDR:
       return uaccessWriteIidr(vcpu, value);
     case GICD.CTLR:
@@ -306,7 +306,7 @@ export const VGIC_V3_RD_REGISTERS: readonly mmio.VgicRegisterRegion[] = [
 /** Puts the distributor's frame on the VM's bus. */
 export function vgicRegisterDistIodev(kvm: Kvm, base: number): number {
   const device = mmio.vgicIoDevice(VGIC_V3_DIST_REGISTERS);
-  return kvmIoBusRegister(kvm, base, KVM_VGIC_V3_DIST_SIZE, device);
+  return addIodev(kvm, base, KVM_VGIC_V3_DIST_SIZE, device);
 }
 
 /** Puts all frames that the VM's state says are mapped on a fresh bus again, after a restore. */
@@ -318,7 +318,7 @@ export function vgicReregisterIodevs(kvm: Kvm): number {
   for (const vcpu of kvm.vcpus) {
     if (!vcpu.vgic.rdRegistered) continue;
     const device = mmio.vgicIoDevice(VGIC_V3_RD_REGISTERS, vcpu);
-    const ret = kvmIoBusRegister(kvm, vcpu.vgic.rdBase, KVM_VGIC_V3_REDIST_SIZE, device);
+    const ret = addIodev(kvm, vcpu.vgic.rdBase, KVM_VGIC_V3_REDIST_SIZE, device);
     if (ret) return ret;
   }
   return 0;

@@ -6,7 +6,7 @@
  */
 import { sysreg, type SysregName } from "../../arm/arch/sysregs.ts";
 import { fieldOf, ICC_CTLR, ICC_SRE, ICH_VTR, withField } from "../../arm/arch/gic.ts";
-import { EINVAL, ENXIO } from "../errno.ts";
+import { ERRNO } from "./errno.ts";
 import type { Vcpu } from "../kvm_host.ts";
 import { vgicGlobal } from "./vgic_global.ts";
 import { vgicV3GetVmcr, vgicV3SetVmcr, type VgicVmcr } from "./vgic_v3.ts";
@@ -51,13 +51,13 @@ function setGicCtlr(vcpu: Vcpu, value: number): number {
   const { vgic } = vcpu;
   const vtr = vgicGlobal(vcpu.kvm.host).ichVtrEl2;
   const priBits = fieldOf(value, ICC_CTLR.PRIbits) + 1;
-  if (priBits > vgic.numPriBits) return -EINVAL;
+  if (priBits > vgic.numPriBits) return ERRNO.EINVAL;
   vgic.numPriBits = priBits;
   const idBits = fieldOf(value, ICC_CTLR.IDbits);
-  if (idBits > vgic.numIdBits) return -EINVAL;
+  if (idBits > vgic.numIdBits) return ERRNO.EINVAL;
   vgic.numIdBits = idBits;
-  if (bit(vtr, ICH_VTR.SEIS) !== bit(value, ICC_CTLR.SEIS)) return -EINVAL;
-  if (bit(vtr, ICH_VTR.A3V) !== bit(value, ICC_CTLR.A3V)) return -EINVAL;
+  if (bit(vtr, ICH_VTR.SEIS) !== bit(value, ICC_CTLR.SEIS)) return ERRNO.EINVAL;
+  if (bit(vtr, ICH_VTR.A3V) !== bit(value, ICC_CTLR.A3V)) return ERRNO.EINVAL;
   const cbpr = bit(value, ICC_CTLR.CBPR);
   return changeVmcr(vcpu, { cbpr, eoim: bit(value, ICC_CTLR.EOImode) });
 }
@@ -80,9 +80,9 @@ function maxAprIdx(vcpu: Vcpu): number {
 function activePriorities(group: 0 | 1, index: number): IccRegister {
   const at = (vcpu: Vcpu) => (group ? vcpu.cpuIf.ap1r : vcpu.cpuIf.ap0r) + 4 * index;
   return {
-    get: (vcpu) => index > maxAprIdx(vcpu) ? -EINVAL : vcpu.cpuIf.memory.ld32(at(vcpu)),
+    get: (vcpu) => index > maxAprIdx(vcpu) ? ERRNO.EINVAL : vcpu.cpuIf.memory.ld32(at(vcpu)),
     set: (vcpu, value) => {
-      if (index > maxAprIdx(vcpu)) return -EINVAL;
+      if (index > maxAprIdx(vcpu)) return ERRNO.EINVAL;
       vcpu.cpuIf.memory.st32(at(vcpu), value);
       return 0;
     },
@@ -105,7 +105,7 @@ const REGISTERS = new Map<number, IccRegister>(
     ["ICC_CTLR_EL1", { get: getGicCtlr, set: setGicCtlr }],
     ["ICC_SRE_EL1", {
       get: (vcpu) => vcpu.cpuIf.vgicSre,
-      set: (_vcpu, value) => value & ICC_SRE.SRE ? 0 : -EINVAL,
+      set: (_vcpu, value) => value & ICC_SRE.SRE ? 0 : ERRNO.EINVAL,
     }],
     ["ICC_IGRPEN0_EL1", vmcrField("grpen0", 1)],
     ["ICC_IGRPEN1_EL1", vmcrField("grpen1", 1)],
@@ -114,15 +114,15 @@ const REGISTERS = new Map<number, IccRegister>(
 
 /** Whether the register with this encoding (as sysregKey packs it) can be accessed: 0 or -ENXIO. */
 export function vgicV3HasCpuSysregsAttr(key: number): number {
-  return REGISTERS.has(key) ? 0 : -ENXIO;
+  return REGISTERS.has(key) ? 0 : ERRNO.ENXIO;
 }
 
 /** Reads a register: its value, or a negative error number. */
 export function vgicV3CpuSysregsGet(vcpu: Vcpu, key: number): number {
-  return REGISTERS.get(key)?.get(vcpu) ?? -ENXIO;
+  return REGISTERS.get(key)?.get(vcpu) ?? ERRNO.ENXIO;
 }
 
 /** Writes the low half of a register (no upper half is implemented): 0 or a negative error number. */
 export function vgicV3CpuSysregsSet(vcpu: Vcpu, key: number, value: number): number {
-  return REGISTERS.get(key)?.set(vcpu, value) ?? -ENXIO;
+  return REGISTERS.get(key)?.set(vcpu, value) ?? ERRNO.ENXIO;
 }

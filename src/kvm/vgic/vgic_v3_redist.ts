@@ -7,10 +7,11 @@
  * its position; there is no slots_lock, since nothing here is left half done at a suspension point.
  */
 import { GICR_SIZE } from "../../arm/arch/gic.ts";
-import { E2BIG, EEXIST, EINVAL, ENOSPC } from "../errno.ts";
-import { kvmIoBusRegister, kvmIoBusUnregister } from "../io_bus.ts";
+import { ERRNO } from "./errno.ts";
+import { kvmIoBusRegister, kvmIoBusUnregister } from "../mmio.ts";
 import {
   type Kvm,
+  type KvmIoDeviceOps,
   type Vcpu,
   VGIC_MAX_RD_REGIONS,
   type VgicRedistRegion,
@@ -23,6 +24,19 @@ export const VGIC_ADDR_UNDEF = Number.MAX_SAFE_INTEGER;
 export const KVM_VGIC_V3_DIST_SIZE = 0x1_0000;
 export const KVM_VGIC_V3_REDIST_SIZE = GICR_SIZE;
 const SZ_64K = 0x1_0000;
+
+/** Puts a frame on the VM's bus: 0, or -EEXIST where another device answers (user space chose badly). */
+export function addIodev(kvm: Kvm, base: number, size: number, ops: KvmIoDeviceOps): number {
+  if (kvm.ioBus.some((r) => overlap(base, size, r.baseIpa, r.length))) return ERRNO.EEXIST;
+  kvmIoBusRegister(kvm, base, size, ops);
+  return 0;
+}
+
+/** Takes the frame at `base` off the VM's bus. */
+export function removeIodev(kvm: Kvm, base: number): void {
+  const range = kvm.ioBus.find((r) => r.baseIpa === base);
+  if (range) kvmIoBusUnregister(kvm, range.ops);
+}
 
 /** Bits of the VM's intermediate physical addresses (VTCR_EL2.T0SZ). */
 function ipaSize(kvm: Kvm): number {
@@ -40,9 +54,9 @@ export function vgicCheckIorange(
   alignment: number,
   size: number,
 ): number {
-  if (current !== VGIC_ADDR_UNDEF) return -EEXIST;
-  if (base % alignment !== 0 || size % alignment !== 0) return -EINVAL;
-  return base + size > ipaSize(kvm) ? -E2BIG : 0;
+  if (current !== VGIC_ADDR_UNDEF) return ERRNO.EEXIST;
+  if (base % alignment !== 0 || size % alignment !== 0) return ERRNO.EINVAL;
+  return base + size > ipaSize(kvm) ? ERRNO.E2BIG : 0;
 }
 
 /** The region of this index; undefined when there is none. */
@@ -119,9 +133,9 @@ export function vgicRegisterRedistIodev(
   const index = regionsOf(kvm).findIndex((r) => !redistRegionFull(r));
   const region = vgicV3RdistRegionFromIndex(kvm, index < 0 ? Infinity : index);
   if (!region) return 0;
-  if (!vgicV3CheckBase(kvm)) return -EINVAL;
+  if (!vgicV3CheckBase(kvm)) return ERRNO.EINVAL;
   const base = region.baseIpa + region.freeIndex * KVM_VGIC_V3_REDIST_SIZE;
-  const ret = kvmIoBusRegister(kvm, base, KVM_VGIC_V3_REDIST_SIZE, vgicIoDevice(registers, vcpu));
+  const ret = addIodev(kvm, base, KVM_VGIC_V3_REDIST_SIZE, vgicIoDevice(registers, vcpu));
   if (ret) return ret;
   vgic.rdBase = base;
   vgic.rdRegion = index;
@@ -134,7 +148,7 @@ export function vgicRegisterRedistIodev(
 /** Takes the vCPU's redistributor off the bus. */
 export function vgicUnregisterRedistIodev(vcpu: Vcpu): void {
   if (!vcpu.vgic.rdRegistered) return;
-  kvmIoBusUnregister(vcpu.kvm, vcpu.vgic.rdBase);
+  removeIodev(vcpu.kvm, vcpu.vgic.rdBase);
   vcpu.vgic.rdRegistered = false;
   vcpu.vgic.rdBase = VGIC_ADDR_UNDEF;
 }
@@ -154,9 +168,9 @@ function registerAllRedistIodevs(kvm: Kvm, registers: readonly VgicRegisterRegio
 /** Whether region `index` with `count` redistributors may follow the ones there are. */
 function checkRegionOrder(kvm: Kvm, index: number, count: number): number {
   const last = vgicV3RdistRegionFromIndex(kvm, kvm.vgic.nrRdRegions - 1);
-  if (kvm.vgic.nrRdRegions === 0 || !last) return index === 0 ? 0 : -EINVAL;
-  if (count === 0) return last.count ? -EINVAL : -EEXIST;
-  return index === kvm.vgic.nrRdRegions ? 0 : -EINVAL;
+  if (kvm.vgic.nrRdRegions === 0 || !last) return index === 0 ? 0 : ERRNO.EINVAL;
+  if (count === 0) return last.count ? ERRNO.EINVAL : ERRNO.EEXIST;
+  return index === kvm.vgic.nrRdRegions ? 0 : ERRNO.EINVAL;
 }
 
 /** Adds a region: 0, -EINVAL (order, overlap), -EEXIST, -E2BIG, -ENOSPC. */
@@ -164,9 +178,9 @@ function vgicV3AllocRedistRegion(kvm: Kvm, index: number, base: number, count: n
   const size = vgicV3RdRegionSize(kvm, count);
   const order = checkRegionOrder(kvm, index, count);
   if (order) return order;
-  if (count === 0 && vgicDistOverlap(kvm, base, size)) return -EINVAL;
-  if (vgicV3RdistOverlap(kvm, base, size)) return -EINVAL;
-  if (index >= VGIC_MAX_RD_REGIONS) return -ENOSPC;
+  if (count === 0 && vgicDistOverlap(kvm, base, size)) return ERRNO.EINVAL;
+  if (vgicV3RdistOverlap(kvm, base, size)) return ERRNO.EINVAL;
+  if (index >= VGIC_MAX_RD_REGIONS) return ERRNO.ENOSPC;
   const range = vgicCheckIorange(kvm, VGIC_ADDR_UNDEF, base, SZ_64K, size);
   if (range) return range;
   kvm.vgic.nrRdRegions++;

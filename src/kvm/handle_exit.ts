@@ -1,0 +1,111 @@
+/**
+ * What becomes of an exit, by exception class. Mirrors arch/arm64/kvm/handle_exit.c.
+ *
+ * What differs: blocking is a result ({@link RET}) instead of a call that comes back later.
+ */
+import { EC } from "../arm/arch/syndrome.ts";
+import {
+  kvmIncrPc,
+  vcpuGetReg,
+  vcpuSetReg,
+} from "./emulate.ts";
+import { kvmHvcCallHandler } from "./hypercalls.ts";
+import { kvmInjectUndefined, kvmInjectVabt } from "./inject_fault.ts";
+import {
+  ARM_EXCEPTION,
+  ARM_EXIT_WITH_SERROR,
+  ERRNO,
+  KVM_EXIT,
+  RET,
+  type Vcpu,
+} from "./kvm_host.ts";
+import { kvmVcpuWfi } from "./kvm_main.ts";
+import { kvmHandleGuestAbort } from "./mmu.ts";
+import { kvmHandleSysReg } from "./sys_regs.ts";
+import { trace } from "./trace.ts";
+
+const ALL_ONES = 0xffff_ffff_ffff_ffffn;
+
+function handleHvc(vcpu: Vcpu): number {
+  const imm = vcpu.state.faultEsr & 0xffff;
+  trace(vcpu, "kvm_hvc_arm64", vcpu.ctxt.pc, vcpuGetReg(vcpu, 0), imm);
+  vcpu.stat.hvc_exit_stat++;
+  return kvmHvcCallHandler(vcpu);
+}
+
+/** handle_smc: there is nobody to call. The trap leaves the PC at the instruction. */
+function handleSmc(vcpu: Vcpu): number {
+  vcpuSetReg(vcpu, 0, ALL_ONES);
+  kvmIncrPc(vcpu);
+  return RET.GUEST;
+}
+
+/** kvm_handle_wfx: WFE lets others run, WFI blocks until there is an interrupt. */
+function kvmHandleWfx(vcpu: Vcpu): number {
+  const wfe = (vcpu.state.faultEsr & 1) !== 0;
+  trace(vcpu, "kvm_wfx_arm64", vcpu.ctxt.pc, wfe ? 1 : 0);
+  kvmIncrPc(vcpu);
+  if (wfe) {
+    vcpu.stat.wfe_exit_stat++;
+    return RET.YIELD;
+  }
+  vcpu.stat.wfi_exit_stat++;
+  return kvmVcpuWfi(vcpu);
+}
+
+/** kvm_handle_guest_debug: debug exceptions that came here are user space's. */
+function kvmHandleGuestDebug(vcpu: Vcpu): number {
+  vcpu.run.exitReason = KVM_EXIT.DEBUG;
+  vcpu.run.debugHsr = vcpu.state.faultEsr;
+  vcpu.run.debugFar = vcpu.state.faultFar;
+  return RET.USER;
+}
+
+function handleUndefined(vcpu: Vcpu): number {
+  kvmInjectUndefined(vcpu);
+  return RET.GUEST;
+}
+
+type ExitHandler = (vcpu: Vcpu) => number;
+
+/** arm_exit_handlers; a class without an entry is an instruction the guest does not have. */
+const ARM_EXIT_HANDLERS: Readonly<Record<number, ExitHandler>> = {
+  [EC.WFx]: kvmHandleWfx,
+  [EC.HVC64]: handleHvc,
+  [EC.SMC64]: handleSmc,
+  [EC.SYS64]: kvmHandleSysReg,
+  [EC.IABT_LOW]: kvmHandleGuestAbort,
+  [EC.DABT_LOW]: kvmHandleGuestAbort,
+  [EC.SOFTSTP_LOW]: kvmHandleGuestDebug,
+  [EC.WATCHPT_LOW]: kvmHandleGuestDebug,
+  [EC.BREAKPT_LOW]: kvmHandleGuestDebug,
+  [EC.BRK64]: kvmHandleGuestDebug,
+  [EC.SVE]: handleUndefined,
+  [EC.PAC]: handleUndefined,
+  [EC.FP_ASIMD]: handleUndefined,
+};
+
+/** handle_exit: a {@link RET}, or a negative errno. */
+export function handleExit(vcpu: Vcpu, exceptionIndex: number): number {
+  if ((exceptionIndex & ARM_EXIT_WITH_SERROR) !== 0) return RET.GUEST;
+  switch (exceptionIndex) {
+    case ARM_EXCEPTION.IRQ:
+    case ARM_EXCEPTION.EL1_SERROR:
+      return RET.GUEST;
+    case ARM_EXCEPTION.TRAP:
+      return (ARM_EXIT_HANDLERS[vcpu.state.faultEsr >>> 26] ?? handleUndefined)(vcpu);
+    case ARM_EXCEPTION.IL:
+      // The guest's saved state makes no sense: there is nothing to go on with.
+      vcpu.run.exitReason = KVM_EXIT.FAIL_ENTRY;
+      return ERRNO.EINVAL;
+    default:
+      vcpu.run.exitReason = KVM_EXIT.INTERNAL_ERROR;
+      return RET.USER;
+  }
+}
+
+/** handle_exit_early: an SError is given on before anything else can happen. */
+export function handleExitEarly(vcpu: Vcpu, exceptionIndex: number): void {
+  const withSError = (exceptionIndex & ARM_EXIT_WITH_SERROR) !== 0;
+  if (withSError || exceptionIndex === ARM_EXCEPTION.EL1_SERROR) kvmInjectVabt(vcpu);
+}

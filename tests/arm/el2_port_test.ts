@@ -1,0 +1,157 @@
+import assert from "node:assert/strict";
+import { R } from "../../src/arm/arch/sysregs.ts";
+import {
+  El2Port,
+  FP_STATE_BYTES,
+  GPR_STATE_BYTES,
+  PORT_COST,
+  PORT_KINDS,
+  type PortKind,
+} from "../../src/arm/el2_port.ts";
+import { InternalError } from "../../src/base/errors.ts";
+import { E2H, Machine, RAM, RW, TGE } from "./core_fixture.ts";
+
+function host(): { m: Machine; port: El2Port } {
+  const m = new Machine();
+  m.set({ HCR_EL2: RW | E2H | TGE, CPTR_EL2: 3n << 20n });
+  return { m, port: new El2Port(m.core(), m.arena) };
+}
+
+const counted = (port: El2Port): Partial<Record<PortKind, number>> =>
+  Object.fromEntries(PORT_KINDS.filter((k) => port.counters[k]).map((k) => [k, port.counters[k]]));
+
+Deno.test("registers are reached as by EL2's instructions, redirection included", () => {
+  const { m, port } = host();
+  const { regs } = m.core();
+  port.write(R.MAIR_EL1, 0x1234, 0xabcd);
+  assert.equal(regs.get("MAIR_EL2"), 0xabcd_0000_1234n);
+  port.write64(R.MAIR_EL12, 0x5555_0000_0001n);
+  assert.equal(regs.get("MAIR_EL1"), 0x5555_0000_0001n);
+  assert.deepEqual([port.readLo(R.MAIR_EL12), port.readHi(R.MAIR_EL12)], [1, 0x5555]);
+  assert.equal(port.read64(R.MAIR_EL2), 0xabcd_0000_1234n);
+  port.writeNum(R.ELR_EL2, 0x12_3456_789a);
+  assert.equal(port.readNum(R.ELR_EL2), 0x12_3456_789a);
+  port.write(R.VTTBR_EL2, 0xffff_ffff, 0xffff_ffff);
+  assert.equal(port.readHi(R.VTTBR_EL2), 0xff_ffff);
+});
+
+Deno.test("save and restore go between register and memory", () => {
+  const { m, port } = host();
+  const at = m.at(RAM + 0x8000);
+  m.memory.st64(at, 0x1122_3344_5566_7788n);
+  port.restore(R.TPIDR_EL1, at);
+  port.save(R.TPIDR_EL1, at + 8);
+  assert.equal(m.memory.ld64(at + 8), 0x1122_3344_5566_7788n);
+  for (let n = 0; n < 31; n++) m.setX(n, BigInt(n * 3));
+  port.saveGprs(at);
+  for (let n = 0; n < 32; n++) m.setX(n, 0n);
+  port.restoreGprs(at);
+  assert.deepEqual([m.x(0), m.x(30), m.x(31)], [0n, 90n, 0n]);
+  assert.equal(m.memory.ld64(at + GPR_STATE_BYTES - 8), 90n);
+});
+
+Deno.test("FP state with its status registers; InternalError while trapped", () => {
+  const { m, port } = host();
+  const { cpu } = m.core();
+  const at = m.at(RAM + 0x8000);
+  m.memory.st64(cpu.vreg + 31 * 16 + 8, 0xfeedn);
+  cpu.fpsr = 3;
+  cpu.fpcr = 0x40_0000;
+  port.saveFp(at);
+  assert.equal(m.memory.ld32(at + FP_STATE_BYTES - 4), 0x40_0000);
+  m.memory.st64(cpu.vreg + 31 * 16 + 8, 0n);
+  cpu.fpsr = 0;
+  port.restoreFp(at);
+  assert.deepEqual([m.memory.ld64(cpu.vreg + 31 * 16 + 8), cpu.fpsr], [0xfeedn, 3]);
+  port.write(R.CPTR_EL2, 0, 0);
+  assert.throws(() => port.saveFp(at), InternalError);
+});
+
+Deno.test("every operation is counted by kind, costs time and is logged", () => {
+  const { m, port } = host();
+  const log: string[] = [];
+  port.log = (kind, operand) => log.push(`${kind} ${operand}`);
+  const before = m.clock.now();
+  port.readLo(R.ESR_EL2);
+  port.write(R.HCR_EL2, 0x8800_0000, 4);
+  port.save(R.TTBR0_EL12, m.at(RAM));
+  port.restore(R.TTBR0_EL12, m.at(RAM));
+  port.write(R.ICH_LR3_EL2, 0, 0);
+  port.readLo(R.ICH_VTR_EL2);
+  port.write(R.CNTV_CTL_EL02, 0, 0);
+  port.counter();
+  port.tlbi("VMALLS12E1IS");
+  port.ic("IALLUIS");
+  assert.equal(port.at("S1E1R", RAM, 0), true);
+  port.isb();
+  port.dsb();
+  port.dmb();
+  port.sev();
+  port.clearExclusive();
+  port.trap();
+  assert.deepEqual(counted(port), {
+    sysregRead: 1,
+    sysregWrite: 1,
+    sysregSave: 1,
+    sysregRestore: 1,
+    timerRead: 1,
+    timerWrite: 1,
+    gicRead: 1,
+    lrWrite: 1,
+    isb: 1,
+    dsb: 1,
+    dmb: 1,
+    tlbi: 1,
+    ic: 1,
+    at: 1,
+    sev: 1,
+    clearExclusive: 1,
+    trap: 1,
+  });
+  const cost = Object.entries(counted(port)).reduce(
+    (sum, [kind, n]) => sum + PORT_COST[kind as PortKind] * n,
+    0,
+  );
+  assert.deepEqual([m.clock.now() - before, port.counters.ns], [cost, cost]);
+  assert.equal(log.length, 17);
+  assert.equal(log[0], `sysregRead ${R.ESR_EL2}`);
+  assert.equal(log[8], "tlbi VMALLS12E1IS");
+});
+
+Deno.test("a list register write reaches the virtual interface", () => {
+  const { port } = host();
+  port.write(R.ICH_HCR_EL2, 1, 0);
+  port.write(R.ICH_LR0_EL2, 40, 0x5000_0000);
+  assert.equal(port.readHi(R.ICH_LR0_EL2), 0x5000_0000);
+  assert.equal(port.readLo(R.ICH_ELRSR_EL2) & 1, 0);
+});
+
+Deno.test("what EL2 itself could not do is an InternalError", () => {
+  const { m, port } = host();
+  assert.throws(() => port.write(R.MIDR_EL1, 0, 0), InternalError);
+  assert.throws(() => port.readLo(R.ICH_LR8_EL2), InternalError);
+  assert.throws(() => port.readLo(R.SP_EL2), InternalError);
+  port.write(R.HCR_EL2, 0x8000_0000, 0);
+  assert.throws(() => port.readLo(R.SCTLR_EL12), InternalError);
+  m.enter(1);
+  assert.throws(() => port.readLo(R.SCTLR_EL1), InternalError);
+  assert.throws(() => port.eret(), InternalError);
+});
+
+Deno.test("interrupt masking and ERET", () => {
+  const { m, port } = host();
+  const { cpu } = m.core();
+  cpu.daif = 8;
+  const flags = port.irqSave();
+  assert.deepEqual([cpu.daif, port.irqsDisabled()], [11, true]);
+  port.irqRestore(flags);
+  assert.equal(port.irqsDisabled(), false);
+  port.irqDisable();
+  port.irqEnable();
+  assert.equal(cpu.daif, 8);
+  port.write(R.HCR_EL2, 0x8000_0000, 4);
+  port.writeNum(R.ELR_EL2, RAM + 0x800);
+  port.write(R.SPSR_EL2, 0x3c5, 0);
+  port.eret();
+  assert.deepEqual([cpu.el, cpu.daif, cpu.pc], [1, 15, BigInt(RAM + 0x800)]);
+});

@@ -1,0 +1,465 @@
+/**
+ * A VM with its vCPUs on the emulated GICv3, without CPUs that execute: the test plays the guest (through
+ * ICC_* names, which reach the virtual interface) and the run loop (flush before, sync after).
+ */
+import type { El2Port } from "../../../src/arm/el2_port.ts";
+import { type Cpu, CpuLayout, LINE } from "../../../src/arm/arch/cpu_state.ts";
+import { GICD, GICR_SGI, GICR_SIZE, type LrFields, lrFields } from "../../../src/arm/arch/gic.ts";
+import { R, type SysregName } from "../../../src/arm/arch/sysregs.ts";
+import { Gicv3 } from "../../../src/arm/gic/gicv3.ts";
+import { Arena } from "../../../src/base/arena.ts";
+import { Locks } from "../../../src/base/lock.ts";
+import { SharedMemory } from "../../../src/base/memory.ts";
+import {
+  type Kvm,
+  KvmCpuContextLayout,
+  type KvmHost,
+  type KvmIoRange,
+  KvmLayout,
+  KvmVcpuLayout,
+  KvmVcpuStatLayout,
+  SAVED,
+  type Vcpu,
+  VgicCpuLayout,
+  VgicDistLayout,
+  type VgicIrq,
+  VgicV3CpuIfLayout,
+  WAIT,
+} from "../../../src/kvm/kvm_host.ts";
+import {
+  kvmVgicFlushHwstate,
+  kvmVgicInjectIrq,
+  kvmVgicLoad,
+  kvmVgicPut,
+  kvmVgicSyncHwstate,
+  vgicGetIrq,
+} from "../../../src/kvm/vgic/vgic.ts";
+import type { GicKvmInfo } from "../../../src/kvm/vgic/vgic_global.ts";
+import {
+  kvmVgicCreate,
+  kvmVgicEarlyInit,
+  kvmVgicHypInit,
+  kvmVgicInitCpuHardware,
+  kvmVgicMapResources,
+  kvmVgicVcpuInit,
+} from "../../../src/kvm/vgic/vgic_init.ts";
+import {
+  type KvmDeviceAttr,
+  VGIC_CTRL_INIT,
+  VGIC_GRP,
+  VGIC_V3_ADDR_TYPE,
+  vgicV3SetAttr,
+} from "../../../src/kvm/vgic/vgic_kvm_device.ts";
+import { TraceRing } from "../../../src/trace/tracepoints.ts";
+
+export const GICD_BASE = 0x0800_0000;
+export const GICR_BASE = 0x080a_0000;
+export const SPURIOUS = 1023;
+const MEMORY_BYTES = 8 << 20;
+
+/** What the vgic did at a port: `"read ICH_VTR_EL2"`. */
+export type PortEvent = string;
+
+const NAMES = Object.entries(R).reduce<string[]>((names, [name, index]) => {
+  names[index] = name;
+  return names;
+}, []);
+
+/** The registers of the GIC as EL2 reaches them, plain storage for the rest, and PSTATE.I. */
+class FakePort {
+  readonly events: PortEvent[] = [];
+  readonly stored = new Map<number, number>();
+  irqsOff = false;
+  /** Register writes that are lost on their way (`"ICH_LR"`: those whose names begin so). */
+  dropped: string | undefined;
+
+  constructor(readonly memory: SharedMemory, readonly gic: Gicv3, readonly cpuIndex: number) {}
+
+  readLo(reg: number): number {
+    this.events.push(`read ${NAMES[reg]}`);
+    return this.gic.implemented(reg) && NAMES[reg]?.startsWith("ICH")
+      ? this.gic.ichRead(this.cpuIndex, reg)
+      : this.stored.get(reg) ?? 0;
+  }
+  write(reg: number, lo: number, hi: number): void {
+    this.events.push(`write ${NAMES[reg]}`);
+    if (this.dropped && NAMES[reg]?.startsWith(this.dropped)) return;
+    if (NAMES[reg]?.startsWith("ICH")) this.gic.ichWrite(this.cpuIndex, reg, lo, hi);
+    else this.stored.set(reg, lo);
+  }
+  save(reg: number, to: number): void {
+    this.memory.st32(to, this.readLo(reg));
+    this.memory.st32(to + 4, this.gic.hi);
+  }
+  restore(reg: number, from: number): void {
+    this.write(reg, this.memory.ld32(from), this.memory.ld32(from + 4));
+  }
+  irqSave(): number {
+    const before = this.irqsOff;
+    this.irqsOff = true;
+    return before ? 1 : 0;
+  }
+  irqRestore(flags: number): void {
+    this.irqsOff = flags !== 0;
+  }
+  irqsDisabled(): boolean {
+    return this.irqsOff;
+  }
+}
+
+export interface WorldOptions {
+  readonly vcpus?: number;
+  readonly lrs?: number;
+  readonly nrIrqs?: number;
+  /** Leave the VM without a vgic: the test makes it. */
+  readonly bare?: boolean;
+  /** MPIDR_EL1 affinity of vCPU `id`; as KVM makes it unless told. */
+  readonly mpidr?: (id: number) => number;
+  readonly info?: Partial<GicKvmInfo>;
+}
+
+/** One VM, each vCPU loaded on the physical CPU of its number. */
+export class World {
+  readonly memory = SharedMemory.create(MEMORY_BYTES);
+  readonly arena = new Arena("test", this.memory, 64, MEMORY_BYTES);
+  readonly locks = new Locks(this.memory, "deterministic");
+  readonly trace = new TraceRing(this.memory, this.arena, 256);
+  readonly gic: Gicv3;
+  readonly cpus: Cpu[];
+  readonly ports: FakePort[];
+  readonly kicks: Vcpu[] = [];
+  readonly kvm: Kvm;
+  readonly host: KvmHost;
+  now = 1000;
+  currentCpu = 0;
+  running: Vcpu | undefined;
+  /** What kvmArmHaltGuest answers, and how often it and its end were called. */
+  haltAnswer = true;
+  halts = 0;
+  resumes = 0;
+  readonly acked: number[] = [];
+  readonly freed: number[] = [];
+
+  constructor(readonly options: WorldOptions = {}) {
+    const { vcpus = 2, lrs = 4 } = options;
+    this.cpus = Array.from({ length: vcpus }, (_, n) => this.#makeCpu(n));
+    this.gic = new Gicv3(this.memory, this.arena, { cpus: this.cpus, lrs });
+    this.#warmHardware();
+    this.ports = this.cpus.map((_, n) => new FakePort(this.memory, this.gic, n));
+    this.locks.irqsOff = () => this.port(this.currentCpu).irqsOff;
+    this.host = this.#makeHost();
+    this.kvm = this.#makeKvm(vcpus);
+    kvmVgicEarlyInit(this.kvm);
+    kvmVgicHypInit(this.host, this.el2(0), this.#info());
+    for (const n of this.cpus.keys()) kvmVgicInitCpuHardware(this.el2(n));
+    for (const vcpu of this.kvm.vcpus) kvmVgicVcpuInit(vcpu);
+    if (!options.bare) this.makeVgic();
+  }
+
+  #makeCpu(n: number): Cpu {
+    const cpu = this.arena.make(CpuLayout);
+    cpu.index = n;
+    cpu.mpidr = 0x8000_0000 + n;
+    return cpu;
+  }
+
+  /** The physical side as the host leaves it: group 1 on, EOImode 1, all PPIs enabled. */
+  #warmHardware(): void {
+    this.gic.distWrite(GICD.CTLR, 4, 3);
+    this.cpus.forEach((_, n) => {
+      this.gic.redistWrite(n * GICR_SIZE + 0x14, 4, 0);
+      this.gic.redistWrite(n * GICR_SIZE + GICR_SGI.IGROUPR0, 4, 0xffff_ffff);
+      this.gic.redistWrite(n * GICR_SIZE + GICR_SGI.ISENABLER0, 4, 0xffff_0000);
+      this.gic.iccWrite(n, R.ICC_PMR_EL1, 0xff, 0);
+      this.gic.iccWrite(n, R.ICC_CTLR_EL1, 2, 0);
+      this.gic.iccWrite(n, R.ICC_IGRPEN1_EL1, 1, 0);
+    });
+  }
+
+  #info(): GicKvmInfo {
+    return {
+      maintIrq: 25,
+      allocateStats: (of, count) => this.arena.allocate(of, count),
+      setPhysPending: (hwIntid, pending) =>
+        this.#physical(pending ? GICR_SGI.ISPENDR0 : GICR_SGI.ICPENDR0, hwIntid),
+      notifyAckedIrq: (_kvm, spi) => void this.acked.push(spi),
+      ...this.options.info,
+    };
+  }
+
+  #physical(register: number, hwIntid: number): void {
+    this.gic.redistWrite(this.currentCpu * GICR_SIZE + register, 4, (1 << hwIntid) >>> 0);
+  }
+
+  #physicalBit(register: number, hwIntid: number): boolean {
+    const word = this.gic.redistRead(this.currentCpu * GICR_SIZE + register, 4);
+    return ((word >>> hwIntid) & 1) !== 0;
+  }
+
+  /** What the vgic uses of the host. */
+  #makeHost(): KvmHost {
+    const host: Partial<KvmHost> = {
+      memory: this.memory,
+      locks: this.locks,
+      trace: this.trace,
+      nowNs: () => this.now,
+      port: (n) => this.el2(n),
+      currentCpu: () => this.currentCpu,
+      runningVcpu: () => this.running,
+      kvmVcpuKick: (vcpu) => void this.kicks.push(vcpu),
+      kvzalloc: (bytes) => this.arena.reserve(bytes),
+      kvfree: (at) => void this.freed.push(at),
+      irqSetPhysActive: (hwIntid, active) =>
+        this.#physical(active ? GICR_SGI.ISACTIVER0 : GICR_SGI.ICACTIVER0, hwIntid),
+      irqGetPhysActive: (hwIntid) => this.#physicalBit(GICR_SGI.ISACTIVER0, hwIntid),
+      irqGetPhysPending: (hwIntid) => this.#physicalBit(GICR_SGI.ISPENDR0, hwIntid),
+      kvmArmHaltGuest: () => {
+        this.halts++;
+        return this.haltAnswer;
+      },
+      kvmArmResumeGuest: () => void this.resumes++,
+    };
+    return host as KvmHost;
+  }
+
+  #makeKvm(count: number): Kvm {
+    const state = this.arena.make(KvmLayout);
+    state.vtcrLo = 24;
+    state.createdVcpus = count;
+    state.onlineVcpus = count;
+    const vcpus: Vcpu[] = [];
+    const vgic = VgicDistLayout.at(this.memory, state.vgic);
+    const kvm: Kvm = { host: this.host, state, vgic, vcpus, ioBus: [] };
+    for (let id = 0; id < count; id++) vcpus.push(this.#makeVcpu(kvm, id));
+    return kvm;
+  }
+
+  #makeVcpu(kvm: Kvm, id: number): Vcpu {
+    const state = this.arena.make(KvmVcpuLayout);
+    state.kvm = kvm.state.base;
+    state.vcpuId = id;
+    state.vcpuIdx = id;
+    state.cpu = id;
+    const ctxt = KvmCpuContextLayout.at(this.memory, state.ctxt);
+    const affinity = this.options.mpidr?.(id) ?? (((id >> 4) << 8) | (id & 15));
+    this.memory.st53(ctxt.sysregs + 8 * SAVED.MPIDR_EL1, 0x8000_0000 + affinity);
+    const vgic = VgicCpuLayout.at(this.memory, state.vgicCpu);
+    const cpuIf = VgicV3CpuIfLayout.at(this.memory, vgic.cpuIf);
+    const stat = this.arena.make(KvmVcpuStatLayout);
+    const vcpu: Partial<Vcpu> = {
+      kvm,
+      state,
+      ctxt,
+      vgic,
+      cpuIf,
+      stat,
+      port: () => this.el2(state.cpu),
+    };
+    return vcpu as Vcpu;
+  }
+
+  /** Makes, places and initialises the VM's vgic as a VMM does, and turns it on as a guest does. */
+  makeVgic(): void {
+    const ok = [
+      kvmVgicCreate(this.kvm, 3),
+      this.setAttr(VGIC_GRP.NR_IRQS, 0n, BigInt(this.options.nrIrqs ?? 128)),
+      this.setAttr(VGIC_GRP.ADDR, BigInt(VGIC_V3_ADDR_TYPE.DIST), BigInt(GICD_BASE)),
+      this.setAttr(VGIC_GRP.ADDR, BigInt(VGIC_V3_ADDR_TYPE.REDIST), BigInt(GICR_BASE)),
+      this.setAttr(VGIC_GRP.CTRL, BigInt(VGIC_CTRL_INIT), 0n),
+      kvmVgicMapResources(this.kvm),
+    ];
+    if (ok.some((ret) => ret !== 0)) throw new Error(`vgic not made: ${ok}`);
+    this.write(GICD.CTLR, 2);
+    this.kvm.vcpus.forEach((vcpu, n) => {
+      this.onCpu(n, () => kvmVgicLoad(vcpu));
+      this.guestWrite(n, "ICC_PMR_EL1", 0xff);
+      this.guestWrite(n, "ICC_IGRPEN1_EL1", 1);
+    });
+    this.kicks.length = 0;
+    for (const port of this.ports) port.events.length = 0;
+  }
+
+  setAttr(group: number, attr: bigint, value: bigint): number {
+    const full: KvmDeviceAttr = { group, attr, value };
+    return vgicV3SetAttr(this.kvm, full);
+  }
+
+  port(n: number): FakePort {
+    return this.ports[n] as FakePort;
+  }
+
+  el2(n: number): El2Port {
+    return this.port(n) as unknown as El2Port;
+  }
+
+  vcpu(n: number): Vcpu {
+    return this.kvm.vcpus[n] as Vcpu;
+  }
+
+  /** The interrupt, of vCPU `n` if private. */
+  irq(intid: number, n = 0): VgicIrq {
+    return vgicGetIrq(this.kvm, this.vcpu(n), intid) as VgicIrq;
+  }
+
+  /** Runs host code on physical CPU `n`. */
+  onCpu<T>(n: number, body: () => T): T {
+    const before = this.currentCpu;
+    this.currentCpu = n;
+    try {
+      return body();
+    } finally {
+      this.currentCpu = before;
+    }
+  }
+
+  // The run loop
+
+  /** Interrupts off, flush: the guest runs from here. */
+  enter(n: number): void {
+    this.onCpu(n, () => {
+      this.port(n).irqsOff = true;
+      kvmVgicFlushHwstate(this.vcpu(n));
+    });
+  }
+
+  /** The guest has been left: sync, interrupts on. */
+  exit(n: number): void {
+    this.onCpu(n, () => {
+      kvmVgicSyncHwstate(this.vcpu(n));
+      this.port(n).irqsOff = false;
+    });
+  }
+
+  /** One round through the run loop with the guest doing `body`. */
+  run<T>(n: number, body: () => T): T {
+    this.enter(n);
+    const result = body();
+    this.exit(n);
+    return result;
+  }
+
+  load(n: number): void {
+    this.onCpu(n, () => kvmVgicLoad(this.vcpu(n)));
+  }
+
+  put(n: number): void {
+    this.onCpu(n, () => kvmVgicPut(this.vcpu(n)));
+  }
+
+  // The guest
+
+  guestRead(n: number, name: SysregName): number {
+    return this.gic.icvRead(n, R[name]);
+  }
+
+  guestWrite(n: number, name: SysregName, value: number): void {
+    this.gic.icvWrite(n, R[name], value, 0);
+  }
+
+  /** What ICC_IAR1_EL1 gives. */
+  ack(n: number): number {
+    return this.guestRead(n, "ICC_IAR1_EL1");
+  }
+
+  eoi(n: number, intid: number): void {
+    this.guestWrite(n, "ICC_EOIR1_EL1", intid);
+  }
+
+  /** Whether a virtual IRQ is signalled to the vCPU. */
+  virq(n: number): boolean {
+    return ((this.cpus[n] as Cpu).irqLines & LINE.VIRQ) !== 0;
+  }
+
+  /** Whether the maintenance interrupt is raised. */
+  maintenance(n: number): boolean {
+    return this.gic.ichRead(n, R.ICH_MISR_EL2) !== 0;
+  }
+
+  /** Acknowledges and ends all that is there: the INTIDs in the order the guest saw them. */
+  serve(n: number): number[] {
+    const seen: number[] = [];
+    for (let intid = this.ack(n); intid < 1020; intid = this.ack(n)) {
+      seen.push(intid);
+      this.eoi(n, intid);
+    }
+    return seen;
+  }
+
+  /** Enters, serves and leaves until nothing comes any more: what the guest saw. */
+  serveAll(n: number): number[] {
+    const seen: number[] = [];
+    for (let round = 0; round < 100; round++) {
+      const now = this.run(n, () => this.serve(n));
+      if (now.length === 0) return seen;
+      seen.push(...now);
+    }
+    throw new Error("the guest is never done");
+  }
+
+  /** List register `lr` as the hardware has it. */
+  lr(n: number, lr: number): LrFields {
+    const lo = this.gic.ichRead(n, R.ICH_LR0_EL2 + lr);
+    return lrFields(lo, this.gic.hi);
+  }
+
+  // Devices and registers
+
+  inject(intid: number, level: boolean, n = 0): number {
+    return kvmVgicInjectIrq(this.kvm, n, intid, level, 0);
+  }
+
+  /** An access of vCPU `n` to the distributor; throws where it would have to wait. */
+  read(offset: number, len = 4, n = 0, base = GICD_BASE): number {
+    const { ops, baseIpa } = this.#range(base + offset, len);
+    const value = ops.read(this.vcpu(n), base + offset - baseIpa, len);
+    if (value === WAIT) throw new Error("WAIT");
+    return Number(value);
+  }
+
+  write(offset: number, value: number | bigint, len = 4, n = 0, base = GICD_BASE): void {
+    const { ops, baseIpa } = this.#range(base + offset, len);
+    const done = ops.write(this.vcpu(n), base + offset - baseIpa, len, value);
+    if (done === WAIT) throw new Error("WAIT");
+  }
+
+  #range(ipa: number, len: number): KvmIoRange {
+    const range = this.kvm.ioBus.find((r) => ipa >= r.baseIpa && ipa + len <= r.baseIpa + r.length);
+    if (!range) throw new Error(`nothing at ${ipa}`);
+    return range;
+  }
+
+  /** vCPU `of`'s redistributor, accessed by vCPU `n`. */
+  readRd(offset: number, of = 0, len = 4, n = 0): number {
+    return this.read(offset + of * GICR_SIZE, len, n, GICR_BASE);
+  }
+
+  writeRd(offset: number, value: number | bigint, of = 0, len = 4, n = 0): void {
+    this.write(offset + of * GICR_SIZE, value, len, n, GICR_BASE);
+  }
+
+  /** Enables an interrupt as a guest does. */
+  enable(intid: number, n = 0): void {
+    if (intid < 32) this.writeRd(GICR_SGI.ISENABLER0, (1 << intid) >>> 0, n);
+    else this.write(GICD.ISENABLER + 4 * (intid >> 5), (1 << (intid & 31)) >>> 0);
+  }
+
+  disable(intid: number, n = 0): void {
+    if (intid < 32) this.writeRd(GICR_SGI.ICENABLER0, (1 << intid) >>> 0, n);
+    else this.write(GICD.ICENABLER + 4 * (intid >> 5), (1 << (intid & 31)) >>> 0);
+  }
+
+  setPriority(intid: number, priority: number, n = 0): void {
+    if (intid < 32) this.writeRd(GICR_SGI.IPRIORITYR + intid, priority, n, 1);
+    else this.write(GICD.IPRIORITYR + intid, priority, 1);
+  }
+
+  /** Makes SPI `intid` edge-triggered. */
+  setEdge(intid: number): void {
+    const at = GICD.ICFGR + 4 * (intid >> 4);
+    this.write(at, (this.read(at) | (2 << (2 * (intid & 15)))) >>> 0);
+  }
+
+  route(intid: number, n: number): void {
+    this.write(GICD.IROUTER + 8 * intid, n, 8);
+  }
+}
