@@ -347,6 +347,14 @@ export const KEYMAP = [
   },
 
   {
+    keys: ["a"],
+    context: "interrupts",
+    action: "showAll",
+    label: "All",
+    help: "Shows interrupts that are disabled and idle too, or hides them again.",
+  },
+
+  {
     keys: ["f"],
     context: "trace",
     action: "followTail",

@@ -29,6 +29,8 @@ export interface HostHardware {
   mmioWrite(index: number, pa: number, value: number): void;
   /** Virtual nanoseconds now; the system counter is this divided by 16. */
   nowNs(): number;
+  /** Instructions the CPU has retired since the start: for statistics only. */
+  insnsRetired(index: number): number;
   /** Raises or lowers the line of {@link DOORBELL_INTID}: user-space work has come from outside. */
   doorbell(level: boolean): void;
 }

@@ -4,11 +4,7 @@
  * What differs: blocking is a result ({@link RET}) instead of a call that comes back later.
  */
 import { EC } from "../arm/arch/syndrome.ts";
-import {
-  kvmIncrPc,
-  vcpuGetReg,
-  vcpuSetReg,
-} from "./emulate.ts";
+import { kvmIncrPc, vcpuGetReg, vcpuSetReg } from "./emulate.ts";
 import { kvmHvcCallHandler } from "./hypercalls.ts";
 import { kvmInjectUndefined, kvmInjectVabt } from "./inject_fault.ts";
 import {

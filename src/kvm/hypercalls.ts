@@ -6,7 +6,12 @@
 import { vcpuGetRegLo } from "./emulate.ts";
 import { RET, type Vcpu } from "./kvm_host.ts";
 import { kvmPsciCall, smcccSetRetval } from "./psci.ts";
-import { SMCCC, SMCCC_RET, SMCCC_VERSION_1_1, SMCCC_WORKAROUND_UNAFFECTED } from "./psci_numbers.ts";
+import {
+  SMCCC,
+  SMCCC_RET,
+  SMCCC_VERSION_1_1,
+  SMCCC_WORKAROUND_UNAFFECTED,
+} from "./psci_numbers.ts";
 
 /** The vendor hypervisor's UID: KVM's, as the guest kernel looks for it. */
 const KVM_UID = [0xb66f_b428, 0xe911_c52e, 0x564b_caa9, 0x743a_004d] as const;

@@ -391,6 +391,8 @@ export const KvmVcpuLayout = layout("kvm_vcpu", {
   /** MDCR_EL2 of the host while the vCPU is loaded (mdcr_el2_host). */
   mdcrHost: u53(),
   mdscrPreserved: u32(),
+  /** Instructions its physical CPU had retired at the last entry. */
+  entryInsns: u53("observe"),
   dbgBcr: array("u64", ARM_MAX_DBG_REGS),
   dbgBvr: array("u64", ARM_MAX_DBG_REGS),
   dbgWcr: array("u64", ARM_MAX_DBG_REGS),

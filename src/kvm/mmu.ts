@@ -6,7 +6,7 @@
  * block is mapped where 512 of them happen to follow each other. No dirty logging.
  */
 import { assert } from "../base/errors.ts";
-import { type RamRange, ramOffset } from "../arm/arch/tlb_layout.ts";
+import { ramOffset, type RamRange } from "../arm/arch/tlb_layout.ts";
 import { FSC } from "../arm/arch/syndrome.ts";
 import {
   kvmIncrPc,

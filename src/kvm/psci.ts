@@ -22,7 +22,12 @@ import {
   RET,
   type Vcpu,
 } from "./kvm_host.ts";
-import { kvmArmVcpuPowerOff, kvmArmVcpuStopped, kvmMakeAllCpusRequest, kvmVcpuWfi } from "./kvm_main.ts";
+import {
+  kvmArmVcpuPowerOff,
+  kvmArmVcpuStopped,
+  kvmMakeAllCpusRequest,
+  kvmVcpuWfi,
+} from "./kvm_main.ts";
 import {
   PSCI,
   PSCI_AFFINITY,
@@ -40,9 +45,7 @@ const SCTLR_EE = 1n << 25n;
 
 /** smccc_set_retval: X0, and zeros in X1 to X3. */
 export function smcccSetRetval(vcpu: Vcpu, a0: number, a1 = 0, a2 = 0, a3 = 0): void {
-  [a0, a1, a2, a3].forEach((value, n) =>
-    vcpuSetReg(vcpu, n, BigInt.asUintN(64, BigInt(value)))
-  );
+  [a0, a1, a2, a3].forEach((value, n) => vcpuSetReg(vcpu, n, BigInt.asUintN(64, BigInt(value))));
 }
 
 function validAffinity(affinity: bigint): boolean {

@@ -253,8 +253,10 @@ export function mpidrOfVcpu(vcpuId: number): bigint {
 function debugRows(): SysRegDesc[] {
   const arrays = { BV: "dbgBvr", BC: "dbgBcr", WV: "dbgWvr", WC: "dbgWcr" } as const;
   return Object.entries(arrays).flatMap(([kind, array]) =>
-    Array.from({ length: 16 }, (_, n) =>
-      named(`DBG${kind}R${n}_EL1` as SysregName, { access: trapNumbered(array, n) }))
+    Array.from(
+      { length: 16 },
+      (_, n) => named(`DBG${kind}R${n}_EL1` as SysregName, { access: trapNumbered(array, n) }),
+    )
   );
 }
 
@@ -268,7 +270,16 @@ function pmuRows(): SysRegDesc[] {
     absent("PMOVSSET_EL0", [3, 3, 9, 14, 3]),
     absent("PMCCFILTR_EL0", [3, 3, 14, 15, 7]),
   ];
-  const el0 = ["PMCR", "PMCNTENSET", "PMCNTENCLR", "PMOVSCLR", "PMSWINC", "PMSELR", "PMCEID0", "PMCEID1"];
+  const el0 = [
+    "PMCR",
+    "PMCNTENSET",
+    "PMCNTENCLR",
+    "PMOVSCLR",
+    "PMSWINC",
+    "PMSELR",
+    "PMCEID0",
+    "PMCEID1",
+  ];
   el0.forEach((n, op2) => rows.push(absent(`${n}_EL0`, [3, 3, 9, 12, op2])));
   ["PMCCNTR", "PMXEVTYPER", "PMXEVCNTR"].forEach((n, op2) =>
     rows.push(absent(`${n}_EL0`, [3, 3, 9, 13, op2]))
@@ -403,7 +414,13 @@ export function kvmResetSysRegs(vcpu: Vcpu): void {
 
 /** The encoding in a SYS64 syndrome, as a {@link sysregKey}. */
 export function sys64Key(iss: number): number {
-  return sysregKey((iss >>> 20) & 3, (iss >>> 14) & 7, (iss >>> 10) & 15, (iss >>> 1) & 15, (iss >>> 17) & 7);
+  return sysregKey(
+    (iss >>> 20) & 3,
+    (iss >>> 14) & 7,
+    (iss >>> 10) & 15,
+    (iss >>> 1) & 15,
+    (iss >>> 17) & 7,
+  );
 }
 
 /** kvm_handle_sys_reg: an MRS, MSR or SYS instruction that trapped. */

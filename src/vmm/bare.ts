@@ -5,6 +5,8 @@
 import type { Device } from "../arm/bus.ts";
 import { Firmware } from "../arm/firmware.ts";
 import { Machine, type MachineOptions } from "../arm/machine.ts";
+import type { Guest, GuestEvent, GuestStats } from "./guest.ts";
+import { bytesOfHex, type Input } from "./recording.ts";
 import { placePl011, placeTestDevice } from "./device_state.ts";
 import { EmptyVirtioWindow } from "./empty_window.ts";
 import type { AccessSize, MmioDevice } from "./mmio.ts";
@@ -12,6 +14,9 @@ import { Pl011 } from "./pl011.ts";
 import { TestDevice } from "./test_device.ts";
 import type { BootPlan } from "./boot_plan.ts";
 import { VIRT_INTID, VIRT_MAP } from "./virt_map.ts";
+
+/** Function not implemented, as Linux numbers it. */
+const ENOSYS = 38;
 
 export interface BareOptions extends MachineOptions {
   /** The exception level the image starts at. */
@@ -36,7 +41,7 @@ export function onBus(device: MmioDevice): Device {
 }
 
 /** A machine without a host. */
-export class BareMachine {
+export class BareMachine implements Guest {
   readonly machine: Machine;
   readonly uart: Pl011;
   readonly testDevice: TestDevice;
@@ -64,8 +69,57 @@ export class BareMachine {
     );
   }
 
+  /** There is nothing of KVM to show. */
+  readonly frames = undefined;
+  readonly failure = undefined;
+  #plan: BootPlan | undefined;
+
+  takeEvent(): GuestEvent | undefined {
+    const event = this.machine.power;
+    this.machine.power = undefined;
+    return event;
+  }
+
+  consoleInput(bytes: Uint8Array): number {
+    const taken = Math.min(bytes.length, this.uart.receiveSpace());
+    for (const byte of bytes.subarray(0, taken)) this.uart.receive(byte);
+    return taken;
+  }
+
+  apply(input: Input): number {
+    const { gic } = this.machine.platform;
+    switch (input.op) {
+      case "consoleBytes":
+        this.consoleInput(bytesOfHex(input.hex));
+        return 0;
+      case "raiseLine":
+      case "lowerLine":
+        gic.setSpi(input.intid, input.op === "raiseLine");
+        return 0;
+      case "pulseLine":
+        gic.setSpi(input.intid, true);
+        gic.setSpi(input.intid, false);
+        return 0;
+      default:
+        return -ENOSYS;
+    }
+  }
+
+  reset(): void {
+    this.uart.reset();
+    this.testDevice.reset();
+    this.machine.platform.gic.reset();
+    if (this.#plan) this.boot(this.#plan);
+  }
+
+  stats(): GuestStats {
+    const cpus = this.machine.platform.cpus.map((cpu) => ({ insns: cpu.insns }));
+    return { vcpus: [], pcpus: cpus };
+  }
+
   /** Loads what was planned and starts CPU 0 there. */
   boot(plan: BootPlan): void {
+    this.#plan = plan;
     for (const { pa, bytes } of plan.segments) this.machine.writeRam(pa, bytes);
     this.machine.start(0, this.options.el, plan.registers.pc, plan.registers.x0);
   }

@@ -381,7 +381,9 @@ export type FrameTimer = Plain<typeof FrameTimerLayout, "latencyBuckets"> & {
   readonly latencyBuckets: readonly number[];
 };
 export type FrameIrq = Plain<typeof FrameIrqLayout>;
-export type FrameExit = Plain<typeof FrameExitLayout, "buckets"> & { readonly buckets: readonly number[] };
+export type FrameExit = Plain<typeof FrameExitLayout, "buckets"> & {
+  readonly buckets: readonly number[];
+};
 export type FrameCounter = Plain<typeof FrameCounterLayout, "name"> & { readonly name: string };
 export type FrameLock = Plain<typeof FrameLockLayout, "name"> & { readonly name: string };
 

@@ -16,6 +16,16 @@ export interface ConsoleBytes {
   readonly hex: string;
 }
 
+/** The bytes of a string of hexadecimal digit pairs. */
+export function bytesOfHex(hex: string): Uint8Array {
+  return Uint8Array.from(hex.match(/../g) ?? [], (pair) => parseInt(pair, 16));
+}
+
+/** Bytes as a string of hexadecimal digit pairs. */
+export function hexOfBytes(bytes: Uint8Array): string {
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
 export type Input = Command | ConsoleBytes;
 
 /** An input and when it took effect: turns taken and instructions retired by then. */

@@ -6,11 +6,15 @@ import { CASES_PER_SHAPE, isRecorded } from "./cases.ts";
 import { type Driver, EvaluatorDriver } from "./driver.ts";
 import { FAMILIES, type Family } from "./families.ts";
 import { VECTOR_FILES } from "./files.ts";
+import { InterpreterDriver } from "./interpreter_driver.ts";
 import { replay } from "./replay.ts";
 import { CODE, type MachineState } from "./state.ts";
 import { decodeVectors } from "./vector.ts";
 
-const DRIVERS: readonly (() => Driver)[] = [() => new EvaluatorDriver()];
+const DRIVERS: readonly (() => Driver)[] = [
+  () => new EvaluatorDriver(),
+  () => new InterpreterDriver(),
+];
 const NAMES = Object.keys(FAMILIES) as Family[];
 
 for (const make of DRIVERS) {

@@ -60,7 +60,7 @@ Deno.test("idle for two virtual seconds retires few instructions", () => {
   assert.ok(run.bare.machine.insns < 20_000_000, `${run.bare.machine.insns} instructions`);
 });
 
-Deno.test("a power off is told once, and the CPU that asked is off", () => {
+Deno.test("a power off is told, and the CPU that asked is off", () => {
   const run = smp("off");
   run.untilOff(100_000_000);
   const { machine } = run.bare;

@@ -40,7 +40,10 @@ export interface ColumnContext {
   graph(key: string, width: number): string;
 }
 
-const plain = (text: string): Cell => ({ text, role: text === "-" || text === "0" ? "dim" : "text" });
+const plain = (text: string): Cell => ({
+  text,
+  role: text === "-" || text === "0" ? "dim" : "text",
+});
 
 /** A right-aligned number; zeros are dim. */
 function numeric<R>(
@@ -129,10 +132,8 @@ const perSecond: Readonly<Record<CounterMode, string>> = { rate: "/s", total: ""
 
 /** Columns of the vCPU panel. */
 export function vcpuColumns(c: ColumnContext): Column<FrameVcpu>[] {
-  const mips = (v: FrameVcpu): number =>
-    rateOf(c.model, (f) => findVcpu(f, v)?.insns) / 1e6;
-  const exits = (v: FrameVcpu): number =>
-    counter(c.model, c.mode, (f) => findVcpu(f, v)?.exits);
+  const mips = (v: FrameVcpu): number => rateOf(c.model, (f) => findVcpu(f, v)?.insns) / 1e6;
+  const exits = (v: FrameVcpu): number => counter(c.model, c.mode, (f) => findVcpu(f, v)?.exits);
   const untilTimer = (v: FrameVcpu): number => until(c.frame, v.nextTimerNs);
   return [
     ...vmColumn<FrameVcpu>(c.frame),
@@ -259,7 +260,10 @@ export function lrColumns(c: ColumnContext): Column<LrRow>[] {
       (row) => LR_SHORT[of(row).state] ?? plain("-"),
       (row) => of(row).state === "invalid" ? 1 : 0,
     ),
-    { ...textual<LrRow>("vintid", "vINTID", 6, 0, ifUsed((r) => String(of(r).intid))), align: "right" },
+    {
+      ...textual<LrRow>("vintid", "vINTID", 6, 0, ifUsed((r) => String(of(r).intid))),
+      align: "right",
+    },
     textual("priority", "pri", 4, 1, ifUsed((row) => hex(of(row).priority, 2))),
     textual("group", "G", 1, 3, ifUsed((row) => String(of(row).group))),
     textual("hw", "HW", 5, 2, ifUsed((row) => of(row).hw ? `p${of(row).hwIntid}` : "-")),
@@ -310,7 +314,13 @@ export function timerColumns(c: ColumnContext): Column<FrameTimer>[] {
       c.mode === "rate" ? rate : count,
     ),
     flag("line", "L", 3, "H", "warn", (t) => t.irqLevel),
-    textual("where", "kept by", 8, 8, (t) => t.loaded ? "hardware" : t.hrtimerArmed ? "hrtimer" : "-"),
+    textual(
+      "where",
+      "kept by",
+      8,
+      8,
+      (t) => t.loaded ? "hardware" : t.hrtimerArmed ? "hrtimer" : "-",
+    ),
     numeric("p50", "p50", 6, 5, (t) => sampled(t) ? t.latencyP50Ns : NaN, duration),
     numeric("p99", "p99", 6, 5, (t) => sampled(t) ? t.latencyP99Ns : NaN, duration),
     textual("graph", "64ns..2ms", 16, 7, (t) => ({

@@ -121,7 +121,9 @@ function checkPending({ irq, pending, lrState }: Facts): Outcome {
     return stop(sentence);
   }
   if (irq.pendingLatch) return pass("Pending: its latch is set.");
-  if (irq.config === 1 && irq.lineLevel) return pass("Pending: level-triggered, and its line is high.");
+  if (irq.config === 1 && irq.lineLevel) {
+    return pass("Pending: level-triggered, and its line is high.");
+  }
   return pass(`Pending: the list register says "${lrState}".`);
 }
 
@@ -135,13 +137,11 @@ function checkEnabled(f: Facts): Outcome {
   if (!irq.enabled && stillPresented(f)) {
     return pass(`Disabled since, but vCPU ${vcpu?.vcpuIdx} still has it in a list register.`);
   }
-  return irq.enabled
-    ? pass("Enabled.")
-    : stop(
-      `Disabled: the guest has not set its bit in ${
-        irq.intid < 32 ? "GICR_ISENABLER0" : `GICD_ISENABLER${irq.intid >>> 5}`
-      }.`,
-    );
+  return irq.enabled ? pass("Enabled.") : stop(
+    `Disabled: the guest has not set its bit in ${
+      irq.intid < 32 ? "GICR_ISENABLER0" : `GICD_ISENABLER${irq.intid >>> 5}`
+    }.`,
+  );
 }
 
 function checkDistributor(f: Facts): Outcome {
@@ -176,11 +176,15 @@ function checkOnline({ vcpu }: Facts): Outcome {
 
 function checkApList({ irq, vcpu }: Facts): Outcome {
   if (irq.vcpu < 0) {
-    return wait("On no ap_list: it has not been queued yet. It will be when its state changes next.");
+    return wait(
+      "On no ap_list: it has not been queued yet. It will be when its state changes next.",
+    );
   }
   return pass(
     `On the ap_list of vCPU ${vcpu?.vcpuIdx}` +
-      (irq.apListPosition >= 0 ? `, position ${irq.apListPosition} of ${vcpu?.apListLength}.` : "."),
+      (irq.apListPosition >= 0
+        ? `, position ${irq.apListPosition} of ${vcpu?.apListLength}.`
+        : "."),
   );
 }
 
@@ -199,7 +203,9 @@ function checkPriorityMask({ irq, vcpu }: Facts): Outcome {
   return irq.priority < pmr
     ? pass(`Its priority ${hex(irq.priority, 2)} is above the mask ${hex(pmr, 2)} (ICC_PMR_EL1).`)
     : stop(
-      `Masked by priority: ${hex(irq.priority, 2)} is not below ICC_PMR_EL1, which is ${hex(pmr, 2)}.`,
+      `Masked by priority: ${hex(irq.priority, 2)} is not below ICC_PMR_EL1, which is ${
+        hex(pmr, 2)
+      }.`,
     );
 }
 
@@ -216,7 +222,9 @@ function checkRunningPriority({ irq, vcpu }: Facts): Outcome {
   if (vcpu === undefined || vcpu.rpr === 0xff) return pass("No active interrupt is in its way.");
   const mine = groupPriority(irq.priority, irq.group, vcpu.vgicVmcr);
   return mine < vcpu.rpr
-    ? pass(`It preempts what is active: ${hex(mine, 2)} is above ${hex(vcpu.rpr, 2)} (ICC_RPR_EL1).`)
+    ? pass(
+      `It preempts what is active: ${hex(mine, 2)} is above ${hex(vcpu.rpr, 2)} (ICC_RPR_EL1).`,
+    )
     : stop(
       `Lower priority than running: vCPU ${vcpu.vcpuIdx} handles one of ${hex(vcpu.rpr, 2)} ` +
         `(ICC_RPR_EL1), and ${hex(mine, 2)} does not preempt that.`,
@@ -230,7 +238,9 @@ function sleeps(vcpu: FrameVcpu | undefined): boolean {
 function checkBlocked({ vcpu }: Facts): Outcome {
   if (vcpu === undefined) return pass("");
   return sleeps(vcpu)
-    ? wait(`vCPU ${vcpu.vcpuIdx} sleeps and has been kicked: it wakes when its thread is scheduled.`)
+    ? wait(
+      `vCPU ${vcpu.vcpuIdx} sleeps and has been kicked: it wakes when its thread is scheduled.`,
+    )
     : pass(`vCPU ${vcpu.vcpuIdx} is awake.`);
 }
 
@@ -267,7 +277,9 @@ function checkListRegister({ frame, irq, vcpu, lr }: Facts): Outcome {
 
 function checkInterface({ vcpu, lr }: Facts): Outcome {
   // Outside the guest the interface is off for the host; the next entry turns it on.
-  if (lr < 0 || !vcpu?.inGuest) return pass("The virtual CPU interface is on while the guest runs.");
+  if (lr < 0 || !vcpu?.inGuest) {
+    return pass("The virtual CPU interface is on while the guest runs.");
+  }
   return vcpu.vgicHcr & ICH_HCR.En
     ? pass("The virtual CPU interface is on: ICH_HCR_EL2.En is set.")
     : stop("The virtual CPU interface is off: ICH_HCR_EL2.En is 0, no list register counts.");
@@ -288,11 +300,11 @@ function better(f: Facts): { intid: number; priority: number } | undefined {
 
 function checkHighest(f: Facts): Outcome {
   const first = better(f);
-  return first === undefined
-    ? pass("It is the highest priority pending interrupt.")
-    : wait(
-      `Interrupt ${first.intid} comes first: it is pending at ${hex(first.priority, 2)} in a list register of the same vCPU.`,
-    );
+  return first === undefined ? pass("It is the highest priority pending interrupt.") : wait(
+    `Interrupt ${first.intid} comes first: it is pending at ${
+      hex(first.priority, 2)
+    } in a list register of the same vCPU.`,
+  );
 }
 
 function checkPstate({ irq, vcpu }: Facts): Outcome {
@@ -301,13 +313,11 @@ function checkPstate({ irq, vcpu }: Facts): Outcome {
   if (!clear && sleeps(vcpu)) {
     return pass(`${name} is set, which keeps no WFI asleep; the guest clears it when it is awake.`);
   }
-  return clear
-    ? pass(`${name} is clear: the guest takes interrupts.`)
-    : stop(
-      `Masked by the guest: ${name} of vCPU ${vcpu?.vcpuIdx} is set (DAIF), at pc ${
-        hex(vcpu?.pc ?? 0n, 16)
-      }.`,
-    );
+  return clear ? pass(`${name} is clear: the guest takes interrupts.`) : stop(
+    `Masked by the guest: ${name} of vCPU ${vcpu?.vcpuIdx} is set (DAIF), at pc ${
+      hex(vcpu?.pc ?? 0n, 16)
+    }.`,
+  );
 }
 
 function checkPaused({ frame, vcpu }: Facts): Outcome {

@@ -2,9 +2,7 @@
  * The model: successive frames turned into rates, changes and histories. `advance` is a pure function;
  * nothing here knows of the screen.
  */
-import {
-  EXCEPTION_CLASS_NAMES,
-} from "../../trace/tracepoints.ts";
+import { EXCEPTION_CLASS_NAMES } from "../../trace/tracepoints.ts";
 import {
   EXIT_IRQ,
   EXIT_SERROR,

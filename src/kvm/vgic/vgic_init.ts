@@ -115,7 +115,7 @@ export function kvmVgicVcpuInit(vcpu: Vcpu): number {
   return vgicRegisterRedistIodev(vcpu, VGIC_V3_RD_REGISTERS);
 }
 
-/** The shared interrupts: group 1, disabled, level, routed to vCPU 0. */
+/** The shared interrupts: group 1, disabled, edge, routed to vCPU 0. */
 function kvmVgicDistInit(kvm: Kvm): number {
   const { nrSpis } = kvm.vgic;
   const { info } = vgicGlobal(kvm.host);

@@ -127,7 +127,8 @@ export class World {
   readonly gic: Gicv3;
   readonly cpus: Cpu[];
   readonly ports: FakePort[];
-  readonly kicks: Vcpu[] = [];
+  /** Numbers of the vCPUs kicked so far. */
+  readonly kicks: number[] = [];
   readonly kvm: Kvm;
   readonly host: KvmHost;
   now = 1000;
@@ -206,7 +207,7 @@ export class World {
       port: (n) => this.el2(n),
       currentCpu: () => this.currentCpu,
       runningVcpu: () => this.running,
-      kvmVcpuKick: (vcpu) => void this.kicks.push(vcpu),
+      kvmVcpuKick: (vcpu) => void this.kicks.push(vcpu.state.vcpuId),
       kvzalloc: (bytes) => this.arena.reserve(bytes),
       kvfree: (at) => void this.freed.push(at),
       irqSetPhysActive: (hwIntid, active) =>
@@ -258,7 +259,7 @@ export class World {
     return vcpu as Vcpu;
   }
 
-  /** Makes, places and initialises the VM's vgic as a VMM does, and turns it on as a guest does. */
+  /** Makes, places and initialises the VM's vgic as a VMM does, and as a guest does turns it on and makes SPIs level. */
   makeVgic(): void {
     const ok = [
       kvmVgicCreate(this.kvm, 3),
@@ -270,6 +271,7 @@ export class World {
     ];
     if (ok.some((ret) => ret !== 0)) throw new Error(`vgic not made: ${ok}`);
     this.write(GICD.CTLR, 2);
+    for (let i = 32; i < (this.options.nrIrqs ?? 128); i += 16) this.write(GICD.ICFGR + i / 4, 0);
     this.kvm.vcpus.forEach((vcpu, n) => {
       this.onCpu(n, () => kvmVgicLoad(vcpu));
       this.guestWrite(n, "ICC_PMR_EL1", 0xff);

@@ -1,0 +1,379 @@
+/**
+ * Running a vCPU. Mirrors kvm_arch_vcpu_ioctl_run and its neighbours in arch/arm64/kvm/arm.c, in the
+ * kernel's order of steps.
+ *
+ * What differs: the function is cut into the phases of a host thread, at the places where the kernel's
+ * would be suspended: guest entry, halt, sleep, wait for other vCPUs, return to user space.
+ */
+import type { Host } from "../host/host.ts";
+import { type HostThread, type Next, SUSPEND, suspend, type ThreadKind } from "../host/threads.ts";
+import { kvmTimerEnable, kvmTimerVcpuLoad, kvmTimerVcpuPut } from "./arch_timer.ts";
+import { kvmArmClearDebug, kvmArmSetupDebug, kvmArmSetupMdcrEl2 } from "./debug.ts";
+import { vcpuClearWfxTraps, vcpuSetWfxTraps } from "./emulate.ts";
+import { handleExit, handleExitEarly } from "./handle_exit.ts";
+import { kvmAdjustPc } from "./hyp/exception.ts";
+import { kvmArchVcpuLoadFp, kvmArchVcpuPutFp } from "./hyp/fpsimd.ts";
+import { REENTERED, vcpuRunEnter, vcpuRunExit } from "./hyp/vhe/switch.ts";
+import { kvmVcpuLoadSysregsVhe, kvmVcpuPutSysregsVhe } from "./hyp/vhe/sysreg_sr.ts";
+import { kvmFlushCpuContext } from "./hyp/vhe/tlb.ts";
+import {
+  ARM_EXCEPTION,
+  ERRNO,
+  IFLAG,
+  irqchipInKernel,
+  KVM_EXIT,
+  KVM_REQ,
+  kvmCheckRequest,
+  type KvmHost,
+  kvmMakeRequest,
+  RET,
+  type Vcpu,
+  VCPU_MODE,
+  vcpuClearFlag,
+  vcpuGetFlag,
+} from "./kvm_host.ts";
+import { kvmArchVcpuRunnable, kvmArmVcpuStopped } from "./kvm_main.ts";
+import { ioMemAccess, kvmHandleMmioReturn } from "./mmio.ts";
+import { kvmResetVcpu } from "./reset.ts";
+import { trace } from "./trace.ts";
+import { R } from "../arm/arch/sysregs.ts";
+import type { VmidAllocator } from "./vmid.ts";
+
+/** The phases of a vCPU's thread. */
+export const PHASE = {
+  /** In user space, between two KVM_RUNs. */
+  USER: 0,
+  /** KVM_RUN begins. */
+  RUN: 1,
+  /** The top of the loop: on the way into the guest. */
+  LOOP: 2,
+  /** The guest has been left. */
+  EXIT: 3,
+  /** kvm_vcpu_block before and after it has slept. */
+  BLOCK: 4,
+  BLOCKED: 5,
+  /** kvm_vcpu_sleep: powered off or paused. */
+  SLEEP: 6,
+  /** An access waits until the other vCPUs are out of the guest. */
+  WAIT_ACK: 7,
+} as const;
+
+/** What the loop needs of the system around it. */
+export interface VcpuRunServices {
+  readonly kernel: Host;
+  readonly host: KvmHost;
+  readonly vmids: VmidAllocator;
+  /** Sets the vCPU that is loaded on a physical CPU (kvm_running_vcpu). */
+  setRunningVcpu(pcpu: number, vcpu: Vcpu | undefined): void;
+  /** Return to user space with KVM_RUN's result; true: run again. */
+  userExit(vcpu: Vcpu, ret: number): boolean;
+}
+
+const next = (phase: number): Next => suspend(SUSPEND.NONE, phase);
+
+/** The vCPU threads' code. */
+export class VcpuRunner implements ThreadKind {
+  readonly name = "vcpu";
+  readonly phases: readonly ((thread: HostThread) => Next)[];
+
+  constructor(readonly services: VcpuRunServices) {
+    const on = (phase: (vcpu: Vcpu, thread: HostThread) => Next) => (thread: HostThread) =>
+      phase(this.#vcpu(thread), thread);
+    this.phases = [
+      on((vcpu) => this.#user(vcpu)),
+      on((vcpu, thread) => this.#run(vcpu, thread)),
+      on((vcpu, thread) => this.#loop(vcpu, thread)),
+      on((vcpu, thread) => this.#exit(vcpu, thread)),
+      on((vcpu) => this.#block(vcpu, false)),
+      on((vcpu) => this.#block(vcpu, true)),
+      on((vcpu) => this.#sleep(vcpu)),
+      on((vcpu, thread) => this.#waitAck(vcpu, thread)),
+    ];
+  }
+
+  #vcpu(thread: HostThread): Vcpu {
+    return this.services.host.vcpuAt(thread.arg);
+  }
+
+  // Load and put.
+
+  /** kvm_sched_in. */
+  schedIn(thread: HostThread): void {
+    this.#load(this.#vcpu(thread));
+  }
+
+  /** kvm_sched_out. */
+  schedOut(thread: HostThread): void {
+    this.#put(this.#vcpu(thread));
+  }
+
+  #load(vcpu: Vcpu): void {
+    this.services.setRunningVcpu(this.services.kernel.currentCpu, vcpu);
+    this.kvmArchVcpuLoad(vcpu);
+  }
+
+  #put(vcpu: Vcpu): void {
+    this.kvmArchVcpuPut(vcpu);
+    this.services.setRunningVcpu(this.services.kernel.currentCpu, undefined);
+  }
+
+  /** kvm_arch_vcpu_load: the vCPU's state that stays loaded between exits goes into the current physical CPU. */
+  kvmArchVcpuLoad(vcpu: Vcpu): void {
+    const { kernel } = this.services;
+    const pcpu = kernel.currentCpu;
+    const { state, kvm } = vcpu;
+    // TLB entries of one vCPU must not serve another of the same VM: they share the VMID.
+    const lastAt = kvm.state.lastVcpuRan + 4 * pcpu;
+    if (state.memory.ld32(lastAt) !== state.vcpuId + 1) {
+      kvmFlushCpuContext(kernel.port(), kvm.state);
+      state.memory.st32(lastAt, state.vcpuId + 1);
+    }
+    state.cpu = pcpu;
+    kvm.host.vgic.kvmVgicLoad(vcpu);
+    kvmTimerVcpuLoad(vcpu);
+    kvmVcpuLoadSysregsVhe(vcpu);
+    kvmArchVcpuLoadFp(vcpu);
+    if (kernel.scheduler.singleTaskRunning(pcpu)) vcpuClearWfxTraps(vcpu);
+    else vcpuSetWfxTraps(vcpu);
+  }
+
+  /** kvm_arch_vcpu_put: and out of it again. */
+  kvmArchVcpuPut(vcpu: Vcpu): void {
+    kvmArchVcpuPutFp(vcpu);
+    kvmVcpuPutSysregsVhe(vcpu);
+    kvmTimerVcpuPut(vcpu);
+    vcpu.kvm.host.vgic.kvmVgicPut(vcpu);
+    this.services.vmids.clearActive(vcpu.state.cpu);
+    vcpu.state.cpu = -1;
+  }
+
+  // KVM_RUN.
+
+  #user(vcpu: Vcpu): Next {
+    if (!vcpu.state.running) return suspend(SUSPEND.BLOCK, PHASE.USER);
+    const error = kvmArchVcpuRunPidChange(vcpu);
+    return error === 0 ? next(PHASE.RUN) : this.#return(vcpu, error);
+  }
+
+  #return(vcpu: Vcpu, ret: number): Next {
+    vcpu.state.running = false;
+    if (this.services.userExit(vcpu, ret)) vcpu.state.running = true;
+    return next(PHASE.USER);
+  }
+
+  #run(vcpu: Vcpu, thread: HostThread): Next {
+    if (vcpu.run.exitReason === KVM_EXIT.MMIO) kvmHandleMmioReturn(vcpu);
+    thread.notify = true;
+    this.#load(vcpu);
+    if (vcpu.run.immediateExit) return this.#out(vcpu, thread, ERRNO.EINTR);
+    vcpu.run.exitReason = KVM_EXIT.UNKNOWN;
+    return next(PHASE.LOOP);
+  }
+
+  /** The end of KVM_RUN: what is pending is carried out, so that user space sees the vCPU as it is. */
+  #out(vcpu: Vcpu, thread: HostThread, ret: number): Next {
+    if (vcpuGetFlag(vcpu, IFLAG.PENDING_EXCEPTION | IFLAG.INCREMENT_PC)) kvmAdjustPc(vcpu);
+    if (ret === ERRNO.EINTR) vcpu.run.exitReason = KVM_EXIT.INTR;
+    this.#put(vcpu);
+    thread.notify = false;
+    trace(vcpu, "kvm_userspace_exit", vcpu.run.exitReason);
+    return this.#return(vcpu, ret);
+  }
+
+  #loop(vcpu: Vcpu, thread: HostThread): Next {
+    const signal = vcpu.run.immediateExit;
+    if (signal) vcpu.stat.signal_exits++;
+    const ret = signal ? ERRNO.EINTR : this.#checkVcpuRequests(vcpu);
+    if (ret === RET.HALT) return suspend(SUSPEND.BLOCK, PHASE.SLEEP);
+    const { kernel, vmids } = this.services;
+    const port = vcpu.port();
+    vmids.update(port, kernel.currentCpu, vcpu.kvm.state);
+    port.irqDisable();
+    vcpu.kvm.host.vgic.kvmVgicFlushHwstate(vcpu);
+    // After interrupts are off and before the last look at the requests: whoever makes one from now
+    // on sees that a kick is needed.
+    vcpu.state.mode = VCPU_MODE.IN_GUEST_MODE;
+    if (ret <= 0 || this.#exitRequested(vcpu)) {
+      this.#backOut(vcpu);
+      return ret <= 0 ? this.#out(vcpu, thread, ret) : next(PHASE.LOOP);
+    }
+    return this.#enter(vcpu);
+  }
+
+  /** kvm_vcpu_exit_request. */
+  #exitRequested(vcpu: Vcpu): boolean {
+    return vcpu.state.requests !== 0 || vcpu.run.immediateExit || this.services.kernel.needResched;
+  }
+
+  #backOut(vcpu: Vcpu): void {
+    const port = vcpu.port();
+    vcpu.state.mode = VCPU_MODE.OUTSIDE_GUEST_MODE;
+    port.isb();
+    vcpu.kvm.host.vgic.kvmVgicSyncHwstate(vcpu);
+    port.irqEnable();
+  }
+
+  #enter(vcpu: Vcpu): Next {
+    if (kvmArmSetupDebug(vcpu)) vcpu.port().write(R.MDCR_EL2, vcpu.state.mdcr, 0);
+    trace(vcpu, "kvm_entry", vcpu.ctxt.pc);
+    vcpu.stat.entries++;
+    vcpu.state.entryInsns = this.#insns();
+    vcpuRunEnter(vcpu);
+    return suspend(SUSPEND.GUEST, PHASE.EXIT);
+  }
+
+  #insns(): number {
+    const { hardware, currentCpu } = this.services.kernel;
+    return hardware.insnsRetired(currentCpu);
+  }
+
+  #exit(vcpu: Vcpu, thread: HostThread): Next {
+    const code = vcpuRunExit(vcpu, thread.vector);
+    if (code === REENTERED) return suspend(SUSPEND.GUEST, PHASE.EXIT);
+    const { host } = vcpu.kvm;
+    const port = vcpu.port();
+    port.isb();
+    this.#account(vcpu, code);
+    vcpu.state.mode = VCPU_MODE.OUTSIDE_GUEST_MODE;
+    if (vcpu.state.pause) this.#acknowledgeHalt(vcpu);
+    kvmArmClearDebug(vcpu);
+    // The vgic before interrupts are opened: a timer's handler must find what the guest did with it.
+    host.vgic.kvmVgicSyncHwstate(vcpu);
+    if (code === ARM_EXCEPTION.IRQ) {
+      port.irqEnable();
+      port.isb();
+      this.services.kernel.takeInterrupts();
+      port.irqDisable();
+    }
+    port.irqEnable();
+    const ec = code === ARM_EXCEPTION.TRAP ? vcpu.state.faultEsr >>> 26 : 0;
+    trace(vcpu, "kvm_exit", code, ec, vcpu.ctxt.pc);
+    handleExitEarly(vcpu, code);
+    return this.#after(vcpu, thread, handleExit(vcpu, code));
+  }
+
+  #account(vcpu: Vcpu, code: number): void {
+    const { stat, state } = vcpu;
+    stat.exits++;
+    stat.insns += this.#insns() - state.entryInsns;
+    state.exitCode = code;
+    if (code === ARM_EXCEPTION.IRQ) stat.irqExits++;
+    else if (code === ARM_EXCEPTION.EL1_SERROR) stat.serrorExits++;
+    else if (code === ARM_EXCEPTION.TRAP) {
+      const at = stat.byClass + 8 * (state.faultEsr >>> 26);
+      stat.memory.st53(at, stat.memory.ld53(at) + 1);
+    }
+  }
+
+  /** Out of the guest on request: whoever waits for that looks again. */
+  #acknowledgeHalt(vcpu: Vcpu): void {
+    for (const other of vcpu.kvm.vcpus) {
+      if (other.state.waitingAck) this.#wake(other);
+    }
+  }
+
+  #wake(vcpu: Vcpu): void {
+    const { threads, scheduler } = this.services.kernel;
+    scheduler.wake(threads.at(vcpu.state.thread));
+  }
+
+  /** What follows from a handler's result. */
+  #after(vcpu: Vcpu, thread: HostThread, ret: number): Next {
+    switch (ret) {
+      case RET.GUEST:
+        return next(PHASE.LOOP);
+      case RET.HALT:
+        return this.#halt(vcpu);
+      case RET.YIELD:
+        return this.#onSpin();
+      case RET.WAIT_ACK:
+        vcpu.state.waitingAck = true;
+        return suspend(SUSPEND.BLOCK, PHASE.WAIT_ACK);
+      default:
+        return this.#out(vcpu, thread, ret);
+    }
+  }
+
+  /** kvm_vcpu_on_spin: somebody else may have what the guest waits for. */
+  #onSpin(): Next {
+    const { scheduler, currentCpu } = this.services.kernel;
+    const alone = scheduler.singleTaskRunning(currentCpu);
+    return suspend(alone ? SUSPEND.NONE : SUSPEND.RESCHED, PHASE.LOOP);
+  }
+
+  #waitAck(vcpu: Vcpu, thread: HostThread): Next {
+    vcpu.state.waitingAck = false;
+    return this.#after(vcpu, thread, ioMemAccess(vcpu));
+  }
+
+  /** kvm_vcpu_halt. */
+  #halt(vcpu: Vcpu): Next {
+    vcpu.state.blocking = true;
+    vcpu.stat.blocking = 1;
+    vcpu.state.blockedSinceNs = this.services.host.nowNs();
+    return next(PHASE.BLOCK);
+  }
+
+  /** kvm_vcpu_block: sleeps until kvm_vcpu_check_block is content. */
+  #block(vcpu: Vcpu, waited: boolean): Next {
+    if (!kvmArchVcpuRunnable(vcpu) && !vcpu.run.immediateExit) {
+      return suspend(SUSPEND.BLOCK, PHASE.BLOCKED);
+    }
+    vcpu.state.blocking = false;
+    vcpu.stat.blocking = 0;
+    vcpuClearFlag(vcpu, IFLAG.IN_WFI);
+    const ns = this.services.host.nowNs() - vcpu.state.blockedSinceNs;
+    if (waited) vcpu.stat.halt_wait_ns += ns;
+    trace(vcpu, "kvm_vcpu_wakeup", ns, waited ? 1 : 0, 1);
+    return next(PHASE.LOOP);
+  }
+
+  /** check_vcpu_requests: {@link RET.GUEST}, an errno, or {@link RET.HALT} to sleep first. */
+  #checkVcpuRequests(vcpu: Vcpu): number {
+    if (vcpu.state.requests === 0) return RET.GUEST;
+    if (kvmCheckRequest(vcpu, KVM_REQ.VM_DEAD)) return ERRNO.EIO;
+    if (kvmCheckRequest(vcpu, KVM_REQ.SLEEP) && mustSleep(vcpu)) {
+      vcpu.state.blocking = true;
+      return RET.HALT;
+    }
+    if (kvmCheckRequest(vcpu, KVM_REQ.VCPU_RESET)) this.kvmResetVcpu(vcpu);
+    // Made only to get the vCPU out of the guest, to see new interrupts.
+    kvmCheckRequest(vcpu, KVM_REQ.IRQ_PENDING);
+    return RET.GUEST;
+  }
+
+  /** kvm_reset_vcpu, of a loaded vCPU or one that is not. */
+  kvmResetVcpu(vcpu: Vcpu): void {
+    kvmResetVcpu(vcpu, (v) => this.kvmArchVcpuPut(v), (v) => this.kvmArchVcpuLoad(v));
+  }
+
+  /** kvm_vcpu_sleep, after a wake-up. */
+  #sleep(vcpu: Vcpu): Next {
+    const still = mustSleep(vcpu);
+    if (still && !vcpu.run.immediateExit) return suspend(SUSPEND.BLOCK, PHASE.SLEEP);
+    vcpu.state.blocking = false;
+    if (still) kvmMakeRequest(vcpu, KVM_REQ.SLEEP);
+    return next(PHASE.LOOP);
+  }
+}
+
+function mustSleep(vcpu: Vcpu): boolean {
+  return kvmArmVcpuStopped(vcpu) || vcpu.state.pause;
+}
+
+/** kvm_arch_vcpu_run_pid_change: what the first run needs. 0 or an errno. */
+export function kvmArchVcpuRunPidChange(vcpu: Vcpu): number {
+  const { state, kvm } = vcpu;
+  if (!state.targetInitialised) return ERRNO.ENOEXEC;
+  if (state.hasRunOnce) return 0;
+  kvmArmSetupMdcrEl2(vcpu);
+  if (irqchipInKernel(kvm)) {
+    const error = kvm.host.vgic.kvmVgicMapResources(kvm);
+    if (error !== 0) return error;
+  }
+  const error = kvmTimerEnable(vcpu);
+  if (error !== 0) return error;
+  kvm.state.hasRanOnce = true;
+  state.hasRunOnce = true;
+  return 0;
+}

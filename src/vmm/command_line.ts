@@ -1,0 +1,154 @@
+/**
+ * The command line: the one module that knows commander. Turns arguments into plain options, or into
+ * help, version or a UserError; reads no file and starts nothing.
+ */
+import { Command, CommanderError, Option } from "commander";
+import { UserError } from "../base/errors.ts";
+import {
+  EXIT_CODE,
+  type MachineConfig,
+  parseCount,
+  parseDuration,
+  parseMemory,
+} from "./options.ts";
+
+export const VERSION = "0.1.0";
+
+/** What the user wants. */
+export interface Invocation {
+  readonly command: "start" | "run";
+  readonly config: MachineConfig;
+  /** Paths of files; undefined takes the built-in guest, no initrd and so on. */
+  readonly kernel: string | undefined;
+  readonly initrd: string | undefined;
+  readonly record: string | undefined;
+  readonly replay: string | undefined;
+  /** Where statistics go: a path, or "-" for standard output. */
+  readonly stats: string | undefined;
+  /** `start` without the screen: lines only. */
+  readonly plain: boolean;
+}
+
+/** Text to print, and the code to exit with, instead of running anything. */
+export interface Printed {
+  readonly text: string;
+  readonly code: number;
+}
+
+const EXAMPLES = `
+Examples:
+  deno task start                                    the built-in guest on the dashboard
+  deno task start --kernel Image --initrd initrd.gz --append "console=ttyAMA0"
+  deno task run --append 'cmd="hvc 100;off"' --stats -
+  deno task run --kernel Image --for 2s --vcpus 4 --append "earlycon=pl011,0x9000000 console=ttyAMA0"
+  deno task run --bare --kernel sieve.bin            on the machine itself, from EL1
+
+Exit codes: ${EXIT_CODE.POWER_OFF} the guest powered off, ${EXIT_CODE.INTERNAL_ERROR} internal error,
+  ${EXIT_CODE.USER_ERROR} bad option or file, ${EXIT_CODE.TIME_LIMIT} --for was reached, ${EXIT_CODE.RESET_LOOP} reset loop,
+  ${EXIT_CODE.STALLED} nothing can happen any more, ${EXIT_CODE.INTERRUPTED} interrupted.
+`;
+
+function machineOptions(command: Command): Command {
+  return command
+    .option(
+      "--kernel <file>",
+      "guest image: arm64 Image, ELF or flat (default: the built-in guest)",
+    )
+    .option("--initrd <file>", "initial RAM disk")
+    .option("--append <string>", "kernel command line", "")
+    .option("--vcpus <n>", "vCPUs, 1 to 64", "4")
+    .option("--pcpus <n>", "physical CPUs, 1 to 16", "2")
+    .option("--memory <size>", "guest RAM", "256M")
+    .addOption(new Option("--gic <version>", "interrupt controller").choices(["3"]).default("3"))
+    .addOption(new Option("--mode <mode>", "world switch").choices(["vhe"]).default("vhe"))
+    .option("--lrs <n>", "list registers, 1 to 16", "4")
+    .addOption(new Option("--clock <kind>", "virtual time").choices(["paced", "fast"]))
+    .option("--for <duration>", "stop after this virtual time, as 10s or 250ms")
+    .option("--shuffle <seed>", "shuffle the host pages behind guest memory", "0")
+    .option("--record <file>", "write every input with its moment")
+    .option("--replay <file>", "repeat a recorded run")
+    .option("--stats <file>", "write statistics as JSON at the end; - for standard output")
+    .option("--bare", "run the image on the machine itself, without KVM", false)
+    .addOption(
+      new Option("--el <level>", "exception level of a --bare image").choices(["1", "2"]).default(
+        "1",
+      ),
+    );
+}
+
+type Values = Readonly<Record<string, string | boolean | undefined>>;
+
+function textOf(values: Values, name: string): string | undefined {
+  const value = values[name];
+  return typeof value === "string" ? value : undefined;
+}
+
+function configOf(values: Values, command: "start" | "run"): MachineConfig {
+  const text = (name: string) => textOf(values, name) ?? "";
+  const bare = values["bare"] === true;
+  const forText = textOf(values, "for");
+  const clock = textOf(values, "clock") ?? (command === "start" ? "paced" : "fast");
+  return {
+    vcpus: parseCount("--vcpus", text("vcpus"), 1, 64),
+    pcpus: parseCount("--pcpus", text("pcpus"), 1, 16),
+    memory: parseMemory(text("memory")),
+    lrs: parseCount("--lrs", text("lrs"), 1, 16),
+    gic: 3,
+    mode: "vhe",
+    clock: clock === "paced" ? "paced" : "fast",
+    forNs: forText === undefined ? Infinity : parseDuration(forText),
+    append: text("append"),
+    bareEl: bare ? (text("el") === "2" ? 2 : 1) : 0,
+    shuffle: parseCount("--shuffle", text("shuffle"), 0, 999_999_999),
+  };
+}
+
+function invocationOf(values: Values, command: "start" | "run"): Invocation {
+  return {
+    command,
+    config: configOf(values, command),
+    kernel: textOf(values, "kernel"),
+    initrd: textOf(values, "initrd"),
+    record: textOf(values, "record"),
+    replay: textOf(values, "replay"),
+    stats: textOf(values, "stats"),
+    plain: values["plain"] === true,
+  };
+}
+
+/** Reads the arguments (without program name). UserError for a mistake, in one line. */
+export function parseCommandLine(args: readonly string[]): Invocation | Printed {
+  let invocation: Invocation | undefined;
+  let printed = "";
+  const program = new Command("worldswitch")
+    .description("A whole KVM/ARM stack in one process, and a live view of it.")
+    .version(VERSION, "--version", "print the version")
+    .addHelpText("after", EXAMPLES)
+    .exitOverride()
+    .configureOutput({ writeOut: (s) => printed += s, writeErr: () => {} });
+  machineOptions(program.command("start").description("the dashboard"))
+    .option("--plain", "lines instead of a screen, for screen readers and pipes", false)
+    .addHelpText("after", EXAMPLES)
+    .action((values: Values) => {
+      invocation = invocationOf(values, "start");
+    });
+  machineOptions(
+    program.command("run").description("headless: the guest's console on standard output"),
+  )
+    .addHelpText("after", EXAMPLES)
+    .action((values: Values) => {
+      invocation = invocationOf(values, "run");
+    });
+  try {
+    program.parse([...args], { from: "user" });
+  } catch (error) {
+    if (!(error instanceof CommanderError)) throw error;
+    if (error.exitCode === 0) return { text: printed, code: 0 };
+    // Without a command commander prints its help as an error.
+    if (error.code === "commander.help") {
+      return { text: printed || program.helpInformation(), code: 2 };
+    }
+    throw new UserError(error.message.replace(/^error: /, "").replaceAll("\n", " "));
+  }
+  return invocation ?? { text: program.helpInformation(), code: EXIT_CODE.USER_ERROR };
+}

@@ -1,0 +1,48 @@
+/** Files that the user names: each problem is one UserError. */
+import { UserError } from "../base/errors.ts";
+import type { Images, NamedBytes } from "./load.ts";
+
+const FLAGS = { read: "--allow-read", write: "--allow-write" } as const;
+
+function explain(error: unknown, path: string, access: "read" | "write"): UserError {
+  if (error instanceof Deno.errors.NotCapable) {
+    return new UserError(`${path}: Deno may not ${access} it; add ${FLAGS[access]}=${path}`);
+  }
+  if (error instanceof Deno.errors.NotFound) return new UserError(`${path}: no such file`);
+  return new UserError(`${path}: ${error instanceof Error ? error.message : error}`);
+}
+
+/** The bytes of a file. */
+export function readBytes(path: string): Uint8Array {
+  try {
+    return Deno.readFileSync(path);
+  } catch (error) {
+    throw explain(error, path, "read");
+  }
+}
+
+export function readText(path: string): string {
+  return new TextDecoder().decode(readBytes(path));
+}
+
+/** Writes a file, or standard output for "-". */
+export function writeText(path: string, text: string): void {
+  if (path === "-") return console.log(text.trimEnd());
+  try {
+    Deno.writeTextFileSync(path, text);
+  } catch (error) {
+    throw explain(error, path, "write");
+  }
+}
+
+function named(path: string | undefined): NamedBytes | undefined {
+  return path === undefined ? undefined : { name: path, bytes: readBytes(path) };
+}
+
+/** Reads the images that were named. */
+export function readImages(paths: {
+  readonly kernel: string | undefined;
+  readonly initrd: string | undefined;
+}): Images {
+  return { kernel: named(paths.kernel), initrd: named(paths.initrd) };
+}

@@ -1,0 +1,31 @@
+/** What runs a guest's image: the bare machine, or a VM under KVM. */
+import type { Machine } from "../arm/machine.ts";
+import type { FrameSource } from "./frame.ts";
+import type { Input } from "./recording.ts";
+
+/** Counters of a run, by vCPU, interrupt and lock class; see docs/stats.md. */
+export type GuestStats = Readonly<Record<string, unknown>>;
+
+/** What a guest asked for: power off or a reset. */
+export type GuestEvent = "off" | "reset";
+
+/** A guest that has gone wrong in a way that ends it: what is missing, in one line. */
+export interface GuestFailure {
+  readonly message: string;
+}
+
+export interface Guest {
+  readonly machine: Machine;
+  readonly frames: FrameSource | undefined;
+  /** Applies an input at a boundary between turns. 0, or an error number, negated. */
+  apply(input: Input): number;
+  /** Offers console bytes; how many were taken. */
+  consoleInput(bytes: Uint8Array): number;
+  /** What the guest asked for since the last call. */
+  takeEvent(): GuestEvent | undefined;
+  /** Starts over after a reset. */
+  reset(): void;
+  stats(): GuestStats;
+  /** Why the guest cannot go on, if so. */
+  readonly failure: GuestFailure | undefined;
+}

@@ -1,0 +1,106 @@
+/** `run`: the machine in this thread, the guest's console on standard output. */
+import { UserError } from "../base/errors.ts";
+import type { Invocation } from "./command_line.ts";
+import { readImages, readText, writeText } from "./files.ts";
+import { loadGuest } from "./load.ts";
+import { EXIT_CODE, type MachineConfig } from "./options.ts";
+import { parseRecording, type Recording, writeRecording } from "./recording.ts";
+import { type Ending, Runner } from "./runner.ts";
+
+/** How long the machine runs before signals are looked at, in ms. */
+const YIELD_MS = 50;
+
+/** Console bytes gathered and written to standard output at once. */
+class Output {
+  #bytes: number[] = [];
+  readonly push = (byte: number): void => {
+    this.#bytes.push(byte);
+    if (byte === 10 || this.#bytes.length >= 4096) this.flush();
+  };
+  flush(): void {
+    let rest = Uint8Array.from(this.#bytes);
+    this.#bytes = [];
+    while (rest.length > 0) rest = rest.subarray(Deno.stdout.writeSync(rest));
+  }
+}
+
+/** The options that decide a run, for its recording. */
+function decisive(config: MachineConfig): Record<string, string | number> {
+  const { vcpus, pcpus, memory, lrs, append, bareEl, shuffle } = config;
+  return { vcpus, pcpus, memory, lrs, append, bareEl, shuffle };
+}
+
+function checkSame(recording: Recording, config: MachineConfig): void {
+  for (const [name, value] of Object.entries(decisive(config))) {
+    if (recording.config[name] !== value) {
+      throw new UserError(
+        `replay: recorded with ${name} ${recording.config[name]}, started with ${value}`,
+      );
+    }
+  }
+}
+
+const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+
+/** Waits as long as virtual time is ahead of wall time. */
+async function keepPace(runner: Runner, startMs: number): Promise<void> {
+  const ahead = runner.guest.machine.nowNs / 1e6 - (performance.now() - startMs);
+  if (ahead > 1) await pause(Math.min(ahead, 1000));
+}
+
+/** Runs chunks until the end, letting signals in between. */
+async function runToEnd(
+  runner: Runner,
+  config: MachineConfig,
+  interrupted: () => boolean,
+): Promise<Ending> {
+  const startMs = performance.now();
+  let yieldAt = startMs + YIELD_MS;
+  for (;;) {
+    const ending = runner.chunk();
+    if (ending === "stalled") {
+      return { code: EXIT_CODE.STALLED, reason: "every CPU waits and nothing can wake one" };
+    }
+    if (ending) return ending;
+    if (config.clock === "paced") await keepPace(runner, startMs);
+    if (performance.now() < yieldAt) continue;
+    await pause(0);
+    if (interrupted()) return { code: EXIT_CODE.INTERRUPTED, reason: "interrupted" };
+    yieldAt = performance.now() + YIELD_MS;
+  }
+}
+
+/** Listens for the signals that end a run until the returned function is called. */
+function onInterrupt(act: () => void): () => void {
+  const signals = ["SIGINT", "SIGTERM"] as const;
+  for (const signal of signals) Deno.addSignalListener(signal, act);
+  return () => signals.forEach((signal) => Deno.removeSignalListener(signal, act));
+}
+
+/** Runs as told and returns the exit code. */
+export async function runHeadless(invocation: Invocation): Promise<number> {
+  const { config, stats, record, replay } = invocation;
+  const recording = replay === undefined ? undefined : parseRecording(readText(replay));
+  if (recording) checkSame(recording, config);
+  const output = new Output();
+  const guest = await loadGuest(config, readImages(invocation), output.push);
+  const runner = new Runner(guest, {
+    forNs: config.forNs,
+    ...(recording ? { replay: recording } : {}),
+  });
+  let stop = false;
+  const ignore = onInterrupt(() => stop = true);
+  const ending = await runToEnd(runner, config, () => stop);
+  ignore();
+  output.flush();
+  if (stats !== undefined) writeText(stats, JSON.stringify(runner.stats(), null, 2) + "\n");
+  if (record !== undefined) {
+    const end = runner.end();
+    writeText(record, writeRecording({ config: decisive(config), inputs: runner.inputs, end }));
+  }
+  if (ending.code !== EXIT_CODE.POWER_OFF) console.error(`worldswitch: ${ending.reason}`);
+  if (recording?.end && recording.end.stateHash !== runner.end().stateHash) {
+    throw new UserError("replay: the run ended in another state than recorded");
+  }
+  return ending.code;
+}

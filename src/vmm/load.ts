@@ -1,0 +1,57 @@
+/** From files' bytes and a configuration to a guest that is ready to run. */
+import { BareMachine } from "./bare.ts";
+import { planBoot } from "./boot_plan.ts";
+import type { Guest } from "./guest.ts";
+import { loadImage } from "./image.ts";
+import type { MachineConfig } from "./options.ts";
+import { buildVirtDtb } from "./virt_dtb.ts";
+import { VIRT_MAP } from "./virt_map.ts";
+import builtin from "../../fixtures/guests/smp.bin" with { type: "bytes" };
+
+/** A file's name, for messages, and what is in it. */
+export interface NamedBytes {
+  readonly name: string;
+  readonly bytes: Uint8Array;
+}
+
+/** The images of a run; the built-in guest when there is no kernel. */
+export interface Images {
+  readonly kernel: NamedBytes | undefined;
+  readonly initrd: NamedBytes | undefined;
+}
+
+/** Makes the machine and loads the images; UserError for images that do not fit. `transmit` gets the console's bytes. */
+export async function loadGuest(
+  config: MachineConfig,
+  images: Images,
+  transmit: (byte: number) => void,
+): Promise<Guest> {
+  const { name, bytes } = images.kernel ?? { name: "built-in guest", bytes: builtin };
+  const kernel = await loadImage(bytes, { label: name, maxBytes: config.memory });
+  const bare = config.bareEl !== 0;
+  const cpus = bare ? config.pcpus : config.vcpus;
+  const plan = planBoot({
+    kernel,
+    ...(images.initrd ? { initrd: images.initrd.bytes } : {}),
+    dtb: (initrd) =>
+      buildVirtDtb({
+        vcpus: cpus,
+        ramSize: config.memory,
+        bootargs: config.append,
+        psciMethod: config.bareEl === 2 ? "smc" : "hvc",
+        el2: config.bareEl === 2,
+        ...(initrd ? { initrd } : {}),
+      }),
+    ram: { base: VIRT_MAP.ram.base, size: config.memory },
+  });
+  if (config.bareEl === 0) throw new Error("KVM guests come next");
+  const guest = new BareMachine({
+    pcpus: config.pcpus,
+    ramSize: config.memory,
+    lrs: config.lrs,
+    el: config.bareEl,
+    transmit,
+  });
+  guest.boot(plan);
+  return guest;
+}

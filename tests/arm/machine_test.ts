@@ -1,0 +1,265 @@
+/** The machine's run loop, its access from outside, and the roles of its state. */
+import assert from "node:assert/strict";
+import { HALT } from "../../src/arm/arch/cpu_state.ts";
+import { R } from "../../src/arm/arch/sysregs.ts";
+import { Firmware } from "../../src/arm/firmware.ts";
+import { BOARD, type El2Software, Machine, type MachineOptions } from "../../src/arm/machine.ts";
+import { rangesOf } from "../../src/base/struct.ts";
+
+const RAM = BOARD.ram;
+
+/** Instructions that the programs below are made of. */
+const A64 = {
+  wfi: 0xd503207f,
+  isb: 0xd5033fdf,
+  dsb: 0xd5033f9f,
+  self: 0x14000000,
+  smc: 0xd4000003,
+  /** add x0, x0, #1 */
+  increment: 0x91000400,
+  /** b to `words` from here */
+  b: (words: number) => (0x14000000 | (words & 0x3ffffff)) >>> 0,
+  movz: (rd: number, imm: number, shift = 0) =>
+    (0xd2800000 | ((shift / 16) << 21) | (imm << 5) | rd) >>> 0,
+  hvc: (imm: number) => (0xd4000002 | (imm << 5)) >>> 0,
+} as const;
+
+function bytesOf(words: readonly number[]): Uint8Array {
+  return new Uint8Array(new Uint32Array(words).buffer);
+}
+
+function machineWith(words: readonly number[], options: Partial<MachineOptions> = {}): Machine {
+  const machine = new Machine({ pcpus: 1, ramSize: 1 << 20, ...options }, new Firmware("smc"));
+  machine.writeRam(RAM, bytesOf(words));
+  for (let n = 0; n < machine.cores.length; n++) machine.start(n, 2, RAM, 0);
+  return machine;
+}
+
+function x(machine: Machine, register: number, cpu = 0): number {
+  const view = machine.platform.cpus[cpu];
+  assert.ok(view);
+  return machine.memory.ld53(view.gpr + 8 * register);
+}
+
+Deno.test("run ends at the budget, not later than the turns of one round", () => {
+  const machine = machineWith([A64.self], { pcpus: 2, quantum: 100 });
+  assert.equal(machine.run(1000), "budget");
+  assert.equal(machine.insns, 1000);
+  assert.equal(machine.run(1), "budget");
+  assert.equal(machine.insns, 1200);
+  assert.equal(machine.nowNs, 1200, "an instruction is a nanosecond");
+  assert.deepEqual(machine.platform.cpus.map((c) => c.insns), [600, 600]);
+  assert.equal(machine.turns, 6);
+});
+
+Deno.test("run ends at the limit of virtual time, exactly, busy or idle", () => {
+  const busy = machineWith([A64.self]);
+  assert.equal(busy.run(1e9, 12_345), "limit");
+  assert.equal(busy.nowNs, 12_345);
+  // cntp_cval_el0 far ahead (x0), cntp_ctl_el0 = 1, wfi
+  const idle = machineWith([
+    A64.movz(0, 1, 32),
+    0xd51be240,
+    A64.movz(1, 1),
+    0xd51be221,
+    A64.wfi,
+    A64.self,
+  ]);
+  assert.equal(idle.run(1e9, 5_000_000), "limit");
+  assert.equal(idle.nowNs, 5_000_000);
+  assert.equal(idle.insns, 5);
+});
+
+Deno.test("run says so when nothing will ever happen", () => {
+  const machine = machineWith([A64.wfi, A64.self]);
+  assert.equal(machine.run(1e9), "stalled");
+  assert.equal(machine.platform.cpus[0]?.halt, HALT.WFI);
+});
+
+Deno.test("a machine that was not started is stalled", () => {
+  assert.equal(new Machine({ pcpus: 2, ramSize: 65536 }).run(100), "stalled");
+});
+
+Deno.test("step gives one CPU its turn", () => {
+  const machine = machineWith([A64.increment, A64.b(-1)], { pcpus: 2 });
+  machine.step(1, 7);
+  assert.deepEqual([x(machine, 0, 0), x(machine, 0, 1)], [0, 4]);
+});
+
+Deno.test("power off by PSCI ends the run, and stays until it is taken", () => {
+  // movz x0, #0x8400, lsl 16; add x0, x0, #8; smc #0
+  const machine = machineWith([A64.movz(0, 0x8400, 16), 0x91002000, A64.smc, A64.self]);
+  assert.equal(machine.run(1000), "power");
+  assert.equal(machine.power, "off");
+  assert.equal(machine.insns, 3);
+  assert.equal(machine.run(1000), "power");
+  const snapshot = machine.snapshot();
+  machine.power = undefined;
+  assert.equal(machine.run(1000), "stalled");
+  machine.restore(snapshot);
+  assert.equal(machine.power, "off");
+});
+
+Deno.test("writeRam refuses what is not RAM", () => {
+  const machine = machineWith([]);
+  const two = new Uint8Array(2);
+  assert.throws(() => machine.writeRam(RAM - 1, two), RangeError);
+  assert.throws(() => machine.writeRam(RAM + (1 << 20) - 1, two), RangeError);
+  assert.throws(() => machine.writeRam(0, two), RangeError);
+  machine.writeRam(RAM + (1 << 20) - 2, two);
+});
+
+Deno.test("the number of CPUs is checked", () => {
+  for (const pcpus of [0, 17]) {
+    assert.throws(() => new Machine({ pcpus, ramSize: 65536 }), /physical CPUs/);
+  }
+});
+
+Deno.test("code written from outside is executed", () => {
+  const machine = machineWith([A64.self]);
+  machine.run(100);
+  machine.writeRam(RAM, bytesOf([A64.increment, A64.self]));
+  machine.run(100);
+  assert.equal(x(machine, 0), 1);
+});
+
+/** At `target` lies `add x0, x0, #1`, executed once, overwritten by a nop, and executed again. */
+const SELF_MODIFYING = [
+  A64.movz(1, RAM / 65536, 16),
+  A64.movz(2, 0x201f),
+  // movk x2, #0xd503, lsl 16: x2 = nop
+  0xf2baa062,
+  // target (word 3): add x0, x0, #1
+  A64.increment,
+  // str w2, [x1, #12]; dc cvau, x1; dsb sy; ic ivau, x1; dsb sy; isb
+  0xb9000c22,
+  0xd50b7b21,
+  A64.dsb,
+  0xd50b7521,
+  A64.dsb,
+  A64.isb,
+  // add x3, x3, #1; cmp x3, #3; b.ne target; b .
+  0x91000463,
+  0xf1000c7f,
+  0x54fffee1,
+  A64.self,
+];
+
+Deno.test("a program that changes itself and says so by IC IVAU executes what it wrote", () => {
+  const machine = machineWith(SELF_MODIFYING);
+  machine.run(200);
+  assert.equal(x(machine, 3), 3);
+  assert.equal(x(machine, 0), 1);
+});
+
+Deno.test("more pages of code than are kept predecoded", () => {
+  const pages = 9;
+  const words = new Array<number>(pages * 1024).fill(A64.increment);
+  words.push(A64.b(-pages * 1024));
+  for (const codePages of [1, 2, 3, 1024]) {
+    const machine = machineWith(words, { codePages });
+    machine.run(25_000);
+    const rounds = Math.floor(machine.insns / words.length);
+    assert.equal(x(machine, 0), machine.insns - rounds, `${codePages} pages kept`);
+  }
+});
+
+Deno.test("any split into runs gives the same states", () => {
+  const program = [A64.increment, A64.b(-1)];
+  const whole = machineWith(program, { pcpus: 3, quantum: 50 });
+  whole.run(6000);
+  const split = machineWith(program, { pcpus: 3, quantum: 50 });
+  while (split.insns < 6000) split.run(1);
+  assert.equal(split.stateHash(), whole.stateHash());
+});
+
+/** Enters EL1 at the start of RAM, counts what comes back, then idles. */
+class CountingSoftware implements El2Software {
+  readonly exceptions: string[] = [];
+  #entries = 0;
+  constructor(readonly machine: Machine, readonly entries: number) {}
+
+  step(pcpu: number): "guest" | "idle" | "again" {
+    if (this.#entries === this.entries) return "idle";
+    const port = this.machine.ports[pcpu];
+    assert.ok(port);
+    if (this.#entries++ === 0) {
+      port.writeNum(R.ELR_EL2, RAM);
+      port.writeNum(R.SPSR_EL2, 0x3c5);
+      return "again";
+    }
+    port.eret();
+    return "guest";
+  }
+  onEl2Exception(pcpu: number, vectorOffset: number): void {
+    const esr = this.machine.ports[pcpu]?.readLo(R.ESR_EL2) ?? 0;
+    this.exceptions.push(`${vectorOffset.toString(16)} ${esr.toString(16)}`);
+  }
+}
+
+Deno.test("software at EL2 enters the guest, gets its exceptions, and idles", () => {
+  const machine = new Machine({ pcpus: 1, ramSize: 65536 });
+  machine.writeRam(RAM, bytesOf([A64.increment, A64.hvc(7), A64.increment, A64.hvc(8), A64.self]));
+  machine.start(0, 2, 0, 0);
+  const software = new CountingSoftware(machine, 3);
+  machine.el2 = software;
+  assert.equal(machine.run(10_000), "stalled");
+  assert.deepEqual(software.exceptions, ["400 5a000007", "400 5a000008"]);
+  assert.equal(x(machine, 0), 2);
+  assert.equal(machine.insns, 4);
+  assert.equal(machine.platform.cpus[0]?.halt, HALT.WFI);
+});
+
+Deno.test("every arch byte flipped changes the hash, every other byte does not", () => {
+  const machine = new Machine({ pcpus: 2, ramSize: 65536 });
+  const { arena, memory } = machine;
+  const arch = new Set<number>();
+  for (const { layout, base, count } of arena.placements) {
+    for (let i = 0; i < count; i++) {
+      for (const { offset, length } of rangesOf(layout, "arch")) {
+        for (let n = 0; n < length; n++) arch.add(base + i * layout.size + offset + n);
+      }
+    }
+  }
+  assert.ok(arch.size > 5_000, `${arch.size} bytes`);
+  const before = machine.stateHash();
+  for (const { layout, base, count } of arena.placements) {
+    for (let at = base; at < base + count * layout.size; at++) {
+      // Of the long equal arrays a byte in seven, a different one in each word.
+      if (layout.size * count > 2000 && at % 7 !== 0) continue;
+      const old = memory.ld8(at);
+      memory.st8(at, old ^ (1 << (at % 8)));
+      const changed = machine.stateHash() !== before;
+      assert.equal(changed, arch.has(at), `${layout.name}, byte ${(at - base) % layout.size}`);
+      memory.st8(at, old);
+    }
+  }
+  assert.equal(machine.stateHash(), before);
+});
+
+Deno.test("each arch field of each layout is covered by the hash", () => {
+  const machine = new Machine({ pcpus: 2, ramSize: 65536 });
+  const { arena, memory } = machine;
+  const before = machine.stateHash();
+  for (const { layout, base, count } of arena.placements) {
+    const last = base + (count - 1) * layout.size;
+    for (const { name, offset, field } of layout.places) {
+      const bytes = field.width * field.count;
+      for (const at of [base + offset, last + offset + bytes - 1]) {
+        memory.st8(at, memory.ld8(at) ^ 0x10);
+        const changed = machine.stateHash() !== before;
+        assert.equal(changed, field.role === "arch", `${layout.name}.${name} is ${field.role}`);
+        memory.st8(at, memory.ld8(at) ^ 0x10);
+      }
+    }
+  }
+});
+
+Deno.test("what is observed or cached lies outside the arch arena and holds no arch field", () => {
+  const machine = new Machine({ pcpus: 2, ramSize: 65536 });
+  for (const arena of [machine.observeArena, machine.cacheArena]) {
+    for (const { layout } of arena.placements) {
+      assert.deepEqual(rangesOf(layout, "arch"), [], `${layout.name} in arena ${arena.name}`);
+    }
+  }
+});
