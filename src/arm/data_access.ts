@@ -139,8 +139,9 @@ export class DataAccess {
     cpu.monitorOpen = 1;
     cpu.monitorAt = at;
     cpu.monitorSize = size * count;
-    cpu.monitorLo = low;
-    cpu.monitorHi = high;
+    // Two words make one value, as two doublewords cannot.
+    cpu.monitorLo = size === 4 ? low | (high << 32n) : low;
+    cpu.monitorHi = size === 4 ? 0n : high;
     return count === 2 ? [low, high] : [low];
   }
 
@@ -167,10 +168,6 @@ export function isMonitorUntouched(core: Core): boolean {
   const { cpu } = core;
   const { memory } = core.platform;
   const size = cpu.monitorSize, at = cpu.monitorAt;
-  if (size <= 4) return memory.getUnsigned(at, size) === cpu.monitorLo;
-  if (size === 16) {
-    return memory.get64(at) === cpu.monitorLo && memory.get64(at + 8) === cpu.monitorHi;
-  }
-  // A pair of words keeps its elements apart; a single doubleword has no high half.
-  return memory.get64(at) === (cpu.monitorLo | (cpu.monitorHi << 32n));
+  if (size <= 8) return memory.getUnsigned(at, size) === cpu.monitorLo;
+  return memory.get64(at) === cpu.monitorLo && memory.get64(at + 8) === cpu.monitorHi;
 }

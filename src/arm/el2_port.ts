@@ -66,6 +66,7 @@ export const PORT_COST = {
   eret: 30,
 } as const;
 
+/** A kind of operation. */
 export type PortKind = keyof typeof PORT_COST;
 
 /** All kinds, in the order of the counters. */

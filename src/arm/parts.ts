@@ -21,7 +21,7 @@ export type PowerEvent = "off" | "reset";
 export interface Hooks {
   /** IC IVAU (physical address of the line) or IC IALLU ("all"): drop predecoded and translated code. */
   onInstructionCacheInvalidate(pa: number | "all"): void;
-  /** The slice must end: a timer, interrupt-controller or translation register was written, a CPU halted or woke. */
+  /** The slice must end: a timer or interrupt-controller register was written, a CPU halted, woke or was switched on. */
   onEndSlice(cpu: Cpu): void;
   onPower(event: PowerEvent): void;
 }

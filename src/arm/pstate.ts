@@ -51,6 +51,7 @@ export function pcHi(cpu: Cpu): number {
   return cpu.memory.ld32(cpu.base + PC_OFFSET + 4);
 }
 
+/** Sets the program counter from its halves. */
 export function setPc(cpu: Cpu, lo: number, hi: number): void {
   cpu.memory.st32(cpu.base + PC_OFFSET, lo);
   cpu.memory.st32(cpu.base + PC_OFFSET + 4, hi);

@@ -14,7 +14,9 @@ import { isE2h, isEl0Host, isTge } from "./pstate.ts";
 /** What a check says: go on, a SYS64 trap to EL1 or EL2, UNDEFINED, or the FP trap that `fpTrap` names. */
 export const VERDICT = { OK: 0, EL1: 1, EL2: 2, UNDEFINED: 3, FP: 4 } as const;
 
+/** One condition on an access (`write`: MSR or SYS): a {@link VERDICT}. */
 export type Check = (core: Core, write: boolean) => number;
+/** The accesses a trap is for. */
 export type Direction = "read" | "write" | "both";
 
 /** A trap to EL1 that HCR_EL2.TGE turns into one to EL2. */

@@ -29,6 +29,7 @@ import { SCTLR } from "./arch/fields.ts";
 
 /** Puts register `index` into `out`. */
 export type Reader = (core: Core, index: number, out: Halves) => void;
+/** Writes (lo, hi) to register `index`, with its side effects. */
 export type Writer = (core: Core, index: number, lo: number, hi: number) => void;
 
 const constant = (lo: number, hi = 0): Reader => (_, __, out) => {

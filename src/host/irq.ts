@@ -135,6 +135,13 @@ export class Irqs {
     this.hardware.mmioWrite(pcpu, this.#bitRegister(pcpu, intid, set, spiSet), this.#bit(intid));
   }
 
+  /** irq_set_irqchip_state(IRQCHIP_STATE_PENDING). */
+  setPending(pcpu: number, intid: number, pending: boolean): void {
+    const set = pending ? GICR_SGI.ISPENDR0 : GICR_SGI.ICPENDR0;
+    const spiSet = pending ? GICD.ISPENDR : GICD.ICPENDR;
+    this.hardware.mmioWrite(pcpu, this.#bitRegister(pcpu, intid, set, spiSet), this.#bit(intid));
+  }
+
   /** irq_get_irqchip_state(IRQCHIP_STATE_ACTIVE). */
   getActive(pcpu: number, intid: number): boolean {
     return this.#get(pcpu, intid, GICR_SGI.ISACTIVER0, GICD.ISACTIVER);

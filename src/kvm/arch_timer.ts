@@ -3,7 +3,8 @@
  * physical timer are the hardware's own while a vCPU is loaded (direct_vtimer, direct_ptimer); while
  * it is not, a soft timer wakes a vCPU that blocks.
  *
- * What differs: the physical timer has no offset; no user-space interrupt controller; no WFIT.
+ * What differs: the physical timer has no offset; no user-space interrupt controller; no WFIT; a timer
+ * that has fired already does not wake a vCPU that still blocks.
  */
 import { TIMER_CTL } from "../arm/arch/fields.ts";
 import { R } from "../arm/arch/sysregs.ts";
@@ -199,12 +200,23 @@ export function kvmTimerVcpuLoad(vcpu: Vcpu): void {
   timerRestoreState(vcpu, ptimer);
 }
 
-/** kvm_timer_blocking: a soft timer will wake the vCPU when the first of its timers fires. */
+/**
+ * kvm_timer_blocking: a soft timer will wake the vCPU when the first of its timers fires. One that has
+ * fired, and whose level the vgic has, cannot make a difference any more: the kernel would let it wake
+ * the vCPU over and over while its interrupt is disabled.
+ */
 function kvmTimerBlocking(vcpu: Vcpu): void {
-  if (!vcpu.timers.some(kvmTimerIrqCanFire)) return;
   const { host } = vcpu.kvm;
-  const ns = Math.min(kvmTimerEarliestExp(vcpu), MAX_AHEAD_NS);
-  host.hrtimers.start(vcpu.timer.bgTimer, host.nowNs() + ns);
+  let least = MAX_AHEAD_NS;
+  let any = false;
+  for (const ctx of vcpu.timers) {
+    if (!kvmTimerIrqCanFire(ctx)) continue;
+    const ns = kvmTimerComputeDelta(host, ctx);
+    if (ns === 0 && ctx.irqLevel) continue;
+    any = true;
+    least = Math.min(least, ns);
+  }
+  if (any) host.hrtimers.start(vcpu.timer.bgTimer, host.nowNs() + least);
 }
 
 /** kvm_timer_vcpu_put. */

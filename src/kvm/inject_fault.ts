@@ -2,7 +2,8 @@
  * Giving exceptions to the guest. Mirrors arch/arm64/kvm/inject_fault.c for AArch64 guests.
  */
 import { HCR } from "../arm/arch/fields.ts";
-import { EC, ESR_IL, FSC } from "../arm/arch/syndrome.ts";
+import { EC, ESR_IL } from "../arm/arch/syndrome.ts";
+import { FSC } from "./hyp/fault.ts";
 import {
   kvmPendException,
   kvmVcpuGetHfarOffset,

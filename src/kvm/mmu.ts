@@ -7,7 +7,7 @@
  */
 import { assert } from "../base/errors.ts";
 import { ramOffset, type RamRange } from "../arm/arch/tlb_layout.ts";
-import { FSC } from "../arm/arch/syndrome.ts";
+import { FSC } from "./hyp/fault.ts";
 import {
   kvmIncrPc,
   kvmIsWriteFault,

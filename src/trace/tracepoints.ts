@@ -5,7 +5,7 @@
  */
 import type { Arena } from "../base/arena.ts";
 import type { SharedMemory } from "../base/memory.ts";
-import { layout, u16, u32, u53 } from "../base/struct.ts";
+import { layout, u16, u53, type ViewOf } from "../base/struct.ts";
 
 /** An argument: a bigint where a number would lose bits (kernel addresses, register values). */
 export type TraceArg = number | bigint;
@@ -125,7 +125,7 @@ const TraceRecord = layout("trace_record", {
   a4: u53("observe"),
   a5: u53("observe"),
 });
-const TraceHead = layout("trace_head", { written: u53("observe"), enabled: u32("observe") });
+const TraceHead = layout("trace_head", { written: u53("observe") });
 
 /** One event read back. */
 export interface TraceEvent {
@@ -142,29 +142,67 @@ export interface TraceEvent {
 
 export const NO_VCPU = 0xffff;
 
-/** A ring of the last `capacity` (a power of two) events. */
-export class TraceRing {
-  readonly #head;
-  readonly #base: number;
-  readonly #ids: Record<TracepointName, number>;
+/** The ring as a reader has it, from any thread: its head and records by their addresses. */
+export class TraceLog {
+  readonly #head: ViewOf<typeof TraceHead>;
+
+  constructor(
+    readonly memory: SharedMemory,
+    readonly headAt: number,
+    readonly recordsAt: number,
+    readonly capacity: number,
+  ) {
+    this.#head = TraceHead.at(memory, headAt);
+  }
+
+  /** Events ever made. */
+  get written(): number {
+    return this.#head.written;
+  }
+
+  #kept(n: number): boolean {
+    // The writer may be at the record after the last one it has counted.
+    return n >= 0 && n < this.written && n > this.written - this.capacity;
+  }
+
+  /** The event with sequence number `n` (0 is the first ever), or undefined when it has been overwritten or is not made yet. */
+  read(n: number): TraceEvent | undefined {
+    if (!this.#kept(n)) return undefined;
+    const r = TraceRecord.at(this.memory, this.recordsAt + TraceRecord.size * (n % this.capacity));
+    const { timeNs, id, pcpu, vcpu, vm } = r;
+    const name = TRACEPOINT_NAMES[id];
+    if (name === undefined) return undefined;
+    const format = TRACEPOINTS[name] as (...a: TraceArg[]) => string;
+    const args = Array.from({ length: format.length }, (_, i) => this.#arg(r.base, i));
+    // Overwritten while it was read: what was read is of two events.
+    if (!this.#kept(n)) return undefined;
+    return { sequence: n, timeNs, name, pcpu, vcpu, vm, args, text: format(...args) };
+  }
+
+  #arg(record: number, i: number): TraceArg {
+    const at = record + TraceRecord.offset.a0 + 8 * i;
+    const wide = this.memory.ld32(at + 4) >= 0x20_0000;
+    return wide ? this.memory.ld64(at) : this.memory.ld53(at);
+  }
+}
+
+const TRACE_IDS = Object.fromEntries(TRACEPOINT_NAMES.map((n, i) => [n, i])) as Record<
+  TracepointName,
+  number
+>;
+
+/** A ring of the last `capacity` (a power of two) events, with the side that makes them. */
+export class TraceRing extends TraceLog {
+  readonly #head: ViewOf<typeof TraceHead>;
   /** Who is executing and when: set by the host before it runs anything. */
   timeNs: () => number = () => 0;
   pcpu = 0;
   /** Called with each event as it is made, for tests. */
   listener: ((name: TracepointName, vcpu: number, args: readonly TraceArg[]) => void) | undefined;
 
-  constructor(readonly memory: SharedMemory, arena: Arena, readonly capacity: number) {
-    this.#head = arena.make(TraceHead);
-    this.#head.enabled = 1;
-    this.#base = arena.allocate(TraceRecord, capacity);
-    this.#ids = Object.fromEntries(TRACEPOINT_NAMES.map((n, i) => [n, i])) as Record<
-      TracepointName,
-      number
-    >;
-  }
-
-  get written(): number {
-    return this.#head.written;
+  constructor(memory: SharedMemory, arena: Arena, capacity: number) {
+    super(memory, arena.allocate(TraceHead), arena.allocate(TraceRecord, capacity), capacity);
+    this.#head = TraceHead.at(memory, this.headAt);
   }
 
   /** Records an event. Pass what may be 2^53 or more as a bigint. */
@@ -174,11 +212,11 @@ export class TraceRing {
     vcpu: number,
     ...args: Parameters<(typeof TRACEPOINTS)[N]>
   ): void {
-    const at = this.#base + TraceRecord.size * (this.#head.written % this.capacity);
+    const at = this.recordsAt + TraceRecord.size * (this.#head.written % this.capacity);
     const m = this.memory;
     const o = TraceRecord.offset;
     m.st53(at + o.timeNs, this.timeNs());
-    m.st16(at + o.id, this.#ids[name]);
+    m.st16(at + o.id, TRACE_IDS[name]);
     m.st16(at + o.pcpu, this.pcpu);
     m.st16(at + o.vcpu, vcpu);
     m.st16(at + o.vm, vm);
@@ -189,30 +227,5 @@ export class TraceRing {
     }
     this.#head.written++;
     this.listener?.(name, vcpu, args);
-  }
-
-  /** The event with sequence number `n` (0 is the first ever), or undefined when it has been overwritten or is not made yet. */
-  read(n: number): TraceEvent | undefined {
-    if (n >= this.written || n < this.written - this.capacity || n < 0) return undefined;
-    const r = TraceRecord.at(this.memory, this.#base + TraceRecord.size * (n % this.capacity));
-    const name = TRACEPOINT_NAMES[r.id] as TracepointName;
-    const format = TRACEPOINTS[name] as (...a: TraceArg[]) => string;
-    const args = Array.from({ length: format.length }, (_, i) => this.#arg(r.base, i));
-    return {
-      sequence: n,
-      timeNs: r.timeNs,
-      name,
-      pcpu: r.pcpu,
-      vcpu: r.vcpu,
-      vm: r.vm,
-      args,
-      text: format(...args),
-    };
-  }
-
-  #arg(record: number, i: number): TraceArg {
-    const at = record + TraceRecord.offset.a0 + 8 * i;
-    const wide = this.memory.ld32(at + 4) >= 0x20_0000;
-    return wide ? this.memory.ld64(at) : this.memory.ld53(at);
   }
 }

@@ -5,12 +5,15 @@
 import type { Device } from "../arm/bus.ts";
 import { Firmware } from "../arm/firmware.ts";
 import { Machine, type MachineOptions } from "../arm/machine.ts";
-import type { Guest, GuestEvent, GuestStats } from "./guest.ts";
+import type { Guest, GuestEvent, GuestStats, TracePlace } from "./guest.ts";
+import type { LoopState } from "./machine_loop.ts";
 import { bytesOfHex, type Input } from "./recording.ts";
 import { placePl011, placeTestDevice } from "./device_state.ts";
 import { EmptyVirtioWindow } from "./empty_window.ts";
 import type { AccessSize, MmioDevice } from "./mmio.ts";
 import { Pl011 } from "./pl011.ts";
+import { TRACE_CAPACITY } from "./worker_protocol.ts";
+import { TraceRing } from "../trace/tracepoints.ts";
 import { TestDevice } from "./test_device.ts";
 import type { BootPlan } from "./boot_plan.ts";
 import { VIRT_INTID, VIRT_MAP } from "./virt_map.ts";
@@ -49,7 +52,9 @@ export class BareMachine implements Guest {
   constructor(readonly options: BareOptions) {
     const conduit = options.el === 2 ? "smc" : "hvc";
     this.machine = new Machine(options, new Firmware(conduit));
-    const { arena, platform } = this.machine;
+    const { arena, observeArena, memory, platform } = this.machine;
+    const ring = new TraceRing(memory, observeArena, TRACE_CAPACITY);
+    this.trace = { head: ring.headAt, records: ring.recordsAt };
     const line = (intid: number) => (level: boolean) => platform.gic.setSpi(intid, level);
     const uartState = placePl011(arena);
     this.uart = new Pl011(uartState, {
@@ -69,6 +74,8 @@ export class BareMachine implements Guest {
     );
   }
 
+  readonly trace: TracePlace;
+  attach(_loop: LoopState): void {}
   /** There is nothing of KVM to show. */
   readonly frames = undefined;
   readonly failure = undefined;
@@ -80,17 +87,15 @@ export class BareMachine implements Guest {
     return event;
   }
 
-  consoleInput(bytes: Uint8Array): number {
-    const taken = Math.min(bytes.length, this.uart.receiveSpace());
-    for (const byte of bytes.subarray(0, taken)) this.uart.receive(byte);
-    return taken;
+  get consoleRoom(): number {
+    return this.uart.receiveSpace();
   }
 
   apply(input: Input): number {
     const { gic } = this.machine.platform;
     switch (input.op) {
       case "consoleBytes":
-        this.consoleInput(bytesOfHex(input.hex));
+        for (const byte of bytesOfHex(input.hex)) this.uart.receive(byte);
         return 0;
       case "raiseLine":
       case "lowerLine":

@@ -1,6 +1,7 @@
 /** What runs a guest's image: the bare machine, or a VM under KVM. */
 import type { Machine } from "../arm/machine.ts";
 import type { FrameSource } from "./frame.ts";
+import type { LoopState } from "./machine_loop.ts";
 import type { Input } from "./recording.ts";
 
 /** Counters of a run, by vCPU, interrupt and lock class; see docs/stats.md. */
@@ -14,13 +15,23 @@ export interface GuestFailure {
   readonly message: string;
 }
 
+/** Addresses of a trace ring's head and first record. */
+export interface TracePlace {
+  readonly head: number;
+  readonly records: number;
+}
+
 export interface Guest {
+  readonly trace: TracePlace;
+  /** Tells the guest's frames who steers it. */
+  attach(loop: LoopState): void;
+
   readonly machine: Machine;
   readonly frames: FrameSource | undefined;
   /** Applies an input at a boundary between turns. 0, or an error number, negated. */
   apply(input: Input): number;
-  /** Offers console bytes; how many were taken. */
-  consoleInput(bytes: Uint8Array): number;
+  /** Console bytes that would be taken now. */
+  readonly consoleRoom: number;
   /** What the guest asked for since the last call. */
   takeEvent(): GuestEvent | undefined;
   /** Starts over after a reset. */

@@ -31,6 +31,7 @@ export function hostHardware(machine: Machine): HostHardware {
       const { base, device: at } = device(pa);
       at.write(pa - base, 4, BigInt(value >>> 0), index);
     },
+    insnsRetired: (index) => platform.cpus[index]?.insns ?? 0,
     nowNs: () => machine.nowNs,
     doorbell: (level) => platform.gic.setSpi(DOORBELL_INTID, level),
   };

@@ -3,6 +3,7 @@ import { BareMachine } from "./bare.ts";
 import { planBoot } from "./boot_plan.ts";
 import type { Guest } from "./guest.ts";
 import { loadImage } from "./image.ts";
+import { KvmGuest } from "./kvm_guest.ts";
 import type { MachineConfig } from "./options.ts";
 import { buildVirtDtb } from "./virt_dtb.ts";
 import { VIRT_MAP } from "./virt_map.ts";
@@ -44,7 +45,12 @@ export async function loadGuest(
       }),
     ram: { base: VIRT_MAP.ram.base, size: config.memory },
   });
-  if (config.bareEl === 0) throw new Error("KVM guests come next");
+  if (config.bareEl === 0) {
+    const { vcpus, pcpus, memory, lrs, shuffle } = config;
+    const guest = new KvmGuest({ vcpus, pcpus, memory, lrs, shuffle, transmit });
+    guest.boot(plan);
+    return guest;
+  }
   const guest = new BareMachine({
     pcpus: config.pcpus,
     ramSize: config.memory,

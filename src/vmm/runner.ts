@@ -36,10 +36,9 @@ export class Runner {
 
   /** Applies an input now and remembers it. 0, or an error number, negated. */
   input(input: Input): number {
-    const { machine } = this.guest;
-    const result = this.guest.apply(input);
-    this.inputs.push({ turns: machine.turns, insns: machine.insns, input });
-    return result;
+    const { turns, insns } = this.guest.machine;
+    this.inputs.push({ turns, insns, input });
+    return this.guest.apply(input);
   }
 
   /** Runs one chunk. How the run ended, "stalled" when nothing will happen without input, or undefined to go on. */

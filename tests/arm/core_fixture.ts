@@ -28,7 +28,6 @@ export interface Options {
   readonly el?: 1 | 2;
   readonly lrs?: number;
   readonly conduit?: Conduit;
-  readonly ramMib?: number;
 }
 
 export class Machine implements Platform {
@@ -51,11 +50,11 @@ export class Machine implements Platform {
     onPower: (event: PowerEvent) => void this.power.push(event),
   };
 
-  constructor({ cpus = 1, el = 2, lrs = 4, conduit, ramMib = 1 }: Options = {}) {
+  constructor({ cpus = 1, el = 2, lrs = 4, conduit }: Options = {}) {
     const state = MIB + cpus * MIB;
-    this.memory = SharedMemory.create(state + ramMib * MIB);
+    this.memory = SharedMemory.create(state + MIB);
     this.arena = new Arena("state", this.memory, 4096, state);
-    this.ram = { pa: RAM, size: ramMib * MIB, at: state };
+    this.ram = { pa: RAM, size: MIB, at: state };
     this.cpus = Array.from({ length: cpus }, (_, index) => {
       const cpu = this.arena.make(CpuLayout);
       cpu.index = index;

@@ -1,5 +1,6 @@
 /** PSCI 1.1 (DEN 0022) and SMC Calling Convention 1.1 (DEN 0028): function numbers and results. */
 
+/** PSCI functions, by SMC32 (0x84...) and SMC64 (0xc4...) number. */
 export const PSCI = {
   VERSION: 0x8400_0000,
   CPU_SUSPEND_32: 0x8400_0001,
@@ -15,6 +16,7 @@ export const PSCI = {
   AFFINITY_INFO_64: 0xc400_0004,
 } as const;
 
+/** Arm architecture calls. */
 export const SMCCC = {
   VERSION: 0x8000_0000,
   ARCH_FEATURES: 0x8000_0001,

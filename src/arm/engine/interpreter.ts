@@ -267,7 +267,8 @@ export class Interpreter {
       const exit = cpu.il ? EXIT.SLOW : this.#run(cpu.base, cpu.budget);
       if (exit === EXIT.NEXT) return;
       if (exit === EXIT.IRQ) host.checkInterrupts();
-      else if (!this.#resume(exit, cpu, host, toOffset)) {
+      // A branch that was the last of the budget may leave with a fetch that is not to be made yet.
+      else if (cpu.budget > 0 && !this.#resume(exit, cpu, host, toOffset)) {
         cpu.budget--;
         host.executeSlow();
       }

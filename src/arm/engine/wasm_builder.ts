@@ -610,8 +610,13 @@ export class WasmBuilder implements Builder {
   }
   loadExclusivePair(address: V64, size: 4 | 8, options: AccessOptions = {}): readonly [V64, V64] {
     const at = this.#address(address, ACCESS.READ, 2 * size, options, true);
-    const pair = [this.#loadAt(at, size), this.#loadAt(at, size, size)] as const;
-    this.#openMonitor(at, 2 * size, pair[0], pair[1]);
+    if (size === 4) {
+      const both = this.#loadAt(at, 8);
+      this.#openMonitor(at, 8, both, this.c64(0));
+      return [this.zext(this.wrap(both)), this.shrU(both, this.c64(32))];
+    }
+    const pair = [this.#loadAt(at, 8), this.#loadAt(at, 8, 8)] as const;
+    this.#openMonitor(at, 16, pair[0], pair[1]);
     return pair;
   }
   #field64(offset: number): V64 {
@@ -672,19 +677,24 @@ export class WasmBuilder implements Builder {
     values: readonly [V64, V64],
     options: AccessOptions = {},
   ): V32 {
-    const at = this.#address(address, ACCESS.WRITE, 2 * size, options, true);
+    if (size === 4) {
+      const [low, high] = values;
+      const both = this.or(this.zext(this.wrap(low)), this.shl(high, this.c64(32)));
+      return this.storeExclusive(address, 8, both, options);
+    }
+    const at = this.#address(address, ACCESS.WRITE, 16, options, true);
     const status = this.#variable(1);
     const unchanged = this.and(
-      this.eq(this.#loadAt(at, size), this.#field64(O.monitorLo)),
-      this.eq(this.#loadAt(at, size, size), this.#field64(O.monitorHi)),
+      this.eq(this.#loadAt(at, 8), this.#field64(O.monitorLo)),
+      this.eq(this.#loadAt(at, 8, 8), this.#field64(O.monitorHi)),
     );
-    this.when(this.and(this.#takeMonitor(at, 2 * size), unchanged), () => {
+    this.when(this.and(this.#takeMonitor(at, 16), unchanged), () => {
       const nodes = [at, values[0], values[1]].map((v) => this.#use(v)) as [Node, Node, Node];
       this.#run(() => {
-        [0, size].forEach((offset, i) => {
+        [0, 8].forEach((offset, i) => {
           this.#push(nodes[0]);
           this.#push(nodes[i + 1] as Node);
-          this.frame.asm.mem(STORE[size], offset);
+          this.frame.asm.mem("i64.store", offset);
         });
       });
       status.set(this.c32(0));

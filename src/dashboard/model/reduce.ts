@@ -179,6 +179,12 @@ function selectedVcpu(ui: UiState, frame: Frame, env: Surroundings): FrameVcpu |
   return frame.vcpus.find((v) => vcpuKey(v) === key) ?? frame.vcpus[0];
 }
 
+/** The selection by its key: the first row is selected without one, and must stay selected when it moves. */
+function pinned(ui: UiState, panel: TablePanelId, env: Surroundings): UiState {
+  const selected = selection(ui, panel, env);
+  return selected === undefined ? ui : withList(ui, panel, { selected });
+}
+
 function stepping(op: "stepInstruction" | "stepExit", what: string) {
   return (ui: UiState, env: Surroundings): Step =>
     frameOr(env, ui, (frame) => {
@@ -196,8 +202,10 @@ function sortBy(ui: UiState, env: Surroundings, by: 1 | -1): Step {
   // One place between the last and the first is "as the machine lists them".
   const next = ((now + 1 + by + columns.length + 1) % (columns.length + 1)) - 1;
   const sort = columns[next]?.id;
-  const ui2 = withList(ui, ui.focus, { sort });
-  return say(ui2, `Sorted by ${columns[next]?.title ?? "the machine's order"}.`);
+  return say(
+    withList(pinned(ui, ui.focus, env), ui.focus, { sort }),
+    `Sorted by ${columns[next]?.title ?? "the machine's order"}.`,
+  );
 }
 
 function refresh(ui: UiState, by: 1 | -1): Step {
@@ -327,9 +335,13 @@ const ACTIONS: Readonly<Partial<Record<ActionId, Handler>>> = {
   details,
   sortNext: (ui, env) => sortBy(ui, env, 1),
   sortPrevious: (ui, env) => sortBy(ui, env, -1),
-  sortReverse: (ui) =>
+  sortReverse: (ui, env) =>
     isTablePanel(ui.focus)
-      ? only(withList(ui, ui.focus, { descending: !ui.lists[ui.focus].descending }))
+      ? only(
+        withList(pinned(ui, ui.focus, env), ui.focus, {
+          descending: !ui.lists[ui.focus].descending,
+        }),
+      )
       : only(ui),
   follow: toggleFollow,
   followTail: toggleFollow,
@@ -498,7 +510,9 @@ function click(ui: UiState, event: MouseEvent, env: Surroundings): Step {
   if (hit.part === "row") return only(select(focused, hit.panel, hit.index, env));
   const list = ui.lists[hit.panel];
   const descending = list.sort === hit.column ? !list.descending : list.descending;
-  return only(withList(focused, hit.panel, { sort: hit.column, descending }));
+  return only(
+    withList(pinned(focused, hit.panel, env), hit.panel, { sort: hit.column, descending }),
+  );
 }
 
 function onMouse(ui: UiState, event: MouseEvent, env: Surroundings): Step {

@@ -5,11 +5,20 @@
  * hold it.
  */
 import type { El2Port } from "../../arm/el2_port.ts";
-import { ABORT, FSC } from "../../arm/arch/syndrome.ts";
+import { ABORT } from "../../arm/arch/syndrome.ts";
 import { R } from "../../arm/arch/sysregs.ts";
 import { KvmVcpuLayout, SAVED, type Vcpu } from "../kvm_host.ts";
 
 const PAR_F = 1;
+
+/** Fault status codes (DFSC and IFSC of ESR_ELx) without the level in the low bits. */
+export const FSC = {
+  ADDRESS_SIZE: 0x00,
+  TRANSLATION: 0x04,
+  ACCESS_FLAG: 0x08,
+  PERMISSION: 0x0c,
+  EXTERNAL: 0x10,
+} as const;
 
 /** The IPA page of a virtual address by the CPU's own stage 1 (AT S1E1R); false when it does not translate any more. */
 function translateFarToHpfar(port: El2Port, vcpu: Vcpu): boolean {
@@ -18,11 +27,11 @@ function translateFarToHpfar(port: El2Port, vcpu: Vcpu): boolean {
   // PAR_EL1 is the guest's, and AT overwrites it.
   const parAt = vcpu.hostCtxt.sysregs + 8 * SAVED.PAR_EL1;
   port.save(R.PAR_EL1, parAt);
-  port.at("S1E1R", m.ld32(farAt), m.ld32(farAt + 4));
+  const done = port.at("S1E1R", m.ld32(farAt), m.ld32(farAt + 4));
   port.isb();
   const lo = port.readLo(R.PAR_EL1), hi = port.readHi(R.PAR_EL1);
   port.restore(R.PAR_EL1, parAt);
-  if ((lo & PAR_F) !== 0) return false;
+  if (!done || (lo & PAR_F) !== 0) return false;
   vcpu.state.faultHpfar = ((hi & 0xffff) * 0x10_0000 + (lo >>> 12)) * 16;
   return true;
 }

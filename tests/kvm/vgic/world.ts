@@ -113,6 +113,8 @@ export interface WorldOptions {
   readonly nrIrqs?: number;
   /** Leave the VM without a vgic: the test makes it. */
   readonly bare?: boolean;
+  /** Leave the vgic as user space made it: no guest has touched it. */
+  readonly asReset?: boolean;
   /** MPIDR_EL1 affinity of vCPU `id`; as KVM makes it unless told. */
   readonly mpidr?: (id: number) => number;
   readonly info?: Partial<GicKvmInfo>;
@@ -259,7 +261,7 @@ export class World {
     return vcpu as Vcpu;
   }
 
-  /** Makes, places and initialises the VM's vgic as a VMM does, and as a guest does turns it on and makes SPIs level. */
+  /** Makes, places and initialises the VM's vgic as a VMM does; then the guest turns it on and makes SPIs level. */
   makeVgic(): void {
     const ok = [
       kvmVgicCreate(this.kvm, 3),
@@ -270,6 +272,10 @@ export class World {
       kvmVgicMapResources(this.kvm),
     ];
     if (ok.some((ret) => ret !== 0)) throw new Error(`vgic not made: ${ok}`);
+    if (!this.options.asReset) this.#bootGuest();
+  }
+
+  #bootGuest(): void {
     this.write(GICD.CTLR, 2);
     for (let i = 32; i < (this.options.nrIrqs ?? 128); i += 16) this.write(GICD.ICFGR + i / 4, 0);
     this.kvm.vcpus.forEach((vcpu, n) => {

@@ -1,0 +1,154 @@
+/** The two lines on top and the one at the bottom. */
+import { EXIT_IRQ, type Frame } from "../../vmm/frame.ts";
+import { footer } from "../keymap.ts";
+import { count, duration, rate } from "../model/format.ts";
+import { exitsOf, paceOf, rateOf } from "../model/model.ts";
+import { PANEL_TITLES, type PanelId, PANELS } from "../model/panels.ts";
+import { contextOf, type UiState } from "../model/state.ts";
+import type { Pane } from "../terminal/cells.ts";
+import { fit, textWidth } from "../terminal/glyph.ts";
+import { type Look, markOf, sparkline, symbols } from "./look.ts";
+import type { View } from "./screen.ts";
+import type { HitArea } from "./table_view.ts";
+
+/** What the machine is, from the most important part to the least. */
+function machine(frame: Frame): string[] {
+  const vcpus = `${frame.vcpus.length} vCPUs on ${frame.pcpus.length} CPUs`;
+  return [
+    `${frame.mode === 0 ? "VHE" : "nVHE"} GICv${frame.gic}`,
+    vcpus,
+    `${frame.nrLr} LRs`,
+    frame.vms.length === 1 ? "1 VM" : `${frame.vms.length} VMs`,
+  ];
+}
+
+/** How virtual time runs against wall time. */
+export function paceText(frame: Frame, ratio: number): string {
+  if (frame.paused) return "clock stopped";
+  const wanted = frame.pacePermille === 0 ? "fast" : `paced ${frame.pacePermille / 10}%`;
+  return `${wanted} x${ratio < 9.995 ? ratio.toFixed(2) : count(ratio)}`;
+}
+
+/** Puts parts on a line, a separator between, as many as fit. */
+function parts(pane: Pane, look: Look, x: number, texts: readonly string[], style: number): number {
+  const separator = ` ${symbols(look).dot} `;
+  let at = x;
+  for (const text of texts) {
+    const lead = at === x ? "" : separator;
+    if (at + textWidth(lead + text) > pane.width) break;
+    at += pane.put(at, 0, lead + text, style);
+  }
+  return at;
+}
+
+function drawTitle(pane: Pane, view: View): void {
+  const { look, model: { frame } } = view;
+  const { roles } = look;
+  pane.fill(roles.header);
+  const name = pane.put(1, 0, "Worldswitch", roles.header) + 2;
+  if (view.ended !== undefined) {
+    pane.put(name, 0, fit(` ${markOf(look, "bad")} ${view.ended} `, pane.width - name), roles.badge);
+    return;
+  }
+  if (frame === undefined) {
+    pane.put(name, 0, "waiting for the machine", roles.header);
+    return;
+  }
+  const state = frame.paused ? `${markOf(look, "warn")} PAUSED` : `${markOf(look, "good")} running`;
+  const used = pane.put(name, 0, ` ${state} `, frame.paused ? roles.badge : roles.header);
+  const clock = `${(frame.virtualNs / 1e9).toFixed(6)} s`;
+  const texts = [clock, paceText(frame, paceOf(view.model)), ...machine(frame)];
+  const end = parts(pane, look, name + used + 1, texts, roles.header);
+  const badge = view.ui.captured ? " GUEST HAS THE KEYBOARD - Ctrl-] " : "";
+  if (badge !== "" && end + textWidth(badge) <= pane.width) {
+    pane.putRight(pane.width, 0, badge, roles.badge);
+  } else if (badge !== "") pane.putRight(pane.width, 0, " Ctrl-] ", roles.badge);
+}
+
+function drawRates(pane: Pane, view: View): number {
+  const { look, model } = view;
+  const { roles } = look;
+  const graph = (key: string, width: number): string =>
+    sparkline(model.histories.get(key) ?? [], width, look.ascii);
+  const width = pane.width >= 120 ? 16 : 6;
+  const pairs: readonly [string, string, string][] = [
+    ["MIPS", rate(rateOf(model, (f) => f.insns) / 1e6), graph("mips", width)],
+    ["exits/s", rate(rateOf(model, exitsOf)), graph("exits", width)],
+    [
+      "IRQ exits/s",
+      rate(rateOf(model, (f) => f.exits.find((e) => e.reason === EXIT_IRQ)?.count)),
+      "",
+    ],
+    ["fps", rate(view.fps), ""],
+    ["dropped", count(view.dropped), ""],
+  ];
+  let x = 1;
+  for (const [label, value, spark] of pairs) {
+    const text = ` ${value.padStart(6)} `;
+    if (x + label.length + text.length + textWidth(spark) > pane.width) break;
+    x += pane.put(x, 0, label, roles.keyLabel);
+    x += pane.put(x, 0, text, value === "0" ? roles.dim : roles.strong);
+    x += pane.put(x, 0, spark, roles.graph) + (spark === "" ? 0 : 1);
+  }
+  return x;
+}
+
+/** The panels that found no room, at the right, to be clicked. */
+function drawHidden(pane: Pane, view: View, from: number, hidden: readonly PanelId[]): HitArea[] {
+  const { roles } = view.look;
+  const labels = hidden.map((panel) => ({
+    panel,
+    long: `${PANELS.indexOf(panel) + 1} ${PANEL_TITLES[panel]}`,
+    short: String(PANELS.indexOf(panel) + 1),
+  }));
+  const width = (of: "long" | "short"): number =>
+    labels.reduce((sum, l) => sum + l[of].length + 2, 0);
+  const kind = from + width("long") < pane.width ? "long" : "short";
+  let x = Math.max(from + 1, pane.width - width(kind));
+  return labels.flatMap((label) => {
+    const text = label[kind];
+    if (x + text.length > pane.width) return [];
+    pane.put(x, 0, text, roles.title);
+    const rect = { x: pane.rect.x + x, y: pane.rect.y, width: text.length, height: 1 };
+    x += text.length + 2;
+    return [{ rect, hit: { panel: label.panel, part: "frame" as const } }];
+  });
+}
+
+/** Draws the header. */
+export function drawHeader(pane: Pane, view: View, hidden: readonly PanelId[]): HitArea[] {
+  drawTitle(pane.sub({ x: 0, y: 0, width: pane.width, height: 1 }), view);
+  const second = pane.sub({ x: 0, y: 1, width: pane.width, height: 1 });
+  second.fill();
+  if (view.model.frame === undefined) return [];
+  return drawHidden(second, view, drawRates(second, view), view.ui.zoom ? [] : hidden);
+}
+
+function modeText(ui: UiState): string {
+  return `${ui.mode}${ui.zoom ? " zoom" : ""}${ui.mouse ? "" : " mouse off"}`;
+}
+
+/** Draws the footer: a message if there is one, else the keys that work now. */
+export function drawFooter(pane: Pane, view: View): void {
+  const { look, ui } = view;
+  const { roles } = look;
+  pane.fill();
+  const mode = modeText(ui);
+  const right = pane.width - textWidth(mode) - 1;
+  if (ui.message !== "") {
+    pane.put(0, 0, fit(` ${ui.message}`, right - 1, symbols(look).more), roles.warn);
+  } else {
+    let x = 0;
+    for (const { key, label } of footer(contextOf(ui))) {
+      if (x + key.length + label.length + 3 > right) break;
+      x += pane.put(x, 0, ` ${key} `, roles.key);
+      x += pane.put(x, 0, `${label} `, roles.keyLabel);
+    }
+  }
+  pane.putRight(pane.width, 0, mode, roles.dim);
+}
+
+/** A time for people who read the header as text. */
+export function upTime(frame: Frame): string {
+  return duration(frame.virtualNs);
+}

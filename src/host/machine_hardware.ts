@@ -1,0 +1,36 @@
+/** The emulated machine as the host kernel's hardware. */
+import { InternalError } from "../base/errors.ts";
+import { BOARD, type Machine } from "../arm/machine.ts";
+import type { El2Port } from "../arm/el2_port.ts";
+import { DOORBELL_INTID, type HostHardware } from "./hardware.ts";
+
+/** The host hardware that `machine` is. Its CPUs must be started at EL2 before the host boots. */
+export function machineHardware(machine: Machine): HostHardware {
+  const { bus, gic } = machine.platform;
+  const device = (pa: number) => {
+    const found = bus.find(pa, 4);
+    if (found === undefined) throw new InternalError(`no device at 0x${pa.toString(16)}`);
+    return found;
+  };
+  return {
+    memory: machine.memory,
+    ram: machine.ram,
+    pcpus: machine.cores.length,
+    gicdPa: BOARD.gicd.pa,
+    gicrPa: BOARD.gicr.pa,
+    gicrStride: BOARD.gicr.stride,
+    port: (index) => machine.ports[index] as El2Port,
+    irqPending: (index) => machine.irqPending(index),
+    mmioRead: (index, pa) => {
+      const { base, device: d } = device(pa);
+      return Number(d.read(pa - base, 4, index));
+    },
+    mmioWrite: (index, pa, value) => {
+      const { base, device: d } = device(pa);
+      d.write(pa - base, 4, BigInt(value >>> 0), index);
+    },
+    nowNs: () => machine.nowNs,
+    insnsRetired: (index) => machine.cores[index]?.cpu.insns ?? 0,
+    doorbell: (level) => gic.setSpi(DOORBELL_INTID, level),
+  };
+}

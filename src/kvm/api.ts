@@ -1,0 +1,546 @@
+/**
+ * KVM as user space sees it, in KVM's terms: the system, VMs, vCPUs. What is a system call on a real
+ * host is a method here; a vCPU runs as a host thread, and its exits to user space go to a handler.
+ *
+ * Everything but {@link Vm.irqLine} and {@link VcpuHandle.kick} wants a vCPU that is in user space. While
+ * guests run, call from a handler or from work given to the host (`Host.queueWork`): both are code that
+ * a physical CPU of the host executes.
+ */
+import { Slab } from "../base/arena.ts";
+import type { Arena } from "../base/arena.ts";
+import { assert, InternalError } from "../base/errors.ts";
+import type { Layout } from "../base/struct.ts";
+import { R } from "../arm/arch/sysregs.ts";
+import { CNTKCTL } from "../arm/arch/fields.ts";
+import type { El2Port } from "../arm/el2_port.ts";
+import { type Host, PRIORITY } from "../host/host.ts";
+import { IPI, PPI } from "../host/irq.ts";
+import { PAGE_SIZE } from "../host/pages.ts";
+import {
+  kvmArchTimerGetInputLevel,
+  kvmArchTimerHandler,
+  kvmBgTimerExpire,
+  kvmTimerVcpuInit,
+  kvmTimerVcpuTerminate,
+} from "./arch_timer.ts";
+import { VcpuRunner } from "./arm.ts";
+import { type ArmVgic, IRQ_OPS } from "./arm_vgic.ts";
+import { vcpuResetHcr } from "./emulate.ts";
+import { kvmArmGetReg, kvmArmSetReg, kvmRegList } from "./guest.ts";
+import {
+  ArchTimerContextLayout,
+  ArchTimerCpuLayout,
+  ERRNO,
+  type Kvm,
+  KVM_MAX_VCPUS,
+  KVM_REQ,
+  KvmCpuContextLayout,
+  type KvmHost,
+  type KvmHrtimers,
+  KvmLayout,
+  kvmMakeRequest,
+  KvmRunLayout,
+  type KvmTimerKind,
+  KvmVcpuLayout,
+  KvmVcpuStatLayout,
+  MP_STATE,
+  TIMER_PTIMER,
+  TIMER_VTIMER,
+  type Vcpu,
+  VCPU_MODE,
+  VgicCpuLayout,
+  VgicDistLayout,
+  VgicV3CpuIfLayout,
+} from "./kvm_host.ts";
+import { kvmVcpuExitingGuestMode } from "./kvm_main.ts";
+import { kvmFreeMemslots, kvmFreeStage2Pgd, kvmInitStage2Mmu, kvmSetMemoryRegion } from "./mmu.ts";
+import { PSCI_VERSION } from "./psci_numbers.ts";
+import { VGIC } from "./vgic/vgic_ops.ts";
+import { setVgicIrqOps } from "./vgic/vgic_global.ts";
+import {
+  kvmVgicEarlyInit,
+  kvmVgicHypInit,
+  kvmVgicInitCpuHardware,
+  vgicMaintenanceHandler,
+} from "./vgic/vgic_init.ts";
+import {
+  type KvmDeviceAttr,
+  vgicV3GetAttr,
+  vgicV3HasAttr,
+  vgicV3SetAttr,
+} from "./vgic/vgic_kvm_device.ts";
+import { VmidAllocator } from "./vmid.ts";
+
+/** A failed call: `errno` is negative, as in the kernel. */
+export class KvmError extends Error {
+  override readonly name = "KvmError";
+  constructor(readonly call: string, readonly errno: number) {
+    const name = Object.entries(ERRNO).find(([, value]) => value === errno)?.[0];
+    super(`${call}: ${name ?? `error ${errno}`}`);
+  }
+}
+
+function check(call: string, result: number): void {
+  if (result < 0) throw new KvmError(call, result);
+}
+
+/** KVM_ARM_IRQ_TYPE_*. */
+export const IRQ_TYPE = { SPI: 1, PPI: 2 } as const;
+
+/** KVM_ARM_VCPU_* features. */
+export const VCPU_FEATURE = { POWER_OFF: 0, PSCI_0_2: 2 } as const;
+
+/**
+ * A return to user space: `ret` is KVM_RUN's result (0, or a negative errno), the rest is in
+ * `vcpu.vcpu.run`. The handler completes what the exit asks for; true runs the vCPU again.
+ */
+export type ExitHandler = (vcpu: VcpuHandle, ret: number) => boolean;
+
+export interface KvmSystemOptions {
+  /** For counters, which are not state. */
+  readonly observeArena: Arena;
+  readonly maxVms?: number;
+  /** Of all VMs together. */
+  readonly maxVcpus?: number;
+  /** Lets a test put its own between KVM and the vgic. */
+  readonly vgic?: ArmVgic;
+}
+
+/** /dev/kvm: KVM on one host. */
+export class KvmSystem implements KvmHost {
+  readonly memory;
+  readonly locks;
+  readonly trace;
+  readonly ram;
+  readonly vgic: ArmVgic;
+  readonly pcpus: number;
+  readonly hrtimers: KvmHrtimers;
+  readonly vms: Vm[] = [];
+  readonly vmids: VmidAllocator;
+  readonly runner: VcpuRunner;
+  readonly #threadKind: number;
+  readonly #vmSlab;
+  readonly #vcpuSlab;
+  readonly #statSlab;
+  readonly #observeArena: Arena;
+  /** kvm_running_vcpu: an address per physical CPU, 0 for none. */
+  readonly #running: number;
+  readonly #vcpus = new Map<number, VcpuHandle>();
+  #nextVmId = 1;
+
+  constructor(readonly kernel: Host, options: KvmSystemOptions) {
+    const { arena, hardware } = kernel;
+    const { observeArena, maxVms = 8, maxVcpus = 64, vgic = VGIC } = options;
+    this.memory = hardware.memory;
+    this.locks = kernel.locks;
+    this.trace = kernel.trace;
+    this.ram = hardware.ram;
+    this.pcpus = hardware.pcpus;
+    this.vgic = vgic;
+    this.#observeArena = observeArena;
+    this.#vmSlab = new Slab(arena, KvmLayout, maxVms);
+    this.#vcpuSlab = new Slab(arena, KvmVcpuLayout, maxVcpus);
+    this.#statSlab = new Slab(observeArena, KvmVcpuStatLayout, maxVcpus);
+    this.#running = arena.reserve(4 * this.pcpus);
+    this.vmids = new VmidAllocator(arena, kernel.locks, this.pcpus);
+    this.hrtimers = this.#makeHrtimers();
+    this.runner = new VcpuRunner({
+      kernel,
+      host: this,
+      vmids: this.vmids,
+      setRunningVcpu: (pcpu, vcpu) =>
+        this.memory.st32(this.#running + 4 * pcpu, vcpu?.state.base ?? 0),
+      userExit: (vcpu, ret) => this.#handle(vcpu.state.base).exited(ret),
+    });
+    this.#threadKind = kernel.threads.register(this.runner);
+    this.#initHardware();
+  }
+
+  #makeHrtimers(): KvmHrtimers {
+    const { hrtimers } = this.kernel;
+    const kinds: Record<KvmTimerKind, number> = {
+      kvm_bg_timer_expire: hrtimers.register((arg, now) => kvmBgTimerExpire(this.vcpuAt(arg), now)),
+      kvm_hrtimer_expire: hrtimers.register(() => 0),
+    };
+    return {
+      create: (kind, arg) => hrtimers.create(kinds[kind], arg),
+      start: (handle, expiresNs) => hrtimers.start(handle, expiresNs),
+      cancel: (handle) => hrtimers.cancel(handle),
+      destroy: (handle) => hrtimers.destroy(handle),
+    };
+  }
+
+  /** kvm_arch_init: interrupt handlers, and what each physical CPU needs once. */
+  #initHardware(): void {
+    const { irqs } = this.kernel;
+    irqs.request(PPI.VTIMER, (intid) => kvmArchTimerHandler(this, intid), true);
+    irqs.request(PPI.PTIMER, (intid) => kvmArchTimerHandler(this, intid), true);
+    irqs.request(PPI.MAINTENANCE, () => vgicMaintenanceHandler());
+    check(
+      "KVM",
+      kvmVgicHypInit(this, this.port(0), {
+        maintIrq: PPI.MAINTENANCE,
+        setPhysPending: (intid, pending) => irqs.setPending(this.currentCpu(), intid, pending),
+        allocateStats: (of, count) => this.#allocateStats(of, count),
+      }),
+    );
+    setVgicIrqOps(this, IRQ_OPS.ARCH_TIMER, {
+      getInputLevel: (intid) => kvmArchTimerGetInputLevel(this, intid),
+    });
+    for (let pcpu = 0; pcpu < this.pcpus; pcpu++) {
+      kvmVgicInitCpuHardware(this.port(pcpu));
+      initTimerVhe(this.port(pcpu));
+    }
+  }
+
+  #allocateStats(of: Layout<never> | { readonly size: number }, count: number): number {
+    const layout = of as Parameters<Arena["allocate"]>[0];
+    if (this.#observeArena.free < layout.size * count + 16) return 0;
+    return this.#observeArena.allocate(layout, count);
+  }
+
+  // KvmHost
+
+  nowNs(): number {
+    return this.kernel.hardware.nowNs();
+  }
+  port(index: number): El2Port {
+    return this.kernel.hardware.port(index);
+  }
+  currentCpu(): number {
+    return this.kernel.currentCpu;
+  }
+  runningVcpu(): Vcpu | undefined {
+    const at = this.memory.ld32(this.#running + 4 * this.currentCpu());
+    return at === 0 ? undefined : this.vcpuAt(at);
+  }
+  #handle(address: number): VcpuHandle {
+    const handle = this.#vcpus.get(address);
+    if (handle === undefined) throw new InternalError(`no vCPU at ${address}`);
+    return handle;
+  }
+  vcpuAt(address: number): Vcpu {
+    return this.#handle(address).vcpu;
+  }
+  kvmAt(address: number): Kvm {
+    const vm = this.vms.find(({ kvm }) => kvm.state.base === address);
+    if (vm === undefined) throw new InternalError(`no VM at ${address}`);
+    return vm.kvm;
+  }
+  kvzalloc(bytes: number): number {
+    const count = Math.ceil(bytes / PAGE_SIZE);
+    const { pages } = this.kernel;
+    const pfn = count === 1 ? pages.allocate() : pages.allocateRun(count, count === 2 ? 2 : 1);
+    return pfn < 0 ? 0 : pages.addressOf(pfn);
+  }
+  kvfree(address: number, bytes: number): void {
+    const pfn = (address - this.ram.at + this.ram.pa) / PAGE_SIZE;
+    this.kernel.pages.release(pfn, Math.ceil(bytes / PAGE_SIZE));
+  }
+  irqSetPhysActive(hwIntid: number, active: boolean): void {
+    this.kernel.irqs.setActive(this.currentCpu(), hwIntid, active);
+  }
+  irqGetPhysActive(hwIntid: number): boolean {
+    return this.kernel.irqs.getActive(this.currentCpu(), hwIntid);
+  }
+  irqGetPhysPending(hwIntid: number): boolean {
+    return this.kernel.irqs.getPending(this.currentCpu(), hwIntid);
+  }
+
+  kvmVcpuWakeUp(vcpu: Vcpu): boolean {
+    if (!vcpu.state.blocking) return false;
+    this.#wakeThread(vcpu);
+    vcpu.stat.halt_wakeup++;
+    return true;
+  }
+  #wakeThread(vcpu: Vcpu): void {
+    const { scheduler, threads } = this.kernel;
+    scheduler.wake(threads.at(vcpu.state.thread));
+  }
+
+  kvmVcpuKick(vcpu: Vcpu): void {
+    if (this.kvmVcpuWakeUp(vcpu)) return;
+    const wasInGuest = kvmVcpuExitingGuestMode(vcpu) === VCPU_MODE.IN_GUEST_MODE;
+    const pcpu = vcpu.state.cpu;
+    if (!wasInGuest || pcpu < 0 || pcpu === this.currentCpu()) return;
+    this.kernel.irqs.sendIpi(this.currentCpu(), pcpu, IPI.RESCHEDULE);
+  }
+
+  kvmArmHaltGuest(kvm: Kvm): boolean {
+    const me = this.runningVcpu();
+    const owner = me?.state.base ?? 0xffff_ffff;
+    const { state } = kvm;
+    if (state.haltOwner !== 0 && state.haltOwner !== owner) return false;
+    state.haltOwner = owner;
+    const others = kvm.vcpus.filter((vcpu) => vcpu !== me);
+    for (const vcpu of others) {
+      vcpu.state.pause = true;
+      kvmMakeRequest(vcpu, KVM_REQ.SLEEP);
+      if (vcpu.state.mode === VCPU_MODE.IN_GUEST_MODE) this.kvmVcpuKick(vcpu);
+    }
+    return others.every((vcpu) => vcpu.state.mode === VCPU_MODE.OUTSIDE_GUEST_MODE);
+  }
+
+  kvmArmResumeGuest(kvm: Kvm): void {
+    kvm.state.haltOwner = 0;
+    for (const vcpu of kvm.vcpus) {
+      vcpu.state.pause = false;
+      if (vcpu.state.waitingAck) this.#wakeThread(vcpu);
+      else this.kvmVcpuWakeUp(vcpu);
+    }
+  }
+
+  // User space
+
+  /** KVM_CREATE_VM. */
+  createVm(): Vm {
+    const at = this.#vmSlab.allocate();
+    if (at === 0) throw new KvmError("KVM_CREATE_VM", ERRNO.ENOMEM);
+    const state = KvmLayout.at(this.memory, at);
+    state.vmId = this.#nextVmId++;
+    state.psciVersion = PSCI_VERSION.V1_1;
+    state.pfr0Csv2 = 1;
+    state.pfr0Csv3 = 1;
+    const kvm: Kvm = {
+      host: this,
+      state,
+      vgic: VgicDistLayout.at(this.memory, state.vgic),
+      vcpus: [],
+      ioBus: [],
+    };
+    kvmVgicEarlyInit(kvm);
+    check("KVM_CREATE_VM", kvmInitStage2Mmu(kvm));
+    const vm = new Vm(this, kvm);
+    this.vms.push(vm);
+    return vm;
+  }
+
+  /** Makes the structure and the thread of a vCPU; {@link Vm.createVcpu} does the rest. */
+  allocateVcpu(kvm: Kvm, vcpuId: number): VcpuHandle {
+    const at = this.#vcpuSlab.allocate(), statAt = this.#statSlab.allocate();
+    if (at === 0 || statAt === 0) throw new KvmError("KVM_CREATE_VCPU", ERRNO.ENOMEM);
+    const vcpu = this.#makeViews(kvm, at, statAt);
+    const { state } = vcpu;
+    state.kvm = kvm.state.base;
+    state.vcpuId = vcpuId;
+    state.vcpuIdx = kvm.vcpus.length;
+    state.cpu = -1;
+    state.thread = this.kernel.threads.create(
+      this.#threadKind,
+      at,
+      PRIORITY.NORMAL,
+      state.vcpuIdx % this.pcpus,
+    ).base;
+    const handle = new VcpuHandle(this, vcpu);
+    this.#vcpus.set(at, handle);
+    return handle;
+  }
+
+  #makeViews(kvm: Kvm, at: number, statAt: number): Vcpu {
+    const m = this.memory;
+    const state = KvmVcpuLayout.at(m, at);
+    const vgic = VgicCpuLayout.at(m, state.vgicCpu);
+    const timer = ArchTimerCpuLayout.at(m, state.timerCpu);
+    const timerAt = (index: number) =>
+      ArchTimerContextLayout.at(m, timer.timers + index * ArchTimerContextLayout.size);
+    return {
+      kvm,
+      state,
+      vgic,
+      timer,
+      ctxt: KvmCpuContextLayout.at(m, state.ctxt),
+      hostCtxt: KvmCpuContextLayout.at(m, state.hostCtxt),
+      cpuIf: VgicV3CpuIfLayout.at(m, vgic.cpuIf),
+      timers: [timerAt(TIMER_PTIMER), timerAt(TIMER_VTIMER)],
+      run: KvmRunLayout.at(m, state.run),
+      stat: KvmVcpuStatLayout.at(m, statAt),
+      port: () => {
+        if (state.cpu < 0) throw new InternalError(`vCPU ${state.vcpuId} is not loaded`);
+        return this.port(state.cpu);
+      },
+    };
+  }
+
+  /** Frees what {@link allocateVcpu} made. */
+  releaseVcpu(vcpu: Vcpu): void {
+    this.kernel.threads.destroy(this.kernel.threads.at(vcpu.state.thread));
+    this.#vcpus.delete(vcpu.state.base);
+    this.#statSlab.release(vcpu.stat.base);
+    this.#vcpuSlab.release(vcpu.state.base);
+  }
+
+  /** Frees a VM's structure. */
+  releaseVm(vm: Vm): void {
+    this.vms.splice(this.vms.indexOf(vm), 1);
+    this.#vmSlab.release(vm.kvm.state.base);
+  }
+}
+
+/** kvm_timer_init_vhe: guests use the physical counter and timer directly. Once per CPU. */
+function initTimerVhe(port: El2Port): void {
+  const bits = CNTKCTL.EL1PCTEN | CNTKCTL.EL1PTEN;
+  port.write(R.CNTHCTL_EL2, (port.readLo(R.CNTHCTL_EL2) | bits) >>> 0, 0);
+}
+
+/** A VM's file descriptor. */
+export class Vm {
+  readonly vcpus: VcpuHandle[] = [];
+
+  constructor(readonly system: KvmSystem, readonly kvm: Kvm) {}
+
+  /**
+   * KVM_SET_USER_MEMORY_REGION: slot `id` (0 to 15) is the host pages `pfns` (frame numbers) from guest
+   * physical address `baseIpa`; an empty list deletes it. `flags`: KVM_MEM_READONLY.
+   */
+  setUserMemoryRegion(id: number, baseIpa: number, pfns: ArrayLike<number>, flags = 0): void {
+    check(
+      "KVM_SET_USER_MEMORY_REGION",
+      kvmSetMemoryRegion(this.kvm, id, flags, baseIpa, pfns),
+    );
+  }
+
+  /** KVM_CREATE_VCPU. `onExit` gets its returns to user space. */
+  createVcpu(id: number, onExit: ExitHandler): VcpuHandle {
+    const { kvm } = this;
+    if (id < 0 || id >= KVM_MAX_VCPUS) throw new KvmError("KVM_CREATE_VCPU", ERRNO.EINVAL);
+    if (kvm.vcpus.some(({ state }) => state.vcpuId === id)) {
+      throw new KvmError("KVM_CREATE_VCPU", ERRNO.EEXIST);
+    }
+    const handle = this.system.allocateVcpu(kvm, id);
+    const { vcpu } = handle;
+    handle.onExit = onExit;
+    kvmTimerVcpuInit(vcpu);
+    check("KVM_CREATE_VCPU", this.system.vgic.kvmVgicVcpuInit(vcpu));
+    this.system.memory.st32(kvm.state.vcpus + 4 * vcpu.state.vcpuIdx, vcpu.state.base);
+    (kvm.vcpus as Vcpu[]).push(vcpu);
+    kvm.state.createdVcpus++;
+    kvm.state.onlineVcpus++;
+    this.vcpus.push(handle);
+    return handle;
+  }
+
+  /** KVM_CREATE_DEVICE of an interrupt controller: `version` 3. */
+  createVgic(version = 3): void {
+    check("KVM_CREATE_DEVICE", this.system.vgic.kvmVgicCreate(this.kvm, version));
+  }
+
+  /** KVM_SET_DEVICE_ATTR of the vgic. */
+  setVgicAttr(group: number, attr: bigint, value: bigint): void {
+    check("KVM_SET_DEVICE_ATTR", vgicV3SetAttr(this.kvm, { group, attr, value }));
+  }
+
+  /** KVM_GET_DEVICE_ATTR of the vgic. */
+  getVgicAttr(group: number, attr: bigint): bigint {
+    const request: KvmDeviceAttr = { group, attr, value: 0n };
+    check("KVM_GET_DEVICE_ATTR", vgicV3GetAttr(this.kvm, request));
+    return request.value;
+  }
+
+  /** KVM_HAS_DEVICE_ATTR of the vgic. */
+  hasVgicAttr(group: number, attr: bigint): boolean {
+    return vgicV3HasAttr(this.kvm, { group, attr, value: 0n }) === 0;
+  }
+
+  /**
+   * KVM_IRQ_LINE: the level of a line. `type` is one of {@link IRQ_TYPE}; `num` an SPI's INTID (from 32),
+   * or a PPI's (16 to 31) of the vCPU with index `vcpuIdx`.
+   */
+  irqLine(type: number, vcpuIdx: number, num: number, level: boolean): void {
+    const { kvm, system } = this;
+    system.trace.emit("kvm_irq_line", kvm.state.vmId, vcpuIdx, type, vcpuIdx, num, level ? 1 : 0);
+    const ppi = type === IRQ_TYPE.PPI;
+    const vcpu = kvm.vcpus[ppi ? vcpuIdx : 0];
+    const valid = ppi ? num >= 16 && num < 32 : type === IRQ_TYPE.SPI && num >= 32;
+    if (vcpu === undefined || !valid) throw new KvmError("KVM_IRQ_LINE", ERRNO.EINVAL);
+    const { vcpuId } = vcpu.state;
+    check("KVM_IRQ_LINE", system.vgic.kvmVgicInjectIrq(kvm, vcpuId, num, level, 0));
+  }
+
+  /** Closes the VM: all of its vCPUs must be in user space. Its pages are the caller's. */
+  destroy(): void {
+    const { kvm, system } = this;
+    assert(this.vcpus.every((v) => !v.running), "a VM is closed while a vCPU runs");
+    system.vgic.kvmVgicDestroy(kvm);
+    for (const { vcpu } of this.vcpus) {
+      kvmTimerVcpuTerminate(vcpu);
+      system.releaseVcpu(vcpu);
+    }
+    kvmFreeMemslots(kvm);
+    kvmFreeStage2Pgd(kvm);
+    system.releaseVm(this);
+  }
+}
+
+/** A vCPU's file descriptor. */
+export class VcpuHandle {
+  onExit: ExitHandler = () => false;
+
+  constructor(readonly system: KvmSystem, readonly vcpu: Vcpu) {}
+
+  /** Whether a KVM_RUN is under way. */
+  get running(): boolean {
+    return this.vcpu.state.running;
+  }
+
+  #mustNotRun(call: string): void {
+    if (this.running) throw new KvmError(call, ERRNO.EBUSY);
+  }
+
+  /** KVM_ARM_VCPU_INIT: `features` are bits of {@link VCPU_FEATURE}. Resets the vCPU. */
+  init(features: readonly number[] = [VCPU_FEATURE.PSCI_0_2]): void {
+    this.#mustNotRun("KVM_ARM_VCPU_INIT");
+    const { state } = this.vcpu;
+    state.features = features.reduce((mask, bit) => mask | (1 << bit), 0);
+    state.targetInitialised = true;
+    this.system.runner.kvmResetVcpu(this.vcpu);
+    vcpuResetHcr(this.vcpu);
+    state.requests = 0;
+    const off = features.includes(VCPU_FEATURE.POWER_OFF);
+    state.mpState = off ? MP_STATE.STOPPED : MP_STATE.RUNNABLE;
+    if (off) kvmMakeRequest(this.vcpu, KVM_REQ.SLEEP);
+  }
+
+  /** KVM_RUN: sets the vCPU's thread in motion. */
+  run(): void {
+    this.#mustNotRun("KVM_RUN");
+    this.vcpu.state.running = true;
+    const { threads, scheduler } = this.system.kernel;
+    scheduler.wake(threads.at(this.vcpu.state.thread));
+  }
+
+  /** Called by the vCPU's thread when KVM_RUN returns. */
+  exited(ret: number): boolean {
+    return this.onExit(this, ret);
+  }
+
+  /** Sets `immediate_exit` and gets the vCPU out: KVM_RUN returns EINTR. */
+  kick(): void {
+    this.vcpu.run.immediateExit = true;
+    this.system.kvmVcpuKick(this.vcpu);
+  }
+
+  /** The vCPU's thread may run on the physical CPUs of `mask` only (0: all). */
+  setAffinity(mask: number): void {
+    const { threads, scheduler } = this.system.kernel;
+    scheduler.setAffinity(threads.at(this.vcpu.state.thread), mask);
+  }
+
+  /** KVM_GET_ONE_REG. */
+  getOneReg(id: bigint): bigint {
+    this.#mustNotRun("KVM_GET_ONE_REG");
+    const value = kvmArmGetReg(this.vcpu, id);
+    if (typeof value === "number") throw new KvmError("KVM_GET_ONE_REG", value);
+    return value;
+  }
+
+  /** KVM_SET_ONE_REG. */
+  setOneReg(id: bigint, value: bigint): void {
+    this.#mustNotRun("KVM_SET_ONE_REG");
+    check("KVM_SET_ONE_REG", kvmArmSetReg(this.vcpu, id, value));
+  }
+
+  /** KVM_GET_REG_LIST. */
+  regList(): readonly bigint[] {
+    return kvmRegList();
+  }
+}

@@ -1,0 +1,332 @@
+/**
+ * A guest under KVM: the machine, the host kernel on it, one VM with its user-space devices. What QEMU
+ * is to KVM on a real host, by KVM's interface alone.
+ */
+import { Machine } from "../arm/machine.ts";
+import { Arena } from "../base/arena.ts";
+import { Locks } from "../base/lock.ts";
+import { Host } from "../host/host.ts";
+import { IRQ_TYPE, KvmSystem, VCPU_FEATURE, type VcpuHandle, type Vm } from "../kvm/api.ts";
+import { KVM_EXIT, KVM_SYSTEM_EVENT } from "../kvm/kvm_host.ts";
+import { VGIC_CTRL_INIT, VGIC_GRP, VGIC_V3_ADDR_TYPE } from "../kvm/vgic/vgic_kvm_device.ts";
+import { TraceRing } from "../trace/tracepoints.ts";
+import type { BootPlan } from "./boot_plan.ts";
+import { LINE_KIND } from "./command_ring.ts";
+import { placePl011, placeTestDevice } from "./device_state.ts";
+import { EmptyVirtioWindow } from "./empty_window.ts";
+import type { FrameSource } from "./frame.ts";
+import type { Guest, GuestEvent, GuestFailure, GuestStats, TracePlace } from "./guest.ts";
+import { hostHardware } from "./host_hardware.ts";
+import type { LoopState } from "./machine_loop.ts";
+import type { AccessSize, MmioDevice } from "./mmio.ts";
+import { Pl011 } from "./pl011.ts";
+import { bytesOfHex, type Input } from "./recording.ts";
+import { TestDevice } from "./test_device.ts";
+import { VIRT_INTID, VIRT_MAP } from "./virt_map.ts";
+import { TRACE_CAPACITY } from "./worker_protocol.ts";
+
+const MIB = 1 << 20;
+/** RAM for the host kernel: its structures, then stage-2 tables and whatever else is allocated by pages. */
+const HOST_ARENA_BYTES = 16 * MIB;
+const HOST_PAGES_BYTES = 32 * MIB;
+const PAGE = 4096;
+
+export interface KvmGuestOptions {
+  readonly vcpus: number;
+  readonly pcpus: number;
+  /** Guest RAM in bytes. */
+  readonly memory: number;
+  readonly lrs: number;
+  /** Seed of the order of the host pages behind guest memory; 0: one run of pages, mapped by blocks. */
+  readonly shuffle: number;
+  readonly transmit: (byte: number) => void;
+  /** Instructions a CPU's turn lasts at most. */
+  readonly quantum?: number;
+}
+
+/** KVM_REG_ARM64 | KVM_REG_SIZE_U64 | KVM_REG_ARM_CORE, with the register's offset in 32-bit words. */
+const coreReg = (words: number): bigint => 0x6030_0000_0010_0000n + BigInt(words);
+const REG_X0 = coreReg(0);
+const REG_PC = coreReg(64);
+
+const ERRNO = { EINVAL: 22, EBUSY: 16, ENOSYS: 38 } as const;
+
+interface MappedDevice {
+  readonly base: number;
+  readonly end: number;
+  readonly device: MmioDevice;
+}
+
+/** The machine and the host kernel with KVM on it, before there is a VM. */
+export class KvmMachine {
+  readonly machine: Machine;
+  readonly host: Host;
+  readonly kvm: KvmSystem;
+  readonly trace: TraceRing;
+
+  constructor(options: {
+    readonly pcpus: number;
+    /** RAM for guests, in bytes. */
+    readonly guestRam: number;
+    readonly lrs: number;
+    readonly shuffle?: number;
+    readonly quantum?: number;
+  }) {
+    const { pcpus, guestRam, lrs, shuffle = 0, quantum } = options;
+    this.machine = new Machine({
+      pcpus,
+      ramSize: guestRam + HOST_ARENA_BYTES + HOST_PAGES_BYTES,
+      lrs,
+      ...(quantum === undefined ? {} : { quantum }),
+    });
+    const { memory, ram, observeArena } = this.machine;
+    this.trace = new TraceRing(memory, observeArena, TRACE_CAPACITY);
+    this.host = new Host({
+      hardware: hostHardware(this.machine),
+      locks: new Locks(memory, "deterministic"),
+      trace: this.trace,
+      arena: new Arena("host", memory, ram.at, ram.at + HOST_ARENA_BYTES),
+      pages: { start: ram.pa + HOST_ARENA_BYTES, end: ram.pa + ram.size, shuffle },
+    });
+    // Every CPU starts at EL2, in the hands of the host kernel.
+    for (let pcpu = 0; pcpu < pcpus; pcpu++) this.machine.start(pcpu, 2, 0, 0);
+    this.machine.el2 = this.host;
+    this.host.boot();
+    this.kvm = new KvmSystem(this.host, { observeArena });
+  }
+
+  /** Frame numbers of `bytes` of host pages, zeroed: one run if `contiguous`. */
+  allocatePages(bytes: number, contiguous: boolean): Uint32Array {
+    const { pages } = this.host;
+    const count = bytes / PAGE;
+    // Aligned to 2 MiB, so that stage 2 can map blocks.
+    const first = contiguous ? pages.allocateRun(count, 512) : -1;
+    return Uint32Array.from({ length: count }, (_, i) => first < 0 ? pages.allocate() : first + i);
+  }
+}
+
+/** One VM and its devices, as user space has them. */
+export class KvmGuest implements Guest {
+  readonly kvmMachine: KvmMachine;
+  readonly machine: Machine;
+  readonly trace: TracePlace;
+  readonly uart: Pl011;
+  readonly testDevice: TestDevice;
+  frames: FrameSource | undefined;
+  failure: GuestFailure | undefined;
+  vm: Vm;
+  readonly #pfns: Uint32Array;
+  readonly #devices: readonly MappedDevice[];
+  #event: GuestEvent | undefined;
+  #plan: BootPlan | undefined;
+
+  constructor(readonly options: KvmGuestOptions) {
+    const { pcpus, memory: guestRam, lrs, shuffle, quantum } = options;
+    this.kvmMachine = new KvmMachine({
+      pcpus,
+      guestRam,
+      lrs,
+      shuffle,
+      ...(quantum === undefined ? {} : { quantum }),
+    });
+    this.machine = this.kvmMachine.machine;
+    const { trace } = this.kvmMachine;
+    this.trace = { head: trace.headAt, records: trace.recordsAt };
+    const { arena } = this.machine;
+    this.uart = new Pl011(placePl011(arena), {
+      transmit: options.transmit,
+      setIrq: (level) => this.#setSpi(VIRT_INTID.uart, level),
+    });
+    this.testDevice = new TestDevice(
+      placeTestDevice(arena),
+      (level) => this.#setSpi(VIRT_INTID.testDevice, level),
+    );
+    this.#devices = ([
+      [VIRT_MAP.uart, this.uart],
+      [VIRT_MAP.testDevice, this.testDevice],
+      [VIRT_MAP.virtioMmio, new EmptyVirtioWindow()],
+    ] as const).map(([{ base, size }, device]) => ({ base, end: base + size, device }));
+    this.#pfns = this.kvmMachine.allocatePages(guestRam, shuffle === 0);
+    this.vm = this.#createVm();
+    this.uart.reset();
+    this.testDevice.reset();
+  }
+
+  #setSpi(intid: number, level: boolean): void {
+    this.vm.irqLine(IRQ_TYPE.SPI, 0, intid, level);
+  }
+
+  #createVm(): Vm {
+    const vm = this.kvmMachine.kvm.createVm();
+    vm.createVgic(3);
+    vm.setUserMemoryRegion(0, VIRT_MAP.ram.base, this.#pfns);
+    for (let id = 0; id < this.options.vcpus; id++) {
+      const off = id === 0 ? [] : [VCPU_FEATURE.POWER_OFF];
+      vm.createVcpu(id, (vcpu, ret) => this.#onExit(vcpu, ret)).init([
+        VCPU_FEATURE.PSCI_0_2,
+        ...off,
+      ]);
+    }
+    vm.setVgicAttr(VGIC_GRP.NR_IRQS, 0n, 256n);
+    vm.setVgicAttr(VGIC_GRP.ADDR, BigInt(VGIC_V3_ADDR_TYPE.DIST), BigInt(VIRT_MAP.gicd.base));
+    vm.setVgicAttr(VGIC_GRP.ADDR, BigInt(VGIC_V3_ADDR_TYPE.REDIST), BigInt(VIRT_MAP.gicr.base));
+    vm.setVgicAttr(VGIC_GRP.CTRL, BigInt(VGIC_CTRL_INIT), 0n);
+    return vm;
+  }
+
+  /** Byte offset in the shared memory of guest physical address `ipa`. RangeError outside guest RAM. */
+  offsetOf(ipa: number): number {
+    const page = this.#pfns[Math.floor((ipa - VIRT_MAP.ram.base) / PAGE)];
+    if (page === undefined) throw new RangeError(`IPA 0x${ipa.toString(16)} is not guest RAM`);
+    const { ram } = this.machine;
+    return ram.at + (page * PAGE - ram.pa) + (ipa % PAGE);
+  }
+
+  /** Writes guest memory from outside, as a loader does. */
+  writeMemory(ipa: number, bytes: Uint8Array): void {
+    for (let done = 0; done < bytes.length;) {
+      const at = ipa + done;
+      const part = bytes.subarray(done, done + PAGE - (at % PAGE));
+      this.machine.memory.u8.set(part, this.offsetOf(at));
+      done += part.length;
+    }
+    this.machine.interpreter.invalidateAll();
+  }
+
+  /** Loads what was planned, sets vCPU 0 to its entry and lets all vCPUs run. */
+  boot(plan: BootPlan): void {
+    this.#plan = plan;
+    for (const { pa, bytes } of plan.segments) this.writeMemory(pa, bytes);
+    const [first] = this.vm.vcpus;
+    first?.setOneReg(REG_PC, BigInt(plan.registers.pc));
+    first?.setOneReg(REG_X0, BigInt(plan.registers.x0));
+    this.kvmMachine.host.runAs(0, () => this.vm.vcpus.forEach((vcpu) => vcpu.run()));
+  }
+
+  // Exits to user space
+
+  #onExit(handle: VcpuHandle, ret: number): boolean {
+    const { run } = handle.vcpu;
+    if (ret < 0) {
+      // EINTR: asked to leave, by a reset.
+      run.immediateExit = false;
+      return false;
+    }
+    if (run.exitReason === KVM_EXIT.MMIO) return this.#mmio(handle);
+    if (run.exitReason === KVM_EXIT.SYSTEM_EVENT) return this.#systemEvent(run.systemEventType);
+    this.failure = {
+      message:
+        `vCPU ${handle.vcpu.state.vcpuId}: exit ${run.exitReason} to user space that nobody handles`,
+    };
+    return false;
+  }
+
+  #mmio({ vcpu: { run } }: VcpuHandle): boolean {
+    const at = run.mmioPhysAddr;
+    const found = this.#devices.find((d) => at >= d.base && at + run.mmioLen <= d.end);
+    if (run.mmioIsWrite) {
+      if (found) writeDevice(found.device, at - found.base, run.mmioLen, run.mmioData);
+    } else {
+      run.mmioData = found ? readDevice(found.device, at - found.base, run.mmioLen) : 0n;
+    }
+    return true;
+  }
+
+  #systemEvent(type: number): boolean {
+    this.#event = type === KVM_SYSTEM_EVENT.RESET ? "reset" : "off";
+    this.machine.power = this.#event;
+    return false;
+  }
+
+  // Guest
+
+  attach(_loop: LoopState): void {}
+
+  get consoleRoom(): number {
+    return this.uart.receiveSpace();
+  }
+
+  takeEvent(): GuestEvent | undefined {
+    const event = this.#event;
+    this.#event = undefined;
+    this.machine.power = undefined;
+    return event;
+  }
+
+  /** Lets all vCPUs leave, makes the VM anew over the same pages, and boots again. */
+  reset(): void {
+    const { host } = this.kvmMachine;
+    host.runAs(0, () => this.vm.vcpus.forEach((vcpu) => vcpu.kick()));
+    for (let i = 0; i < 1000 && this.vm.vcpus.some((v) => v.running); i++) this.machine.run(1);
+    host.runAs(0, () => this.vm.destroy());
+    const { memory } = this.machine;
+    for (let ipa = 0; ipa < this.options.memory; ipa += PAGE) {
+      const at = this.offsetOf(VIRT_MAP.ram.base + ipa);
+      memory.u8.fill(0, at, at + PAGE);
+    }
+    this.vm = host.runAs(0, () => this.#createVm());
+    this.uart.reset();
+    this.testDevice.reset();
+    if (this.#plan) this.boot(this.#plan);
+  }
+
+  apply(input: Input): number {
+    const { host } = this.kvmMachine;
+    const act = INPUTS[input.op] as ((guest: KvmGuest, input: Input) => number) | undefined;
+    if (act === undefined) return -ERRNO.ENOSYS;
+    const wrong = this.#invalid(input);
+    if (wrong !== 0) return wrong;
+    if (input.op === "stepInstruction" || input.op === "stepExit") return act(this, input);
+    host.queueWork(() => act(this, input));
+    return 0;
+  }
+
+  /** 0, or the error of an input that names what there is not. */
+  #invalid(input: Input): number {
+    const values = input as unknown as Readonly<Record<string, number | undefined>>;
+    const { vm = 0, vcpu = 0, pcpu = 0, intid = 0 } = values;
+    const known = vm === 0 && vcpu < this.options.vcpus && pcpu < this.options.pcpus &&
+      intid < 256;
+    return known ? 0 : -ERRNO.EINVAL;
+  }
+
+  stats(): GuestStats {
+    return { vcpus: this.vm.vcpus.map((v) => ({ exits: v.vcpu.stat.exits })) };
+  }
+}
+
+type InputTable = {
+  readonly [K in Input["op"]]?: (guest: KvmGuest, input: Extract<Input, { op: K }>) => number;
+};
+
+/** What each input does, as host code. */
+const INPUTS: InputTable = {
+  consoleBytes: (guest, { hex }) => {
+    for (const byte of bytesOfHex(hex)) guest.uart.receive(byte);
+    return 0;
+  },
+  raiseLine: (guest, { kind, intid, vcpu }) => line(guest, kind, vcpu, intid, true),
+  lowerLine: (guest, { kind, intid, vcpu }) => line(guest, kind, vcpu, intid, false),
+  pulseLine: (guest, { kind, intid, vcpu }) =>
+    line(guest, kind, vcpu, intid, true) || line(guest, kind, vcpu, intid, false),
+  moveVcpu: (guest, { vcpu, pcpu }) => {
+    guest.vm.vcpus[vcpu]?.setAffinity(1 << pcpu);
+    return 0;
+  },
+};
+
+function line(guest: KvmGuest, kind: number, vcpu: number, intid: number, level: boolean): number {
+  const type = kind === LINE_KIND.PPI ? IRQ_TYPE.PPI : IRQ_TYPE.SPI;
+  guest.vm.irqLine(type, vcpu, intid, level);
+  return 0;
+}
+
+function readDevice(device: MmioDevice, offset: number, length: number): bigint {
+  if (length < 8) return BigInt(device.read(offset, length as AccessSize));
+  return BigInt(device.read(offset, 4)) | (BigInt(device.read(offset + 4, 4)) << 32n);
+}
+
+function writeDevice(device: MmioDevice, offset: number, length: number, value: bigint): void {
+  device.write(offset, Math.min(length, 4) as AccessSize, Number(value & 0xffff_ffffn));
+  if (length === 8) device.write(offset + 4, 4, Number(value >> 32n));
+}

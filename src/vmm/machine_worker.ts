@@ -1,0 +1,65 @@
+/** The worker that the machine lives in: makes it, tells where things lie, runs it to its end. */
+import { UserError } from "../base/errors.ts";
+import { ByteRing, byteRingSize } from "./byte_ring.ts";
+import { CommandRing, commandRingSize } from "./command_ring.ts";
+import { FRAME_AREA_SIZE, FrameWriter } from "./frame.ts";
+import { loadGuest } from "./load.ts";
+import { MachineLoop } from "./machine_loop.ts";
+import { Runner } from "./runner.ts";
+import {
+  COMMAND_CAPACITY,
+  CONSOLE_IN_BYTES,
+  CONSOLE_OUT_BYTES,
+  type SharedPlaces,
+  type StartMessage,
+  type WorkerMessage,
+} from "./worker_protocol.ts";
+
+/** The worker's global scope, of which only this is used. */
+interface Scope {
+  onmessage: ((event: MessageEvent<StartMessage>) => void) | null;
+  postMessage(message: WorkerMessage): void;
+}
+const scope = globalThis as unknown as Scope;
+
+async function run({ config, images, replay }: StartMessage): Promise<void> {
+  let loop: MachineLoop | undefined;
+  const guest = await loadGuest(config, images, (byte) => loop?.transmit(byte));
+  const { memory, observeArena } = guest.machine;
+  const places: SharedPlaces = {
+    commands: observeArena.reserve(commandRingSize(COMMAND_CAPACITY)),
+    consoleOut: observeArena.reserve(byteRingSize(CONSOLE_OUT_BYTES)),
+    consoleIn: observeArena.reserve(byteRingSize(CONSOLE_IN_BYTES)),
+    frames: observeArena.reserve(FRAME_AREA_SIZE),
+    trace: guest.trace,
+  };
+  const runner = new Runner(guest, { forNs: config.forNs, ...(replay ? { replay } : {}) });
+  loop = new MachineLoop(runner, {
+    commands: new CommandRing(memory, places.commands, COMMAND_CAPACITY),
+    consoleOut: new ByteRing(memory, places.consoleOut, CONSOLE_OUT_BYTES),
+    consoleIn: new ByteRing(memory, places.consoleIn, CONSOLE_IN_BYTES),
+    frames: new FrameWriter(memory, places.frames),
+  }, config.clock === "paced");
+  guest.attach(loop);
+  scope.postMessage({ kind: "ready", memory: memory.memory, places });
+  const { code, reason } = loop.run();
+  scope.postMessage({
+    kind: "ended",
+    code,
+    reason,
+    recording: { inputs: runner.inputs, end: runner.end() },
+    stats: runner.stats(),
+  });
+}
+
+scope.onmessage = (event): void => {
+  run(event.data).catch((error: unknown) => {
+    const known = error instanceof Error;
+    scope.postMessage({
+      kind: "failed",
+      userError: error instanceof UserError,
+      message: known ? error.message : String(error),
+      stack: known ? error.stack ?? "" : "",
+    });
+  });
+};

@@ -1,0 +1,169 @@
+/**
+ * The interpreter against the evaluator: random programs of all rows, random states, and random
+ * splits of the budget. Every seed is a program; a failure names the seed and the instruction.
+ */
+import assert from "node:assert/strict";
+import { InterpreterCode } from "../../../src/arm/engine/interpreter.ts";
+import { Random, randomInstruction } from "../../../src/arm/isa/random.ts";
+import type { Row } from "../../../src/arm/isa/row.ts";
+import { sysreg } from "../../../src/arm/arch/sysregs.ts";
+import { disassemble, ROWS } from "../../../src/arm/isa/table.ts";
+import { CODE_PAGES, FoldedLab, LAB_MEMORY_PAGES } from "./folded_lab.ts";
+
+const CODE = new InterpreterCode(ROWS, LAB_MEMORY_PAGES);
+const WORDS = CODE_PAGES * 1024;
+
+/** Registers that are reached inline, which a random key would hardly ever name. */
+const KEYS = ["TPIDR_EL0", "TPIDRRO_EL0", "TPIDR_EL1", "SP_EL0", "ELR_EL1", "SPSR_EL1"] as const;
+const MORE_KEYS = ["NZCV", "DAIF", "CurrentEL", "FPCR", "FPSR"] as const;
+const SYSTEM_WORDS = [...KEYS, ...MORE_KEYS].flatMap((name) => {
+  const access = (0xd5100000 | (sysreg(name).key << 5)) >>> 0;
+  return [access, (access | 0x200000) >>> 0];
+});
+
+function randomWord(random: Random, rows: readonly Row[]): number {
+  const kind = random.below(40);
+  if (kind === 0) return random.u32();
+  if (kind === 1) return (random.pick(SYSTEM_WORDS) | random.below(32)) >>> 0;
+  return randomInstruction(random.pick(rows), random).word;
+}
+
+function program(random: Random, rows: readonly Row[] = ROWS): number[] {
+  return Array.from({ length: WORDS }, () => randomWord(random, rows));
+}
+
+/** Runs `count` instructions on both and says where they part, or undefined. */
+function lockstep(fast: FoldedLab, reference: FoldedLab, count: number): string | undefined {
+  for (let i = 0; i < count; i++) {
+    const word = reference.word();
+    const pc = reference.cpu.pc;
+    reference.evaluate();
+    const took = fast.run(1);
+    const difference = took === 1 ? fast.difference(reference) : `took ${took}`;
+    if (difference) {
+      const text = word < 0 ? "misaligned" : disassemble(word, Number(pc)) ?? "undefined";
+      return `step ${i}, 0x${pc.toString(16)}: ${word.toString(16)} ${text}: ${difference}`;
+    }
+  }
+  return undefined;
+}
+
+/** One random state: `count` instructions in random portions, against the reference. */
+function episode(labs: Labs, random: Random, count: number): void {
+  const { fast, reference, start } = labs;
+  start.randomize(random);
+  fast.copyFrom(start);
+  reference.copyFrom(start);
+  for (let left = count; left > 0;) {
+    const portion = Math.min(left, 1 + random.below(random.below(4) === 0 ? 3 : count));
+    assert.equal(fast.run(portion), portion, "the budget is exact");
+    left -= portion;
+  }
+  for (let i = 0; i < count; i++) reference.evaluate();
+  if (!fast.difference(reference)) return;
+  fast.copyFrom(start);
+  reference.copyFrom(start);
+  assert.fail(lockstep(fast, reference, count) ?? "only when run in larger portions");
+}
+
+interface Labs {
+  readonly fast: FoldedLab;
+  readonly reference: FoldedLab;
+  readonly start: FoldedLab;
+}
+
+function labsWith(words: readonly number[]): Labs {
+  const labs = { fast: new FoldedLab(CODE), reference: new FoldedLab(), start: new FoldedLab() };
+  labs.fast.loadCode(words);
+  labs.reference.loadCode(words);
+  return labs;
+}
+
+Deno.test("interpreter and evaluator agree on random programs, in any portions", () => {
+  const evaluated = new Map<string, number>();
+  let slow = 0, total = 0;
+  for (let seed = 1; seed <= 6; seed++) {
+    const random = new Random(seed);
+    const labs = labsWith(program(random));
+    for (let n = 0; n < 250; n++) {
+      try {
+        episode(labs, random, 64);
+      } catch (error) {
+        throw new Error(`seed ${seed}, episode ${n}`, { cause: error });
+      }
+    }
+    for (const [name, count] of labs.reference.evaluated) {
+      evaluated.set(name, (evaluated.get(name) ?? 0) + count);
+      total += count;
+    }
+    for (const count of labs.fast.evaluated.values()) slow += count;
+    assert.ok(labs.fast.interruptChecks > 0);
+  }
+  const never = ROWS.filter((row) => !evaluated.has(row.name)).map((row) => row.name);
+  assert.deepEqual(never, [], "rows never executed");
+  assert.ok(slow < 0.5 * total, `${slow} of ${total} instructions left the interpreter`);
+});
+
+const FAMILIES: readonly [string, RegExp][] = [
+  ["memory accesses near page ends", /^(LD|ST)/],
+  ["exclusives", /^(LDX|STX|CLREX|LDAR|STLR|STR_)/],
+];
+
+for (const [what, names] of FAMILIES) {
+  Deno.test(`interpreter and evaluator agree on ${what}`, () => {
+    const rows = ROWS.filter((row) => names.test(row.name));
+    assert.ok(rows.length > 3);
+    const random = new Random(99);
+    const labs = labsWith(program(random, rows));
+    for (let n = 0; n < 300; n++) episode(labs, random, 24);
+  });
+}
+
+/** `words` at the end of the first page, and `b .` after. */
+function atPageEnd(before: number, words: readonly number[]): number[] {
+  const nop = 0xd503201f, self = 0x14000000;
+  const all = new Array<number>(WORDS).fill(nop);
+  words.forEach((word, i) => all[1024 - before + i] = word);
+  all[1024 - before + words.length] = self;
+  return all;
+}
+
+const INCREMENT = 0x91000400;
+
+Deno.test("straight-line code goes on from page to page, one instruction at a time", () => {
+  const { fast } = labsWith(new Array<number>(WORDS).fill(INCREMENT));
+  for (const portion of [1, 7, 1024, 4096, 5000]) {
+    fast.cpu.pc = 0x7fff_0000_0ff0n;
+    fast.memory.st64(fast.cpu.gpr, 0n);
+    for (let n = 0; n < 10_000; n += portion) {
+      assert.equal(fast.run(portion), portion);
+      const done = BigInt(n + portion);
+      assert.equal(fast.memory.ld64(fast.cpu.gpr), done);
+      assert.equal(fast.cpu.pc, 0x7fff_0000_0ff0n + 4n * done);
+    }
+  }
+});
+
+Deno.test("branches within a page and across its end, both ways", () => {
+  // cbnz x1, forward over the page's end, and back
+  const forward = 0xb5000001 | (2 << 5);
+  const back = 0x17ffffff - 1;
+  // sub x1, x1, #1; cbnz x1, +2; b . ; add x0, x0, #1; b -4
+  const words = [0xd1000421, forward, 0x14000000, INCREMENT, back - 1];
+  for (let before = 0; before <= words.length; before++) {
+    const { fast } = labsWith(atPageEnd(before, words));
+    fast.cpu.pc = BigInt(4096 - 4 * before);
+    fast.memory.st64(fast.cpu.gpr, 0n);
+    fast.memory.st64(fast.cpu.gpr + 8, 1000n);
+    assert.equal(fast.run(10_000), 10_000);
+    assert.equal(fast.memory.ld64(fast.cpu.gpr), 999n, `${before} words before the page's end`);
+    assert.equal(fast.cpu.pc, BigInt(4096 - 4 * before + 8));
+  }
+});
+
+Deno.test("a run of no instructions does nothing", () => {
+  const { fast } = labsWith([INCREMENT]);
+  fast.cpu.pc = 0n;
+  assert.equal(fast.run(0), 0);
+  assert.equal(fast.cpu.pc, 0n);
+});
