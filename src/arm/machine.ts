@@ -383,23 +383,29 @@ export class Machine implements Hooks {
   }
 
   /** One turn for every CPU. False: none had anything to do. */
-  #round(limitNs: number): boolean {
+  #round(limitNs: number, quantum = this.quantum): boolean {
     this.#progress = false;
     for (let i = 0; i < this.cores.length && this.power === undefined; i++) {
       const left = limitNs - this.platform.clock.now();
       if (left <= 0) return true;
-      this.#turn(i, Math.min(this.quantum, Math.ceil(left)));
+      this.#turn(i, Math.min(quantum, Math.ceil(left)));
     }
     this.#self.turns++;
     return this.#progress;
   }
 
-  /** One turn of CPU `index` with at most `insns` instructions; the others stand still. */
-  step(index: number, insns: number): void {
+  /**
+   * One turn of at most `insns` instructions for every CPU, or a jump of the clock when all wait. False:
+   * nothing will ever happen without outside input. For stepping by hand.
+   */
+  stepRound(insns: number): boolean {
     this.#deadlineNs = 0;
     this.#updateTimers();
-    this.#turn(index, insns);
-    this.#self.turns++;
+    if (this.#round(Infinity, insns)) return true;
+    if (this.#deadlineNs === Infinity) return false;
+    this.platform.clock.jumpTo(this.#deadlineNs);
+    this.#updateTimers();
+    return true;
   }
 
   // State

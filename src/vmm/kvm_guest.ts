@@ -11,7 +11,6 @@ import { KVM_EXIT, KVM_SYSTEM_EVENT } from "../kvm/kvm_host.ts";
 import { VGIC_CTRL_INIT, VGIC_GRP, VGIC_V3_ADDR_TYPE } from "../kvm/vgic/vgic_kvm_device.ts";
 import { TraceRing } from "../trace/tracepoints.ts";
 import type { BootPlan } from "./boot_plan.ts";
-import { LINE_KIND } from "./command_ring.ts";
 import { placePl011, placeTestDevice } from "./device_state.ts";
 import { EmptyVirtioWindow } from "./empty_window.ts";
 import type { FrameSource } from "./frame.ts";
@@ -20,7 +19,8 @@ import { hostHardware } from "./host_hardware.ts";
 import type { LoopState } from "./machine_loop.ts";
 import type { AccessSize, MmioDevice } from "./mmio.ts";
 import { Pl011 } from "./pl011.ts";
-import { bytesOfHex, type Input } from "./recording.ts";
+import { stepOf, workOf } from "./kvm_inputs.ts";
+import type { Input } from "./recording.ts";
 import { TestDevice } from "./test_device.ts";
 import { VIRT_INTID, VIRT_MAP } from "./virt_map.ts";
 import { TRACE_CAPACITY } from "./worker_protocol.ts";
@@ -272,12 +272,13 @@ export class KvmGuest implements Guest {
 
   apply(input: Input): number {
     const { host } = this.kvmMachine;
-    const act = INPUTS[input.op] as ((guest: KvmGuest, input: Input) => number) | undefined;
-    if (act === undefined) return -ERRNO.ENOSYS;
     const wrong = this.#invalid(input);
     if (wrong !== 0) return wrong;
-    if (input.op === "stepInstruction" || input.op === "stepExit") return act(this, input);
-    host.queueWork(() => act(this, input));
+    const step = stepOf(input);
+    if (step) return step(this);
+    const work = workOf(input);
+    if (!work) return -ERRNO.ENOSYS;
+    host.queueWork(() => work(this));
     return 0;
   }
 
@@ -293,32 +294,6 @@ export class KvmGuest implements Guest {
   stats(): GuestStats {
     return { vcpus: this.vm.vcpus.map((v) => ({ exits: v.vcpu.stat.exits })) };
   }
-}
-
-type InputTable = {
-  readonly [K in Input["op"]]?: (guest: KvmGuest, input: Extract<Input, { op: K }>) => number;
-};
-
-/** What each input does, as host code. */
-const INPUTS: InputTable = {
-  consoleBytes: (guest, { hex }) => {
-    for (const byte of bytesOfHex(hex)) guest.uart.receive(byte);
-    return 0;
-  },
-  raiseLine: (guest, { kind, intid, vcpu }) => line(guest, kind, vcpu, intid, true),
-  lowerLine: (guest, { kind, intid, vcpu }) => line(guest, kind, vcpu, intid, false),
-  pulseLine: (guest, { kind, intid, vcpu }) =>
-    line(guest, kind, vcpu, intid, true) || line(guest, kind, vcpu, intid, false),
-  moveVcpu: (guest, { vcpu, pcpu }) => {
-    guest.vm.vcpus[vcpu]?.setAffinity(1 << pcpu);
-    return 0;
-  },
-};
-
-function line(guest: KvmGuest, kind: number, vcpu: number, intid: number, level: boolean): number {
-  const type = kind === LINE_KIND.PPI ? IRQ_TYPE.PPI : IRQ_TYPE.SPI;
-  guest.vm.irqLine(type, vcpu, intid, level);
-  return 0;
 }
 
 function readDevice(device: MmioDevice, offset: number, length: number): bigint {

@@ -128,12 +128,14 @@ function topReason(c: ColumnContext, v: FrameVcpu): string {
 const several = (frame: Frame): boolean => frame.vms.length > 1;
 const vmColumn = <R extends { readonly vm: number }>(frame: Frame): Column<R>[] =>
   several(frame) ? [numeric("vm", "VM", 2, 0, (row) => row.vm, String)] : [];
-const perSecond: Readonly<Record<CounterMode, string>> = { rate: "/s", total: "", delta: " +" };
+/** What a counter's title says of the mode. */
+const SUFFIX: Readonly<Record<CounterMode, string>> = { rate: "/s", total: "", delta: "+" };
 
 /** Columns of the vCPU panel. */
 export function vcpuColumns(c: ColumnContext): Column<FrameVcpu>[] {
   const mips = (v: FrameVcpu): number => rateOf(c.model, (f) => findVcpu(f, v)?.insns) / 1e6;
-  const exits = (v: FrameVcpu): number => counter(c.model, c.mode, (f) => findVcpu(f, v)?.exits);
+  const exits = (mode: CounterMode) => (v: FrameVcpu): number =>
+    counter(c.model, mode, (f) => findVcpu(f, v)?.exits);
   const untilTimer = (v: FrameVcpu): number => until(c.frame, v.nextTimerNs);
   return [
     ...vmColumn<FrameVcpu>(c.frame),
@@ -151,7 +153,8 @@ export function vcpuColumns(c: ColumnContext): Column<FrameVcpu>[] {
     },
     textual("daif", "DAIF", 4, 5, (v) => daif(v.pstate)),
     numeric("mips", "MIPS", 5, 2, mips, rate),
-    numeric("exits", `exits${perSecond[c.mode]}`, 7, 1, exits, c.mode === "rate" ? rate : count),
+    numeric("rate", "exits/s", 7, 1, exits("rate"), rate),
+    numeric("exits", "exits", 6, 10, exits(c.mode === "delta" ? "delta" : "total")),
     textual("top", "top exit", 8, 7, (v) => topReason(c, v)),
     numeric("ap", "ap", 2, 3, (v) => v.apListLength),
     numeric("lrs", "LR", 2, 3, (v) => v.usedLrs),
@@ -201,9 +204,9 @@ export function irqColumns(c: ColumnContext): Column<FrameIrq>[] {
     numeric("ap", "ap", 3, 2, (irq) => irq.apListPosition, index),
     numeric("lr", "LR", 2, 2, (irq) => irq.lr, index),
     numeric("on", "on", 2, 4, (irq) => irq.vcpu, index),
-    numeric("injected", "inj", 6, 3, counted("injected"), show),
-    numeric("acked", "ack", 6, 7, counted("acked"), show),
-    numeric("eoied", "eoi", 6, 10, counted("eoied"), show),
+    numeric("injected", `inj${SUFFIX[c.mode]}`, 6, 3, counted("injected"), show),
+    numeric("acked", `ack${SUFFIX[c.mode]}`, 6, 7, counted("acked"), show),
+    numeric("eoied", `eoi${SUFFIX[c.mode]}`, 6, 10, counted("eoied"), show),
     numeric("age", "age", 6, 6, age, duration),
     numeric("p50", "p50", 6, 13, (irq) => irq.latencyCount ? irq.latencyP50Ns : NaN, duration),
     numeric("p99", "p99", 6, 14, (irq) => irq.latencyCount ? irq.latencyP99Ns : NaN, duration),
@@ -307,7 +310,7 @@ export function timerColumns(c: ColumnContext): Column<FrameTimer>[] {
     numeric("fire", "fires in", 8, 0, (t) => until(c.frame, t.nextFireNs), duration),
     numeric(
       "fired",
-      `fired${perSecond[c.mode]}`,
+      `fired${SUFFIX[c.mode]}`,
       7,
       2,
       fired,

@@ -57,7 +57,7 @@ export function traceLine(event: TraceEvent): string {
 }
 
 /** The trace as lines. */
-export class TraceLog {
+export class TraceLines {
   #filtered: FilteredLines | undefined;
 
   /** The lines that match `filter` (all, when it is empty). */

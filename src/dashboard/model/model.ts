@@ -17,7 +17,7 @@ import {
 
 /** How counters are shown: change since the last frame, per second of wall time, or all since the reset. */
 export type CounterMode = "delta" | "rate" | "total";
-export const COUNTER_MODES: readonly CounterMode[] = ["rate", "total", "delta"];
+export const COUNTER_MODES: readonly CounterMode[] = ["total", "rate", "delta"];
 
 /** Rates are taken over this much wall time. */
 const WINDOW_NS = 1e9;

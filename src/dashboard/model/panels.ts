@@ -66,7 +66,9 @@ export function panelTable(panel: TablePanelId, c: ColumnContext, allIrqs: boole
       return makeTable(vcpuColumns(c), frame.vcpus, vcpuKey);
     case "interrupts": {
       const shown = allIrqs ? frame.irqs : frame.irqs.filter(isOfInterest);
-      return makeTable(irqColumns(c), shown, irqKey);
+      // Shared ones first: they are what people raise and route.
+      const order = [...shown.filter((i) => i.ownerVcpu < 0), ...shown.filter((i) => i.ownerVcpu >= 0)];
+      return makeTable(irqColumns(c), order, irqKey);
     }
     case "listRegisters":
       return makeTable(lrColumns(c), lrRows(frame), lrKey);

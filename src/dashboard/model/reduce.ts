@@ -349,6 +349,15 @@ const ACTIONS: Readonly<Partial<Record<ActionId, Handler>>> = {
 
 // Overlays.
 
+/** Selects the interrupt that commands are about: people want to see what becomes of it. */
+function showConcerned(ui: UiState, commands: readonly Command[]): UiState {
+  const about = commands.find((c) => "intid" in c && c.op !== "sendSgi");
+  if (about === undefined || !("intid" in about) || !("vcpu" in about)) return ui;
+  const owner = about.intid < 32 ? about.vcpu : -1;
+  const selected = `${about.vm}.${owner}.${about.intid}`;
+  return withList(ui, "interrupts", { selected, follow: true });
+}
+
 function acceptDialog(ui: UiState, env: Surroundings): Step {
   if (ui.overlay.kind !== "dialog") return only(ui);
   const { dialog } = ui.overlay;
@@ -357,7 +366,7 @@ function acceptDialog(ui: UiState, env: Surroundings): Step {
     if (error) return say(ui, sentence);
     const effects: Effect[] = commands.map((command) => send(command, dialog.title));
     if (dialog.kind === "resetTotals") effects.push({ kind: "resetTotals" });
-    return only({ ...close(ui), message: sentence }, ...effects);
+    return only({ ...showConcerned(close(ui), commands), message: sentence }, ...effects);
   });
 }
 

@@ -70,7 +70,7 @@ export const INITIAL_STATE: UiState = {
   logs: { console: LOG, trace: LOG },
   overlay: NO_OVERLAY,
   captured: false,
-  mode: "rate",
+  mode: "total",
   allIrqs: false,
   fps: 30,
   theme: "dark",

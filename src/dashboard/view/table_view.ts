@@ -66,9 +66,10 @@ function place(
 ) {
   const { up, down } = symbols(look);
   const column = table.columns.find((c) => c.id === list.sort);
-  const sort = column === undefined ? "" : `${column.title} ${list.descending ? down : up} `;
+  const sort = column === undefined ? "" : `${column.title} ${list.descending ? down : up}`;
   const last = Math.min(count, top + page);
-  return sort + (count > page ? `${top + 1}-${last}/${count}` : "");
+  const range = count > page ? `${top + 1}-${last}/${count}` : "";
+  return sort === "" || range === "" ? sort + range : `${sort} ${range}`;
 }
 
 /** Draws a table panel and says what can be clicked. */

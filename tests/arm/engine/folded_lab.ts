@@ -27,7 +27,7 @@ import {
 import { UNPRIVILEGED_ACCESS } from "../../../src/arm/engine/wasm_builder.ts";
 import type { AccessOptions, AccessSize } from "../../../src/arm/isa/builder.ts";
 import type { Random } from "../../../src/arm/isa/random.ts";
-import { DECODER } from "../../../src/arm/isa/table.ts";
+import { DECODER, type Decoder } from "../../../src/arm/isa/table.ts";
 
 const PAGE = 4096;
 /** Pages of code, and of data for each kind of access (ordinary, unprivileged). */
@@ -72,8 +72,8 @@ export class FoldedLab implements ExecutionHost, Environment {
   readonly evaluated = new Map<string, number>();
   interruptChecks = 0;
 
-  /** `code`: for an interpreter over this lab's memory; without it only {@link evaluate} works. */
-  constructor(code?: InterpreterCode) {
+  /** `code`: for an interpreter over this lab's memory; without it only {@link evaluate} works, with `decoder`'s rows. */
+  constructor(code?: InterpreterCode, readonly decoder: Decoder = code?.decoder ?? DECODER) {
     const { cpu, arena } = this;
     cpu.tlb = arena.reserve(DATA_TLB_SIZE, 64);
     cpu.tlbUnprivileged = arena.reserve(DATA_TLB_SIZE, 64);
@@ -127,6 +127,11 @@ export class FoldedLab implements ExecutionHost, Environment {
     cpu.pc = (random.value() << 12n) + BigInt(4 * random.below(1024));
   }
 
+  /** All pages of data. */
+  data(): Uint8Array {
+    return this.memory.u8.subarray(DATA_AT, END);
+  }
+
   /** All that instructions can change, as bytes. */
   state(): Uint8Array[] {
     const { u8 } = this.memory;
@@ -135,7 +140,7 @@ export class FoldedLab implements ExecutionHost, Environment {
         const at = this.cpu.base + r.offset;
         return u8.subarray(at, at + r.length);
       }),
-      u8.subarray(DATA_AT, END),
+      this.data(),
     ];
   }
 
@@ -175,7 +180,7 @@ export class FoldedLab implements ExecutionHost, Environment {
   /** Executes one instruction on the evaluator. */
   evaluate(): void {
     const word = this.word();
-    const found = word < 0 ? undefined : DECODER.decode(word);
+    const found = word < 0 ? undefined : this.decoder.decode(word);
     try {
       if (!found) this.fault();
       this.evaluated.set(found.row.name, (this.evaluated.get(found.row.name) ?? 0) + 1);

@@ -108,6 +108,17 @@ Deno.test("never acknowledged and the line high: stays pending, the physical one
   w.run(0, () => assert.equal(w.ack(0), TIMER));
 });
 
+Deno.test("raised again while active, line low at the end: asked of the device, not delivered", () => {
+  const w = mapped();
+  fire(w);
+  w.run(0, () => w.ack(0));
+  kvmVgicInjectIrq(w.kvm, 0, TIMER, true, OWNER);
+  w.gic.setPpi(0, TIMER, false);
+  w.run(0, () => w.eoi(0, TIMER));
+  assert.equal(w.irq(TIMER).lineLevel, false);
+  assert.deepEqual(apListIntids(w.vcpu(0)), []);
+});
+
 Deno.test("never pending and active together", () => {
   const w = mapped();
   fire(w);

@@ -1,7 +1,7 @@
 /** Interrupts on their way from one vCPU's ap_list to another's, and what may happen between the locks. */
 import assert from "node:assert/strict";
-import { listEmpty } from "../../../src/base/list.ts";
-import { VgicCpuLayout } from "../../../src/kvm/kvm_host.ts";
+import { listAddTail, listDel, listEmpty } from "../../../src/base/list.ts";
+import { VgicCpuLayout, VgicIrqLayout } from "../../../src/kvm/kvm_host.ts";
 import { apListIntids } from "../../../src/kvm/vgic/vgic.ts";
 import { VgicCpuStatLayout } from "../../../src/kvm/vgic/vgic_stat.ts";
 import { SPURIOUS, World } from "./world.ts";
@@ -173,6 +173,34 @@ Deno.test("between the locks of a move: dropped and raised again at the new plac
   assert.ok(hook.done());
   assert.deepEqual(lists(w), [[], [40], []]);
   assert.deepEqual(w.serveAll(1), [40]);
+});
+
+Deno.test("between the locks of a move: taken off the list by another hand, so it is not put on one", () => {
+  const w = pendingEdge();
+  w.route(40, 1);
+  const hook = afterDrop(w, "apList", apListLock(w, 0), 2, () => {
+    listDel(w.memory, w.irq(40).base + VgicIrqLayout.offset.apList);
+    w.irq(40).vcpu = 0;
+  });
+  w.run(0, () => {});
+  assert.ok(hook.done());
+  assert.deepEqual(lists(w), [[], [], []]);
+  assert.equal(w.irq(40).vcpu, 0);
+});
+
+Deno.test("between the locks of a move: moved by another hand, so it is not this vCPU's to move", () => {
+  const w = pendingEdge();
+  w.route(40, 1);
+  const hook = afterDrop(w, "apList", apListLock(w, 0), 2, () => {
+    const node = w.irq(40).base + VgicIrqLayout.offset.apList;
+    listDel(w.memory, node);
+    listAddTail(w.memory, node, w.vcpu(2).vgic.apListHead);
+    w.irq(40).vcpu = w.vcpu(2).state.base;
+  });
+  w.run(0, () => {});
+  assert.ok(hook.done());
+  assert.deepEqual(lists(w), [[], [], [40]]);
+  assert.deepEqual(w.kicks, []);
 });
 
 Deno.test("between the locks of a move: another interrupt joins the list and is not missed", () => {
