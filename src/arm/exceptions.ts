@@ -275,6 +275,7 @@ export function takeInterrupt(core: Core, interrupt: Interrupt): void {
   if (serror && interrupt & VIRTUAL) {
     core.regs.set(R.HCR_EL2, core.regs.lo(R.HCR_EL2) & ~HCR.VSE, core.regs.hi(R.HCR_EL2));
   } else if (serror) core.cpu.irqLines &= ~LINE.SERROR;
+  else if (interrupt & VIRTUAL) core.platform.hooks.onVirtualInterrupt?.(core.cpu);
   takeException(core, target, vector, serror ? esr(EC.SERROR, 0) : NO_SYNDROME);
 }
 

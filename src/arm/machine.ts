@@ -84,6 +84,17 @@ const MachineLayout = layout("machine", {
 
 const POWER_EVENTS: readonly (PowerEvent | undefined)[] = [undefined, "off", "reset"];
 
+/** Compiled interpreters by memory size in WebAssembly pages: making one costs more than all the rest of a machine. */
+const INTERPRETERS = new Map<number, InterpreterCode>();
+
+function interpreterCode(pages: number): InterpreterCode {
+  const known = INTERPRETERS.get(pages);
+  if (known) return known;
+  const code = new InterpreterCode(ROWS, pages);
+  INTERPRETERS.set(pages, code);
+  return code;
+}
+
 /** One CPU as the interpreter runs it. */
 class Executor implements ExecutionHost {
   #missVaLo = 0;
@@ -151,6 +162,8 @@ export class Machine implements Hooks {
   readonly interpreter: Interpreter;
   readonly state: MachineState;
   readonly quantum: number;
+  /** Called when a CPU reaches a guest's vector for the virtual interrupt `intid`. For whoever watches. */
+  virtualInterrupt: ((cpu: number, intid: number) => void) | undefined;
   /** Set while TypeScript is the software at EL2. */
   el2: El2Software | undefined;
   readonly #self: ViewOf<typeof MachineLayout>;
@@ -177,8 +190,9 @@ export class Machine implements Hooks {
     this.cores = this.platform.cpus.map((cpu) => new CpuCore(this.platform, cpu, firmware));
     this.platform.cores.push(...this.cores);
     this.ports = this.cores.map((core) => new El2Port(core, this.observeArena));
-    const code = new InterpreterCode(ROWS, this.memory.size / WASM_PAGE);
+    const code = interpreterCode(this.memory.size / WASM_PAGE);
     this.interpreter = new Interpreter(code, this.memory, this.cacheArena, codePages);
+    this.interpreter.onCheckAll = () => this.platform.mmu.dropCode();
     this.interpreter.onDropAll = () => this.platform.mmu.reset(this.platform.cpus);
     this.#toOffset = (pa) => ramOffset(this.ram, pa, 4);
     for (const core of this.cores) {
@@ -238,7 +252,7 @@ export class Machine implements Hooks {
 
   onInstructionCacheInvalidate(pa: number | "all"): void {
     if (pa === "all") this.interpreter.invalidateAll();
-    else this.interpreter.invalidatePage(pa - (pa % 4096));
+    else this.interpreter.invalidateLine(pa);
   }
   onEndSlice(_cpu: Cpu): void {
     this.#deadlineNs = 0;
@@ -246,6 +260,12 @@ export class Machine implements Hooks {
   }
   onPower(event: PowerEvent): void {
     this.power = event;
+  }
+  onVirtualInterrupt(cpu: Cpu): void {
+    if (this.virtualInterrupt === undefined) return;
+    const virtual = this.platform.gic.virtualInterface(cpu.index);
+    const n = virtual.highestPending();
+    if (n >= 0) this.virtualInterrupt(cpu.index, virtual.lrLo(n));
   }
 
   // Access from outside
@@ -355,9 +375,12 @@ export class Machine implements Hooks {
     this.#updateTimers();
   }
 
-  /** An open monitor does not outlive the turn; that it closes is an event for WFE. */
+  /**
+   * An open monitor does not outlive the turn, and that it closes is an event for WFE. That of a CPU
+   * already in WFE stays: whether it was written to is looked at before each of its turns.
+   */
   #closeMonitor(cpu: Cpu): void {
-    if (cpu.monitorOpen === 0) return;
+    if (cpu.monitorOpen === 0 || cpu.halt === HALT.WFE) return;
     cpu.monitorOpen = 0;
     cpu.eventRegister = 1;
   }
@@ -419,7 +442,7 @@ export class Machine implements Hooks {
   }
   restore(snapshot: Snapshot): void {
     this.state.restore(snapshot);
-    this.interpreter.invalidateAll();
+    this.interpreter.dropAll();
     for (const core of this.cores) contextSwitched(core);
   }
 }

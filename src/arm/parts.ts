@@ -24,6 +24,8 @@ export interface Hooks {
   /** The slice must end: a timer or interrupt-controller register was written, a CPU halted, woke or was switched on. */
   onEndSlice(cpu: Cpu): void;
   onPower(event: PowerEvent): void;
+  /** A virtual IRQ or FIQ is being taken: the CPU is about to reach the guest's vector. */
+  onVirtualInterrupt?(cpu: Cpu): void;
 }
 
 /** The machine as its CPUs see it. */

@@ -84,23 +84,44 @@ export class Locks {
     this.schedulePoint?.("take", lockClass, at);
     const stats = this.stats[lockClass];
     stats.acquisitions++;
-    while (Atomics.compareExchange(this.memory.i32, at >>> 2, 0, 1) !== 0) {
-      if (this.mode === "deterministic") {
-        throw new InternalError(`deadlock: ${lockClass} lock at ${at} is held`);
-      }
-      stats.contended++;
-      Atomics.wait(this.memory.i32, at >>> 2, 1, 1);
-    }
+    if (this.mode === "parallel") this.#spin(at, stats);
+    else this.#takeUncontended(lockClass, at);
     this.#held.push({ at, rank, order });
+  }
+
+  /** One context takes all locks: one found held is a deadlock. */
+  #takeUncontended(lockClass: LockClass, at: number): void {
+    if (this.memory.ld32(at) !== 0) {
+      throw new InternalError(`deadlock: ${lockClass} lock at ${at} is held`);
+    }
+    this.memory.st32(at, 1);
+  }
+
+  #spin(at: number, stats: LockStats): void {
+    const { i32 } = this.memory;
+    while (Atomics.compareExchange(i32, at >>> 2, 0, 1) !== 0) {
+      stats.contended++;
+      Atomics.wait(i32, at >>> 2, 1, 1);
+    }
+  }
+
+  #release(at: number): void {
+    const { i32 } = this.memory;
+    Atomics.store(i32, at >>> 2, 0);
+    Atomics.notify(i32, at >>> 2, 1);
   }
 
   /** Drops the lock word at `at`; InternalError if this context does not hold it. */
   drop(lockClass: LockClass, at: number): void {
-    const index = this.#held.findLastIndex((h) => h.at === at);
+    const held = this.#held;
+    let index = held.length - 1;
+    while (index >= 0 && held[index]?.at !== at) index--;
     if (index < 0) throw new InternalError(`${lockClass} lock at ${at} dropped but not held`);
-    this.#held.splice(index, 1);
-    Atomics.store(this.memory.i32, at >>> 2, 0);
-    Atomics.notify(this.memory.i32, at >>> 2, 1);
+    // Nearly always the innermost one.
+    if (index === held.length - 1) held.pop();
+    else held.splice(index, 1);
+    if (this.mode === "parallel") this.#release(at);
+    else this.memory.st32(at, 0);
     this.schedulePoint?.("drop", lockClass, at);
   }
 

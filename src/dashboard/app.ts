@@ -8,7 +8,8 @@
 import type { Clock, MachineBridge } from "./bridge.ts";
 import { consoleLines, TraceLines } from "./model/logs.ts";
 import { advance, EMPTY_MODEL, type Model, resetTotals } from "./model/model.ts";
-import { type Effect, reduce, type Surroundings } from "./model/reduce.ts";
+import { reduce } from "./model/reduce.ts";
+import type { Effect, Surroundings } from "./model/step.ts";
 import { INITIAL_STATE, type UiState } from "./model/state.ts";
 import type { InputEvent } from "./terminal/keys.ts";
 import { type EndReason, Terminal, type TerminalIo } from "./terminal/lifecycle.ts";

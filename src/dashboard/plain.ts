@@ -42,7 +42,9 @@ function machineLine(model: Model, frame: Frame): string {
   const mips = rate(rateOf(model, (f) => f.insns) / 1e6);
   const exits = rate(rateOf(model, exitsOf));
   const mode = `${frame.mode === 0 ? "VHE" : "nVHE"}, GICv${frame.gic}`;
-  return `machine: ${mode}, ${(frame.virtualNs / 1e9).toFixed(6)} s, ${mips} MIPS, ${exits} exits/s`;
+  return `machine: ${mode}, ${
+    (frame.virtualNs / 1e9).toFixed(6)
+  } s, ${mips} MIPS, ${exits} exits/s`;
 }
 
 /** Turns frames and console output into the lines that are new. */
@@ -77,7 +79,11 @@ export class PlainReport {
   /** What a frame changes. */
   frame(frame: Frame, nowMs: number, symbol?: (pc: bigint) => string | undefined): string[] {
     this.#model = advance(this.#model, frame);
-    const lines = this.#news("machine is", String(frame.paused), frame.paused ? "paused" : "running");
+    const lines = this.#news(
+      "machine is",
+      String(frame.paused),
+      frame.paused ? "paused" : "running",
+    );
     if (nowMs - this.#machineAtMs >= MACHINE_EVERY_MS) {
       this.#machineAtMs = nowMs;
       lines.push(machineLine(this.#model, frame));

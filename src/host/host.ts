@@ -62,6 +62,7 @@ export class Host {
   readonly #work: (() => void)[] = [];
   readonly #workThread: HostThread;
   #pcpu = 0;
+  #executing = false;
   #booted = false;
 
   constructor(options: HostOptions) {
@@ -161,7 +162,10 @@ export class Host {
     this.trace.pcpu = pcpu;
   }
 
-  /** Runs `body` as host code of CPU `pcpu`, which must not be in a guest: for setting things up. */
+  /**
+   * Runs `body` with CPU `pcpu` as the current one, for setting things up. The CPU must be at EL2; it may be
+   * idle, so that what is to wake it goes by {@link asHost}.
+   */
   runAs<T>(pcpu: number, body: () => T): T {
     const was = this.#pcpu;
     this.#enter(pcpu);
@@ -188,6 +192,15 @@ export class Host {
    */
   step(pcpu: number): StepResult {
     this.#enter(pcpu);
+    this.#executing = true;
+    try {
+      return this.#step(pcpu);
+    } finally {
+      this.#executing = false;
+    }
+  }
+
+  #step(pcpu: number): StepResult {
     this.takeInterrupts();
     const thread = this.#pick(pcpu);
     if (thread === undefined) return this.hardware.irqPending(pcpu) ? "again" : "idle";
@@ -227,6 +240,7 @@ export class Host {
     }
     thread.inGuest = false;
     thread.vector = vectorOffset;
+    thread.leftNs = this.hardware.nowNs();
   }
 
   /** need_resched of the current CPU. */
@@ -242,6 +256,12 @@ export class Host {
   queueWork(work: () => void): void {
     this.#work.push(work);
     this.hardware.doorbell(true);
+  }
+
+  /** Runs `body` at once when host code is executing on a CPU, else as {@link queueWork}. */
+  asHost(body: () => void): void {
+    if (this.#executing) body();
+    else this.queueWork(body);
   }
 
   /** Whether outside work has still to be done: not a moment for a snapshot. */

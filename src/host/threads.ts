@@ -60,6 +60,8 @@ export const ThreadLayout = layout("host_thread", {
   arg: u32(),
   /** Exception vector by which the guest was left. */
   vector: u32(),
+  /** Virtual time at which that was. */
+  leftNs: u53("observe"),
   switches: u53("observe"),
   lastPcpu: i32(),
 });

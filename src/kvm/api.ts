@@ -2,9 +2,10 @@
  * KVM as user space sees it, in KVM's terms: the system, VMs, vCPUs. What is a system call on a real
  * host is a method here; a vCPU runs as a host thread, and its exits to user space go to a handler.
  *
- * Everything but {@link Vm.irqLine} and {@link VcpuHandle.kick} wants a vCPU that is in user space. While
- * guests run, call from a handler or from work given to the host (`Host.queueWork`): both are code that
- * a physical CPU of the host executes.
+ * `irqLine`, `run`, `kick` and `setAffinity` may be called at any time: from outside the host they take
+ * effect once a physical CPU has taken the doorbell interrupt. Everything else wants its vCPU in user
+ * space, and, while guests run, code that a CPU of the host executes: a handler, or work given to the
+ * host (`Host.queueWork`).
  */
 import { Slab } from "../base/arena.ts";
 import type { Arena } from "../base/arena.ts";
@@ -69,7 +70,34 @@ import {
   vgicV3HasAttr,
   vgicV3SetAttr,
 } from "./vgic/vgic_kvm_device.ts";
+import { WorldSwitchMeter } from "./stats.ts";
+import { onGuestAck, onGuestEoi, onGuestVector } from "./vgic/vgic_irq.ts";
 import { VmidAllocator } from "./vmid.ts";
+
+// What user space sees of KVM's headers and of debugfs.
+export {
+  type ArchTimerContext,
+  IFLAG,
+  KVM_EXIT,
+  KVM_SYSTEM_EVENT,
+  KvmVcpuStatLayout,
+  MP_STATE,
+  TIMER_PTIMER,
+  TIMER_VTIMER,
+  type Vcpu,
+  VCPU_MODE,
+} from "./kvm_host.ts";
+export { coreRegId } from "./guest.ts";
+export * from "./stats.ts";
+export { VGIC_CTRL_INIT, VGIC_GRP, VGIC_V3_ADDR_TYPE } from "./vgic/vgic_kvm_device.ts";
+export {
+  vgicDebugIrqs,
+  vgicDebugText,
+  type VgicIrqCounts,
+  type VgicIrqState,
+} from "./vgic/vgic_debug.ts";
+export { addLatencies, LATENCY_BUCKETS, latencyBucketEnd } from "./vgic/vgic_stat.ts";
+export { VMIDS } from "./vmid.ts";
 
 /** A failed call: `errno` is negative, as in the kernel. */
 export class KvmError extends Error {
@@ -104,6 +132,19 @@ export interface KvmSystemOptions {
   readonly maxVcpus?: number;
   /** Lets a test put its own between KVM and the vgic. */
   readonly vgic?: ArmVgic;
+  /**
+   * The machine reports what guests do with interrupts by {@link KvmSystem.guestInterrupts}. Without
+   * that, acknowledgements are seen in list registers after an exit, and latencies not at all.
+   */
+  readonly reportsGuestInterrupts?: boolean;
+}
+
+/** What a physical CPU's guest does with its virtual interrupts, as it happens. For counters only. */
+export interface GuestInterrupts {
+  /** It reaches its vector for `intid`. */
+  vector(pcpu: number, intid: number): void;
+  acknowledged(pcpu: number, intid: number): void;
+  deactivated(pcpu: number, intid: number): void;
 }
 
 /** /dev/kvm: KVM on one host. */
@@ -118,6 +159,8 @@ export class KvmSystem implements KvmHost {
   readonly vms: Vm[] = [];
   readonly vmids: VmidAllocator;
   readonly runner: VcpuRunner;
+  /** To be called by the machine (see {@link KvmSystemOptions.reportsGuestInterrupts}). */
+  readonly guestInterrupts: GuestInterrupts;
   readonly #threadKind: number;
   readonly #vmSlab;
   readonly #vcpuSlab;
@@ -153,7 +196,20 @@ export class KvmSystem implements KvmHost {
       userExit: (vcpu, ret) => this.#handle(vcpu.state.base).exited(ret),
     });
     this.#threadKind = kernel.threads.register(this.runner);
-    this.#initHardware();
+    this.guestInterrupts = this.#makeGuestInterrupts();
+    this.#initHardware(options.reportsGuestInterrupts ?? false);
+  }
+
+  #makeGuestInterrupts(): GuestInterrupts {
+    const report = (to: (vcpu: Vcpu, intid: number) => void) => (pcpu: number, intid: number) => {
+      const vcpu = this.loadedVcpu(pcpu);
+      if (vcpu !== undefined) to(vcpu, intid);
+    };
+    return {
+      vector: report(onGuestVector),
+      acknowledged: report(onGuestAck),
+      deactivated: report(onGuestEoi),
+    };
   }
 
   #makeHrtimers(): KvmHrtimers {
@@ -171,7 +227,7 @@ export class KvmSystem implements KvmHost {
   }
 
   /** kvm_arch_init: interrupt handlers, and what each physical CPU needs once. */
-  #initHardware(): void {
+  #initHardware(countsGuestAcks: boolean): void {
     const { irqs } = this.kernel;
     irqs.request(PPI.VTIMER, (intid) => kvmArchTimerHandler(this, intid), true);
     irqs.request(PPI.PTIMER, (intid) => kvmArchTimerHandler(this, intid), true);
@@ -180,6 +236,7 @@ export class KvmSystem implements KvmHost {
       "KVM",
       kvmVgicHypInit(this, this.port(0), {
         maintIrq: PPI.MAINTENANCE,
+        countsGuestAcks,
         setPhysPending: (intid, pending) => irqs.setPending(this.currentCpu(), intid, pending),
         allocateStats: (of, count) => this.#allocateStats(of, count),
       }),
@@ -211,7 +268,11 @@ export class KvmSystem implements KvmHost {
     return this.kernel.currentCpu;
   }
   runningVcpu(): Vcpu | undefined {
-    const at = this.memory.ld32(this.#running + 4 * this.currentCpu());
+    return this.loadedVcpu(this.currentCpu());
+  }
+  /** The vCPU that is loaded on a physical CPU, in the guest or not. */
+  loadedVcpu(pcpu: number): Vcpu | undefined {
+    const at = this.memory.ld32(this.#running + 4 * pcpu);
     return at === 0 ? undefined : this.vcpuAt(at);
   }
   #handle(address: number): VcpuHandle {
@@ -248,14 +309,14 @@ export class KvmSystem implements KvmHost {
   }
 
   kvmVcpuWakeUp(vcpu: Vcpu): boolean {
-    if (!vcpu.state.blocking) return false;
-    this.#wakeThread(vcpu);
+    // One that is about to look for itself (it runs already) is not woken.
+    if (!vcpu.state.blocking || !this.#wakeThread(vcpu)) return false;
     vcpu.stat.halt_wakeup++;
     return true;
   }
-  #wakeThread(vcpu: Vcpu): void {
+  #wakeThread(vcpu: Vcpu): boolean {
     const { scheduler, threads } = this.kernel;
-    scheduler.wake(threads.at(vcpu.state.thread));
+    return scheduler.wake(threads.at(vcpu.state.thread));
   }
 
   kvmVcpuKick(vcpu: Vcpu): void {
@@ -341,6 +402,7 @@ export class KvmSystem implements KvmHost {
     const state = KvmVcpuLayout.at(m, at);
     const vgic = VgicCpuLayout.at(m, state.vgicCpu);
     const timer = ArchTimerCpuLayout.at(m, state.timerCpu);
+    const stat = KvmVcpuStatLayout.at(m, statAt);
     const timerAt = (index: number) =>
       ArchTimerContextLayout.at(m, timer.timers + index * ArchTimerContextLayout.size);
     return {
@@ -353,7 +415,8 @@ export class KvmSystem implements KvmHost {
       cpuIf: VgicV3CpuIfLayout.at(m, vgic.cpuIf),
       timers: [timerAt(TIMER_PTIMER), timerAt(TIMER_VTIMER)],
       run: KvmRunLayout.at(m, state.run),
-      stat: KvmVcpuStatLayout.at(m, statAt),
+      stat,
+      meter: new WorldSwitchMeter(m, stat.worldSwitch),
       port: () => {
         if (state.cpu < 0) throw new InternalError(`vCPU ${state.vcpuId} is not loaded`);
         return this.port(state.cpu);
@@ -447,13 +510,21 @@ export class Vm {
    */
   irqLine(type: number, vcpuIdx: number, num: number, level: boolean): void {
     const { kvm, system } = this;
-    system.trace.emit("kvm_irq_line", kvm.state.vmId, vcpuIdx, type, vcpuIdx, num, level ? 1 : 0);
     const ppi = type === IRQ_TYPE.PPI;
     const vcpu = kvm.vcpus[ppi ? vcpuIdx : 0];
-    const valid = ppi ? num >= 16 && num < 32 : type === IRQ_TYPE.SPI && num >= 32;
+    const last = 31 + kvm.vgic.nrSpis;
+    const valid = ppi ? num >= 16 && num < 32 : type === IRQ_TYPE.SPI && num >= 32 && num <= last;
     if (vcpu === undefined || !valid) throw new KvmError("KVM_IRQ_LINE", ERRNO.EINVAL);
-    const { vcpuId } = vcpu.state;
-    check("KVM_IRQ_LINE", system.vgic.kvmVgicInjectIrq(kvm, vcpuId, num, level, 0));
+    system.kernel.asHost(() => {
+      const { vmId } = kvm.state, { vcpuId } = vcpu.state;
+      system.trace.emit("kvm_irq_line", vmId, vcpuIdx, type, vcpuIdx, num, level ? 1 : 0);
+      check("KVM_IRQ_LINE", system.vgic.kvmVgicInjectIrq(kvm, vcpuId, num, level, 0));
+    });
+  }
+
+  /** Gets every vCPU out to user space ({@link VcpuHandle.kick}): before a reset, or closing the VM. */
+  stop(): void {
+    for (const vcpu of this.vcpus) if (vcpu.running) vcpu.kick();
   }
 
   /** Closes the VM: all of its vCPUs must be in user space. Its pages are the caller's. */
@@ -503,9 +574,10 @@ export class VcpuHandle {
   /** KVM_RUN: sets the vCPU's thread in motion. */
   run(): void {
     this.#mustNotRun("KVM_RUN");
+    this.vcpu.run.immediateExit = false;
     this.vcpu.state.running = true;
-    const { threads, scheduler } = this.system.kernel;
-    scheduler.wake(threads.at(this.vcpu.state.thread));
+    const { kernel } = this.system;
+    kernel.asHost(() => kernel.scheduler.wake(kernel.threads.at(this.vcpu.state.thread)));
   }
 
   /** Called by the vCPU's thread when KVM_RUN returns. */
@@ -513,16 +585,20 @@ export class VcpuHandle {
     return this.onExit(this, ret);
   }
 
-  /** Sets `immediate_exit` and gets the vCPU out: KVM_RUN returns EINTR. */
+  /** Sets `immediate_exit` and gets the vCPU out: KVM_RUN returns EINTR. {@link run} clears it. */
   kick(): void {
-    this.vcpu.run.immediateExit = true;
-    this.system.kvmVcpuKick(this.vcpu);
+    this.system.kernel.asHost(() => {
+      this.vcpu.run.immediateExit = true;
+      this.system.kvmVcpuKick(this.vcpu);
+    });
   }
 
-  /** The vCPU's thread may run on the physical CPUs of `mask` only (0: all). */
+  /** The vCPU's thread may run on the physical CPUs of `mask` only (0: all); takes it there if it is elsewhere. */
   setAffinity(mask: number): void {
-    const { threads, scheduler } = this.system.kernel;
-    scheduler.setAffinity(threads.at(this.vcpu.state.thread), mask);
+    const { kernel } = this.system;
+    kernel.asHost(() =>
+      kernel.scheduler.setAffinity(kernel.threads.at(this.vcpu.state.thread), mask)
+    );
   }
 
   /** KVM_GET_ONE_REG. */

@@ -111,6 +111,7 @@ export function kvmTimerEarliestExp(vcpu: Vcpu): number {
 export function kvmBgTimerExpire(vcpu: Vcpu, nowNs: number): number {
   const ns = kvmTimerEarliestExp(vcpu);
   if (ns !== 0) return nowNs + Math.min(ns, MAX_AHEAD_NS);
+  vcpu.stat.bgTimerExpired++;
   vcpu.kvm.host.kvmVcpuWakeUp(vcpu);
   return 0;
 }

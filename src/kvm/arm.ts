@@ -6,7 +6,14 @@
  * would be suspended: guest entry, halt, sleep, wait for other vCPUs, return to user space.
  */
 import type { Host } from "../host/host.ts";
-import { type HostThread, type Next, SUSPEND, suspend, type ThreadKind } from "../host/threads.ts";
+import {
+  type HostThread,
+  type Next,
+  SUSPEND,
+  suspend,
+  THREAD_STATE,
+  type ThreadKind,
+} from "../host/threads.ts";
 import { kvmTimerEnable, kvmTimerVcpuLoad, kvmTimerVcpuPut } from "./arch_timer.ts";
 import { kvmArmClearDebug, kvmArmSetupDebug, kvmArmSetupMdcrEl2 } from "./debug.ts";
 import { vcpuClearWfxTraps, vcpuSetWfxTraps } from "./emulate.ts";
@@ -35,6 +42,7 @@ import {
 import { kvmArchVcpuRunnable, kvmArmVcpuStopped } from "./kvm_main.ts";
 import { ioMemAccess, kvmHandleMmioReturn } from "./mmio.ts";
 import { kvmResetVcpu } from "./reset.ts";
+import { SWITCH_REASON } from "./stats.ts";
 import { trace } from "./trace.ts";
 import { R } from "../arm/arch/sysregs.ts";
 import type { VmidAllocator } from "./vmid.ts";
@@ -99,12 +107,24 @@ export class VcpuRunner implements ThreadKind {
 
   /** kvm_sched_in. */
   schedIn(thread: HostThread): void {
-    this.#load(this.#vcpu(thread));
+    const vcpu = this.#vcpu(thread);
+    this.#resumeMeter(vcpu);
+    this.#load(vcpu);
   }
 
   /** kvm_sched_out. */
   schedOut(thread: HostThread): void {
-    this.#put(this.#vcpu(thread));
+    const vcpu = this.#vcpu(thread);
+    this.#put(vcpu);
+    vcpu.meter?.pause(this.#nowNs(), thread.state === THREAD_STATE.BLOCKED);
+  }
+
+  #nowNs(): number {
+    return this.services.kernel.hardware.nowNs();
+  }
+
+  #resumeMeter(vcpu: Vcpu): void {
+    vcpu.meter?.resume(this.services.kernel.port(), this.#nowNs());
   }
 
   #load(vcpu: Vcpu): void {
@@ -157,11 +177,14 @@ export class VcpuRunner implements ThreadKind {
 
   #return(vcpu: Vcpu, ret: number): Next {
     vcpu.state.running = false;
-    if (this.services.userExit(vcpu, ret)) vcpu.state.running = true;
+    const again = this.services.userExit(vcpu, ret);
+    if (again) vcpu.state.running = true;
+    vcpu.meter?.pause(this.#nowNs(), !again);
     return next(PHASE.USER);
   }
 
   #run(vcpu: Vcpu, thread: HostThread): Next {
+    this.#resumeMeter(vcpu);
     if (vcpu.run.exitReason === KVM_EXIT.MMIO) kvmHandleMmioReturn(vcpu);
     thread.notify = true;
     this.#load(vcpu);
@@ -219,6 +242,7 @@ export class VcpuRunner implements ThreadKind {
     vcpu.stat.entries++;
     vcpu.state.entryInsns = this.#insns();
     vcpuRunEnter(vcpu);
+    vcpu.meter?.entered(this.#nowNs());
     return suspend(SUSPEND.GUEST, PHASE.EXIT);
   }
 
@@ -228,8 +252,12 @@ export class VcpuRunner implements ThreadKind {
   }
 
   #exit(vcpu: Vcpu, thread: HostThread): Next {
+    vcpu.meter?.left(vcpu.port(), thread.leftNs);
     const code = vcpuRunExit(vcpu, thread.vector);
-    if (code === REENTERED) return suspend(SUSPEND.GUEST, PHASE.EXIT);
+    if (code === REENTERED) {
+      vcpu.meter?.entered(this.#nowNs());
+      return suspend(SUSPEND.GUEST, PHASE.EXIT);
+    }
     const { host } = vcpu.kvm;
     const port = vcpu.port();
     port.isb();
@@ -257,6 +285,7 @@ export class VcpuRunner implements ThreadKind {
     stat.exits++;
     stat.insns += this.#insns() - state.entryInsns;
     state.exitCode = code;
+    vcpu.meter?.because(switchReason(code, state.faultEsr));
     if (code === ARM_EXCEPTION.IRQ) stat.irqExits++;
     else if (code === ARM_EXCEPTION.EL1_SERROR) stat.serrorExits++;
     else if (code === ARM_EXCEPTION.TRAP) {
@@ -355,6 +384,13 @@ export class VcpuRunner implements ThreadKind {
     if (still) kvmMakeRequest(vcpu, KVM_REQ.SLEEP);
     return next(PHASE.LOOP);
   }
+}
+
+/** Under which reason a switch is counted: its exception class, or what is none. */
+function switchReason(code: number, esr: number): number {
+  if (code === ARM_EXCEPTION.TRAP || code === ARM_EXCEPTION.IL) return esr >>> 26;
+  if (code === ARM_EXCEPTION.IRQ) return SWITCH_REASON.IRQ;
+  return code === ARM_EXCEPTION.HYP_GONE ? SWITCH_REASON.HYP_GONE : SWITCH_REASON.SERROR;
 }
 
 function mustSleep(vcpu: Vcpu): boolean {

@@ -13,6 +13,7 @@ import type { SysregName } from "../arm/arch/sysregs.ts";
 import type { RamRange } from "../arm/arch/tlb_layout.ts";
 import type { TraceRing } from "../trace/tracepoints.ts";
 import type { ArmVgic } from "./arm_vgic.ts";
+import { WorldSwitchLayout, type WorldSwitchMeter } from "./stats.ts";
 
 /** VCPU-private interrupts, lines of a list register bank, vCPUs of a VM. */
 export const VGIC_NR_PRIVATE_IRQS = 32;
@@ -342,6 +343,10 @@ export const KvmVcpuStatLayout = layout("kvm_vcpu_stat", {
   entries: u53("observe"),
   /** Instructions the guest has retired on this vCPU. */
   insns: u53("observe"),
+  /** Soft timers that stood in for the guest's while it was blocked, and expired. */
+  bgTimerExpired: u53("observe"),
+  /** What its world switches cost (stats.ts). */
+  worldSwitch: space(WorldSwitchLayout.size, "observe"),
 });
 export type KvmVcpuStat = ViewOf<typeof KvmVcpuStatLayout>;
 
@@ -559,6 +564,8 @@ export interface Vcpu {
   readonly timers: readonly [ArchTimerContext, ArchTimerContext];
   readonly run: KvmRun;
   readonly stat: KvmVcpuStat;
+  /** Measures its world switches; without it nothing is measured. */
+  readonly meter?: WorldSwitchMeter;
   /** The port of the physical CPU it is loaded on; InternalError when it is on none. */
   port(): El2Port;
 }

@@ -10,7 +10,7 @@ import { kvmFlushVmContext } from "./hyp/vhe/tlb.ts";
 import { type KvmState, MAX_PCPUS } from "./kvm_host.ts";
 
 export const VMID_BITS = 8;
-const VMIDS = 1 << VMID_BITS;
+export const VMIDS = 1 << VMID_BITS;
 /** One generation more. A VMID as stored is the generation plus the 8 bits. */
 const VMID_FIRST_VERSION = VMIDS;
 /** In `active` of a CPU whose vCPU is put: matches no VMID, and is not reserved at a rollover. */

@@ -24,7 +24,7 @@ export class InterpreterDriver implements Driver {
     enterState(flat.cpu, flat.memory, dataAt, state);
     flat.memory.u8.fill(0, flat.offsetOf(START), flat.offsetOf(START) + PAGE);
     words.forEach((word, i) => flat.memory.st32(flat.offsetOf(state.pc + 4 * i), word));
-    flat.interpreter.invalidatePage(START);
+    flat.interpreter.invalidateAll();
     flat.run(words.length);
     leaveState(flat.cpu, flat.memory, dataAt, state);
   }

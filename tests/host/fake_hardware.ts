@@ -15,7 +15,11 @@ export class FakePort {
   readonly pending: number[] = [];
   masked = true;
 
-  constructor(readonly memory: SharedMemory, readonly cpuIndex: number, readonly now: () => number) {}
+  constructor(
+    readonly memory: SharedMemory,
+    readonly cpuIndex: number,
+    readonly now: () => number,
+  ) {}
 
   #get(reg: number): bigint {
     if (reg === R.ICC_IAR1_EL1) return BigInt(this.pending.shift() ?? 1023);
@@ -94,7 +98,10 @@ export class FakeHardware implements HostHardware {
   bell = false;
 
   constructor(readonly pcpus: number) {
-    this.ports = Array.from({ length: pcpus }, (_, i) => new FakePort(this.memory, i, () => this.time));
+    this.ports = Array.from(
+      { length: pcpus },
+      (_, i) => new FakePort(this.memory, i, () => this.time),
+    );
     this.ports.forEach((port, i) => port.regs.set(R.MPIDR_EL1, 0x8000_0000n + BigInt(i)));
   }
   fake(index: number): FakePort {
@@ -127,7 +134,9 @@ export class FakeHardware implements HostHardware {
 }
 
 /** What a host needs besides the hardware, over it: an arena at the start of RAM. */
-export function hostParts(hardware: FakeHardware): { arena: Arena; locks: Locks; trace: TraceRing } {
+export function hostParts(
+  hardware: FakeHardware,
+): { arena: Arena; locks: Locks; trace: TraceRing } {
   const { memory, ram } = hardware;
   const arena = new Arena("kernel", memory, ram.at, ram.at + (3 << 20));
   const observe = new Arena("observe", memory, ram.at + ram.size, memory.size);

@@ -21,9 +21,9 @@ export const EXITS: readonly number[] = image(
   {
     offset: 0x0,
     words: [
-      0xd2a12001, // mov x1, #0x9000000
+      0xd2a12009, // mov x9, #0x9000000
       0xd40000e2, // hvc #0x7
-      0xb9400022, // ldr w2, [x1]
+      0xb940012a, // ldr w10, [x9]
       0xf1000000, // subs x0, x0, #0x0
       0x52800023, // mov w3, #0x1
       0xd1000484, // sub x4, x4, #0x1

@@ -4,7 +4,7 @@
  */
 import { SharedMemory } from "../../src/base/memory.ts";
 import type { MachineBridge, TraceReader } from "../../src/dashboard/bridge.ts";
-import { TRACEPOINTS, type TracepointName, type TraceEvent } from "../../src/trace/tracepoints.ts";
+import { type TraceEvent, type TracepointName, TRACEPOINTS } from "../../src/trace/tracepoints.ts";
 import { ByteRing, byteRingSize } from "../../src/vmm/byte_ring.ts";
 import { type Command, CommandRing, commandRingSize } from "../../src/vmm/command_ring.ts";
 import {

@@ -51,8 +51,9 @@ export class FlatInterpreter implements ExecutionHost {
     this.memory.u8.fill(0xff, this.cpu.codeTlb, this.cpu.codeTlb + CODE_TLB_SIZE);
     const code = new InterpreterCode(rows, this.memory.memory.buffer.byteLength / 65536);
     this.interpreter = new Interpreter(code, this.memory, this.arena, 16);
-    this.interpreter.onDropAll = () =>
-      this.memory.u8.fill(0xff, this.cpu.codeTlb, this.cpu.codeTlb + CODE_TLB_SIZE);
+    this.interpreter.onCheckAll =
+      this.interpreter.onDropAll =
+        () => this.memory.u8.fill(0xff, this.cpu.codeTlb, this.cpu.codeTlb + CODE_TLB_SIZE);
   }
 
   /** What executes the instructions that are not compiled. */

@@ -21,6 +21,7 @@ import {
   planRecord,
   RECORD_PAGE_SIZE,
   RECORD_SIZE,
+  RECORD_WORDS,
   type RecordPlan,
   RECORDS_PER_PAGE,
   writeRecord,
@@ -150,6 +151,16 @@ export class InterpreterCode {
   }
 }
 
+/** Bytes of an instruction cache line (CTR_EL0.IminLine). */
+const CACHE_LINE = 64;
+
+/** A predecoded page: its records and its bytes in the memory, and the invalidation it was last compared after. */
+interface CodePage {
+  readonly records: number;
+  readonly code: number;
+  checked: number;
+}
+
 interface Template {
   readonly handler: number;
   readonly plan: RecordPlan | undefined;
@@ -169,11 +180,14 @@ const UNDECODABLE: Template = {
 /** The interpreter over one machine's memory. */
 export class Interpreter {
   readonly #run: (cpu: number, budget: number) => number;
-  readonly #pages = new Map<number, number>();
+  readonly #pages = new Map<number, CodePage>();
   readonly #poolStart: number;
   readonly #poolPages: number;
   readonly #templates = new Map<number, Template>();
   #poolNext = 0;
+  #checks = 0;
+  /** Told when pages must be looked up again: every code TLB must be emptied. */
+  onCheckAll: () => void = () => {};
   /** Told when all predecoded pages go: every code TLB must be emptied. */
   onDropAll: () => void = () => {};
 
@@ -190,28 +204,49 @@ export class Interpreter {
     this.#poolStart = arena.reserve(pool * RECORD_PAGE_SIZE, 64);
   }
 
-  /** Records of the code page at physical address `pa` (page aligned) whose bytes lie at `at` of the memory. */
-  recordsOf(pa: number): number {
+  /** Records of the code page at physical address `pa` (page aligned) whose bytes lie at `code` of the memory. */
+  recordsOf(pa: number, code: number): number {
     const known = this.#pages.get(pa);
-    if (known !== undefined) return known;
-    if (this.#poolNext === this.#poolPages) this.invalidateAll();
+    if (known !== undefined) {
+      if (known.checked !== this.#checks) this.#validate(known, 0, 4096);
+      known.checked = this.#checks;
+      return known.records;
+    }
+    if (this.#poolNext === this.#poolPages) this.dropAll();
     const records = this.#poolStart + this.#poolNext++ * RECORD_PAGE_SIZE;
     this.memory.u8.fill(0, records, records + RECORD_PAGE_SIZE);
     this.memory.st32(records + RECORDS_PER_PAGE * RECORD_SIZE, HANDLER.NEXT_PAGE);
-    this.#pages.set(pa, records);
+    this.#pages.set(pa, { records, code, checked: this.#checks });
     return records;
   }
 
-  /** Drops what is predecoded of the page at `pa`: its instructions are decoded anew. */
-  invalidatePage(pa: number): void {
-    const records = this.#pages.get(pa);
-    if (records !== undefined) {
-      this.memory.u8.fill(0, records, records + RECORDS_PER_PAGE * RECORD_SIZE);
+  /** Forgets the records from byte `from` to `to` of a page whose instruction is not what it was. */
+  #validate({ records, code }: CodePage, from: number, to: number): void {
+    const { u32 } = this.memory;
+    const words = (records + RECORD_WORDS) >>> 2;
+    for (let at = from >>> 2; at < to >>> 2; at++) {
+      if (u32[words + at] !== u32[(code >>> 2) + at]) {
+        u32[(records + at * RECORD_SIZE) >>> 2] = HANDLER.DECODE;
+      }
     }
   }
 
-  /** Drops everything predecoded. */
+  /** The instruction cache line at `pa` was invalidated. */
+  invalidateLine(pa: number): void {
+    const offset = pa % 4096;
+    const page = this.#pages.get(pa - offset);
+    const from = offset - (offset % CACHE_LINE);
+    if (page !== undefined) this.#validate(page, from, from + CACHE_LINE);
+  }
+
+  /** The whole instruction cache was invalidated: every page is compared with memory before it is used again. */
   invalidateAll(): void {
+    this.#checks++;
+    this.onCheckAll();
+  }
+
+  /** Drops everything predecoded: RAM itself was replaced. */
+  dropAll(): void {
     this.#pages.clear();
     this.#poolNext = 0;
     this.onDropAll();
@@ -239,7 +274,9 @@ export class Interpreter {
     for (let at = offset; at < end; at += 4) {
       const record = records + at * (RECORD_SIZE / 4);
       if (this.memory.ld32(record) !== HANDLER.DECODE) return;
-      const t = this.#template(this.memory.ld32(code + at));
+      const word = this.memory.ld32(code + at);
+      this.memory.st32(records + RECORD_WORDS + at, word);
+      const t = this.#template(word);
       if (t.plan) writeRecord(this.memory, record, t.handler, t.plan, t.slots, t.consts);
       else this.memory.st32(record, t.handler);
       if (t.endsBlock) return;
@@ -287,8 +324,10 @@ export class Interpreter {
     const pa = host.fetch();
     if (pa < 0) return false;
     const page = pa - (pa % 4096);
-    if (exit === EXIT.FETCH) this.#fill(cpu, this.recordsOf(page));
-    else this.#decode(this.recordsOf(page), toOffset(page), pa % 4096);
+    const code = toOffset(page);
+    const records = this.recordsOf(page, code);
+    if (exit === EXIT.FETCH) this.#fill(cpu, records);
+    else this.#decode(records, code, pa % 4096);
     return true;
   }
 }

@@ -8,8 +8,10 @@ import type { SharedMemory } from "../../base/memory.ts";
 
 export const RECORD_SIZE = 32;
 export const RECORDS_PER_PAGE = 1024;
-/** Bytes of one page of records, the leading-on record included. */
-export const RECORD_PAGE_SIZE = (RECORDS_PER_PAGE + 1) * RECORD_SIZE;
+/** Offset in a page of records of the instruction words they were made from. */
+export const RECORD_WORDS = (RECORDS_PER_PAGE + 1) * RECORD_SIZE;
+/** Bytes of one page of records, the leading-on record and the words included. */
+export const RECORD_PAGE_SIZE = RECORD_WORDS + RECORDS_PER_PAGE * 4;
 
 /** Where a record holds what. Slots are 16-bit byte offsets into the CPU state. */
 export const RECORD = { HANDLER: 0, SLOTS: 4, WORD: 12, C64: 16 } as const;

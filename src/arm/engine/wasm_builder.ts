@@ -5,7 +5,7 @@
  * reads state that a later effect may change, goes through a local.
  */
 import { CpuLayout, sysregOffset } from "../arch/cpu_state.ts";
-import { sysreg } from "../arch/sysregs.ts";
+import { sysreg, sysregKey } from "../arch/sysregs.ts";
 import { ACCESS, DATA_TLB, DATA_TLB_ENTRIES, DATA_TLB_ENTRY } from "../arch/tlb_layout.ts";
 import type {
   AccessOptions,
@@ -129,9 +129,14 @@ const INLINE = new Map<number, Inline>([
   [sysreg("CurrentEL").key, { offset: O.el, size: 4, shift: 2, readFrom: 1, writeFrom: undefined }],
 ]);
 
-/** Whether MRS or MSR of the register `key` is compiled; all others leave to the evaluator. */
+/** DC ZVA as SYS names it, its block (DCZID_EL0.BS 4), and the bit of HCR_EL2 that traps it. */
+const DC_ZVA = sysregKey(1, 3, 7, 4, 1);
+const ZVA_BYTES = 64;
+const HCR_TDZ = 1 << 28;
+
+/** Whether the access to system register or operation `key` is compiled; all others leave to the evaluator. */
 export function reachedInline(key: number): boolean {
-  return INLINE.has(key);
+  return key === DC_ZVA || INLINE.has(key);
 }
 
 const LOAD: Record<AccessSize, MemName> = {
@@ -763,17 +768,32 @@ export class WasmBuilder implements Builder {
       this.#writeDaif((old) => this.and(old, this.not(immediate)));
     } else this.#slow();
   }
-  barrier(kind: Barrier): void {
-    if (kind === "isb") this.#slow();
-  }
+  /** What an ISB synchronises has had its effect at once. */
+  barrier(_kind: Barrier): void {}
   hint(kind: Hint): void {
     if (kind !== "nop" && kind !== "yield") this.#slow();
   }
   exceptionCall(_call: ExceptionCall, _immediate: V32): void {
     this.#slow();
   }
-  sys(_key: number, _value: V64): void {
-    this.#slow();
+  sys(key: number, value: V64): void {
+    if (key === DC_ZVA) this.#zeroBlock(value);
+    else this.#slow();
+  }
+  /** DC ZVA above EL0 on Normal memory, unless HCR_EL2.TDZ may trap it. */
+  #zeroBlock(address: V64): void {
+    this.#require(this.#field(O.el));
+    this.#require(this.isZero(this.#field(O.alignMask)));
+    const hcr = this.#field(sysregOffset(sysreg("HCR_EL2").index));
+    this.#require(this.isZero(this.and(hcr, this.c32(HCR_TDZ))));
+    const start = this.and(address, this.c64(-BigInt(ZVA_BYTES)));
+    const at = this.#use(this.#translate(start, ACCESS.WRITE, ZVA_BYTES, 1, false, false));
+    this.#run(() => {
+      for (let offset = 0; offset < ZVA_BYTES; offset += 8) {
+        this.#push(at);
+        this.frame.asm.i64(0n).mem("i64.store", offset);
+      }
+    });
   }
   sysl(_key: number, _to: Slot): void {
     this.#slow();

@@ -67,6 +67,9 @@ export class Gicv3 {
   hi = 0;
   /** Called when the lines of a CPU changed, after `cpu.irqLines` is set. */
   linesChanged: (cpuIndex: number) => void = () => {};
+  /** Called when a guest acknowledges a virtual interrupt, and when it deactivates one. For whoever watches. */
+  virtualAcknowledged: ((cpuIndex: number, intid: number) => void) | undefined;
+  virtualDeactivated: ((cpuIndex: number, intid: number) => void) | undefined;
 
   readonly lrs: number;
   readonly dist: Distributor;
@@ -101,6 +104,9 @@ export class Gicv3 {
     this.#virtuals = cpus.map((_, n) =>
       new VirtualInterface(arena, n, lrs, rangeSelector, deactivate)
     );
+    this.#virtuals.forEach((virtual, n) => {
+      virtual.deactivated = (intid) => this.virtualDeactivated?.(n, intid);
+    });
     this.#ich = ichRegisters(lrs);
     if (!attach) this.reset();
   }
@@ -217,7 +223,11 @@ export class Gicv3 {
     const row = ICV_REGISTERS.row(reg);
     this.hi = 0;
     const lo = row.read ? row.read(this.virtualInterface(cpuIndex)) : 0;
-    if (row.readActs) this.#refreshVirtual(cpuIndex);
+    if (row.readActs) {
+      this.#refreshVirtual(cpuIndex);
+      const special = lo >= INTID.FIRST_SPECIAL && lo < INTID.END_SPECIAL;
+      if (!special) this.virtualAcknowledged?.(cpuIndex, lo);
+    }
     return lo >>> 0;
   }
 

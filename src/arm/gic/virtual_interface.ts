@@ -70,6 +70,8 @@ export type DeactivatePhysical = (cpu: number, hwIntid: number) => void;
 export class VirtualInterface implements BinaryPoints {
   readonly state: ViewOf<typeof GichLayout>;
   readonly #lr: number;
+  /** Called when the guest has deactivated the interrupt of a list register. */
+  deactivated: (intid: number) => void = () => {};
 
   /** `lrs`: list registers, 1 to 16. `rangeSelector`: what ICV_CTLR_EL1.RSS says. */
   constructor(
@@ -258,6 +260,7 @@ export class VirtualInterface implements BinaryPoints {
     const hi = this.lrHi(n);
     this.#setLrHi(n, hi & ~ICH_LR_HI.ACTIVE);
     if (hi & ICH_LR_HI.HW) this.deactivatePhysical(this.cpu, fieldOf(hi, ICH_LR_HI.pINTID));
+    this.deactivated(this.lrLo(n));
   }
 
   /** ICV_EOIR<group>_EL1. */

@@ -274,6 +274,7 @@ export const dataProcessingImmediate: readonly Row[] = [
   row({
     name: "EXTR",
     pattern: "f00100111N0mmmmmssssssnnnnnddddd",
+    hot: true,
     disassemble: (f) =>
       f.n === f.m
         ? `ror\t${reg(f.f, f.d)}, ${reg(f.f, f.n)}, #${f.s}`

@@ -259,6 +259,7 @@ export const dataProcessingRegister: readonly Row[] = [
   row({
     name: "LOGIC_lsr",
     pattern: "foo0101001Nmmmmmssssssnnnnnddddd",
+    hot: true,
     disassemble: (f) => logicalText(f, 1),
     predecode: (f) => logicalPredecode(f, "shrU"),
     semantics: (b, o, shape) => logicalSemantics(b, o, shape),
@@ -266,6 +267,7 @@ export const dataProcessingRegister: readonly Row[] = [
   row({
     name: "LOGIC_asr_ror",
     pattern: "foo010101tNmmmmmssssssnnnnnddddd",
+    hot: true,
     disassemble: (f) => logicalText(f, 2 + f.t),
     predecode: (f) => logicalPredecode(f, f.t ? "rotr" : "shrS"),
     semantics: (b, o, shape) => logicalSemantics(b, o, shape),

@@ -207,7 +207,6 @@ export const exceptionsAndSystem: readonly Row[] = [
   row({
     name: "ISB",
     pattern: "11010101000000110011mmmm11011111",
-    slow: true,
     disassemble: (f) => f.m === 15 ? "isb" : `isb\t${hex(f.m)}`,
     predecode: () => ({ shape: {}, slots: {}, consts: {} }),
     semantics: (b) => b.barrier("isb"),
@@ -239,7 +238,6 @@ export const exceptionsAndSystem: readonly Row[] = [
   row({
     name: "SYS",
     pattern: "1101010100001pppnnnnmmmmooottttt",
-    slow: true,
     disassemble: (f) => systemOperationText(operationKey(f), reg(1, f.t)),
     predecode: (f) => ({
       shape: { key: operationKey(f) },

@@ -240,6 +240,16 @@ export class Contexts {
     this.#forgetLarge(context);
   }
 
+  /** Empties every context's code TLB: predecoded code is looked at again before it is used. */
+  dropCode(): void {
+    for (let context = 0; context < this.#count; context++) {
+      const at = this.#at(context) + CODE_USED;
+      if (this.#words[at] === 0) continue;
+      this.#emptier.code(this.codeTlb(context));
+      this.#words[at] = 0;
+    }
+  }
+
   /** Drops what was entered for virtual page `page` (VA bits 55 to 12), and for the rest of its block. */
   #flushPage(context: number, page: number): void {
     const at = this.#directory + context * SIZE;

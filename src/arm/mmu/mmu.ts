@@ -263,6 +263,11 @@ export class Mmu {
     if (affectsTranslation(this.#memory, cpu, index)) this.contextChanged(cpu);
   }
 
+  /** Empties all code TLBs. */
+  dropCode(): void {
+    this.#contexts.dropCode();
+  }
+
   /** Forgets all that was cached, on every CPU: after a snapshot was restored or RAM was replaced. */
   reset(cpus: readonly Cpu[]): void {
     this.#contexts.reset();

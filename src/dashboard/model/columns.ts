@@ -16,10 +16,10 @@ import {
   exitName,
   findExit,
   findVcpu,
-  irqIsPending,
   irqKey,
   irqOf,
   irqType,
+  liveState,
   type Model,
   rateOf,
   stateOf,
@@ -166,16 +166,14 @@ function until(frame: Frame, atNs: number): number {
   return atNs >= Number.MAX_SAFE_INTEGER ? NaN : Math.max(0, atNs - frame.virtualNs);
 }
 
-/** An interrupt's state in one word, from what the vgic and the list register say. */
-export function irqStateOf(irq: FrameIrq): Cell {
-  const pending = irqIsPending(irq);
-  if (irq.active && pending) return { text: "act+pend", role: "active" };
-  if (irq.active) return { text: "active", role: "active" };
-  if (pending) return { text: "pending", role: "pending" };
-  return { text: irq.lr >= 0 ? "in LR" : "-", role: irq.lr >= 0 ? "pending" : "dim" };
+/** An interrupt's state in one word: the vgic's, and while the guest runs the list register's. */
+export function irqStateOf(frame: Frame, irq: FrameIrq): Cell {
+  const { pending, active } = liveState(frame, irq);
+  if (active) return { text: pending ? "act+pend" : "active", role: "active" };
+  return pending ? { text: "pending", role: "pending" } : { text: "-", role: "dim" };
 }
 
-const STATE_ORDER = ["act+pend", "active", "pending", "in LR", "-"];
+const STATE_ORDER = ["act+pend", "active", "pending", "-"];
 
 /** Columns of the interrupt panel: those of KVM's vgic-state, then where the interrupt is now. */
 export function irqColumns(c: ColumnContext): Column<FrameIrq>[] {
@@ -192,7 +190,14 @@ export function irqColumns(c: ColumnContext): Column<FrameIrq>[] {
     numeric("id", "ID", 4, 0, (irq) => irq.intid, String),
     numeric("owner", "of", 2, 0, (irq) => irq.ownerVcpu, index),
     numeric("target", "tgt", 3, 0, (irq) => irq.targetVcpu, index),
-    textual("state", "state", 8, 0, irqStateOf, (irq) => STATE_ORDER.indexOf(irqStateOf(irq).text)),
+    textual(
+      "state",
+      "state",
+      8,
+      0,
+      (irq) => irqStateOf(c.frame, irq),
+      (irq) => STATE_ORDER.indexOf(irqStateOf(c.frame, irq).text),
+    ),
     flag("pending", "P", 1, "P", "pending", (irq) => irq.pendingLatch),
     flag("line", "L", 1, "H", "warn", (irq) => irq.lineLevel),
     flag("active", "A", 1, "A", "active", (irq) => irq.active),
@@ -270,8 +275,8 @@ export function lrColumns(c: ColumnContext): Column<LrRow>[] {
     textual("priority", "pri", 4, 1, ifUsed((row) => hex(of(row).priority, 2))),
     textual("group", "G", 1, 3, ifUsed((row) => String(of(row).group))),
     textual("hw", "HW", 5, 2, ifUsed((row) => of(row).hw ? `p${of(row).hwIntid}` : "-")),
-    textual("eoi", "EOI", 3, 4, ifUsed((row) => of(row).eoi ? "E" : "-")),
-    textual("value", "ICH_LR<n>_EL2", 18, 5, (row) => ({
+    textual("eoi", "EOI", 3, 5, ifUsed((row) => of(row).eoi ? "E" : "-")),
+    textual("value", "ICH_LR<n>_EL2", 18, 4, (row) => ({
       text: "0x" + row.hi.toString(16).padStart(8, "0") + row.lo.toString(16).padStart(8, "0"),
       role: of(row).state === "invalid" ? "dim" : "text",
     })),

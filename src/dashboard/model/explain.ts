@@ -10,7 +10,7 @@
 import { fieldOf, ICH_HCR, ICH_VMCR, lrFields } from "../../arm/arch/gic.ts";
 import type { Frame, FrameIrq, FrameVcpu } from "../../vmm/frame.ts";
 import { duration, hex } from "./format.ts";
-import { irqIsPending, irqName, stateOf, vcpuOf } from "./model.ts";
+import { irqName, type LiveState, liveState, stateOf } from "./model.ts";
 
 /** How a condition turned out: it holds; it ends the way; the way is still being gone; not looked at. */
 export type CheckStatus = "pass" | "stop" | "wait" | "skip";
@@ -52,51 +52,15 @@ export interface Explanation {
   readonly past: string;
 }
 
-interface Facts {
+interface Facts extends LiveState {
   readonly frame: Frame;
   readonly irq: FrameIrq;
-  /** The vCPU that would take it: where it is listed, else where it is to go. */
-  readonly vcpu: FrameVcpu | undefined;
-  readonly lrState: "invalid" | "pending" | "active" | "pending and active";
-  readonly lr: number;
-  readonly pending: boolean;
-  readonly active: boolean;
 }
 
 type Outcome = Omit<Check, "id">;
 const pass = (sentence: string): Outcome => ({ status: "pass", sentence });
 const stop = (sentence: string): Outcome => ({ status: "stop", sentence });
 const wait = (sentence: string): Outcome => ({ status: "wait", sentence });
-
-/** The list register of a vCPU that holds the interrupt, looked for in the registers themselves. */
-function findLr(vcpu: FrameVcpu | undefined, intid: number): number {
-  if (vcpu === undefined) return -1;
-  return vcpu.lr.slice(0, vcpu.usedLrs).findIndex(({ lo, hi }) => {
-    const fields = lrFields(lo, hi);
-    return fields.intid === intid && fields.state !== "invalid";
-  });
-}
-
-function factsOf(frame: Frame, irq: FrameIrq): Facts {
-  const where = irq.vcpu >= 0 ? irq.vcpu : irq.targetVcpu >= 0 ? irq.targetVcpu : irq.ownerVcpu;
-  const vcpu = where < 0 ? undefined : vcpuOf(frame, irq.vm, where);
-  const lr = findLr(vcpu, irq.intid);
-  const held = vcpu?.lr[lr];
-  const lrState = held === undefined ? "invalid" : lrFields(held.lo, held.hi).state;
-  // In the guest the list register is the truth: flushing an edge took its latch, and the guest has acted since.
-  const live = lr >= 0 && vcpu?.inGuest === true;
-  const lrPending = lrState === "pending" || lrState === "pending and active";
-  const lrActive = lrState === "active" || lrState === "pending and active";
-  return {
-    frame,
-    irq,
-    vcpu,
-    lr,
-    lrState,
-    pending: irqIsPending(irq) || lrPending,
-    active: live ? lrActive : irq.active || lrActive,
-  };
-}
 
 function checkActive({ irq, active, pending, vcpu }: Facts): Outcome {
   if (!active) return pass("The guest is not handling it: it is not active.");
@@ -369,7 +333,7 @@ function pastOf(frame: Frame, irq: FrameIrq): string {
 
 /** Goes through the conditions. Later ones are still looked at, so that a second obstacle shows too. */
 export function explain(frame: Frame, irq: FrameIrq): Explanation {
-  const facts = factsOf(frame, irq);
+  const facts: Facts = { ...liveState(frame, irq), frame, irq };
   let over = false;
   const checks = CHECKS.map(({ id, check }): Check => {
     if (over) return { id, status: "skip", sentence: "" };

@@ -2,6 +2,7 @@
  * The model: successive frames turned into rates, changes and histories. `advance` is a pure function;
  * nothing here knows of the screen.
  */
+import { type LrFields, lrFields } from "../../arm/arch/gic.ts";
 import { EXCEPTION_CLASS_NAMES } from "../../trace/tracepoints.ts";
 import {
   EXIT_IRQ,
@@ -180,4 +181,45 @@ export function irqName(irq: FrameIrq): string {
 /** Pending by its latch, or a level-triggered one by its line (irq_is_pending). */
 export function irqIsPending(irq: FrameIrq): boolean {
   return irq.pendingLatch || (irq.config === 1 && irq.lineLevel);
+}
+
+/** An interrupt's state with what a list register of its vCPU says. */
+export interface LiveState {
+  /** The vCPU that has it or is to have it: where it is listed, else where it is to go. */
+  readonly vcpu: FrameVcpu | undefined;
+  /** The list register that holds it, or -1, and its state. */
+  readonly lr: number;
+  readonly lrState: LrFields["state"];
+  readonly pending: boolean;
+  readonly active: boolean;
+}
+
+/** The list register of a vCPU that holds the interrupt, looked for in the registers themselves. */
+function findLr(vcpu: FrameVcpu | undefined, intid: number): number {
+  if (vcpu === undefined) return -1;
+  return vcpu.lr.slice(0, vcpu.usedLrs).findIndex(({ lo, hi }) => {
+    const fields = lrFields(lo, hi);
+    return fields.intid === intid && fields.state !== "invalid";
+  });
+}
+
+/**
+ * The state of an interrupt now. In the guest a list register is the truth: flushing an edge took its
+ * latch (and a mapped level its line), and the guest may have acted since.
+ */
+export function liveState(frame: Frame, irq: FrameIrq): LiveState {
+  const where = irq.vcpu >= 0 ? irq.vcpu : irq.targetVcpu >= 0 ? irq.targetVcpu : irq.ownerVcpu;
+  const vcpu = where < 0 ? undefined : vcpuOf(frame, irq.vm, where);
+  const lr = findLr(vcpu, irq.intid);
+  const held = vcpu?.lr[lr];
+  const lrState = held === undefined ? "invalid" : lrFields(held.lo, held.hi).state;
+  const live = lr >= 0 && vcpu?.inGuest === true;
+  const lrActive = lrState === "active" || lrState === "pending and active";
+  return {
+    vcpu,
+    lr,
+    lrState,
+    pending: irqIsPending(irq) || lrState === "pending" || lrState === "pending and active",
+    active: live ? lrActive : irq.active || lrActive,
+  };
 }

@@ -67,7 +67,10 @@ export function panelTable(panel: TablePanelId, c: ColumnContext, allIrqs: boole
     case "interrupts": {
       const shown = allIrqs ? frame.irqs : frame.irqs.filter(isOfInterest);
       // Shared ones first: they are what people raise and route.
-      const order = [...shown.filter((i) => i.ownerVcpu < 0), ...shown.filter((i) => i.ownerVcpu >= 0)];
+      const order = [
+        ...shown.filter((i) => i.ownerVcpu < 0),
+        ...shown.filter((i) => i.ownerVcpu >= 0),
+      ];
       return makeTable(irqColumns(c), order, irqKey);
     }
     case "listRegisters":

@@ -38,63 +38,6 @@ import {
   type Table,
 } from "./table.ts";
 
-/** What a state change asks the program to do. */
-export type Effect =
-  | { readonly kind: "send"; readonly command: Command; readonly what: string }
-  | { readonly kind: "guestBytes"; readonly bytes: Uint8Array }
-  | { readonly kind: "screenshot"; readonly format: "text" | "svg" }
-  | { readonly kind: "mouse"; readonly on: boolean }
-  | { readonly kind: "quit" | "suspend" | "redraw" | "resetTotals" };
-
-/** What lies at a place of the screen. */
-export type Hit =
-  | { readonly panel: PanelId; readonly part: "row"; readonly index: number }
-  | { readonly panel: PanelId; readonly part: "head"; readonly column: string }
-  | { readonly panel: PanelId; readonly part: "frame" };
-
-/** What a decision may depend on besides the state. */
-export interface Surroundings {
-  readonly model: Model;
-  table(panel: TablePanelId): Table | undefined;
-  /** Rows that the panel shows at a time. */
-  page(panel: PanelId): number;
-  /** Line numbers of a log, its filter applied: the first kept, and one past the last. */
-  log(panel: "console" | "trace"): { readonly first: number; readonly end: number };
-  hit(x: number, y: number): Hit | undefined;
-  /** How far the text of the open overlay can be scrolled. */
-  readonly maxScroll: number;
-}
-
-/** A new state with what else is to be done. */
-export interface Step {
-  readonly ui: UiState;
-  readonly effects: readonly Effect[];
-}
-
-const only = (ui: UiState, ...effects: Effect[]): Step => ({ ui, effects });
-const say = (ui: UiState, message: string): Step => only({ ...ui, message });
-const open = (ui: UiState, overlay: Overlay): Step => only({ ...ui, overlay });
-const close = (ui: UiState): UiState => ({ ...ui, overlay: NO_OVERLAY });
-const send = (command: Command, what: string): Effect => ({ kind: "send", command, what });
-
-function withList(ui: UiState, panel: TablePanelId, change: Partial<ListState>): UiState {
-  return { ...ui, lists: { ...ui.lists, [panel]: { ...ui.lists[panel], ...change } } };
-}
-
-function withLog(ui: UiState, panel: "console" | "trace", change: Partial<LogState>): UiState {
-  return { ...ui, logs: { ...ui.logs, [panel]: { ...ui.logs[panel], ...change } } };
-}
-
-/** The filter of the focused panel, whichever kind it is. */
-export function filterOf(ui: UiState): string {
-  return isTablePanel(ui.focus) ? ui.lists[ui.focus].filter : ui.logs[ui.focus].filter;
-}
-
-function withFilter(ui: UiState, filter: string): UiState {
-  if (isTablePanel(ui.focus)) return withList(ui, ui.focus, { filter, top: 0 });
-  return withLog(ui, ui.focus, { filter, follow: true });
-}
-
 // Moving about.
 
 type Motion = (at: number, count: number, page: number) => number;

@@ -14,7 +14,9 @@ const row = (label: string, value: string): Line => [
 
 /** kvm_stat's counters of a vCPU, and its exits by class. */
 function vcpuExtras(v: FrameVcpu): Line[] {
-  const classes = v.byClass.flatMap((n, reason) => n === 0 ? [] : [row(exitName(reason), count(n))]);
+  const classes = v.byClass.flatMap((n, reason) =>
+    n === 0 ? [] : [row(exitName(reason), count(n))]
+  );
   return [
     [],
     [["Counters", "strong"]],
@@ -54,7 +56,9 @@ function machineExtras(view: View): Line[] {
     ...frame.el2Ops.map((op) => row(op.name, count(op.count))),
     [],
     [["Locks: taken, contended", "strong"]],
-    ...frame.locks.map((l) => row(l.name, `${count(l.acquisitions).padStart(6)}  ${count(l.contended)}`)),
+    ...frame.locks.map((l) =>
+      row(l.name, `${count(l.acquisitions).padStart(6)}  ${count(l.contended)}`)
+    ),
   ];
 }
 

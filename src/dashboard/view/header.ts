@@ -1,7 +1,7 @@
 /** The two lines on top and the one at the bottom. */
 import { EXIT_IRQ, type Frame } from "../../vmm/frame.ts";
 import { footer } from "../keymap.ts";
-import { count, duration, rate } from "../model/format.ts";
+import { count, rate } from "../model/format.ts";
 import { exitsOf, paceOf, rateOf } from "../model/model.ts";
 import { PANEL_TITLES, type PanelId, PANELS } from "../model/panels.ts";
 import { contextOf, type UiState } from "../model/state.ts";
@@ -47,7 +47,12 @@ function drawTitle(pane: Pane, view: View): void {
   pane.fill(roles.header);
   const name = pane.put(1, 0, "Worldswitch", roles.header) + 2;
   if (view.ended !== undefined) {
-    pane.put(name, 0, fit(` ${markOf(look, "bad")} ${view.ended} `, pane.width - name), roles.badge);
+    pane.put(
+      name,
+      0,
+      fit(` ${markOf(look, "bad")} ${view.ended} `, pane.width - name),
+      roles.badge,
+    );
     return;
   }
   if (frame === undefined) {
@@ -58,14 +63,21 @@ function drawTitle(pane: Pane, view: View): void {
   const used = pane.put(name, 0, ` ${state} `, frame.paused ? roles.badge : roles.header);
   const clock = `${(frame.virtualNs / 1e9).toFixed(6)} s`;
   const texts = [clock, paceText(frame, paceOf(view.model)), ...machine(frame)];
-  const end = parts(pane, look, name + used + 1, texts, roles.header);
-  const badge = view.ui.captured ? " GUEST HAS THE KEYBOARD - Ctrl-] " : "";
-  if (badge !== "" && end + textWidth(badge) <= pane.width) {
-    pane.putRight(pane.width, 0, badge, roles.badge);
-  } else if (badge !== "") pane.putRight(pane.width, 0, " Ctrl-] ", roles.badge);
+  const start = name + used + 1;
+  const badge = captureBadge(view, pane.width - start);
+  const room = pane.sub({ x: 0, y: 0, width: pane.width - badge.length, height: 1 });
+  parts(room, look, start, texts, roles.header);
+  pane.putRight(pane.width, 0, badge, roles.badge);
 }
 
-function drawRates(pane: Pane, view: View): number {
+/** Who has the keyboard matters more than what the machine is. */
+function captureBadge(view: View, room: number): string {
+  if (!view.ui.captured) return "";
+  const badge = " GUEST HAS THE KEYBOARD - Ctrl-] ";
+  return badge.length <= room ? badge : " Ctrl-] ";
+}
+
+function drawRates(pane: Pane, view: View, reserved: number): number {
   const { look, model } = view;
   const { roles } = look;
   const graph = (key: string, width: number): string =>
@@ -74,18 +86,18 @@ function drawRates(pane: Pane, view: View): number {
   const pairs: readonly [string, string, string][] = [
     ["MIPS", rate(rateOf(model, (f) => f.insns) / 1e6), graph("mips", width)],
     ["exits/s", rate(rateOf(model, exitsOf)), graph("exits", width)],
+    ["fps", rate(view.fps), ""],
+    ["dropped", count(view.dropped), ""],
     [
       "IRQ exits/s",
       rate(rateOf(model, (f) => f.exits.find((e) => e.reason === EXIT_IRQ)?.count)),
       "",
     ],
-    ["fps", rate(view.fps), ""],
-    ["dropped", count(view.dropped), ""],
   ];
   let x = 1;
   for (const [label, value, spark] of pairs) {
     const text = ` ${value.padStart(6)} `;
-    if (x + label.length + text.length + textWidth(spark) > pane.width) break;
+    if (x + label.length + text.length + textWidth(spark) > pane.width - reserved) break;
     x += pane.put(x, 0, label, roles.keyLabel);
     x += pane.put(x, 0, text, value === "0" ? roles.dim : roles.strong);
     x += pane.put(x, 0, spark, roles.graph) + (spark === "" ? 0 : 1);
@@ -102,7 +114,7 @@ function drawHidden(pane: Pane, view: View, from: number, hidden: readonly Panel
     short: String(PANELS.indexOf(panel) + 1),
   }));
   const width = (of: "long" | "short"): number =>
-    labels.reduce((sum, l) => sum + l[of].length + 2, 0);
+    labels.reduce((sum, l) => sum + l[of].length + (of === "long" ? 2 : 1), 0);
   const kind = from + width("long") < pane.width ? "long" : "short";
   let x = Math.max(from + 1, pane.width - width(kind));
   return labels.flatMap((label) => {
@@ -110,7 +122,7 @@ function drawHidden(pane: Pane, view: View, from: number, hidden: readonly Panel
     if (x + text.length > pane.width) return [];
     pane.put(x, 0, text, roles.title);
     const rect = { x: pane.rect.x + x, y: pane.rect.y, width: text.length, height: 1 };
-    x += text.length + 2;
+    x += text.length + (kind === "long" ? 2 : 1);
     return [{ rect, hit: { panel: label.panel, part: "frame" as const } }];
   });
 }
@@ -121,7 +133,8 @@ export function drawHeader(pane: Pane, view: View, hidden: readonly PanelId[]): 
   const second = pane.sub({ x: 0, y: 1, width: pane.width, height: 1 });
   second.fill();
   if (view.model.frame === undefined) return [];
-  return drawHidden(second, view, drawRates(second, view), view.ui.zoom ? [] : hidden);
+  const labels = view.ui.zoom ? [] : hidden;
+  return drawHidden(second, view, drawRates(second, view, 2 * labels.length + 1), labels);
 }
 
 function modeText(ui: UiState): string {
@@ -146,9 +159,4 @@ export function drawFooter(pane: Pane, view: View): void {
     }
   }
   pane.putRight(pane.width, 0, mode, roles.dim);
-}
-
-/** A time for people who read the header as text. */
-export function upTime(frame: Frame): string {
-  return duration(frame.virtualNs);
 }

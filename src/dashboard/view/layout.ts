@@ -54,7 +54,7 @@ const GROWTH: Readonly<Record<PanelId, number>> = {
   listRegisters: 1,
   timers: 0,
   worldSwitches: 0,
-  console: 2,
+  console: 3,
   trace: 3,
 };
 

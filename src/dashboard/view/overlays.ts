@@ -164,7 +164,9 @@ function drawDialog(pane: Pane, view: View, overlay: Overlay): DrawnOverlay {
   return { maxScroll: 0, cursor };
 }
 
-const STATUS_MARKS: Readonly<Record<CheckStatus, readonly ["good" | "warn" | "bad" | "pending", Role]>> = {
+const STATUS_MARKS: Readonly<
+  Record<CheckStatus, readonly ["good" | "warn" | "bad" | "pending", Role]>
+> = {
   pass: ["good", "good"],
   wait: ["pending", "pending"],
   stop: ["bad", "bad"],
@@ -228,7 +230,12 @@ export function drawOverlay(pane: Pane, view: View): DrawnOverlay {
 }
 
 /** The line at the bottom while a filter is typed. */
-export function drawFilterLine(pane: Pane, look: Look, filter: string, found: string): DrawnOverlay {
+export function drawFilterLine(
+  pane: Pane,
+  look: Look,
+  filter: string,
+  found: string,
+): DrawnOverlay {
   pane.fill();
   const used = pane.put(0, 0, " /", look.roles.key) +
     pane.put(2, 0, fit(filter, pane.width - 24), look.roles.strong);

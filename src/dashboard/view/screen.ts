@@ -3,7 +3,7 @@ import type { ColumnContext } from "../model/columns.ts";
 import type { LogLines } from "../model/logs.ts";
 import type { Model } from "../model/model.ts";
 import { isTablePanel, type PanelId, panelTable, type TablePanelId } from "../model/panels.ts";
-import { filterOf, type Hit } from "../model/reduce.ts";
+import { filterOf, type Hit } from "../model/step.ts";
 import type { UiState } from "../model/state.ts";
 import { arrange, type Table } from "../model/table.ts";
 import type { Pane } from "../terminal/cells.ts";

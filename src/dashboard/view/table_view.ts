@@ -1,5 +1,5 @@
 /** A table in a panel: column heads, rows, the selection, and where one is in it. */
-import type { Hit } from "../model/reduce.ts";
+import type { Hit } from "../model/step.ts";
 import { PANEL_TITLES, type PanelId, PANELS, type TablePanelId } from "../model/panels.ts";
 import {
   arrange,
@@ -63,7 +63,7 @@ function place(
   top: number,
   page: number,
   count: number,
-) {
+): string {
   const { up, down } = symbols(look);
   const column = table.columns.find((c) => c.id === list.sort);
   const sort = column === undefined ? "" : `${column.title} ${list.descending ? down : up}`;
@@ -149,7 +149,8 @@ function drawRow(
   shown.forEach((i, n) => {
     const cell = table.cell(row, i);
     const width = wide[n] ?? 0;
-    inner.put(x, y, pad(cell.text, width, table.columns[i]?.align), look.roles[cell.role]);
+    const text = fit(cell.text, width, symbols(look).more);
+    inner.put(x, y, pad(text, width, table.columns[i]?.align), look.roles[cell.role]);
     x += width + 1;
   });
 }

@@ -219,7 +219,6 @@ export function kvmVgicInjectIrq(
   if (irq.config === VGIC_CONFIG_LEVEL) irq.lineLevel = level;
   else irq.pendingLatch = true;
   if (level) noteRaised(kvm, irq, wasPending);
-  else if (!irqIsPending(irq)) irq.raisedAtNs = 0;
   vgicQueueIrqUnlock(kvm, irq, flags);
   vgicPutIrq(kvm, irq);
   return 0;

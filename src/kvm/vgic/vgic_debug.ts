@@ -16,13 +16,16 @@ import {
   VGIC_NR_SGIS,
   vgicGetIrq,
 } from "./vgic_irq.ts";
-import { latencyPercentile } from "./vgic_stat.ts";
+import { addLatencies, LATENCY_BUCKETS, latencyPercentile } from "./vgic_stat.ts";
 
 /** Counters of one interrupt. */
 export interface VgicIrqCounts {
   readonly injected: number;
   readonly acked: number;
   readonly eoied: number;
+  /** Virtual time of the last of these; undefined when there was none. */
+  readonly lastEventNs: number | undefined;
+  readonly latencyCount: number;
   /** Latency from line raised to the guest's vector, virtual ns; undefined without a sample. */
   readonly latencyP50Ns: number | undefined;
   readonly latencyP99Ns: number | undefined;
@@ -88,10 +91,21 @@ function countsOf(kvm: Kvm, irq: VgicIrq): VgicIrqCounts | undefined {
     injected: stat.injected,
     acked: stat.acked,
     eoied: stat.eoied,
+    lastEventNs: stat.lastEventNs === 0 ? undefined : stat.lastEventNs,
+    latencyCount: stat.latencyCount,
     latencyP50Ns: latencyPercentile(stat, 0.5),
     latencyP99Ns: latencyPercentile(stat, 0.99),
     latencyMaxNs: stat.latencyMaxNs,
   };
+}
+
+/** The latency histogram of one interrupt, {@link LATENCY_BUCKETS} counts; all 0 before vgicInit. */
+export function vgicDebugLatencies(kvm: Kvm, vcpu: Vcpu | undefined, intid: number): number[] {
+  const buckets = new Array<number>(LATENCY_BUCKETS).fill(0);
+  const irq = vgicGetIrq(kvm, vcpu, intid);
+  const stat = irq && irqStatOf(kvm, irq);
+  if (stat) addLatencies(buckets, stat);
+  return buckets;
 }
 
 function typeOf(intid: number): "SGI" | "PPI" | "SPI" {

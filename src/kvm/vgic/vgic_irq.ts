@@ -225,11 +225,19 @@ export function irqStatOf(kvm: Kvm, irq: VgicIrq): VgicIrqStat | undefined {
   return stats === 0 ? undefined : irqStatAt(memory, stats + index * VgicIrqStatLayout.size);
 }
 
-/** Counts a raise, and notes its time if the interrupt was not pending before. Requires the irq lock. */
+/** Notes when the interrupt began to wait, unless it does already. Requires the irq lock. */
+export function noteRaiseTime(kvm: Kvm, irq: VgicIrq, wasPending: boolean): void {
+  if (!wasPending || irq.raisedAtNs === 0) irq.raisedAtNs = kvm.host.nowNs();
+}
+
+/** Counts a raise, and notes its time. Requires the irq lock. */
 export function noteRaised(kvm: Kvm, irq: VgicIrq, wasPending: boolean): void {
   const stat = irqStatOf(kvm, irq);
-  if (stat) stat.injected++;
-  if (!wasPending || irq.raisedAtNs === 0) irq.raisedAtNs = kvm.host.nowNs();
+  if (stat) {
+    stat.injected++;
+    stat.lastEventNs = kvm.host.nowNs();
+  }
+  noteRaiseTime(kvm, irq, wasPending);
 }
 
 /** The guest has reached its vector for `intid`: enters the latency, once per raise. */
@@ -246,12 +254,16 @@ export function onGuestAck(vcpu: Vcpu, intid: number): void {
   onGuestVector(vcpu, intid);
   const irq = vgicGetIrq(vcpu.kvm, vcpu, intid);
   const stat = irq && irqStatOf(vcpu.kvm, irq);
-  if (stat) stat.acked++;
+  if (!stat) return;
+  stat.acked++;
+  stat.lastEventNs = vcpu.kvm.host.nowNs();
 }
 
 /** The guest has deactivated `intid` (for machines whose {@link GicKvmInfo.countsGuestAcks} is set). */
 export function onGuestEoi(vcpu: Vcpu, intid: number): void {
   const irq = vgicGetIrq(vcpu.kvm, vcpu, intid);
   const stat = irq && irqStatOf(vcpu.kvm, irq);
-  if (stat) stat.eoied++;
+  if (!stat) return;
+  stat.eoied++;
+  stat.lastEventNs = vcpu.kvm.host.nowNs();
 }

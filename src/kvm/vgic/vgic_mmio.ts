@@ -23,6 +23,7 @@ import {
   dropIrqRestore,
   irqIsPending,
   noteRaised,
+  noteRaiseTime,
   takeIrqSave,
   VGIC_CONFIG_EDGE,
   VGIC_CONFIG_LEVEL,
@@ -220,7 +221,6 @@ export const vgicMmioWriteCpending: RegionWrite = (vcpu, offset, _len, lo) => {
     locked(vcpu, irq, () => {
       irq.pendingLatch = false;
       if (irq.hw) hwIrqCpending(vcpu, irq);
-      if (!irqIsPending(irq)) irq.raisedAtNs = 0;
     }));
 };
 
@@ -229,6 +229,7 @@ export const vgicV3UaccessWritePending: UaccessWrite = (vcpu, offset, len, value
   forEachSet(vcpu, vgicAddrToIntid(offset, 1), allBits(len), (irq, bit) => {
     const set = ((value >>> bit) & 1) !== 0;
     const change = (): void => {
+      if (set) noteRaiseTime(vcpu.kvm, irq, irqIsPending(irq));
       irq.pendingLatch = set;
     };
     if (set) lockedThenQueue(vcpu, irq, change);
@@ -370,6 +371,7 @@ export function vgicWriteIrqLineLevelInfo(vcpu: Vcpu, intid: number, value: numb
     if (irq.intid < VGIC_NR_SGIS) return;
     const level = ((value >>> bit) & 1) !== 0;
     const change = (): void => {
+      if (level) noteRaiseTime(vcpu.kvm, irq, irqIsPending(irq));
       irq.lineLevel = level;
     };
     if (level) lockedThenQueue(vcpu, irq, change);

@@ -18,6 +18,8 @@ export const VgicIrqStatLayout = layout("vgic_irq_stat", {
   acked: u53("observe"),
   /** Deactivated by the guest. */
   eoied: u53("observe"),
+  /** Virtual time of the last of these; 0: none yet. */
+  lastEventNs: u53("observe"),
   /** Latencies from line raised to the guest's vector, virtual nanoseconds. */
   latencyCount: u53("observe"),
   latencySumNs: u53("observe"),
@@ -78,6 +80,7 @@ export function addLatencies(into: number[], stat: VgicIrqStat): void {
  * quarter of an octave too high and never above the maximum; undefined without samples.
  */
 export function latencyPercentile(stat: VgicIrqStat, p: number): number | undefined {
+  if (stat.latencyCount === 0) return undefined;
   const want = Math.max(1, Math.ceil(p * stat.latencyCount));
   let seen = 0;
   for (let i = 0; i < LATENCY_BUCKETS; i++) {

@@ -75,7 +75,9 @@ function countTransition(vcpu: Vcpu, irq: VgicIrq, lr: number, hi: number): void
   const wasActive = (vcpu.vgic.flushedActive >>> lr) & 1;
   const acked = wasPending && (hi & PENDING) === 0;
   if (acked) stat.acked++;
-  if ((wasActive || acked) && (hi & ACTIVE) === 0) stat.eoied++;
+  const eoied = (wasActive || acked) && (hi & ACTIVE) === 0;
+  if (eoied) stat.eoied++;
+  if (acked || eoied) stat.lastEventNs = vcpu.kvm.host.nowNs();
 }
 
 /** One list register's state back into its interrupt. Requires the irq lock. */

@@ -1,0 +1,265 @@
+/**
+ * What world switches cost: per vCPU and exit reason, how often the guest was left for it, how long it
+ * stayed outside and what the physical CPU did meanwhile. No kernel file: real KVM does not count this.
+ *
+ * A switch is measured from the exception that leaves the guest to the ERET of the vCPU's next entry,
+ * in virtual time. What does not count: the time while the vCPU's thread is blocked (WFI, powered off,
+ * waiting for other vCPUs) until it has a CPU again, and the time in user space when KVM_RUN is not
+ * called again at once. Waiting for a CPU that another thread has does count.
+ *
+ * All of it is `observe` state: nothing here decides anything.
+ */
+import type { SharedMemory } from "../base/memory.ts";
+import { array, layout, space, u53, type ViewOf } from "../base/struct.ts";
+import { type El2Port, PORT_COST, PORT_KINDS, type PortKind } from "../arm/el2_port.ts";
+
+/** Exit reasons: exception classes 0 to 63, then what is no exception class. */
+export const SWITCH_REASON = { IRQ: 64, SERROR: 65, HYP_GONE: 66 } as const;
+export const SWITCH_REASONS = 67;
+
+/** Cycles of the modelled core in a nanosecond: PORT_COST's figures were measured at 2.4 GHz. */
+export const CYCLES_PER_NS = 2.4;
+
+/** Times below 64 ns share the first bucket; four buckets per doubling follow. */
+const FIRST_OCTAVE = 6;
+/** Doublings that have buckets of their own: up to 2^22 ns (4.2 ms); the last bucket is open. */
+const OCTAVES = 16;
+export const SWITCH_BUCKETS = 4 * OCTAVES + 2;
+
+/** Switches of one reason. */
+export const SwitchSlotLayout = layout("switch_slot", {
+  /** Exits. One whose next entry has not come yet is in `count` but in nothing else. */
+  count: u53("observe"),
+  /** Virtual nanoseconds outside the guest, summed, and the longest. */
+  totalNs: u53("observe"),
+  maxNs: u53("observe"),
+  /** Nanoseconds that the el2_port operations cost, summed: the basis of modelled cycles. */
+  operationNs: u53("observe"),
+  /** Registers moved between the CPU and memory or TypeScript, summed. */
+  registersMoved: u53("observe"),
+  buckets: array("u32", SWITCH_BUCKETS, "observe"),
+});
+export type SwitchSlot = ViewOf<typeof SwitchSlotLayout>;
+
+/** One vCPU's switches by reason, and the el2_port operations of all of them by kind. */
+export const WorldSwitchLayout = layout("world_switch", {
+  slots: space(SWITCH_REASONS * SwitchSlotLayout.size, "observe"),
+  operations: array("u53", PORT_KINDS.length, "observe"),
+});
+
+/** Registers that one operation of a kind moves; kinds that move none are absent. V0 to V31, FPSR, FPCR are 34. */
+const REGISTERS: Readonly<Partial<Record<PortKind, number>>> = {
+  sysregRead: 1,
+  sysregWrite: 1,
+  sysregSave: 1,
+  sysregRestore: 1,
+  timerRead: 1,
+  timerWrite: 1,
+  gicRead: 1,
+  gicWrite: 1,
+  lrRead: 1,
+  lrWrite: 1,
+  gprSave: 31,
+  gprRestore: 31,
+  fpSave: 34,
+  fpRestore: 34,
+};
+const KINDS = PORT_KINDS.length;
+const REGISTERS_OF: readonly number[] = PORT_KINDS.map((kind) => REGISTERS[kind] ?? 0);
+const COST_OF: readonly number[] = PORT_KINDS.map((kind) => PORT_COST[kind]);
+
+/** The histogram bucket of a time in ns. */
+export function switchBucket(ns: number): number {
+  if (ns < 2 ** FIRST_OCTAVE) return 0;
+  if (ns >= 2 ** (FIRST_OCTAVE + OCTAVES)) return SWITCH_BUCKETS - 1;
+  const octave = 31 - Math.clz32(ns);
+  return 1 + 4 * (octave - FIRST_OCTAVE) + ((ns >>> (octave - 2)) & 3);
+}
+
+/** The first time, in ns, that no longer belongs to the bucket; Infinity for the last. */
+export function switchBucketEnd(bucket: number): number {
+  if (bucket === 0) return 2 ** FIRST_OCTAVE;
+  if (bucket >= SWITCH_BUCKETS - 1) return Infinity;
+  const octave = FIRST_OCTAVE + Math.floor((bucket - 1) / 4);
+  return 2 ** (octave - 2) * (5 + ((bucket - 1) % 4));
+}
+
+/** The bucket of a histogram of `buckets` whole doublings (bucket b: below 2^(b + 6) ns, the last open) that a bucket goes into. */
+export function octaveOf(bucket: number, buckets: number): number {
+  return Math.min(buckets - 1, Math.ceil(bucket / 4));
+}
+
+/** Switches of one reason, of one vCPU or of several added up. */
+export interface SwitchTotals {
+  count: number;
+  totalNs: number;
+  maxNs: number;
+  operationNs: number;
+  registersMoved: number;
+  /** {@link SWITCH_BUCKETS} counts. */
+  readonly buckets: number[];
+}
+
+/** Totals with nothing in them. */
+export function noSwitches(): SwitchTotals {
+  return {
+    count: 0,
+    totalNs: 0,
+    maxNs: 0,
+    operationNs: 0,
+    registersMoved: 0,
+    buckets: new Array<number>(SWITCH_BUCKETS).fill(0),
+  };
+}
+
+/**
+ * The time that a share `p` (0 to 1) of the switches does not exceed, in ns: at most a quarter of a
+ * doubling too high, never above the maximum; undefined when none is complete.
+ */
+export function switchPercentile(totals: SwitchTotals, p: number): number | undefined {
+  const complete = totals.buckets.reduce((sum, n) => sum + n, 0);
+  const want = Math.max(1, Math.ceil(p * complete));
+  let seen = 0;
+  for (let i = 0; i < SWITCH_BUCKETS; i++) {
+    seen += totals.buckets[i] ?? 0;
+    if (seen >= want) return Math.min(switchBucketEnd(i) - 1, totals.maxNs);
+  }
+  return undefined;
+}
+
+function add53(memory: SharedMemory, at: number, value: number): void {
+  memory.st53(at, memory.ld53(at) + value);
+}
+
+/** No reason: the way into the guest for the first time of a KVM_RUN. */
+const NO_REASON = -1;
+
+/**
+ * Measures one vCPU's switches. {@link left} and {@link entered} frame a switch; {@link pause} and
+ * {@link resume} cut out what is not the vCPU's: another thread's work on the same physical CPU, and
+ * the time while it is blocked.
+ */
+export class WorldSwitchMeter {
+  readonly #slots: readonly SwitchSlot[];
+  readonly #operations: number;
+  /** The port's counters when the running stretch began, low halves. */
+  readonly #base = new Uint32Array(KINDS);
+  #port: El2Port | undefined;
+  #outside = false;
+  #reason = NO_REASON;
+  /** When the running stretch of time began; below 0 while time does not count. */
+  #sinceNs = -1;
+  #ns = 0;
+  #operationNs = 0;
+  #registers = 0;
+
+  /** `at`: an instance of {@link WorldSwitchLayout}, zeroed. */
+  constructor(readonly memory: SharedMemory, at: number) {
+    const view = WorldSwitchLayout.at(memory, at);
+    this.#slots = Array.from(
+      { length: SWITCH_REASONS },
+      (_, i) => SwitchSlotLayout.at(memory, view.slots + i * SwitchSlotLayout.size),
+    );
+    this.#operations = view.operations;
+  }
+
+  #begin(nowNs: number): void {
+    this.#outside = true;
+    this.#reason = NO_REASON;
+    this.#sinceNs = nowNs;
+    this.#ns = 0;
+    this.#operationNs = 0;
+    this.#registers = 0;
+  }
+
+  /** The guest was left at `nowNs`, on the CPU of `port`, which has not done anything since. */
+  left(port: El2Port, nowNs: number): void {
+    this.#begin(nowNs);
+    this.#startOperations(port);
+  }
+
+  /** Why it was left: a {@link SWITCH_REASON} or an exception class. */
+  because(reason: number): void {
+    this.#reason = reason;
+    const slot = this.#slots[reason];
+    if (slot !== undefined) slot.count++;
+  }
+
+  /** The guest has been entered at `nowNs`: the switch is complete. */
+  entered(nowNs: number): void {
+    this.#stopOperations();
+    this.#stopTime(nowNs);
+    this.#outside = false;
+    const slot = this.#slots[this.#reason];
+    if (slot === undefined) return;
+    const ns = this.#ns;
+    slot.totalNs += ns;
+    if (ns > slot.maxNs) slot.maxNs = ns;
+    slot.operationNs += this.#operationNs;
+    slot.registersMoved += this.#registers;
+    const at = slot.buckets + 4 * switchBucket(ns);
+    this.memory.st32(at, this.memory.ld32(at) + 1);
+  }
+
+  /** The vCPU's thread gives its CPU up; `blocked`: time does not count until it is back. */
+  pause(nowNs: number, blocked: boolean): void {
+    this.#stopOperations();
+    if (blocked) this.#stopTime(nowNs);
+  }
+
+  /** The vCPU's thread has a CPU again, or KVM_RUN begins. */
+  resume(port: El2Port, nowNs: number): void {
+    if (!this.#outside) this.#begin(nowNs);
+    if (this.#sinceNs < 0) this.#sinceNs = nowNs;
+    this.#startOperations(port);
+  }
+
+  #stopTime(nowNs: number): void {
+    if (this.#sinceNs >= 0) this.#ns += nowNs - this.#sinceNs;
+    this.#sinceNs = -1;
+  }
+
+  #startOperations(port: El2Port): void {
+    this.#port = port;
+    const words = this.memory.u32, at = port.counters.base >>> 2, base = this.#base;
+    for (let k = 0; k < KINDS; k++) base[k] = words[at + 2 * k] as number;
+  }
+
+  #stopOperations(): void {
+    const port = this.#port;
+    if (port === undefined) return;
+    this.#port = undefined;
+    const words = this.memory.u32, at = port.counters.base >>> 2, base = this.#base;
+    for (let k = 0; k < KINDS; k++) {
+      const done = ((words[at + 2 * k] as number) - (base[k] as number)) >>> 0;
+      if (done === 0) continue;
+      add53(this.memory, this.#operations + 8 * k, done);
+      this.#operationNs += done * (COST_OF[k] as number);
+      this.#registers += done * (REGISTERS_OF[k] as number);
+    }
+  }
+
+  /** Adds the switches of `reason` to `into`. */
+  addTo(into: SwitchTotals, reason: number): void {
+    const slot = this.#slots[reason];
+    if (slot === undefined || slot.count === 0) return;
+    into.count += slot.count;
+    into.totalNs += slot.totalNs;
+    into.maxNs = Math.max(into.maxNs, slot.maxNs);
+    into.operationNs += slot.operationNs;
+    into.registersMoved += slot.registersMoved;
+    for (let i = 0; i < SWITCH_BUCKETS; i++) {
+      into.buckets[i] = (into.buckets[i] ?? 0) + this.memory.ld32(slot.buckets + 4 * i);
+    }
+  }
+
+  /** Exits for `reason`. */
+  count(reason: number): number {
+    return this.#slots[reason]?.count ?? 0;
+  }
+
+  /** el2_port operations of `kind` (a position in PORT_KINDS) between exits and entries. */
+  operations(kind: number): number {
+    return this.memory.ld53(this.#operations + 8 * kind);
+  }
+}

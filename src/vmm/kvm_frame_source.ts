@@ -1,0 +1,355 @@
+/**
+ * Frames of a machine with KVM on it: reads the machine's and KVM's state into what the dashboard
+ * shows. Only reads: no port operation, no lock, no time passes, nothing of the machine changes.
+ *
+ * What KVM has in the hardware at the moment is read from the hardware: list registers from an entry
+ * to the exit's processing, ICH_VMCR_EL2, active priorities and timers while the vCPU is loaded. Else
+ * it is what KVM has saved. `vm` in all sections is the VM's place in the order of creation, from 0.
+ */
+import { TIMER_CTL } from "../arm/arch/fields.ts";
+import { HALT } from "../arm/arch/cpu_state.ts";
+import { fieldOf, ICH_LR_HI, ICH_VTR } from "../arm/arch/gic.ts";
+import { R } from "../arm/arch/sysregs.ts";
+import { NS_PER_TICK } from "../arm/clock.ts";
+import type { CpuCore } from "../arm/cpu.ts";
+import { PORT_KINDS } from "../arm/el2_port.ts";
+import { type Timer, TIMERS } from "../arm/generic_timer.ts";
+import { runningPriority } from "../arm/gic/priorities.ts";
+import type { VirtualInterface } from "../arm/gic/virtual_interface.ts";
+import type { Machine } from "../arm/machine.ts";
+import { pstateToSpsr } from "../arm/pstate.ts";
+import { LOCK_CLASSES } from "../base/lock.ts";
+import type { ViewOf } from "../base/struct.ts";
+import type { Host } from "../host/host.ts";
+import { type HostThread, THREAD_STATE } from "../host/threads.ts";
+import {
+  type ArchTimerContext,
+  CYCLES_PER_NS,
+  IFLAG,
+  type KvmSystem,
+  MP_STATE,
+  noSwitches,
+  octaveOf,
+  SWITCH_REASON,
+  switchPercentile,
+  type Vcpu,
+  VCPU_MODE,
+  vgicDebugIrqs,
+  vgicDebugLatencies,
+  type VgicIrqState,
+  type Vm,
+  VMIDS,
+} from "../kvm/api.ts";
+import {
+  EXIT_SERROR,
+  FRAME_BUCKETS,
+  type FrameSource,
+  type FrameTimerLayout,
+  type FrameVcpuLayout,
+  type FrameWriter,
+  NONE,
+  PCPU_STATES,
+  VCPU_STATES,
+  type VcpuStateName,
+} from "./frame.ts";
+import type { LoopState } from "./machine_loop.ts";
+
+type VcpuView = ViewOf<typeof FrameVcpuLayout>;
+type TimerView = ViewOf<typeof FrameTimerLayout>;
+
+/** The machine with its host kernel and KVM. */
+export interface KvmParts {
+  readonly machine: Machine;
+  readonly host: Host;
+  readonly kvm: KvmSystem;
+}
+
+const VTIMER = 1;
+const NO_BUCKETS: readonly number[] = [];
+
+/** What a vCPU does, from its thread and KVM's flags. */
+export function vcpuStateName({ state }: Vcpu, thread: HostThread): VcpuStateName {
+  if (state.mpState === MP_STATE.STOPPED) return "off";
+  if (state.pause) return "paused";
+  if (thread.current) return "running";
+  if (thread.state === THREAD_STATE.RUNNABLE) return "runnable";
+  return (state.iflags & IFLAG.IN_WFI) !== 0 ? "wfi" : "blocked";
+}
+
+/** The vCPU has been entered and its exit is not processed yet: its state is in the CPU's registers. */
+function isLive({ state }: Vcpu): boolean {
+  return state.cpu >= 0 && state.mode !== VCPU_MODE.OUTSIDE_GUEST_MODE;
+}
+
+/** Counts by quarters of a doubling as counts by whole ones. */
+function coarse(buckets: readonly number[]): number[] {
+  const out = new Array<number>(FRAME_BUCKETS).fill(0);
+  buckets.forEach((n, i) => {
+    const at = octaveOf(i, FRAME_BUCKETS);
+    out[at] = (out[at] ?? 0) + n;
+  });
+  return out;
+}
+
+/** Of one timer: its registers, and what follows from them. */
+interface TimerState {
+  readonly ctl: number;
+  /** CVAL in ticks, exact below 2^53. */
+  readonly cval: number;
+  /** The count it compares with, now. */
+  readonly count: number;
+  /** Absolute virtual time at which its output rises; NONE when it is up, off or masked. */
+  readonly nextFireNs: number;
+}
+
+/** {@link FrameSource} over KVM. */
+export class KvmFrameSource implements FrameSource {
+  /** The loop that runs the machine, once there is one. */
+  loop: LoopState | undefined;
+
+  constructor(readonly parts: KvmParts) {}
+
+  fillFrame(writer: FrameWriter): void {
+    this.#header(writer);
+    this.#pcpus(writer);
+    this.parts.kvm.vms.forEach((vm, index) => this.#vm(writer, vm, index));
+    this.#exits(writer);
+    this.#operations(writer);
+    this.#locks(writer);
+  }
+
+  #header(writer: FrameWriter): void {
+    const { header } = writer;
+    const { machine } = this.parts;
+    const { gic } = machine.platform;
+    header.acknowledged = this.loop?.acknowledged ?? 0;
+    header.virtualNs = machine.nowNs;
+    header.wallNs = Math.round((this.loop?.wallMs() ?? 0) * 1e6);
+    header.insns = machine.insns;
+    header.mode = 0;
+    header.gic = 3;
+    header.nrLr = gic.lrs;
+    header.priBits = fieldOf(gic.virtualInterface(0).vtr, ICH_VTR.PRIbits) + 1;
+    header.paused = this.loop?.paused ?? false;
+    header.pacePermille = this.loop?.pacePermille ?? 0;
+  }
+
+  /** A VM's place in the frame, from one of its vCPUs. */
+  #indexOf(vcpu: Vcpu): number {
+    return this.parts.kvm.vms.findIndex((vm) => vm.kvm === vcpu.kvm);
+  }
+
+  // Physical CPUs
+
+  #pcpus(writer: FrameWriter): void {
+    const { machine, kvm, host } = this.parts;
+    for (const { cpu } of machine.cores) {
+      const view = writer.add("pcpus");
+      if (!view) return;
+      const vcpu = kvm.loadedVcpu(cpu.index);
+      view.pcpu = cpu.index;
+      view.state = PCPU_STATES.indexOf(this.#pcpuState(cpu.index));
+      view.vm = vcpu ? this.#indexOf(vcpu) : -1;
+      view.vcpu = vcpu ? vcpu.state.vcpuIdx : -1;
+      view.el = cpu.el;
+      view.insns = cpu.insns;
+      view.switches = host.scheduler.queue(cpu.index).switches;
+    }
+  }
+
+  #pcpuState(index: number): (typeof PCPU_STATES)[number] {
+    const { machine, host } = this.parts;
+    const cpu = machine.platform.cpus[index];
+    if (!cpu || cpu.halt === HALT.OFF || cpu.halt === HALT.STOPPED) return "idle";
+    if (cpu.el < 2) return "guest";
+    return cpu.halt === HALT.WFI && !host.scheduler.current(index) ? "idle" : "host";
+  }
+
+  // A VM
+
+  #vm(writer: FrameWriter, vm: Vm, index: number): void {
+    const { kvm } = vm;
+    const irqs = [...vgicDebugIrqs(kvm)];
+    const view = writer.add("vms");
+    if (view) {
+      view.vmId = index;
+      view.vmid = kvm.state.vmid % VMIDS;
+      view.vcpus = kvm.vcpus.length;
+      view.nrSpis = kvm.vgic.nrSpis;
+      view.distEnabled = kvm.vgic.enabled;
+      view.stage2Pages = kvm.state.stage2Pages;
+    }
+    for (const vcpu of kvm.vcpus) {
+      const timers = vcpu.timers.map((ctx) => this.#timerState(vcpu, ctx));
+      this.#vcpu(writer, index, vcpu, irqs, timers);
+      timers.forEach((timer, i) => this.#timer(writer, index, vcpu, i, timer, irqs));
+    }
+    const indexById = new Map(kvm.vcpus.map((v) => [v.state.vcpuId, v.state.vcpuIdx]));
+    for (const irq of irqs) irqRow(writer, index, irq, (id) => indexById.get(id) ?? -1);
+  }
+
+  // vCPUs
+
+  #vcpu(
+    writer: FrameWriter,
+    vm: number,
+    vcpu: Vcpu,
+    irqs: readonly VgicIrqState[],
+    timers: readonly TimerState[],
+  ): void {
+    const view = writer.add("vcpus");
+    if (!view) return;
+    const { state } = vcpu;
+    const thread = this.parts.host.threads.at(state.thread);
+    const listed = irqs.filter((irq) => irq.vcpuId === state.vcpuId && irq.apListPosition >= 0);
+    view.vm = vm;
+    view.vcpuIdx = state.vcpuIdx;
+    view.state = VCPU_STATES.indexOf(vcpuStateName(vcpu, thread));
+    view.pcpu = state.cpu;
+    view.apListLength = listed.length;
+    view.pendingIrqs = listed.filter(isPendingAndEnabled).length;
+    view.nextTimerNs = Math.min(...timers.map((t) => t.nextFireNs));
+    this.#counters(view, vcpu);
+    this.#registers(view, vcpu);
+    this.#virtualInterface(view, vcpu);
+  }
+
+  #counters(view: VcpuView, { stat, state, meter }: Vcpu): void {
+    view.exits = stat.exits;
+    view.entries = stat.entries;
+    view.hvc_exit_stat = stat.hvc_exit_stat;
+    view.wfe_exit_stat = stat.wfe_exit_stat;
+    view.wfi_exit_stat = stat.wfi_exit_stat;
+    view.mmio_exit_user = stat.mmio_exit_user;
+    view.mmio_exit_kernel = stat.mmio_exit_kernel;
+    view.signal_exits = stat.signal_exits;
+    view.halt_wakeup = stat.halt_wakeup;
+    view.halt_wait_ns = stat.halt_wait_ns;
+    view.irqExits = stat.irqExits;
+    view.serrorExits = stat.serrorExits;
+    for (let ec = 0; ec < 64; ec++) view.memory.copy64(view.byClass + 8 * ec, stat.byClass + 8 * ec);
+    void meter;
+    void state;
+  }
+
+  /** What the guest executes: in the CPU, or where the CPU left it for EL2, or saved. */
+  #registers(view: VcpuView, vcpu: Vcpu): void {
+    const { ctxt, state, stat } = vcpu;
+    const core = isLive(vcpu) ? this.parts.machine.cores[state.cpu] : undefined;
+    view.inGuest = core !== undefined;
+    view.insns = stat.insns + (core ? core.cpu.insns - state.entryInsns : 0);
+    const inGuest = core !== undefined && core.cpu.el < 2;
+    if (core === undefined) {
+      view.pc = ctxt.pc;
+      view.pstate = ctxt.memory.ld32(PSTATE_AT + ctxt.base);
+    } else if (inGuest) {
+      view.pc = core.cpu.pc;
+      view.pstate = pstateToSpsr(core.cpu);
+    } else {
+      view.pc = core.regs.get("ELR_EL2");
+      view.pstate = core.regs.lo(R.SPSR_EL2);
+    }
+    view.el = (view.pstate >>> 2) & 3;
+  }
+
+  #virtualInterface(view: VcpuView, vcpu: Vcpu): void {
+    const { gic } = this.parts.machine.platform;
+    const { cpu } = vcpu.state;
+    const hardware = cpu >= 0 ? gic.virtualInterface(cpu) : undefined;
+    view.usedLrs = vcpu.cpuIf.usedLrs;
+    // Loaded from vcpu_load to vcpu_put.
+    if (hardware) {
+      view.vgicVmcr = hardware.state.vmcr;
+      view.ap0r = hardware.state.ap0r;
+      view.ap1r = hardware.state.ap1r;
+    } else shadowPriorities(view, vcpu);
+    view.rpr = runningPriority(view.ap0r, view.ap1r);
+    // Loaded from entry to exit.
+    if (hardware && isLive(vcpu)) liveListRegisters(view, hardware);
+    else shadowListRegisters(view, vcpu, gic.lrs);
+  }
+
+  // Timers
+
+  #timerState(vcpu: Vcpu, ctx: ArchTimerContext): TimerState {
+    const { machine } = this.parts;
+    const { cpu } = vcpu.state;
+    const core = ctx.loaded && cpu >= 0 ? machine.cores[cpu] : undefined;
+    const cval = core ? core.regs.num(timerSpec(ctx).cval) : ctx.cntCval;
+    const count = machine.platform.clock.ticks() - offsetOf(ctx);
+    const met = cval <= count;
+    const saved = ctx.cntCtl & (TIMER_CTL.ENABLE | TIMER_CTL.IMASK);
+    const ctl = core
+      ? machine.platform.timer.control(cpu, ctx.index as Timer)
+      : saved | (saved & TIMER_CTL.ENABLE && met ? TIMER_CTL.ISTATUS : 0);
+    const armed = (ctl & (TIMER_CTL.ENABLE | TIMER_CTL.IMASK)) === TIMER_CTL.ENABLE && !met;
+    const atNs = (cval + offsetOf(ctx)) * NS_PER_TICK;
+    return { ctl, cval, count, nextFireNs: armed && atNs < NONE ? atNs : NONE };
+  }
+
+  #timer(
+    writer: FrameWriter,
+    vm: number,
+    vcpu: Vcpu,
+    index: number,
+    timer: TimerState,
+    irqs: readonly VgicIrqState[],
+  ): void {
+    const view = writer.add("timers");
+    const ctx = vcpu.timers[index];
+    if (!view || !ctx) return;
+    view.vm = vm;
+    view.vcpuIdx = vcpu.state.vcpuIdx;
+    view.index = index;
+    view.irq = ctx.irq;
+    view.cntCtl = timer.ctl;
+    view.cntCval = Math.min(timer.cval, NONE);
+    view.counter = Math.max(0, timer.count);
+    view.memory.copy64(view.base + CNTVOFF_IN_FRAME(view), ctx.base + 0);
+    view.irqLevel = ctx.irqLevel;
+    view.loaded = ctx.loaded;
+    void irqs;
+  }
+
+  // World switches, operations, locks
+
+  #exits(writer: FrameWriter): void {
+    const vcpus = this.parts.kvm.vms.flatMap((vm) => vm.kvm.vcpus);
+    for (let reason = 0; reason <= EXIT_SERROR; reason++) {
+      const totals = noSwitches();
+      for (const vcpu of vcpus) vcpu.meter?.addTo(totals, reason);
+      if (totals.count === 0) continue;
+      const view = writer.add("exits");
+      if (!view) return;
+      view.reason = reason;
+      view.count = totals.count;
+      view.totalNs = totals.totalNs;
+      view.p50Ns = switchPercentile(totals, 0.5) ?? 0;
+      view.p99Ns = switchPercentile(totals, 0.99) ?? 0;
+      view.cycles = Math.round(totals.operationNs * CYCLES_PER_NS);
+      view.registersMoved = totals.registersMoved;
+      coarse(totals.buckets).forEach((n, i) => view.memory.st32(view.buckets + 4 * i, n));
+    }
+  }
+
+  #operations(writer: FrameWriter): void {
+    const { ports } = this.parts.machine;
+    for (const kind of PORT_KINDS) {
+      const view = writer.add("el2Ops");
+      if (!view) return;
+      writer.setName(view.name, kind);
+      view.count = ports.reduce((sum, port) => sum + port.counters[kind], 0);
+    }
+  }
+
+  #locks(writer: FrameWriter): void {
+    const { stats } = this.parts.host.locks;
+    for (const name of LOCK_CLASSES) {
+      const view = writer.add("locks");
+      if (!view) return;
+      writer.setName(view.name, name);
+      view.acquisitions = stats[name].acquisitions;
+      view.contended = stats[name].contended;
+    }
+  }
+}

@@ -1,0 +1,356 @@
+/**
+ * What each kind of guest operation costs in exits, counted and in order: a guest does N of each, and
+ * the differences between two N are what real KVM makes for one. The expected sequences are those of
+ * Linux 6.1's own tracepoints on a VHE host, of kvm-unit-tests micro-bench, timer and gicv3-ipi;
+ * interrupts of the host alone are left out there, and cannot occur here.
+ */
+import assert from "node:assert/strict";
+import { op, type Operation, TIMER } from "../support/unit_operations.ts";
+import { UnitGuest, type UnitGuestOptions } from "../support/unit_guest.ts";
+import { EC } from "../../src/arm/arch/syndrome.ts";
+import type { TracepointName } from "../../src/trace/tracepoints.ts";
+import { TRACEPOINT_NAMES } from "../../src/trace/tracepoints.ts";
+
+const GICD_TYPER = 0x0800_0004;
+const GICD_RESERVED = 0x0800_d000;
+const VIRTIO = 0x0a00_0000;
+const PSCI_VERSION = 0x8400_0000;
+const GROUP1_ENABLED = 5;
+const TICKS_PER_10_US = 625;
+
+/** Everything that is counted of a vCPU's exits, by name; zeros are left out. */
+type Exits = Readonly<Record<string, number>>;
+
+const EC_NAMES = new Map<number, string>(Object.entries(EC).map(([name, ec]) => [ec, name]));
+
+function exitsOf(guest: UnitGuest, vcpu: number): Record<string, number> {
+  const { stat } = guest.vcpu(vcpu).vcpu;
+  const { exits, hvc_exit_stat, wfe_exit_stat, wfi_exit_stat } = stat;
+  const { mmio_exit_user, mmio_exit_kernel, signal_exits, irqExits, serrorExits, entries } = stat;
+  const out: Record<string, number> = {
+    exits,
+    entries,
+    hvc_exit_stat,
+    wfe_exit_stat,
+    wfi_exit_stat,
+    mmio_exit_user,
+    mmio_exit_kernel,
+    signal_exits,
+    IRQ: irqExits,
+    SERROR_EXIT: serrorExits,
+  };
+  for (let ec = 0; ec < 64; ec++) {
+    out[EC_NAMES.get(ec) ?? `EC_${ec}`] = stat.memory.ld53(stat.byClass + 8 * ec);
+  }
+  return out;
+}
+
+interface Case {
+  /** The script that does it `n` times, on CPU 0; END follows. */
+  readonly script: (n: number) => readonly Operation[];
+  readonly options?: UnitGuestOptions;
+  /** What one more of it adds. */
+  readonly each: Exits;
+}
+
+const CASES: Readonly<Record<string, Case>> = {
+  "a hypercall": {
+    script: (n) => [op.hvc(n, PSCI_VERSION)],
+    each: { exits: 1, entries: 1, HVC64: 1, hvc_exit_stat: 1 },
+  },
+  "a read of user space's device": {
+    script: (n) => [op.read(VIRTIO, 4, n)],
+    each: { exits: 1, entries: 1, DABT_LOW: 1, mmio_exit_user: 1 },
+  },
+  "a write to user space's device": {
+    script: (n) => [op.write(VIRTIO, 1, 4, n)],
+    each: { exits: 1, entries: 1, DABT_LOW: 1, mmio_exit_user: 1 },
+  },
+  "a read of the distributor": {
+    script: (n) => [op.read(GICD_TYPER, 4, n)],
+    each: { exits: 1, entries: 1, DABT_LOW: 1, mmio_exit_kernel: 1 },
+  },
+  "an end of interrupt with nothing active": {
+    script: (n) => [op.eoiSpurious(n)],
+    each: {},
+  },
+  // Acknowledge, end, priority mask: nothing but the sending leaves the guest.
+  "an SGI to oneself, taken and ended": {
+    script: (n) => [
+      op.config(1, 0x80, GROUP1_ENABLED),
+      op.unmask(),
+      op.sgi(1, 0),
+      op.waitInterrupts(1),
+      op.resetCount(),
+      op.jump(2, n),
+    ],
+    each: { exits: 1, entries: 1, SYS64: 1 },
+  },
+  "an SGI with interrupts masked": {
+    script: (n) => [op.config(1, 0x80, GROUP1_ENABLED), op.sgiRaw((1n << 24n) | 1n, n)],
+    each: { exits: 1, entries: 1, SYS64: 1 },
+  },
+  "a system register that KVM emulates": {
+    // ID_AA64MMFR0_EL1
+    script: (n) => [op.mrs((3 << 14) | (7 << 3), n)],
+    each: { exits: 1, entries: 1, SYS64: 1 },
+  },
+  "a system register of the guest's own": {
+    // TPIDR_EL0
+    script: (n) => [op.msr((3 << 14) | (3 << 11) | (13 << 7) | 2, 5, n)],
+    each: {},
+  },
+  "a tick of the virtual timer, waited for busily": {
+    script: (n) => [
+      op.config(27, 0x80, GROUP1_ENABLED),
+      op.unmask(),
+      op.timerPeriod(TIMER.VIRTUAL, TICKS_PER_10_US, n),
+      op.timerIn(TIMER.VIRTUAL, TICKS_PER_10_US),
+      op.waitInterrupts(n),
+    ],
+    each: { exits: 1, entries: 1, IRQ: 1 },
+  },
+  "a tick of the physical timer, waited for busily": {
+    script: (n) => [
+      op.config(30, 0x80, GROUP1_ENABLED),
+      op.unmask(),
+      op.timerPeriod(TIMER.PHYSICAL, TICKS_PER_10_US, n),
+      op.timerIn(TIMER.PHYSICAL, TICKS_PER_10_US),
+      op.waitInterrupts(n),
+    ],
+    each: { exits: 1, entries: 1, IRQ: 1 },
+  },
+  // The timer fires while the vCPU blocks: the host's own timer wakes it, and the guest's interrupt is
+  // in a list register at the next entry.
+  "a tick of the virtual timer, slept for": {
+    script: (n) => [
+      op.config(27, 0x80, GROUP1_ENABLED),
+      op.unmask(),
+      op.timerPeriod(TIMER.VIRTUAL, TICKS_PER_10_US, n),
+      op.timerIn(TIMER.VIRTUAL, TICKS_PER_10_US),
+      op.waitInterrupts(n, 0, true),
+    ],
+    each: { exits: 1, entries: 1, WFx: 1, wfi_exit_stat: 1, halt_wakeup: 1 },
+  },
+};
+
+function run({ script, options }: Case, n: number): Exits {
+  const guest = new UnitGuest({ quantum: 10_000, ...options });
+  guest.script(0, script(n)).run();
+  const { stat } = guest.vcpu(0).vcpu;
+  return { ...exitsOf(guest, 0), halt_wakeup: stat.halt_wakeup };
+}
+
+const FEW = 7, MANY = 107;
+
+for (const [name, kind] of Object.entries(CASES)) {
+  Deno.test(`exits of ${name}`, () => {
+    const few = run(kind, FEW), many = run(kind, MANY);
+    const each: Record<string, number> = {};
+    for (const [counter, count] of Object.entries(many)) {
+      const difference = (count - (few[counter] ?? 0)) / (MANY - FEW);
+      if (difference !== 0) each[counter] = difference;
+    }
+    assert.deepEqual(each, kind.each);
+  });
+}
+
+// Sequences of events
+
+/** Events of one thread are in order; the fields that the operation decides are part of them. */
+type Sequence = readonly string[];
+
+const SAVE_TIMERS: Sequence = ["kvm_timer_save_state ctx 1", "kvm_timer_save_state ctx 0"];
+const UPDATE_LINES: Sequence = [
+  "kvm_timer_update_irq IRQ 27, level 0",
+  "vgic_update_irq_pending IRQ 27, level 0",
+  "kvm_timer_update_irq IRQ 30, level 0",
+  "vgic_update_irq_pending IRQ 30, level 0",
+];
+const RESTORE_TIMERS: Sequence = ["kvm_timer_restore_state ctx 1", "kvm_timer_restore_state ctx 0"];
+/** kvm_arch_vcpu_load, as far as it makes events. */
+const LOAD: Sequence = [...UPDATE_LINES, ...RESTORE_TIMERS];
+
+const SGI1R_WRITE: Sequence = [
+  "kvm_exit TRAP SYS64",
+  "kvm_handle_sys_reg",
+  "kvm_sys_access write",
+  "kvm_entry",
+];
+
+const TRAP = "TRAP ";
+
+/** Arguments that are part of a sequence, by event. */
+const DETAILS: Partial<Record<TracepointName, (text: string) => string>> = {
+  kvm_exit: (t) =>
+    t.startsWith(TRAP.trim()) ? ` TRAP ${/\((.*)\)/.exec(t)?.[1]}` : ` ${t.split(":")[0]}`,
+  kvm_mmio: (t) => ` ${t.split(" ")[1]}`,
+  kvm_timer_save_state: (t) => ` ctx ${t.at(-1)}`,
+  kvm_timer_restore_state: (t) => ` ctx ${t.at(-1)}`,
+  kvm_timer_update_irq: (t) => ` ${t.slice(t.indexOf("IRQ"))}`,
+  vgic_update_irq_pending: (t) => ` ${t.slice(t.indexOf("IRQ")).replace("level:", "level")}`,
+  kvm_userspace_exit: (t) => ` ${t.slice("reason ".length)}`,
+  kvm_sys_access: (t) => ` ${t.split(" ").at(-1)}`,
+  kvm_wfx_arm64: (t) => ` ${/wf[ie]/.exec(t)?.[0]}`,
+  kvm_guest_fault: (t) => ` ${t.split(",")[0]}`,
+};
+
+/** The events of one vCPU, without addresses of code. */
+function eventsOf(guest: UnitGuest, vcpu: number): string[] {
+  const { trace } = guest.guest.kvmMachine;
+  const out: string[] = [];
+  for (let n = 0; n < trace.written; n++) {
+    const event = trace.read(n);
+    assert(event !== undefined || n < trace.written - trace.capacity + 1, "event is lost");
+    if (event?.vcpu !== vcpu) continue;
+    assert(TRACEPOINT_NAMES.includes(event.name));
+    out.push(event.name + (DETAILS[event.name]?.(event.text) ?? ""));
+  }
+  return out;
+}
+
+/** How often `sequence` is in `events` at most with nothing in between. */
+function repeats(events: readonly string[], sequence: Sequence): number {
+  const matches = (at: number) => sequence.every((e, i) => events[at + i] === e);
+  const from = (at: number): number => matches(at) ? 1 + from(at + sequence.length) : 0;
+  return Math.max(0, ...events.map((_, at) => from(at)));
+}
+
+interface SequenceCase {
+  readonly script: readonly Operation[];
+  /** What follows one operation; done {@link TIMES} times. */
+  readonly sequence: Sequence;
+}
+
+const TIMES = 5;
+
+const SEQUENCES: Readonly<Record<string, SequenceCase>> = {
+  // psci: PSCI_VERSION
+  "a hypercall": {
+    script: [op.hvc(TIMES, PSCI_VERSION)],
+    sequence: ["kvm_exit TRAP HVC64", "kvm_hvc_arm64", "kvm_entry"],
+  },
+  // gicv3-ipi: the virtio-mmio window
+  "a read of user space's device": {
+    script: [op.read(VIRTIO, 4, TIMES)],
+    sequence: [
+      "kvm_exit TRAP DABT_LOW",
+      "kvm_guest_fault ipa 0xa000000",
+      "kvm_mmio unsatisfied-read",
+      ...SAVE_TIMERS,
+      "kvm_userspace_exit KVM_EXIT_MMIO (6)",
+      "kvm_mmio read",
+      ...LOAD,
+      "kvm_entry",
+    ],
+  },
+  // gicv3-ipi: a write to a device of user space that drives no line
+  "a write to user space's device": {
+    script: [op.write(VIRTIO, 1, 4, TIMES)],
+    sequence: [
+      "kvm_exit TRAP DABT_LOW",
+      "kvm_guest_fault ipa 0xa000000",
+      "kvm_mmio write",
+      ...SAVE_TIMERS,
+      "kvm_userspace_exit KVM_EXIT_MMIO (6)",
+      ...LOAD,
+      "kvm_entry",
+    ],
+  },
+  // gicv3-ipi: GICD_TYPER
+  "a read of the distributor": {
+    script: [op.read(GICD_TYPER, 4, TIMES)],
+    sequence: [
+      "kvm_exit TRAP DABT_LOW",
+      "kvm_guest_fault ipa 0x8000000",
+      "kvm_mmio unsatisfied-read",
+      "kvm_mmio read",
+      "kvm_entry",
+    ],
+  },
+  // gicv3-ipi: GICD_CTLR; here where the guest's own set-up writes nothing
+  "a write to the distributor": {
+    script: [op.write(GICD_RESERVED, 0, 4, TIMES)],
+    sequence: [
+      "kvm_exit TRAP DABT_LOW",
+      "kvm_guest_fault ipa 0x800d000",
+      "kvm_mmio write",
+      "kvm_entry",
+    ],
+  },
+  // gicv3-ipi: ICC_SGI1R_EL1 by a CPU whose target runs
+  "an SGI": {
+    script: [op.sgiRaw(1n << 24n, TIMES)],
+    sequence: SGI1R_WRITE,
+  },
+  // timer: the interrupt of the virtual timer, acknowledged and ended without an exit
+  "a tick of the virtual timer": {
+    script: [
+      op.config(27, 0x80, GROUP1_ENABLED),
+      op.unmask(),
+      op.timerPeriod(TIMER.VIRTUAL, TICKS_PER_10_US, TIMES),
+      op.timerIn(TIMER.VIRTUAL, TICKS_PER_10_US),
+      op.waitInterrupts(TIMES),
+    ],
+    sequence: [
+      "kvm_timer_update_irq IRQ 27, level 1",
+      "vgic_update_irq_pending IRQ 27, level 1",
+      "kvm_exit IRQ",
+      "kvm_entry",
+    ],
+  },
+};
+
+for (const [name, { script, sequence }] of Object.entries(SEQUENCES)) {
+  Deno.test(`events of ${name}`, () => {
+    const guest = new UnitGuest({ quantum: 10_000 }).script(0, script).run();
+    const events = eventsOf(guest, 0);
+    assert.equal(repeats(events, sequence), TIMES, events.slice(-40).join("\n"));
+  });
+}
+
+/** A guest whose vCPUs each have a physical CPU of their own. */
+function pinned(options: UnitGuestOptions): UnitGuest {
+  const guest = new UnitGuest(options);
+  guest.guest.vm.vcpus.forEach((vcpu, i) => vcpu.setAffinity(1 << i));
+  return guest;
+}
+
+// gicv3-ipi: WFI on one CPU, SGIs from the other
+Deno.test("events of an SGI that ends another vCPU's WFI", () => {
+  const guest = pinned({ vcpus: 2, pcpus: 2, quantum: 500 })
+    .script(0, [
+      op.cpuOn(1),
+      op.waitTicks(20_000),
+      op.sgi(1, 1),
+      op.waitTicks(20_000),
+      op.jump(2, TIMES - 1),
+    ])
+    .script(1, [op.config(1, 0x80, GROUP1_ENABLED), op.unmask(), op.idle()])
+    .run();
+  assert.equal(repeats(eventsOf(guest, 0), SGI1R_WRITE), TIMES);
+  const sleep: Sequence = [
+    "kvm_exit TRAP WFx",
+    "kvm_wfx_arm64 wfi",
+    ...SAVE_TIMERS,
+    ...LOAD,
+    "kvm_vcpu_wakeup",
+    "kvm_entry",
+  ];
+  const events = eventsOf(guest, 1);
+  assert.equal(repeats(events, sleep), TIMES, events.join("\n"));
+});
+
+// psci: CPU_ON of a vCPU that sleeps in KVM_RUN
+Deno.test("events of CPU_ON", () => {
+  const guest = pinned({ vcpus: 2, pcpus: 2, quantum: 500 })
+    .script(0, [op.cpuOn(1), op.waitTicks(20_000)])
+    .script(1, [op.idle()])
+    .run();
+  const hvc: Sequence = ["kvm_exit TRAP HVC64", "kvm_hvc_arm64", "kvm_entry"];
+  assert.equal(repeats(eventsOf(guest, 0), hvc), 1);
+  const events = eventsOf(guest, 1);
+  // Its first KVM_RUN puts it to sleep; the wake-up resets it (the lines go low) and loads it.
+  const on: Sequence = [...LOAD, ...SAVE_TIMERS, ...UPDATE_LINES, ...RESTORE_TIMERS];
+  assert.deepEqual(events.slice(0, on.length), on);
+});

@@ -1,0 +1,73 @@
+import assert from "node:assert/strict";
+import { R, SYSREGS } from "../../../src/arm/arch/sysregs.ts";
+import { COMMON_STATE, EL1_RESTORE, EL1_SAVE } from "../../../src/kvm/hyp/sysreg_sr.ts";
+import type { VcpuHandle } from "../../../src/kvm/api.ts";
+import { EXITS } from "../guests.ts";
+import { GUEST_RAM, makeRig, makeVm, PC, X } from "../kvm_rig.ts";
+
+/** Every port operation of CPU 0, as "kind operand". */
+function record(hvcs: bigint): string[] {
+  const rig = makeRig();
+  const vm = makeVm(rig, EXITS, 1, ({ vcpu }) => vcpu.run.exitReason === 6);
+  const vcpu = vm.vcpus[0] as VcpuHandle;
+  const log: string[] = [];
+  const port = rig.machine.ports[0];
+  assert.ok(port);
+  port.log = (kind, operand) =>
+    log.push(`${kind} ${typeof operand === "number" ? SYSREGS[operand]?.name : operand}`.trim());
+  vcpu.init();
+  vcpu.setOneReg(PC, BigInt(GUEST_RAM));
+  vcpu.setOneReg(X(4), hvcs);
+  vcpu.run();
+  rig.machine.run(1e6, 1e7);
+  return log;
+}
+
+Deno.test("switch: the operations from an exit by HVC to the next entry are these", () => {
+  const log = record(3n);
+  const erets = log.flatMap((text, i) => text === "eret" ? [i] : []);
+  // The second entry runs to the first HVC (the first one faults on its page).
+  const between = log.slice((erets[1] ?? 0) + 1, (erets[2] ?? 0) + 1);
+  assert.deepEqual(between, [
+    "gprSave",
+    "sysregSave SP_EL0",
+    "sysregRestore SP_EL0",
+    "sysregSave SPSR_EL2",
+    "sysregRead ESR_EL2",
+    "sysregSave MDSCR_EL1",
+    "sysregSave ELR_EL2",
+    "sysregWrite HCR_EL2",
+    "sysregWrite CPTR_EL2",
+    "sysregWrite VBAR_EL2",
+    "sysregRestore MDSCR_EL1",
+    "isb",
+    "interruptMask",
+    "interruptMask",
+    "sysregSave MDSCR_EL1",
+    "sysregWrite VTCR_EL2",
+    "sysregWrite VTTBR_EL2",
+    "sysregWrite HCR_EL2",
+    "sysregWrite CPTR_EL2",
+    "sysregWrite VBAR_EL2",
+    "sysregRestore MDSCR_EL1",
+    "sysregRestore ELR_EL2",
+    "sysregWrite SPSR_EL2",
+    "sysregSave SP_EL0",
+    "sysregRestore SP_EL0",
+    "gprRestore",
+    "eret",
+  ]);
+});
+
+Deno.test("switch: load and put move every EL1 register once, by its EL12 name", () => {
+  const log = record(1n);
+  const put = log.filter((text) => text === "sysregSave SCTLR_EL12").length;
+  const load = log.filter((text) => text === "sysregRestore SCTLR_EL12").length;
+  assert.deepEqual([put, load], [2, 2]);
+  const saved = new Set(EL1_SAVE.map(({ offset }) => offset));
+  const restored = new Set(EL1_RESTORE.map(({ offset }) => offset));
+  // MPIDR_EL1 is never written by the guest: it is only loaded, as VMPIDR_EL2.
+  assert.deepEqual([...restored].filter((offset) => !saved.has(offset)).length, 1);
+  assert.deepEqual([...saved].filter((offset) => !restored.has(offset)), []);
+  assert.deepEqual(COMMON_STATE.map(({ reg }) => reg), [R.MDSCR_EL1]);
+});

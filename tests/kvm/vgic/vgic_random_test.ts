@@ -1,0 +1,140 @@
+/** A guest that does anything: the vgic neither throws nor holds a lock, and its lists stay whole. */
+import assert from "node:assert/strict";
+import { GICD, GICD_SIZE, GICR_SGI, GICR_SIZE } from "../../../src/arm/arch/gic.ts";
+import { R } from "../../../src/arm/arch/sysregs.ts";
+import { listNext, listPrev } from "../../../src/base/list.ts";
+import { IRQ_OPS } from "../../../src/kvm/arm_vgic.ts";
+import { apListDepth, apListIntids, kvmVgicMapPhysIrq } from "../../../src/kvm/vgic/vgic.ts";
+import { vgicV3DispatchSgi } from "../../../src/kvm/vgic/vgic_mmio_v3.ts";
+import { VgicCpuStatLayout } from "../../../src/kvm/vgic/vgic_stat.ts";
+import { GICD_BASE, GICR_BASE, World } from "./world.ts";
+
+const VCPUS = 3;
+
+/** A small generator of numbers below `n`: the same every run (LCG of Numerical Recipes). */
+function random(seed: number): (n: number) => number {
+  let state = seed >>> 0;
+  return (n) => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return Math.floor((state / 2 ** 32) * n);
+  };
+}
+
+type Next = (n: number) => number;
+
+/** Mostly registers that exist: one of the per-interrupt banks, sometimes anything. */
+function offset(next: Next, size: number, len: number): number {
+  const banks = [0x80, 0x100, 0x180, 0x200, 0x280, 0x300, 0x380, 0x400, 0xc00, 0x6000];
+  const where = next(4) ? (banks[next(banks.length)] ?? 0) + next(0x100) : next(size);
+  const frame = size === GICR_SIZE && next(2) ? 0x1_0000 : 0;
+  const aligned = next(8) ? (where + frame) - ((where + frame) % len) : where + frame;
+  return Math.min(aligned, size - 8);
+}
+
+function mmio(w: World, next: Next): void {
+  const len = [1, 2, 4, 4, 4, 4, 8][next(7)] ?? 4;
+  const redist = next(2) === 1;
+  const of = next(VCPUS);
+  const base = redist ? GICR_BASE + of * GICR_SIZE : GICD_BASE;
+  const at = offset(next, redist ? GICR_SIZE : GICD_SIZE, len);
+  const vcpu = next(VCPUS);
+  w.running = w.vcpu(vcpu);
+  w.currentCpu = vcpu;
+  if (next(2)) {
+    const value = w.read(at, len, vcpu, base);
+    assert.ok(Number.isInteger(value) && value >= 0 && value < 2 ** (8 * len), `${at} ${value}`);
+  } else {
+    const routed = !redist && at >= GICD.IROUTER && next(8) > 0;
+    const word = routed ? next(VCPUS) : next(4) === 0 ? next(2 ** 32) : 1 << next(31);
+    w.write(
+      at,
+      len === 8 ? BigInt(word) << BigInt(next(32)) : word % 2 ** (8 * len),
+      len,
+      vcpu,
+      base,
+    );
+  }
+  w.running = undefined;
+}
+
+/** What a guest may do to its CPU interface. */
+function guestStep(w: World, next: Next, n: number): void {
+  const kind = next(6);
+  if (kind < 2) w.ack(n);
+  else if (kind === 2) w.eoi(n, next(130));
+  else if (kind === 3) w.serve(n);
+  else if (kind === 4) w.guestWrite(n, "ICC_PMR_EL1", next(256));
+  else w.guestWrite(n, "ICC_CTLR_EL1", next(4));
+}
+
+/** All on, unmasked, nothing active: or after a while nothing could happen any more. */
+function recover(w: World, next: Next): void {
+  w.write(GICD.CTLR, 2);
+  for (let word = 4; word < 16; word += 4) w.write(GICD.ICACTIVER + word, 0xffff_ffff);
+  for (let n = 0; n < VCPUS; n++) {
+    w.running = w.vcpu(n);
+    w.writeRd(GICR_SGI.ICACTIVER0, 0xffff_ffff, n);
+    w.running = undefined;
+    w.guestWrite(n, "ICC_PMR_EL1", 0xff);
+    w.guestWrite(n, "ICC_CTLR_EL1", 0);
+    w.gic.ichWrite(n, R.ICH_AP0R0_EL2, 0, 0);
+    w.gic.ichWrite(n, R.ICH_AP1R0_EL2, 0, 0);
+    w.write(GICD.IROUTER + 8 * (32 + next(96)), next(VCPUS));
+  }
+}
+
+function step(w: World, next: Next): void {
+  if (next(60) === 0) recover(w, next);
+  const n = next(VCPUS);
+  const kind = next(8);
+  if (kind < 4) mmio(w, next);
+  else if (kind === 4) w.inject(16 + next(112), next(2) === 1, n);
+  else if (kind === 5) vgicV3DispatchSgi(w.vcpu(n), next(2 ** 28), next(2 ** 9), next(2) === 1);
+  else w.run(n, () => guestStep(w, next, n));
+}
+
+function checkWhole(w: World): void {
+  assert.equal(w.locks.heldCount, 0);
+  const seen = new Set<string>();
+  w.kvm.vcpus.forEach((vcpu, n) => {
+    const intids = apListIntids(vcpu);
+    assert.equal(intids.length, apListDepth(vcpu));
+    for (const intid of intids) {
+      const key = intid < 32 ? `${n}/${intid}` : `${intid}`;
+      assert.equal(seen.has(key), false, key);
+      seen.add(key);
+      assert.equal(w.irq(intid, n).vcpu, vcpu.state.base);
+    }
+    for (let at = listNext(w.memory, vcpu.vgic.apListHead); at !== vcpu.vgic.apListHead;) {
+      const following = listNext(w.memory, at);
+      assert.equal(listPrev(w.memory, following), at);
+      at = following;
+    }
+  });
+}
+
+function total(w: World, counter: "flushes" | "pruned" | "migrated" | "overflows"): number {
+  return w.kvm.vcpus.reduce(
+    (sum, v) => sum + VgicCpuStatLayout.at(w.memory, v.vgic.cpuStat)[counter],
+    0,
+  );
+}
+
+for (const lrs of [1, 4, 16]) {
+  Deno.test(`20,000 random accesses and events (${lrs} list registers)`, () => {
+    const w = new World({ vcpus: VCPUS, lrs });
+    const next = random(lrs);
+    kvmVgicMapPhysIrq(w.vcpu(0), 27, 27, IRQ_OPS.NONE);
+    for (let i = 0; i < 20_000; i++) {
+      step(w, next);
+      if (i % 50 === 0) checkWhole(w);
+    }
+    checkWhole(w);
+    assert.ok(w.kvm.vcpus.every((v) => v.cpuIf.usedLrs === 0));
+    // Not a walk around the interesting places.
+    assert.ok(total(w, "flushes") > 1000, "flushes");
+    assert.ok(total(w, "pruned") > 100, "pruned");
+    assert.ok(total(w, "migrated") > 10, "migrated");
+    assert.ok(total(w, "overflows") > 10, "overflows");
+  });
+}
