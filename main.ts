@@ -1,5 +1,6 @@
 /** Arguments and wiring only. */
 import { UserError } from "./src/base/errors.ts";
+import { runStart } from "./src/dashboard/start.ts";
 import { parseCommandLine } from "./src/vmm/command_line.ts";
 import { runHeadless } from "./src/vmm/headless.ts";
 import { EXIT_CODE } from "./src/vmm/options.ts";
@@ -10,7 +11,7 @@ async function main(args: readonly string[]): Promise<number> {
     console.log(wanted.text.trimEnd());
     return wanted.code;
   }
-  return await runHeadless(wanted);
+  return wanted.command === "start" ? await runStart(wanted) : await runHeadless(wanted);
 }
 
 try {

@@ -5,6 +5,7 @@ import { TraceLog } from "../trace/tracepoints.ts";
 import { ByteRing } from "../vmm/byte_ring.ts";
 import { type Command, CommandRing } from "../vmm/command_ring.ts";
 import { type Frame, FrameReader } from "../vmm/frame.ts";
+import type { SymbolTable } from "../vmm/elf_symbols.ts";
 import {
   COMMAND_CAPACITY,
   CONSOLE_IN_BYTES,
@@ -31,7 +32,11 @@ export class WorkerBridge implements MachineBridge {
   #failure: string | undefined;
   #onEnd: () => void = () => {};
 
-  private constructor(readonly worker: Worker, { memory: shared, places }: ReadyMessage) {
+  private constructor(
+    readonly worker: Worker,
+    { memory: shared, places }: ReadyMessage,
+    readonly symbols: SymbolTable,
+  ) {
     const memory = new SharedMemory(shared);
     this.#commands = new CommandRing(memory, places.commands, COMMAND_CAPACITY);
     this.#consoleOut = new ByteRing(memory, places.consoleOut, CONSOLE_OUT_BYTES);
@@ -47,7 +52,7 @@ export class WorkerBridge implements MachineBridge {
   }
 
   /** Starts a worker and waits until the machine is made. UserError when the images or options are wrong. */
-  static async start(message: StartMessage): Promise<WorkerBridge> {
+  static async start(message: StartMessage, symbols: SymbolTable): Promise<WorkerBridge> {
     const url = new URL("../vmm/machine_worker.ts", import.meta.url);
     const worker = new Worker(url, { type: "module" });
     const answer = await new Promise<WorkerMessage>((resolve, reject) => {
@@ -58,7 +63,7 @@ export class WorkerBridge implements MachineBridge {
       };
       worker.postMessage(message);
     });
-    if (answer.kind === "ready") return new WorkerBridge(worker, answer);
+    if (answer.kind === "ready") return new WorkerBridge(worker, answer, symbols);
     worker.terminate();
     if (answer.kind === "ended") throw new InternalError(answer.reason);
     throw answer.userError ? new UserError(answer.message) : new InternalError(answer.stack);
@@ -96,6 +101,10 @@ export class WorkerBridge implements MachineBridge {
   }
   ended(): string | undefined {
     return this.#failure ?? this.#end?.reason;
+  }
+
+  symbol(pc: bigint): string | undefined {
+    return this.symbols.lookup(Number(pc & 0xffff_ffffn), Number(pc >> 32n));
   }
 
   /** What broke the machine, if something did. */

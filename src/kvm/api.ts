@@ -77,26 +77,23 @@ import { VmidAllocator } from "./vmid.ts";
 // What user space sees of KVM's headers and of debugfs.
 export {
   type ArchTimerContext,
+  ArchTimerContextLayout,
   IFLAG,
   KVM_EXIT,
   KVM_SYSTEM_EVENT,
-  KvmVcpuStatLayout,
   MP_STATE,
-  TIMER_PTIMER,
-  TIMER_VTIMER,
   type Vcpu,
   VCPU_MODE,
 } from "./kvm_host.ts";
-export { coreRegId } from "./guest.ts";
 export * from "./stats.ts";
 export { VGIC_CTRL_INIT, VGIC_GRP, VGIC_V3_ADDR_TYPE } from "./vgic/vgic_kvm_device.ts";
 export {
   vgicDebugIrqs,
+  vgicDebugLatencies,
   vgicDebugText,
   type VgicIrqCounts,
   type VgicIrqState,
 } from "./vgic/vgic_debug.ts";
-export { addLatencies, LATENCY_BUCKETS, latencyBucketEnd } from "./vgic/vgic_stat.ts";
 export { VMIDS } from "./vmid.ts";
 
 /** A failed call: `errno` is negative, as in the kernel. */

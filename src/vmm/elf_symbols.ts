@@ -47,6 +47,25 @@ export class SymbolTable {
     return new SymbolTable(inOrder(readSymbols(elf, sections, table, BigInt(bias))));
   }
 
+  /**
+   * Code symbols of a listing as `nm` prints it (and Linux's System.map is): address, type, name. A
+   * symbol reaches to the next one. Lines of another form are passed over.
+   */
+  static fromNm(text: string): SymbolTable {
+    const symbols = text.split("\n").flatMap((line): Symbol[] => {
+      const match = /^([0-9a-f]{1,16}) ([A-Za-z]) (\S+)/.exec(line);
+      if (!match) return [];
+      const start = BigInt(`0x${match[1]}`);
+      const code = /[tTwW]/.test(match[2] as string);
+      return [{ name: code ? match[3] as string : "", start, end: start, rank: code ? 0 : 1 }];
+    });
+    symbols.sort((a, b) => (a.start < b.start ? -1 : a.start > b.start ? 1 : a.rank - b.rank));
+    const last = symbols.at(-1);
+    symbols.forEach((symbol, i) => symbol.end = symbols[i + 1]?.start ?? symbol.start);
+    if (last) last.end = last.start + 4096n;
+    return new SymbolTable(symbols.filter((s) => s.name !== "" && s.end > s.start));
+  }
+
   /** Number of addresses that have a name. */
   get size(): number {
     return this.#symbols.length;

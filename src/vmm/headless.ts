@@ -25,7 +25,7 @@ class Output {
 }
 
 /** The options that decide a run, for its recording. */
-function decisive(config: MachineConfig): Record<string, string | number> {
+export function decisive(config: MachineConfig): Record<string, string | number> {
   const { vcpus, pcpus, memory, lrs, append, bareEl, shuffle } = config;
   return { vcpus, pcpus, memory, lrs, append, bareEl, shuffle };
 }

@@ -11,7 +11,6 @@ import { HALT } from "../arm/arch/cpu_state.ts";
 import { fieldOf, ICH_LR_HI, ICH_VTR } from "../arm/arch/gic.ts";
 import { R } from "../arm/arch/sysregs.ts";
 import { NS_PER_TICK } from "../arm/clock.ts";
-import type { CpuCore } from "../arm/cpu.ts";
 import { PORT_KINDS } from "../arm/el2_port.ts";
 import { type Timer, TIMERS } from "../arm/generic_timer.ts";
 import { runningPriority } from "../arm/gic/priorities.ts";
@@ -24,13 +23,13 @@ import type { Host } from "../host/host.ts";
 import { type HostThread, THREAD_STATE } from "../host/threads.ts";
 import {
   type ArchTimerContext,
+  ArchTimerContextLayout,
   CYCLES_PER_NS,
   IFLAG,
   type KvmSystem,
   MP_STATE,
   noSwitches,
   octaveOf,
-  SWITCH_REASON,
   switchPercentile,
   type Vcpu,
   VCPU_MODE,
@@ -44,7 +43,7 @@ import {
   EXIT_SERROR,
   FRAME_BUCKETS,
   type FrameSource,
-  type FrameTimerLayout,
+  FrameTimerLayout,
   type FrameVcpuLayout,
   type FrameWriter,
   NONE,
@@ -55,7 +54,6 @@ import {
 import type { LoopState } from "./machine_loop.ts";
 
 type VcpuView = ViewOf<typeof FrameVcpuLayout>;
-type TimerView = ViewOf<typeof FrameTimerLayout>;
 
 /** The machine with its host kernel and KVM. */
 export interface KvmParts {
@@ -64,8 +62,8 @@ export interface KvmParts {
   readonly kvm: KvmSystem;
 }
 
-const VTIMER = 1;
-const NO_BUCKETS: readonly number[] = [];
+const CNTVOFF_TO = FrameTimerLayout.offset.cntvoff;
+const CNTVOFF_AT = ArchTimerContextLayout.offset.cntvoff;
 
 /** What a vCPU does, from its thread and KVM's flags. */
 export function vcpuStateName({ state }: Vcpu, thread: HostThread): VcpuStateName {
@@ -79,6 +77,13 @@ export function vcpuStateName({ state }: Vcpu, thread: HostThread): VcpuStateNam
 /** The vCPU has been entered and its exit is not processed yet: its state is in the CPU's registers. */
 function isLive({ state }: Vcpu): boolean {
   return state.cpu >= 0 && state.mode !== VCPU_MODE.OUTSIDE_GUEST_MODE;
+}
+
+/** Instructions that the guest has retired on the vCPU, up to now. */
+export function retiredInsns(machine: Machine, vcpu: Vcpu): number {
+  const { stat, state } = vcpu;
+  const cpu = isLive(vcpu) ? machine.platform.cpus[state.cpu] : undefined;
+  return stat.insns + (cpu ? cpu.insns - state.entryInsns : 0);
 }
 
 /** Counts by quarters of a doubling as counts by whole ones. */
@@ -100,6 +105,81 @@ interface TimerState {
   readonly count: number;
   /** Absolute virtual time at which its output rises; NONE when it is up, off or masked. */
   readonly nextFireNs: number;
+}
+
+/** The guest's counter is this much behind the physical one, in ticks; negative when it is ahead. */
+function offsetOf({ memory, base }: ArchTimerContext): number {
+  const at = base + CNTVOFF_AT;
+  return memory.ldi32(at + 4) * 2 ** 32 + memory.ld32(at);
+}
+
+function isPendingAndEnabled(irq: VgicIrqState): boolean {
+  return irq.enabled && (irq.pendingLatch || (irq.level && irq.lineLevel));
+}
+
+function shadowPriorities(view: VcpuView, { cpuIf }: Vcpu): void {
+  view.vgicVmcr = cpuIf.vgicVmcr;
+  view.ap0r = cpuIf.memory.ld32(cpuIf.ap0r);
+  view.ap1r = cpuIf.memory.ld32(cpuIf.ap1r);
+}
+
+function setLr(view: VcpuView, n: number, lo: number, hi: number): void {
+  view.memory.st32(view.lr + 8 * n, lo);
+  view.memory.st32(view.lr + 8 * n + 4, hi);
+}
+
+function liveListRegisters(view: VcpuView, hardware: VirtualInterface): void {
+  view.vgicHcr = hardware.state.hcr;
+  view.misr = hardware.misr();
+  view.eisr = hardware.eisr();
+  view.elrsr = hardware.elrsr();
+  for (let n = 0; n < hardware.lrs; n++) setLr(view, n, hardware.lrLo(n), hardware.lrHi(n));
+}
+
+/** Outside the guest nothing is in a list register, and nothing can want maintenance. */
+function shadowListRegisters(view: VcpuView, { cpuIf }: Vcpu, lrs: number): void {
+  view.vgicHcr = cpuIf.vgicHcr;
+  view.elrsr = (1 << lrs) - 1;
+  for (let n = 0; n < cpuIf.usedLrs; n++) {
+    const at = cpuIf.lr + 8 * n;
+    const hi = cpuIf.memory.ld32(at + 4);
+    setLr(view, n, cpuIf.memory.ld32(at), hi);
+    if ((hi & (ICH_LR_HI.PENDING | ICH_LR_HI.ACTIVE)) !== 0) view.elrsr &= ~(1 << n);
+  }
+}
+
+/** Adds an interrupt; `idx` gives the vcpuIdx of a vcpuId, -1 for -1. */
+function irqRow(
+  writer: FrameWriter,
+  vm: number,
+  irq: VgicIrqState,
+  idx: (vcpuId: number) => number,
+): void {
+  const view = writer.add("irqs");
+  if (!view) return;
+  view.vm = vm;
+  view.intid = irq.intid;
+  view.ownerVcpu = idx(irq.ownerVcpuId ?? -1);
+  view.targetVcpu = idx(irq.targetVcpuId);
+  view.vcpu = idx(irq.vcpuId);
+  view.apListPosition = irq.apListPosition;
+  view.lr = irq.lr;
+  view.pendingLatch = irq.pendingLatch;
+  view.lineLevel = irq.lineLevel;
+  view.active = irq.active;
+  view.enabled = irq.enabled;
+  view.hw = irq.hw;
+  view.hwIntid = irq.hwIntid;
+  view.config = irq.level ? 1 : 0;
+  view.group = irq.group;
+  view.priority = irq.priority;
+  view.injected = irq.counts?.injected ?? 0;
+  view.acked = irq.counts?.acked ?? 0;
+  view.eoied = irq.counts?.eoied ?? 0;
+  view.lastEventNs = irq.counts?.lastEventNs ?? NONE;
+  view.latencyCount = irq.counts?.latencyCount ?? 0;
+  view.latencyP50Ns = irq.counts?.latencyP50Ns ?? 0;
+  view.latencyP99Ns = irq.counts?.latencyP99Ns ?? 0;
 }
 
 /** {@link FrameSource} over KVM. */
@@ -214,7 +294,7 @@ export class KvmFrameSource implements FrameSource {
     this.#virtualInterface(view, vcpu);
   }
 
-  #counters(view: VcpuView, { stat, state, meter }: Vcpu): void {
+  #counters(view: VcpuView, { stat }: Vcpu): void {
     view.exits = stat.exits;
     view.entries = stat.entries;
     view.hvc_exit_stat = stat.hvc_exit_stat;
@@ -227,21 +307,21 @@ export class KvmFrameSource implements FrameSource {
     view.halt_wait_ns = stat.halt_wait_ns;
     view.irqExits = stat.irqExits;
     view.serrorExits = stat.serrorExits;
-    for (let ec = 0; ec < 64; ec++) view.memory.copy64(view.byClass + 8 * ec, stat.byClass + 8 * ec);
-    void meter;
-    void state;
+    for (let ec = 0; ec < 64; ec++) {
+      view.memory.copy64(view.byClass + 8 * ec, stat.byClass + 8 * ec);
+    }
   }
 
   /** What the guest executes: in the CPU, or where the CPU left it for EL2, or saved. */
   #registers(view: VcpuView, vcpu: Vcpu): void {
-    const { ctxt, state, stat } = vcpu;
+    const { ctxt, state } = vcpu;
     const core = isLive(vcpu) ? this.parts.machine.cores[state.cpu] : undefined;
     view.inGuest = core !== undefined;
-    view.insns = stat.insns + (core ? core.cpu.insns - state.entryInsns : 0);
+    view.insns = retiredInsns(this.parts.machine, vcpu);
     const inGuest = core !== undefined && core.cpu.el < 2;
     if (core === undefined) {
       view.pc = ctxt.pc;
-      view.pstate = ctxt.memory.ld32(PSTATE_AT + ctxt.base);
+      view.pstate = Number(ctxt.pstate & 0xffff_ffffn);
     } else if (inGuest) {
       view.pc = core.cpu.pc;
       view.pstate = pstateToSpsr(core.cpu);
@@ -275,7 +355,7 @@ export class KvmFrameSource implements FrameSource {
     const { machine } = this.parts;
     const { cpu } = vcpu.state;
     const core = ctx.loaded && cpu >= 0 ? machine.cores[cpu] : undefined;
-    const cval = core ? core.regs.num(timerSpec(ctx).cval) : ctx.cntCval;
+    const cval = core ? core.regs.num(TIMERS[ctx.index]?.cval ?? 0) : ctx.cntCval;
     const count = machine.platform.clock.ticks() - offsetOf(ctx);
     const met = cval <= count;
     const saved = ctx.cntCtl & (TIMER_CTL.ENABLE | TIMER_CTL.IMASK);
@@ -298,17 +378,27 @@ export class KvmFrameSource implements FrameSource {
     const view = writer.add("timers");
     const ctx = vcpu.timers[index];
     if (!view || !ctx) return;
+    const { vcpuId, vcpuIdx } = vcpu.state;
     view.vm = vm;
-    view.vcpuIdx = vcpu.state.vcpuIdx;
+    view.vcpuIdx = vcpuIdx;
     view.index = index;
     view.irq = ctx.irq;
     view.cntCtl = timer.ctl;
     view.cntCval = Math.min(timer.cval, NONE);
     view.counter = Math.max(0, timer.count);
-    view.memory.copy64(view.base + CNTVOFF_IN_FRAME(view), ctx.base + 0);
+    // Any 64 bits: an offset may be negative.
+    view.memory.copy64(view.base + CNTVOFF_TO, ctx.base + CNTVOFF_AT);
     view.irqLevel = ctx.irqLevel;
     view.loaded = ctx.loaded;
-    void irqs;
+    view.hrtimerArmed = !ctx.loaded && timer.nextFireNs !== NONE &&
+      this.parts.host.hrtimers.isArmed(vcpu.timer.bgTimer);
+    view.nextFireNs = timer.nextFireNs;
+    const irq = irqs.find((i) => i.intid === ctx.irq && i.ownerVcpuId === vcpuId);
+    view.fired = irq?.counts?.injected ?? 0;
+    view.latencyP50Ns = irq?.counts?.latencyP50Ns ?? 0;
+    view.latencyP99Ns = irq?.counts?.latencyP99Ns ?? 0;
+    const latencies = vgicDebugLatencies(vcpu.kvm, vcpu, ctx.irq);
+    coarse(latencies).forEach((n, i) => view.memory.st32(view.latencyBuckets + 4 * i, n));
   }
 
   // World switches, operations, locks

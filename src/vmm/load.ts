@@ -8,6 +8,10 @@ import type { MachineConfig } from "./options.ts";
 import { buildVirtDtb } from "./virt_dtb.ts";
 import { VIRT_MAP } from "./virt_map.ts";
 import builtin from "../../fixtures/guests/smp.bin" with { type: "bytes" };
+import builtinSymbols from "../../fixtures/guests/smp.sym" with { type: "text" };
+
+/** The built-in guest's symbols, as `nm` lists them. */
+export const BUILTIN_SYMBOLS: string = builtinSymbols;
 
 /** A file's name, for messages, and what is in it. */
 export interface NamedBytes {

@@ -130,6 +130,7 @@ export class FuzzGuest {
     const { vcpus, pcpus, lrs } = options;
     this.kvmMachine = new KvmMachine({ pcpus, guestRam: 8 * MIB, lrs, shuffle: 77, quantum: 700 });
     this.vm = this.#createVm(vcpus);
+    this.vm.vcpus.forEach((vcpu, i) => vcpu.setAffinity(1 << (i % pcpus)));
     const { level1, level2 } = tables();
     this.#write(FUZZ.stub.ipa, Uint32Array.from(stubCode()));
     this.#write(LEVEL1, BigUint64Array.from(level1));
@@ -159,7 +160,6 @@ export class FuzzGuest {
     const { run } = handle.vcpu;
     const reason = ret < 0 ? ret : run.exitReason;
     this.userExits.set(reason, (this.userExits.get(reason) ?? 0) + 1);
-    run.immediateExit = false;
     if (ret === ERRNO.ENOSYS) {
       handle.setOneReg(REG.pc, BigInt.asUintN(64, handle.getOneReg(REG.pc) + 4n));
       return true;
@@ -193,7 +193,7 @@ export class FuzzGuest {
   stop(): void {
     const { host, machine } = this.kvmMachine;
     machine.power = undefined;
-    for (const vcpu of this.vm.vcpus) if (vcpu.running) host.runAs(0, () => vcpu.kick());
+    host.runAs(0, () => this.vm.vcpus.filter((v) => v.running).forEach((v) => v.kick()));
     for (let i = 0; i < 1000 && this.vm.vcpus.some((v) => v.running); i++) machine.run(1);
     if (this.vm.vcpus.some((v) => v.running)) throw new Error("a vCPU does not leave KVM_RUN");
   }

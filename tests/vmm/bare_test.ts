@@ -6,6 +6,8 @@ import expected from "../../fixtures/bench/expected.json" with { type: "json" };
 import sha256Image from "../../fixtures/bench/sha256_small.bin" with { type: "bytes" };
 import sieveImage from "../../fixtures/bench/sieve_small.bin" with { type: "bytes" };
 import smpImage from "../../fixtures/guests/smp.bin" with { type: "bytes" };
+import { VIRT_INTID, VIRT_MAP } from "../../src/vmm/virt_map.ts";
+import { checkHashedFields } from "../support/arch_roles.ts";
 import { BareRun, type BareRunOptions } from "../support/bare_run.ts";
 
 const SMALL_RAM = 64 << 20;
@@ -162,3 +164,27 @@ for (const pcpus of [1, 4]) {
     assert.equal(other.bare.machine.power, "off");
   });
 }
+
+Deno.test("the devices' state is covered by the hash, field by field", () => {
+  const run = new BareRun(sieveImage, { el: 1, pcpus: 2, ramSize: 1 << 20 });
+  const { machine } = run.bare;
+  const layouts = machine.arena.placements.map(({ layout }) => layout.name);
+  assert.ok(layouts.includes("pl011") && layouts.includes("test_device"), layouts.join());
+  checkHashedFields(machine);
+});
+
+Deno.test("what a device was told is part of a snapshot", () => {
+  const run = smp("off");
+  const { machine, testDevice } = run.bare;
+  const { testDevice: { base } } = VIRT_MAP;
+  const found = machine.platform.bus.find(base + 4, 4);
+  assert.ok(found && testDevice);
+  const before = machine.snapshot();
+  const hash = machine.stateHash();
+  found.device.write(4, 4, 1n, 0);
+  assert.equal(machine.platform.gic.interrupt(0, VIRT_INTID.testDevice)?.level, true);
+  assert.notEqual(machine.stateHash(), hash);
+  machine.restore(before);
+  assert.equal(machine.platform.gic.interrupt(0, VIRT_INTID.testDevice)?.level, false);
+  assert.equal(machine.stateHash(), hash);
+});

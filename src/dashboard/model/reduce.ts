@@ -20,23 +20,24 @@ import {
 } from "./dialogs.ts";
 import { COUNTER_MODES, irqOf, type Model, vcpuKey } from "./model.ts";
 import { type PaletteEntry, paletteMatches } from "./palette.ts";
-import { isTablePanel, PANEL_TITLES, type PanelId, PANELS, type TablePanelId } from "./panels.ts";
+import { isTablePanel, PANELS, type TablePanelId } from "./panels.ts";
+import { contextOf, REFRESH_RATES, type UiState } from "./state.ts";
+import { arrange, scrollTo, selectedIndex, selectedKey } from "./table.ts";
+
 import {
-  contextOf,
-  type LogState,
-  NO_OVERLAY,
-  type Overlay,
-  REFRESH_RATES,
-  type UiState,
-} from "./state.ts";
-import {
-  arrange,
-  type ListState,
-  scrollTo,
-  selectedIndex,
-  selectedKey,
-  type Table,
-} from "./table.ts";
+  close,
+  type Effect,
+  filterOf,
+  only,
+  open,
+  say,
+  send,
+  type Step,
+  type Surroundings,
+  withFilter,
+  withList,
+  withLog,
+} from "./step.ts";
 
 // Moving about.
 
@@ -490,9 +491,4 @@ export function reduce(ui: UiState, event: InputEvent, env: Surroundings): Step 
     case "focus":
       return only(ui);
   }
-}
-
-/** The title of a panel with its digit, for messages and tests. */
-export function panelName(panel: PanelId): string {
-  return `${PANELS.indexOf(panel) + 1} ${PANEL_TITLES[panel]}`;
 }

@@ -38,17 +38,28 @@ export interface Step {
   readonly effects: readonly Effect[];
 }
 
+/** The state, and what else is to be done. */
 export const only = (ui: UiState, ...effects: Effect[]): Step => ({ ui, effects });
+/** The state with a message. */
 export const say = (ui: UiState, message: string): Step => only({ ...ui, message });
+/** The state with an overlay open. */
 export const open = (ui: UiState, overlay: Overlay): Step => only({ ...ui, overlay });
+/** The state without one. */
 export const close = (ui: UiState): UiState => ({ ...ui, overlay: NO_OVERLAY });
+/** A command to send; `what` names it when it fails. */
 export const send = (command: Command, what: string): Effect => ({ kind: "send", command, what });
 
+/** The state with a table looked at another way. */
 export function withList(ui: UiState, panel: TablePanelId, change: Partial<ListState>): UiState {
   return { ...ui, lists: { ...ui.lists, [panel]: { ...ui.lists[panel], ...change } } };
 }
 
-export function withLog(ui: UiState, panel: "console" | "trace", change: Partial<LogState>): UiState {
+/** The state with a log looked at another way. */
+export function withLog(
+  ui: UiState,
+  panel: "console" | "trace",
+  change: Partial<LogState>,
+): UiState {
   return { ...ui, logs: { ...ui.logs, [panel]: { ...ui.logs[panel], ...change } } };
 }
 
@@ -57,8 +68,8 @@ export function filterOf(ui: UiState): string {
   return isTablePanel(ui.focus) ? ui.lists[ui.focus].filter : ui.logs[ui.focus].filter;
 }
 
+/** The state with another filter on the focused panel. */
 export function withFilter(ui: UiState, filter: string): UiState {
   if (isTablePanel(ui.focus)) return withList(ui, ui.focus, { filter, top: 0 });
   return withLog(ui, ui.focus, { filter, follow: true });
 }
-

@@ -55,8 +55,12 @@ export function glyph(cp: number): number {
   return result;
 }
 
+// Most of what is drawn; a cell for each unit, without a lookup.
+const ASCII = /^[\x20-\x7e]*$/;
+
 /** Cells a text takes on one line. */
 export function textWidth(text: string): number {
+  if (ASCII.test(text)) return text.length;
   let width = 0;
   for (const ch of text) {
     const cp = glyph(ch.codePointAt(0) ?? REPLACEMENT);

@@ -1,0 +1,96 @@
+/** `start`: the machine in a worker, the dashboard or its linear form on this terminal. */
+import type { Invocation } from "../vmm/command_line.ts";
+import { SymbolTable } from "../vmm/elf_symbols.ts";
+import { readImages, readText, writeText } from "../vmm/files.ts";
+import { decisive } from "../vmm/headless.ts";
+import { BUILTIN_SYMBOLS } from "../vmm/load.ts";
+import { EXIT_CODE } from "../vmm/options.ts";
+import { parseRecording, writeRecording } from "../vmm/recording.ts";
+import { Dashboard } from "./app.ts";
+import { runPlain } from "./plain.ts";
+import { colourDepth, type Environment } from "./terminal/style.ts";
+import {
+  canSuspend,
+  denoTerminalIo,
+  isTerminal,
+  TERMINAL_VARIABLES,
+} from "./terminal/deno_terminal.ts";
+import { WorkerBridge } from "./worker_bridge.ts";
+
+/** Milliseconds between the lines of the linear form. */
+const PLAIN_MS = 500;
+
+function environment(): Environment {
+  const set = (name: string) =>
+    Deno.permissions.querySync({ name: "env", variable: name }).state === "granted"
+      ? Deno.env.get(name)
+      : undefined;
+  return Object.fromEntries(TERMINAL_VARIABLES.map((name) => [name, set(name)]));
+}
+
+/** Names for the kernel's addresses: its own symbol table if it is an ELF file, the built-in guest's listing. */
+function symbolsOf(kernel: { readonly bytes: Uint8Array } | undefined): SymbolTable {
+  if (!kernel) return SymbolTable.fromNm(BUILTIN_SYMBOLS);
+  const elf = kernel.bytes[0] === 0x7f && kernel.bytes[1] === 0x45;
+  return elf ? SymbolTable.fromElf(kernel.bytes) : SymbolTable.EMPTY;
+}
+
+/** A wait that a signal cuts short: false from then on. */
+function interruptibleWait(): (ms: number) => Promise<boolean> {
+  let stop = false;
+  let wake = (): void => {};
+  const end = (): void => {
+    stop = true;
+    wake();
+  };
+  for (const signal of ["SIGINT", "SIGTERM"] as const) Deno.addSignalListener(signal, end);
+  return async (ms) => {
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, ms);
+      wake = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+    return !stop;
+  };
+}
+
+/** A screenshot needs permission to write; what is missing is said on the screen. */
+function save(name: string, content: string): void {
+  writeText(name, content);
+}
+
+async function show(invocation: Invocation, bridge: WorkerBridge): Promise<void> {
+  const clock = { nowMs: () => performance.now() };
+  if (invocation.plain || !isTerminal()) {
+    const print = (line: string) => console.log(line);
+    await runPlain({ bridge, clock, intervalMs: PLAIN_MS, print, wait: interruptibleWait() });
+    return;
+  }
+  const env = environment();
+  const io = denoTerminalIo(canSuspend(env));
+  await new Dashboard({ io, bridge, clock, depth: colourDepth(env), save }).run();
+}
+
+/** Runs as told and returns the exit code. */
+export async function runStart(invocation: Invocation): Promise<number> {
+  const { config, record, replay, stats } = invocation;
+  const images = readImages(invocation);
+  const recording = replay === undefined ? undefined : parseRecording(readText(replay));
+  const bridge = await WorkerBridge.start(
+    { config, images, replay: recording },
+    symbolsOf(images.kernel),
+  );
+  await show(invocation, bridge);
+  const end = await bridge.quit();
+  if (bridge.failure !== undefined) {
+    console.error(`worldswitch: the machine broke\n${bridge.failure}`);
+    return EXIT_CODE.INTERNAL_ERROR;
+  }
+  if (end && stats !== undefined) writeText(stats, JSON.stringify(end.stats, null, 2) + "\n");
+  if (end && record !== undefined) {
+    writeText(record, writeRecording({ config: decisive(config), ...end.recording }));
+  }
+  return end?.code ?? EXIT_CODE.POWER_OFF;
+}
