@@ -155,18 +155,21 @@ export class Dashboard {
     this.#collectResults();
   }
 
+  /** A command is over when it failed, or when the frame on screen shows its effect. */
   #collectResults(): void {
-    const left = [];
-    for (const command of this.#pending) {
-      const result = this.#options.bridge.resultOf(command.sequence);
-      if (result === undefined) left.push(command);
-      else if (result < 0) {
-        const why = ERRORS[-result] ?? `error ${-result}`;
-        this.#ui = { ...this.#ui, message: `${command.what}: ${why}.` };
-      }
-    }
-    this.#pending = left;
-    if (left.length === 0) this.#hurries = Math.min(this.#hurries, 1);
+    const shown = this.#model.frame?.acknowledged ?? 0;
+    this.#pending = this.#pending.filter(({ sequence, what }) => {
+      const result = this.#options.bridge.resultOf(sequence);
+      if (result === undefined) return true;
+      if (result < 0) this.#failed(what, -result);
+      return result >= 0 && shown < sequence && this.#hurries > 0;
+    });
+    if (this.#pending.length === 0) this.#hurries = Math.min(this.#hurries, 1);
+  }
+
+  #failed(what: string, error: number): void {
+    const message = `${what}: ${ERRORS[error] ?? `error ${error}`}.`;
+    this.#ui = { ...this.#ui, message };
   }
 
   /** Offers the guest what waits; what it does not take keeps its place. */
@@ -284,12 +287,16 @@ export class Dashboard {
       look: { roles: this.#rolesNow(), ascii: this.#ui.ascii },
       console: consoleLines(this.#console, this.#ui.logs.console.filter),
       consoleCursor: { line: line + this.#console.discarded, column },
-      trace: this.#trace.lines(bridge.trace, this.#ui.logs.trace.filter),
+      trace: this.#trace.lines(bridge.trace, this.#ui.logs.trace.filter, this.#severalVms()),
       fps: this.#drawTimes.length,
       dropped: this.#terminal.dropped,
       ended: bridge.ended?.(),
       symbol: (pc) => bridge.symbol?.(pc),
     };
+  }
+
+  #severalVms(): boolean {
+    return (this.#model.frame?.vms.length ?? 1) > 1;
   }
 
   #draw(): void {

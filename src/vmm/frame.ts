@@ -152,9 +152,9 @@ export const FrameTimerLayout = layout("frame_timer", {
   /** CNTx_CTL_EL0: ENABLE, IMASK, ISTATUS. */
   cntCtl: u32(o),
   cntCval: u53(o),
-  /** The guest's counter now, and the offset from the physical one. */
+  /** The guest's counter now, and the offset from the physical one, which may be any 64 bits. */
   counter: u53(o),
-  cntvoff: u53(o),
+  cntvoff: u64(o),
   irqLevel: bool(o),
   /** In the hardware, or kept by a soft timer. */
   loaded: bool(o),

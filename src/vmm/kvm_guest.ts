@@ -6,16 +6,26 @@ import { Machine } from "../arm/machine.ts";
 import { Arena } from "../base/arena.ts";
 import { Locks } from "../base/lock.ts";
 import { Host } from "../host/host.ts";
-import { IRQ_TYPE, KvmSystem, VCPU_FEATURE, type VcpuHandle, type Vm } from "../kvm/api.ts";
-import { KVM_EXIT, KVM_SYSTEM_EVENT } from "../kvm/kvm_host.ts";
-import { VGIC_CTRL_INIT, VGIC_GRP, VGIC_V3_ADDR_TYPE } from "../kvm/vgic/vgic_kvm_device.ts";
+import {
+  IRQ_TYPE,
+  KVM_EXIT,
+  KVM_SYSTEM_EVENT,
+  KvmSystem,
+  VCPU_FEATURE,
+  type VcpuHandle,
+  VGIC_CTRL_INIT,
+  VGIC_GRP,
+  VGIC_V3_ADDR_TYPE,
+  type Vm,
+} from "../kvm/api.ts";
 import { TraceRing } from "../trace/tracepoints.ts";
 import type { BootPlan } from "./boot_plan.ts";
 import { placePl011, placeTestDevice } from "./device_state.ts";
 import { EmptyVirtioWindow } from "./empty_window.ts";
-import type { FrameSource } from "./frame.ts";
 import type { Guest, GuestEvent, GuestFailure, GuestStats, TracePlace } from "./guest.ts";
 import { hostHardware } from "./host_hardware.ts";
+import { KvmFrameSource, retiredInsns } from "./kvm_frame_source.ts";
+import { kvmStats } from "./kvm_stats.ts";
 import type { LoopState } from "./machine_loop.ts";
 import type { AccessSize, MmioDevice } from "./mmio.ts";
 import { Pl011 } from "./pl011.ts";
@@ -92,7 +102,12 @@ export class KvmMachine {
     for (let pcpu = 0; pcpu < pcpus; pcpu++) this.machine.start(pcpu, 2, 0, 0);
     this.machine.el2 = this.host;
     this.host.boot();
-    this.kvm = new KvmSystem(this.host, { observeArena });
+    this.kvm = new KvmSystem(this.host, { observeArena, reportsGuestInterrupts: true });
+    const { guestInterrupts } = this.kvm;
+    const { gic } = this.machine.platform;
+    this.machine.virtualInterrupt = guestInterrupts.vector;
+    gic.virtualAcknowledged = guestInterrupts.acknowledged;
+    gic.virtualDeactivated = guestInterrupts.deactivated;
   }
 
   /** Frame numbers of `bytes` of host pages, zeroed: one run if `contiguous`. */
@@ -112,7 +127,7 @@ export class KvmGuest implements Guest {
   readonly trace: TracePlace;
   readonly uart: Pl011;
   readonly testDevice: TestDevice;
-  frames: FrameSource | undefined;
+  readonly frames: KvmFrameSource;
   failure: GuestFailure | undefined;
   vm: Vm;
   readonly #pfns: Uint32Array;
@@ -130,6 +145,7 @@ export class KvmGuest implements Guest {
       ...(quantum === undefined ? {} : { quantum }),
     });
     this.machine = this.kvmMachine.machine;
+    this.frames = new KvmFrameSource(this.kvmMachine);
     const { trace } = this.kvmMachine;
     this.trace = { head: trace.headAt, records: trace.recordsAt };
     const { arena } = this.machine;
@@ -240,7 +256,9 @@ export class KvmGuest implements Guest {
 
   // Guest
 
-  attach(_loop: LoopState): void {}
+  attach(loop: LoopState): void {
+    this.frames.loop = loop;
+  }
 
   get consoleRoom(): number {
     return this.uart.receiveSpace();
@@ -292,7 +310,8 @@ export class KvmGuest implements Guest {
   }
 
   stats(): GuestStats {
-    return { vcpus: this.vm.vcpus.map((v) => ({ exits: v.vcpu.stat.exits })) };
+    const { kvm, host } = this.kvmMachine;
+    return { ...kvmStats(kvm.vms, host, (vcpu) => retiredInsns(this.machine, vcpu)) };
   }
 }
 

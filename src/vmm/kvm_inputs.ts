@@ -3,8 +3,7 @@
  * lines by KVM_IRQ_LINE, routing and SGIs by the same register writes that a guest makes.
  */
 import { GICD, GICR_SGI } from "../arm/arch/gic.ts";
-import { VCPU_MODE } from "../kvm/kvm_host.ts";
-import { IRQ_TYPE, type VcpuHandle } from "../kvm/api.ts";
+import { IRQ_TYPE, VCPU_MODE, type VcpuHandle } from "../kvm/api.ts";
 import { LINE_KIND } from "./command_ring.ts";
 import type { KvmGuest } from "./kvm_guest.ts";
 import { bytesOfHex, type Input } from "./recording.ts";

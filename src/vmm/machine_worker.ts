@@ -23,8 +23,8 @@ interface Scope {
 const scope = globalThis as unknown as Scope;
 
 async function run({ config, images, replay }: StartMessage): Promise<void> {
-  let loop: MachineLoop | undefined;
-  const guest = await loadGuest(config, images, (byte) => loop?.transmit(byte));
+  const parts: { loop?: MachineLoop } = {};
+  const guest = await loadGuest(config, images, (byte) => parts.loop?.transmit(byte));
   const { memory, observeArena } = guest.machine;
   const places: SharedPlaces = {
     commands: observeArena.reserve(commandRingSize(COMMAND_CAPACITY)),
@@ -34,12 +34,13 @@ async function run({ config, images, replay }: StartMessage): Promise<void> {
     trace: guest.trace,
   };
   const runner = new Runner(guest, { forNs: config.forNs, ...(replay ? { replay } : {}) });
-  loop = new MachineLoop(runner, {
+  const loop = new MachineLoop(runner, {
     commands: new CommandRing(memory, places.commands, COMMAND_CAPACITY),
     consoleOut: new ByteRing(memory, places.consoleOut, CONSOLE_OUT_BYTES),
     consoleIn: new ByteRing(memory, places.consoleIn, CONSOLE_IN_BYTES),
     frames: new FrameWriter(memory, places.frames),
   }, config.clock === "paced");
+  parts.loop = loop;
   guest.attach(loop);
   scope.postMessage({ kind: "ready", memory: memory.memory, places });
   const { code, reason } = loop.run();

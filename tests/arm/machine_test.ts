@@ -81,10 +81,14 @@ Deno.test("a machine that was not started is stalled", () => {
   assert.equal(new Machine({ pcpus: 2, ramSize: 65536 }).run(100), "stalled");
 });
 
-Deno.test("step gives one CPU its turn", () => {
+Deno.test("stepRound gives every CPU one turn, or jumps to what happens next", () => {
   const machine = machineWith([A64.increment, A64.b(-1)], { pcpus: 2 });
-  machine.step(1, 7);
-  assert.deepEqual([x(machine, 0, 0), x(machine, 0, 1)], [0, 4]);
+  assert.equal(machine.stepRound(7), true);
+  assert.deepEqual([x(machine, 0, 0), x(machine, 0, 1)], [4, 4]);
+  assert.equal(machine.insns, 14);
+  const waiting = machineWith([A64.wfi, A64.self]);
+  assert.equal(waiting.stepRound(10), true);
+  assert.equal(waiting.stepRound(10), false);
 });
 
 Deno.test("power off by PSCI ends the run, and stays until it is taken", () => {

@@ -115,6 +115,18 @@ export class Asm {
   addReg(d: number, n: number, m: number): this {
     return this.word(0x8b00_0000 | (m << 16) | (n << 5) | d);
   }
+  /** Xd = Xn + (Xm << shift). */
+  addShifted(d: number, n: number, m: number, shift: number): this {
+    return this.word(0x8b00_0000 | (m << 16) | (shift << 10) | (n << 5) | d);
+  }
+  /** Bits `lsb` to `lsb + width - 1` of Xd = the low bits of Xn. */
+  bfi(d: number, n: number, lsb: number, width: number): this {
+    return this.word(0xb340_0000 | ((64 - lsb) << 16) | ((width - 1) << 10) | (n << 5) | d);
+  }
+  /** Xd = Xn without bit `bit` (AND with 63 ones, rotated). */
+  clearBit(d: number, n: number, bit: number): this {
+    return this.word(0x9240_0000 | ((63 - bit) << 16) | (62 << 10) | (n << 5) | d);
+  }
   /** Xd = Xn - imm, setting flags. */
   subs(d: number, n: number, imm: number): this {
     return this.word(0xf100_0000 | (imm << 10) | (n << 5) | d);

@@ -18,10 +18,8 @@ export const POINTERS: readonly number[] = [
   0x0b00,
   0x4000,
   0x4020,
-  0x4040,
-  0x4041,
-  0x4042,
-  0x4043,
+  // Memory more often than anything else, or there would be nothing but faults.
+  ...Array.from({ length: 24 }, (_, i) => 0x4040 + (i % 4)),
   0x4fff,
   0x8000,
   0x0000,
@@ -40,6 +38,7 @@ const DISRUPTIVE = new Set<string>([
 
 /** Rows that stop a CPU, or send it back where it came from: now and then only. */
 const RARE = new Set<string>(["WFE_WFI", "ERET"]);
+const RARE_ROWS = ROWS.filter((row) => RARE.has(row.name));
 const LIKELY_ROWS = ROWS.filter((row) => !RARE.has(row.name));
 const MEMORY_ROWS = ROWS.filter((row) => /^(LDST|LDP|STP|LD|ST)/.test(row.name) && hasBase(row));
 
@@ -48,8 +47,30 @@ function hasBase(row: Row): boolean {
 }
 
 const HVC = 0xd400_0002;
+const NOP = 0xd503_201f;
 const movz = (d: number, imm: number): number => (0xd2a0_0000 | (imm << 5) | d) >>> 0;
 const movk = (d: number, imm: number): number => (0xf280_0000 | (imm << 5) | d) >>> 0;
+
+/** Branches with an offset: its width, and its lowest bit's place. */
+const NEAR: Readonly<Record<string, readonly [width: number, shift: number]>> = {
+  B: [26, 0],
+  BL: [26, 0],
+  B_cond: [19, 5],
+  CBZ: [19, 5],
+  CBNZ: [19, 5],
+  CBZ_CBNZ: [19, 5],
+  TBZ: [14, 5],
+  TBNZ: [14, 5],
+  TBZ_TBNZ: [14, 5],
+};
+const TO_REGISTER = /^(BR|BLR|RET)$/;
+
+/** The branch with an offset of a few instructions, mostly forward. */
+function nearBranch(random: Random, word: number, [width, shift]: readonly [number, number]): number {
+  const field = (2 ** width - 1) * 2 ** shift;
+  const delta = random.below(60) - 8;
+  return ((word & ~field) | ((delta & (2 ** width - 1)) << shift)) >>> 0;
+}
 
 /** Where Rn lies in a word. */
 const WITHOUT_N = ~(31 << 5);
@@ -73,13 +94,23 @@ export class FuzzCode {
   #group(): number[] {
     const { random } = this;
     const kind = random.below(100);
-    if (kind < 58) return [this.#instruction(random.pick(LIKELY_ROWS))];
+    if (kind < 58) return this.#any(random.pick(LIKELY_ROWS));
     if (kind < 78) return this.#access();
     if (kind < 90) return [this.#register()];
     if (kind < 95) return [this.#operation()];
     if (kind < 97) return [random.u32()];
     if (kind === 97) return this.#call();
-    return random.below(20) === 0 ? [this.#instruction(random.pick(ROWS))] : [0xd503_201f];
+    return [random.below(12) === 0 ? this.#instruction(random.pick(RARE_ROWS)) : NOP];
+  }
+
+  /** An instruction of a row; what would leave the code or fault is mostly made not to. */
+  #any(row: Row): number[] {
+    const { random } = this;
+    const word = this.#instruction(row);
+    const near = NEAR[row.name];
+    if (near !== undefined && random.below(8) !== 0) return [nearBranch(random, word, near)];
+    if (TO_REGISTER.test(row.name)) return random.below(8) === 0 ? [word] : [NOP];
+    return MEMORY_ROWS.includes(row) && random.below(8) !== 0 ? this.#access(row) : [word];
   }
 
   #instruction(row: Row): number {
@@ -87,10 +118,10 @@ export class FuzzCode {
   }
 
   /** An access to a device or to memory by a pointer made just before. */
-  #access(): number[] {
+  #access(row = this.random.pick(MEMORY_ROWS)): number[] {
     const { random } = this;
     const base = random.below(29);
-    const access = this.#instruction(random.pick(MEMORY_ROWS));
+    const access = this.#instruction(row);
     const pointer = [movz(base, random.pick(POINTERS)), movk(base, random.below(0x1_0000) & ~3)];
     return [...pointer, ((access & WITHOUT_N) | (base << 5)) >>> 0];
   }

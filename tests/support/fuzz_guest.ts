@@ -11,7 +11,7 @@ import { ERRNO, KVM_EXIT } from "../../src/kvm/kvm_host.ts";
 import { KVM_MEM_READONLY } from "../../src/kvm/mmu.ts";
 import { VGIC_CTRL_INIT, VGIC_GRP, VGIC_V3_ADDR_TYPE } from "../../src/kvm/vgic/vgic_kvm_device.ts";
 import { KvmMachine } from "../../src/vmm/kvm_guest.ts";
-import { Asm } from "./asm.ts";
+import { Asm, COND } from "./asm.ts";
 
 const PAGE = 4096;
 const MIB = 1 << 20;
@@ -31,13 +31,12 @@ const LEVEL2 = FUZZ.stub.ipa + 2 * PAGE;
 const TIMER_TICKS = 60;
 const GICR_SGI_FRAMES = [0x080b_0000, 0x080d_0000];
 const SPSR_IL = 20;
-/** Odd multiplier that spreads the counter over the code. */
-const SPREAD = 0x9e37_79b9;
 
-/** A place of the code by the counter, into X0. */
-function pickPlace(asm: Asm): void {
-  asm.mrs(0, "CNTVCT_EL0").mov(1, SPREAD).mul(0, 0, 1).lsr(0, 0, 12)
-    .mov(1, FUZZ.code.bytes - 4).andReg(0, 0, 1).mov(1, FUZZ.code.ipa).addReg(0, 0, 1);
+/** Exception to a place of the code by the counter, times 297 so that near times go to far places. */
+function goElsewhere(asm: Asm): void {
+  const words = Math.log2(FUZZ.code.bytes / 4);
+  asm.mrs(0, "CNTVCT_EL0").addShifted(0, 0, 0, 3).addShifted(0, 0, 0, 5)
+    .mov(1, FUZZ.code.ipa).bfi(1, 0, 2, words).msr("ELR_EL1", 1);
 }
 
 /** The timer fires again soon, whatever the code has done with it. */
@@ -64,17 +63,15 @@ function stubCode(): number[] {
   asm.isb().eret();
 
   asm.label("irq").mrs(0, "ICC_IAR1_EL1").msr("ICC_EOIR1_EL1", 0).b("elsewhere");
-  asm.label("fiq").mrs(0, "ICC_IAR0_EL1").msr("ICC_EOIR0_EL1", 0).b("elsewhere");
-  asm.label("elsewhere");
+  asm.label("fiq").mrs(0, "ICC_IAR0_EL1").msr("ICC_EOIR0_EL1", 0).label("elsewhere");
   armTimer(asm);
-  pickPlace(asm);
-  asm.msr("ELR_EL1", 0).b("back");
-  asm.label("sync").mrs(0, "ESR_EL1").lsr(0, 0, 26);
-  // Instruction aborts, PC alignment: there is nothing to skip.
-  for (const ec of [0x20, 0x21, 0x22]) asm.subs(31, 0, ec).bCond(0, "elsewhere");
+  goElsewhere(asm);
+  asm.b("back");
+  // Instruction aborts and PC alignment faults, EC 0x20 to 0x23: there is nothing to skip.
+  asm.label("sync").mrs(0, "ESR_EL1").lsr(0, 0, 28).subs(31, 0, 0x20 >> 2)
+    .bCond(COND.EQ, "elsewhere");
   asm.label("serror").mrs(0, "ELR_EL1").add(0, 0, 4).msr("ELR_EL1", 0);
-  asm.label("back").mrs(0, "SPSR_EL1").mov(1, ~(1n << BigInt(SPSR_IL))).andReg(0, 0, 1)
-    .msr("SPSR_EL1", 0).eret();
+  asm.label("back").mrs(0, "SPSR_EL1").clearBit(0, 0, SPSR_IL).msr("SPSR_EL1", 0).eret();
   return asm.words();
 }
 
@@ -94,8 +91,10 @@ function tables(): { level1: bigint[]; level2: bigint[] } {
   return { level1, level2 };
 }
 
-const SCTLR_OFF = 0x30d0_0800n;
+const SCTLR_RES1 = 0x30d0_0800n;
 const SCTLR_M_C_I = 0x1005n;
+/** A, SA, SA0, UMA, DZE, UCT, nTWI, nTWE, UCI: what EL0 may, and alignment checks. */
+const SCTLR_ANY = [1n, 3n, 4n, 9n, 14n, 15n, 16n, 18n, 26n];
 /** T0SZ 25, cacheable inner shareable walks, no TTBR1, 40 bits of output. */
 const TCR = 25n | (1n << 8n) | (1n << 10n) | (3n << 12n) | (1n << 23n) | (2n << 32n);
 const MAIR = 0xff04n;
@@ -215,7 +214,8 @@ export class FuzzGuest {
     vcpu.setOneReg(REG.pc, BigInt(ENTRY));
     vcpu.setOneReg(REG.elrEl1, BigInt(FUZZ.code.ipa + 4 * random.below(FUZZ.code.bytes / 4)));
     vcpu.setOneReg(REG.spsrEl1, el === 0 ? 0n : 5n);
-    vcpu.setOneReg(sysRegOf("SCTLR_EL1"), SCTLR_OFF | (mmu ? SCTLR_M_C_I : 0n));
+    const may = SCTLR_ANY.reduce((bits, n) => bits | (BigInt(random.below(2)) << n), 0n);
+    vcpu.setOneReg(sysRegOf("SCTLR_EL1"), SCTLR_RES1 | may | (mmu ? SCTLR_M_C_I : 0n));
     vcpu.setOneReg(sysRegOf("TCR_EL1"), TCR);
     vcpu.setOneReg(sysRegOf("MAIR_EL1"), MAIR);
     vcpu.setOneReg(sysRegOf("TTBR0_EL1"), BigInt(LEVEL1));

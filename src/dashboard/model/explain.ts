@@ -285,7 +285,12 @@ function checkPstate({ irq, vcpu }: Facts): Outcome {
 }
 
 function checkPaused({ frame, vcpu }: Facts): Outcome {
-  return frame.paused || (vcpu !== undefined && stateOf(vcpu) === "paused")
+  if (!frame.paused && vcpu !== undefined && stateOf(vcpu) === "paused") {
+    return wait(
+      `vCPU ${vcpu.vcpuIdx} is kept out of the guest while another one changes active interrupts.`,
+    );
+  }
+  return frame.paused
     ? wait("The machine is paused: nothing moves until it is resumed (Space) or stepped (s, S).")
     : pass("The machine is running.");
 }

@@ -48,9 +48,10 @@ class FilteredLines {
   }
 }
 
-/** A line of the trace, as `perf trace` and ftrace print it: time, CPUs, name, text. */
-export function traceLine(event: TraceEvent): string {
-  const who = event.vcpu === NO_VCPU ? "-" : `v${event.vcpu}`;
+/** A line of the trace: time, CPUs (the VM too where there are `several`), name, text. */
+export function traceLine(event: TraceEvent, several = false): string {
+  const vm = several ? `vm${event.vm} ` : "";
+  const who = vm + (event.vcpu === NO_VCPU ? "-" : `v${event.vcpu}`);
   return `${clockTime(event.timeNs).padStart(12)} p${event.pcpu} ${
     who.padEnd(3)
   } ${event.name}: ${event.text}`;
@@ -61,12 +62,12 @@ export class TraceLines {
   #filtered: FilteredLines | undefined;
 
   /** The lines that match `filter` (all, when it is empty). */
-  lines(trace: TraceReader, filter: string): LogLines {
+  lines(trace: TraceReader, filter: string, several = false): LogLines {
     const end = trace.written;
     const first = Math.max(0, end - trace.capacity);
     const line = (n: number): string => {
       const event = trace.read(n);
-      return event === undefined ? "" : traceLine(event);
+      return event === undefined ? "" : traceLine(event, several);
     };
     if (filter.trim() === "") {
       this.#filtered = undefined;

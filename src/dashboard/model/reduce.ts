@@ -18,7 +18,7 @@ import {
   typeInto,
   withField,
 } from "./dialogs.ts";
-import { COUNTER_MODES, irqOf, type Model, vcpuKey } from "./model.ts";
+import { COUNTER_MODES, irqOf, vcpuKey } from "./model.ts";
 import { type PaletteEntry, paletteMatches } from "./palette.ts";
 import { isTablePanel, PANELS, type TablePanelId } from "./panels.ts";
 import { contextOf, REFRESH_RATES, type UiState } from "./state.ts";
@@ -169,7 +169,8 @@ function back(ui: UiState): Step {
 }
 
 function details(ui: UiState, env: Surroundings): Step {
-  if (!isTablePanel(ui.focus)) return only(ui);
+  // A line has no more to it than fits a whole row of the screen.
+  if (!isTablePanel(ui.focus)) return only({ ...ui, zoom: !ui.zoom });
   const key = selection(ui, ui.focus, env);
   if (key === undefined) return say(ui, "Nothing is selected.");
   return open(ui, { kind: "details", panel: ui.focus, key, scroll: 0 });

@@ -125,6 +125,8 @@ export class VirtualTerminal {
     if (cp === TAIL) return;
     const width = cellWidth(cp);
     if (this.#wrapNext || this.#x + width > this.columns) {
+      // Where a wide character does not fit, nothing stays.
+      if (!this.#wrapNext) this.#erase(this.#y, this.#x, this.columns);
       this.#x = 0;
       this.#lineFeed();
     }

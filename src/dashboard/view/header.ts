@@ -1,9 +1,9 @@
 /** The two lines on top and the one at the bottom. */
 import { EXIT_IRQ, type Frame } from "../../vmm/frame.ts";
-import { footer } from "../keymap.ts";
+import { type ActionId, footer } from "../keymap.ts";
 import { count, rate } from "../model/format.ts";
 import { exitsOf, paceOf, rateOf } from "../model/model.ts";
-import { PANEL_TITLES, type PanelId, PANELS } from "../model/panels.ts";
+import { isTablePanel, PANEL_TITLES, type PanelId, PANELS } from "../model/panels.ts";
 import { contextOf, type UiState } from "../model/state.ts";
 import type { Pane } from "../terminal/cells.ts";
 import { fit, textWidth } from "../terminal/glyph.ts";
@@ -141,6 +141,15 @@ function modeText(ui: UiState): string {
   return `${ui.mode}${ui.zoom ? " zoom" : ""}${ui.mouse ? "" : " mouse off"}`;
 }
 
+/** What a log has no use for although it is a list. */
+const NOT_FOR_LOGS: ReadonlySet<ActionId> = new Set(["sortNext", "details"]);
+
+function usable(ui: UiState): ReturnType<typeof footer> {
+  const keys = footer(contextOf(ui));
+  const log = ui.overlay.kind === "none" && !isTablePanel(ui.focus);
+  return log ? keys.filter(({ action }) => !NOT_FOR_LOGS.has(action)) : keys;
+}
+
 /** Draws the footer: a message if there is one, else the keys that work now. */
 export function drawFooter(pane: Pane, view: View): void {
   const { look, ui } = view;
@@ -152,7 +161,7 @@ export function drawFooter(pane: Pane, view: View): void {
     pane.put(0, 0, fit(` ${ui.message}`, right - 1, symbols(look).more), roles.warn);
   } else {
     let x = 0;
-    for (const { key, label } of footer(contextOf(ui))) {
+    for (const { key, label } of usable(ui)) {
       if (x + key.length + label.length + 3 > right) break;
       x += pane.put(x, 0, ` ${key} `, roles.key);
       x += pane.put(x, 0, `${label} `, roles.keyLabel);

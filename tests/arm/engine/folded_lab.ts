@@ -8,7 +8,8 @@ import { Arena } from "../../../src/base/arena.ts";
 import { SharedMemory } from "../../../src/base/memory.ts";
 import { rangesOf } from "../../../src/base/struct.ts";
 import { type Cpu, CpuLayout, SLOT, sysregOffset } from "../../../src/arm/arch/cpu_state.ts";
-import { sysreg, sysregByKey, type SysregName } from "../../../src/arm/arch/sysregs.ts";
+import { HCR } from "../../../src/arm/arch/fields.ts";
+import { sysreg, sysregByKey, sysregKey, type SysregName } from "../../../src/arm/arch/sysregs.ts";
 import {
   ACCESS,
   CODE_TLB_SIZE,
@@ -46,7 +47,9 @@ const KEY = {
   CurrentEL: sysreg("CurrentEL").key,
   FPCR: sysreg("FPCR").key,
   FPSR: sysreg("FPSR").key,
+  DC_ZVA: sysregKey(1, 3, 7, 4, 1),
 } as const;
+const HCR_AT = sysregOffset(sysreg("HCR_EL2").index);
 
 /** Registers that are storage, from the exception level on at which they can be read and written. */
 const STORED: ReadonlyMap<SysregName, readonly [read: number, write: number]> = new Map([
@@ -113,6 +116,7 @@ export class FoldedLab implements ExecutionHost, Environment {
     for (const name of STORED.keys()) {
       memory.st64(cpu.base + sysregOffset(sysreg(name).index), random.value());
     }
+    memory.st64(cpu.base + HCR_AT, random.u64());
     cpu.nzcv = random.below(16);
     cpu.daif = random.below(16);
     cpu.fpcr = random.u32();
@@ -333,8 +337,13 @@ export class FoldedLab implements ExecutionHost, Environment {
     if (op1 !== 3 || (op2 !== 6 && op2 !== 7) || cpu.el === 0) this.fault();
     cpu.daif = op2 === 6 ? cpu.daif | immediate : cpu.daif & ~immediate;
   }
-  sys(): void {
-    this.fault();
+  /** DC ZVA of 64 bytes, above EL0 where nothing traps it. */
+  sys(key: number, value: bigint): void {
+    const { cpu, memory } = this;
+    const trapped = memory.ld32(cpu.base + HCR_AT) & HCR.TDZ;
+    if (key !== KEY.DC_ZVA || cpu.el === 0 || cpu.alignMask || trapped) this.fault();
+    const at = this.#at(value & ~63n, false);
+    memory.u8.fill(0, at, at + 64);
   }
   sysl(): bigint {
     return this.fault();

@@ -1,0 +1,93 @@
+import assert from "node:assert/strict";
+import { UserError } from "../../src/base/errors.ts";
+import { type Invocation, parseCommandLine } from "../../src/vmm/command_line.ts";
+import { parseDuration, parseMemory, parseSize } from "../../src/vmm/options.ts";
+
+function invocation(...args: string[]): Invocation {
+  const parsed = parseCommandLine(args);
+  assert.ok("config" in parsed);
+  return parsed;
+}
+
+/** The one line a mistake is answered with. */
+function mistake(...args: string[]): string {
+  try {
+    parseCommandLine(args);
+  } catch (error) {
+    assert.ok(error instanceof UserError, String(error));
+    assert.equal(error.exitCode, 2);
+    assert.ok(!error.message.includes("\n"));
+    return error.message;
+  }
+  throw new Error(`accepted: ${args.join(" ")}`);
+}
+
+Deno.test("defaults: four vCPUs on two CPUs, 256 MiB; paced on the dashboard, fast headless", () => {
+  const { config, kernel, plain } = invocation("start");
+  assert.deepEqual([config.vcpus, config.pcpus, config.memory], [4, 2, 256 << 20]);
+  assert.deepEqual([config.lrs, config.bareEl, config.clock], [4, 0, "paced"]);
+  assert.deepEqual([kernel, plain, config.forNs], [undefined, false, Infinity]);
+  assert.equal(invocation("run").config.clock, "fast");
+});
+
+Deno.test("every option arrives", () => {
+  const all = invocation(
+    ..."run --kernel k --initrd i --append a=b --vcpus 8 --pcpus 3 --memory 1G --gic 3".split(" "),
+    ..."--mode vhe --lrs 16 --clock paced --for 1.5s --record r --replay p --stats -".split(" "),
+  );
+  assert.deepEqual([all.kernel, all.initrd, all.record, all.replay, all.stats], [
+    "k",
+    "i",
+    "r",
+    "p",
+    "-",
+  ]);
+  const { vcpus, pcpus, memory, lrs, clock, forNs, append } = all.config;
+  assert.deepEqual([vcpus, pcpus, memory, lrs], [8, 3, 2 ** 30, 16]);
+  assert.deepEqual([clock, forNs, append], ["paced", 1.5e9, "a=b"]);
+  assert.equal(invocation("run", "--bare").config.bareEl, 1);
+  assert.equal(invocation("run", "--bare", "--el", "2").config.bareEl, 2);
+});
+
+Deno.test("mistakes are one line each, with a suggestion where there is one", () => {
+  assert.match(mistake("run", "--kernl", "x"), /did you mean --kernel/i);
+  assert.match(mistake("run", "--vcpus", "0"), /--vcpus: a whole number from 1 to 64, not 0/);
+  assert.match(mistake("run", "--pcpus", "x"), /--pcpus/);
+  assert.match(mistake("run", "--memory", "1T"), /not a size: 1T/);
+  assert.match(mistake("run", "--memory", "3G"), /--memory: from 16M to 2560M/);
+  assert.match(mistake("run", "--for", "10"), /not a duration: 10/);
+  assert.match(mistake("run", "--gic", "2"), /Allowed choices are 3/);
+  assert.match(mistake("run", "--mode", "nvhe"), /Allowed choices are vhe/);
+  assert.match(mistake("fly"), /unknown command 'fly'/);
+});
+
+Deno.test("help and version are printed and end well", () => {
+  const help = parseCommandLine(["run", "--help"]);
+  assert.ok("text" in help);
+  assert.equal(help.code, 0);
+  assert.match(help.text, /Examples:/);
+  assert.match(help.text, /Exit codes: 0 the guest powered off/);
+  const version = parseCommandLine(["--version"]);
+  assert.deepEqual(version, { text: "0.1.0\n", code: 0 });
+  assert.equal((parseCommandLine([]) as { code: number }).code, 2);
+});
+
+Deno.test("sizes and durations", () => {
+  assert.deepEqual(["4096", "64K", "512M", "1G", "2GiB"].map(parseSize), [
+    4096,
+    65536,
+    2 ** 29,
+    2 ** 30,
+    2 ** 31,
+  ]);
+  assert.deepEqual(["5ns", "1us", "250ms", "10s", "0.5s", "2m"].map(parseDuration), [
+    5,
+    1000,
+    250e6,
+    10e9,
+    0.5e9,
+    120e9,
+  ]);
+  assert.throws(() => parseMemory("17M"), UserError);
+  assert.throws(() => parseSize("-1"), UserError);
+});
