@@ -2,13 +2,14 @@
  * Whole programs: the interpreter with the MMU on, against qemu-system-aarch64 (TCG) running the same
  * image and the same source compiled for this computer, where these are installed.
  */
+import process from "node:process";
 import expected from "../fixtures/bench/expected.json" with { type: "json" };
 import sha256Image from "../fixtures/bench/sha256.bin" with { type: "bytes" };
 import sieveImage from "../fixtures/bench/sieve.bin" with { type: "bytes" };
 import { runBare } from "./bare_image.ts";
-import type { Bench, Contender, Report } from "./harness.ts";
+import { type Bench, type Contender, median, type Report } from "./harness.ts";
 
-/** Least rate on sieve, in guest instructions a second. */
+/** Least rate on sieve, in guest instructions per second. */
 const WANTED = 150e6;
 
 const FIXTURES = new URL("../fixtures/bench/", import.meta.url).pathname;
@@ -62,21 +63,31 @@ interface Program {
   readonly rounds: number;
 }
 
+/** Seconds of processor time this process has used: what another process took does not count. */
+function cpuSeconds(): number {
+  const { user, system } = process.cpuUsage();
+  return (user + system) / 1e6;
+}
+
+/** Times the program on all that run it and returns our instructions per second of processor time. */
 async function compare(report: Report, program: Program): Promise<number> {
   const { image, name, source, rep, rounds } = program;
+  const rates: number[] = [];
   const ours: { -readonly [K in keyof Contender]: Contender[K] } = {
     name: "interpreter, start-up included",
     unit: "insns",
     run: () => {
+      const start = cpuSeconds();
       const { output, insns } = runBare(image);
+      rates.push(insns / (cpuSeconds() - start));
       check(output, name);
       ours.work = insns;
     },
   };
   const others = [await qemu(name), await native(source, rep, name)];
   const contenders = [ours, ...others.filter((c) => c !== undefined)];
-  const [timing] = await report.compare(source, rounds, contenders);
-  return (ours.work ?? 0) / ((timing?.ms ?? NaN) / 1000);
+  await report.compare(source, rounds, contenders);
+  return median(rates);
 }
 
 export const programs: Bench = {
@@ -85,7 +96,9 @@ export const programs: Bench = {
     const sieve = { image: sieveImage, name: "sieve.bin", source: "sieve.c", rep: 24, rounds: 3 };
     const rate = await compare(report, sieve);
     report.note(
-      `${(rate / 1e6).toFixed(0)} million guest instructions a second on sieve; wanted: at least ${
+      `${
+        (rate / 1e6).toFixed(0)
+      } million guest instructions per second of processor time on sieve; wanted: at least ${
         WANTED / 1e6
       } (${rate >= WANTED ? "reached" : "MISSED"})`,
     );

@@ -6,11 +6,13 @@ import { type Cpu, RegisterFile } from "./arch/cpu_state.ts";
 import { HCR, MDCR } from "./arch/fields.ts";
 import { EC } from "./arch/syndrome.ts";
 import { R } from "./arch/sysregs.ts";
-import { ramOffset } from "./arch/tlb_layout.ts";
+import { CODE_TLB, CODE_TLB_ENTRIES, CODE_TLB_ENTRY, ramOffset } from "./arch/tlb_layout.ts";
 import { takeExternalFetchAbort, takeInstructionAbort, takePcAlignment } from "./aborts.ts";
 import { DataAccess } from "./data_access.ts";
 import { type Environment, EXCEPTION_TAKEN } from "./engine/environment.ts";
 import { Evaluator } from "./engine/evaluator.ts";
+import { HANDLER } from "./engine/interpreter_module.ts";
+import { RECORD_SIZE, RECORD_WORDS } from "./engine/records.ts";
 import {
   defaultTarget,
   exceptionReturn,
@@ -91,9 +93,26 @@ export class CpuCore implements Environment, Core {
     if (cpu.il) return this.#failedFetch(takeIllegalState);
     const lo = pcLo(cpu);
     if (lo & 3) return this.#failedFetch(takePcAlignment);
+    const known = this.#fetchDecoded(lo);
+    if (known >= 0) return known;
     if (!mmu.translateCode(cpu, lo, pcHi(cpu))) return this.#failedFetch(takeInstructionAbort);
     const at = ramOffset(ram, mmu.pa, 4);
     return at < 0 ? this.#failedFetch(takeExternalFetchAbort) : memory.ld32(at);
+  }
+
+  /** The word that the interpreter has decoded for this PC, without a walk; -1 if it has none at hand. */
+  #fetchDecoded(lo: number): number {
+    const { cpu } = this;
+    const { memory } = this.platform;
+    if (cpu.codeTlb === 0) return -1;
+    const at = cpu.codeTlb + ((lo >>> 12) & (CODE_TLB_ENTRIES - 1)) * CODE_TLB_ENTRY;
+    const hit = memory.ld32(at + CODE_TLB.TAG) === (lo & ~0xfff) >>> 0 &&
+      memory.ld32(at + CODE_TLB.TAG + 4) === pcHi(cpu);
+    if (!hit) return -1;
+    const records = memory.ld32(at + CODE_TLB.RECORDS);
+    const offset = lo & 0xfff;
+    const decoded = memory.ld32(records + offset * (RECORD_SIZE / 4)) !== HANDLER.DECODE;
+    return decoded ? memory.ld32(records + RECORD_WORDS + offset) : -1;
   }
 
   #failedFetch(take: (core: Core) => void): -1 {

@@ -34,7 +34,7 @@ export interface DashboardOptions {
 }
 
 /** Frames are collected and the console is emptied at least this often. */
-const COLLECT_MS = 33;
+const COLLECT_MS = 34;
 /** After a command: how soon to look for its effect, and how often. */
 const HURRY_MS = 4;
 const HURRIES = 10;
@@ -53,6 +53,15 @@ const ERRORS: Readonly<Record<number, string>> = {
   22: "not possible for this one",
   38: "not supported",
 };
+
+/** Timers may come this much before their time. */
+const EARLY_MS = 2;
+
+/** The next time on a grid of `period` after `now`; a new grid when the old one is more than a period behind. */
+function nextOnGrid(last: number, period: number, now: number): number {
+  const next = last + period;
+  return next > now + EARLY_MS - period && next <= now + period + EARLY_MS ? next : now + period;
+}
 
 const NOTHING_DRAWN: Drawn = { hits: [], pages: new Map(), maxScroll: 0, cursor: undefined };
 
@@ -73,7 +82,8 @@ export class Dashboard {
   #drawn: Drawn = NOTHING_DRAWN;
   #cancelTick: (() => void) | undefined;
   #hurries = 0;
-  #lastDrawMs = -Infinity;
+  #nextDrawMs = 0;
+  #nextTickMs = 0;
   #drawTimes: number[] = [];
   #ended: ((reason: EndReason) => void) | undefined;
 
@@ -133,16 +143,21 @@ export class Dashboard {
   #tick(): void {
     this.#collect();
     const now = this.#options.clock.nowMs();
-    // A timer may come a little early: a frame is not put off a whole period for that.
-    if (now - this.#lastDrawMs >= 1000 / this.#ui.fps - 2 || this.#hurries > 0) this.#draw();
+    const drawPeriod = 1000 / this.#ui.fps;
+    // Times on a grid: a timer that comes late does not put all later frames off.
+    if (now >= this.#nextDrawMs - EARLY_MS || this.#hurries > 0) {
+      this.#draw();
+      this.#nextDrawMs = nextOnGrid(this.#nextDrawMs, drawPeriod, now);
+    }
+    const period = Math.min(COLLECT_MS, drawPeriod);
+    this.#nextTickMs = nextOnGrid(this.#nextTickMs, period, now);
     const hurry = this.#hurries > 0 && this.#hurries-- > 0;
-    const period = Math.min(COLLECT_MS, 1000 / this.#ui.fps);
-    this.#schedule(hurry ? HURRY_MS : period);
+    this.#schedule(hurry ? HURRY_MS : this.#nextTickMs - this.#options.clock.nowMs());
   }
 
   #schedule(ms: number): void {
     this.#cancelTick?.();
-    this.#cancelTick = this.#options.io.after(ms, () => this.#tick());
+    this.#cancelTick = this.#options.io.after(Math.max(1, ms), () => this.#tick());
   }
 
   #collect(): void {
@@ -307,7 +322,6 @@ export class Dashboard {
     });
     if (result !== "sent") return;
     const now = this.#options.clock.nowMs();
-    this.#lastDrawMs = now;
     this.#drawTimes = [...this.#drawTimes.filter((t) => now - t < 1000), now];
   }
 }

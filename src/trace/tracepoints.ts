@@ -71,7 +71,7 @@ export const TRACEPOINTS = {
   kvm_access_fault: (ipa: number) => `IPA: ${x(ipa, 1)}`,
   kvm_irq_line: (type: number, vcpu: number, num: number, level: number) =>
     `Inject ${
-      ["VGIC PPI", "VGIC SPI", "CPU"][type] ?? "?"
+      ["CPU", "VGIC SPI", "VGIC PPI"][type] ?? "?"
     } interrupt (${type}), vcpu->idx: ${vcpu}, num: ${num}, level: ${level}`,
   kvm_mmio_emulate: (pc: TraceArg, instr: TraceArg, cpsr: number) =>
     `Emulate MMIO at: 0x${x(pc, 16)} (instr: ${x(instr, 8)}, cpsr: ${x(cpsr, 8)})`,

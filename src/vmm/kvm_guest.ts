@@ -6,6 +6,7 @@ import { Machine } from "../arm/machine.ts";
 import { Arena } from "../base/arena.ts";
 import { Locks } from "../base/lock.ts";
 import { Host } from "../host/host.ts";
+import { machineHardware } from "../host/machine_hardware.ts";
 import {
   IRQ_TYPE,
   KVM_EXIT,
@@ -23,7 +24,6 @@ import type { BootPlan } from "./boot_plan.ts";
 import { placePl011, placeTestDevice } from "./device_state.ts";
 import { EmptyVirtioWindow } from "./empty_window.ts";
 import type { Guest, GuestEvent, GuestFailure, GuestStats, TracePlace } from "./guest.ts";
-import { hostHardware } from "./host_hardware.ts";
 import { KvmFrameSource, retiredInsns } from "./kvm_frame_source.ts";
 import { kvmStats } from "./kvm_stats.ts";
 import type { LoopState } from "./machine_loop.ts";
@@ -61,6 +61,9 @@ const REG_PC = coreReg(64);
 
 const ERRNO = { EINVAL: 22, EBUSY: 16, ENOSYS: 38 } as const;
 
+/** Rounds of one instruction within which the host kernel gets to work that came from outside. */
+const SETTLE_ROUNDS = 1000;
+
 interface MappedDevice {
   readonly base: number;
   readonly end: number;
@@ -92,7 +95,7 @@ export class KvmMachine {
     const { memory, ram, observeArena } = this.machine;
     this.trace = new TraceRing(memory, observeArena, TRACE_CAPACITY);
     this.host = new Host({
-      hardware: hostHardware(this.machine),
+      hardware: machineHardware(this.machine),
       locks: new Locks(memory, "deterministic"),
       trace: this.trace,
       arena: new Arena("host", memory, ram.at, ram.at + HOST_ARENA_BYTES),
@@ -297,7 +300,14 @@ export class KvmGuest implements Guest {
     const work = workOf(input);
     if (!work) return -ERRNO.ENOSYS;
     host.queueWork(() => work(this));
+    this.#settle();
     return 0;
+  }
+
+  /** Lets the host kernel do what was queued, with as few guest instructions as that takes. */
+  #settle(): void {
+    const { host } = this.kvmMachine;
+    for (let i = 0; i < SETTLE_ROUNDS && host.hasWork; i++) this.machine.stepRound(1);
   }
 
   /** 0, or the error of an input that names what there is not. */

@@ -78,7 +78,7 @@ export class MachineLoop implements LoopState {
       const seen = this.parts.commands.doorbell;
       this.#takeInputs();
       if (this.#quit) return { code: EXIT_CODE.POWER_OFF, reason: "quit" };
-      if (!this.paused && !this.#stalled) {
+      if (!this.paused && !this.#stalled && this.#aheadMs() <= 0) {
         const ending = this.runner.chunk();
         if (ending === "stalled") this.#stalled = true;
         else if (ending) return this.#finish(ending);
@@ -144,7 +144,7 @@ export class MachineLoop implements LoopState {
   #rest(seen: number): void {
     if (this.paused || this.#stalled) return this.parts.commands.wait(seen, WAIT_MS);
     const ahead = this.#aheadMs();
-    if (ahead > 0.5) this.parts.commands.wait(seen, Math.min(ahead, WAIT_MS));
+    if (ahead > 0) this.parts.commands.wait(seen, Math.min(ahead, WAIT_MS));
     // What was lost to a slow host is not made up for: never run faster than the pace.
     else if (ahead < -100) this.#restartPace();
   }

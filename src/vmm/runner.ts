@@ -7,8 +7,9 @@ import type { Guest, GuestStats } from "./guest.ts";
 import { EXIT_CODE } from "./options.ts";
 import type { Input, RecordedEnd, RecordedInput, Recording } from "./recording.ts";
 
-/** Instructions between two looks at the inputs. */
+/** Instructions, and virtual nanoseconds, between two looks at the inputs: whichever comes first. */
 export const CHUNK = 100_000;
+export const CHUNK_NS = 2_000_000;
 
 /** Resets within a virtual second that make a reset loop. */
 const RESET_LIMIT = 5;
@@ -45,12 +46,15 @@ export class Runner {
   chunk(): Ending | "stalled" | undefined {
     const { guest, options } = this;
     this.#replayDue();
-    const reason = guest.machine.run(CHUNK, options.forNs);
+    const limitNs = Math.min(options.forNs, guest.machine.nowNs + CHUNK_NS);
+    const reason = guest.machine.run(CHUNK, limitNs);
     if (guest.failure) return { code: EXIT_CODE.INTERNAL_ERROR, reason: guest.failure.message };
     const event = guest.takeEvent();
     if (event === "off") return { code: EXIT_CODE.POWER_OFF, reason: "power off" };
     if (event === "reset") return this.#reset();
-    if (reason === "limit") return { code: EXIT_CODE.TIME_LIMIT, reason: "time limit reached" };
+    if (reason === "limit" && limitNs === options.forNs) {
+      return { code: EXIT_CODE.TIME_LIMIT, reason: "time limit reached" };
+    }
     return reason === "stalled" && !this.#moreToReplay ? "stalled" : undefined;
   }
 

@@ -1,4 +1,6 @@
 import assert from "node:assert/strict";
+import { Dashboard } from "../../src/dashboard/app.ts";
+import { FakeIo, settle } from "../dashboard/terminal/fake_io.ts";
 import { FakeMachine, lrHi } from "./fake_machine.ts";
 import { type Session, start } from "./session.ts";
 
@@ -288,7 +290,7 @@ Deno.test("refresh: seldom drawn, still collected; the key that changes it says 
   const output = s.output.length;
   for (let i = 0; i < 10; i++) {
     machine.print(`part ${i}\r\n`);
-    await s.pass(33);
+    await s.pass(34);
     assert.equal(machine.out.length, 0);
   }
   assert.ok(s.output.length - output < 40_000);
@@ -340,4 +342,37 @@ Deno.test("Ctrl-Z gives the shell back and fg draws everything anew", async () =
   assert.equal(s.xterm.alternate, true);
   assert.match(s.text, /2 Interrupts/);
   s.close();
+});
+
+Deno.test("frames are drawn at the rate asked for, whatever the timers' lateness", async () => {
+  for (const late of [0, 1, 3]) {
+    const io = new FakeIo();
+    const machine = new FakeMachine();
+    let now = 0;
+    let due = 0;
+    io.after = (ms) => {
+      due = now + ms;
+      return () => {};
+    };
+    let tick = (): void => {};
+    const after = io.after.bind(io);
+    io.after = (ms, run) => {
+      tick = run;
+      return after(ms, run);
+    };
+    const clock = { nowMs: () => now };
+    const app = new Dashboard({ io, bridge: machine.bridge(), clock, depth: "none" });
+    app.run();
+    let drawn = 0;
+    while (now < 10_000) {
+      machine.run(due + late - now);
+      now = due + late;
+      io.output = "";
+      tick();
+      await settle();
+      if (io.output !== "") drawn++;
+    }
+    assert.ok(drawn >= 290 && drawn <= 305, `${drawn} frames in ten seconds, ${late} ms late`);
+    io.signal("SIGTERM");
+  }
 });

@@ -34,12 +34,12 @@ for (const [columns, rows] of [[120, 40], [200, 60], [240, 70]] as const) {
 
 Deno.test("wide screens show more columns, narrow ones drop columns and never cut a number", async () => {
   const wide = await start({ columns: 240, rows: 70 });
-  for (const head of ["symbol", "top exit", "p99", "cfg", "ICH_LR<n>_EL2", "regs/exit"]) {
+  for (const head of [" pc ", "top exit", "p99", "cfg", "ICH_LR<n>_EL2", "regs/exit"]) {
     assert.ok(wide.text.includes(head), head);
   }
   const narrow = await start({ columns: 80, rows: 24 });
-  assert.ok(!narrow.text.includes("symbol") && !narrow.text.includes("p99"));
-  assert.match(narrow.text, /│ {3}0 running {5}0 1 {2}0xffff800010123400/);
+  assert.ok(!narrow.text.includes(" pc ") && !narrow.text.includes("p99"));
+  assert.match(narrow.text, /│ {3}1 running {5}1 1 {2}0xffff800010123444/);
   for (const s of [wide, narrow]) {
     assert.ok(!s.rows.slice(2).some((row) => row.includes("…")), s.text);
     s.close();
@@ -115,5 +115,15 @@ Deno.test("each theme draws the same text", async () => {
     texts.add(s.rows.slice(2, 10).map((r) => r.replace(/\d/g, "0")).join("\n"));
   }
   assert.equal(texts.size, 1);
+  s.close();
+});
+
+Deno.test("zeros are dim, states stand out, and both without colour too", async () => {
+  const s = await start({ columns: 200, rows: 60, depth: "none" });
+  const { y } = s.find("HVC64");
+  const { x } = s.find("rate/s");
+  assert.equal(s.styleAt(x + 5, y), "dim");
+  assert.equal(s.styleAt(s.find("SPI    33").x, s.find("SPI    33").y), "reverse");
+  assert.ok(s.styleAt(s.find("2 Interrupts").x, s.find("2 Interrupts").y).includes("reverse"));
   s.close();
 });

@@ -36,8 +36,8 @@ Deno.test("vCPUs: every cell is the frame's value", async () => {
       states[i],
       number(v.pcpu),
       String(v.el),
+      i === 0 ? "cpu_do_idle+0x8" : hex(v.pc, 16),
       hex(v.pc, 16),
-      i === 0 ? "cpu_do_idle+0x8" : "-",
       daif(v.pstate),
       i === 3 ? "0" : "50",
       i === 3 ? "0" : "2000",
@@ -200,9 +200,9 @@ Deno.test("console and trace: the text itself, their ends followed", async () =>
 Deno.test("a machine that has not spoken, and one that has ended", async () => {
   const machine = new FakeMachine();
   const s = await start({ columns: 120, rows: 40, machine });
-  machine.endedBy = "internal error: deadlock: apList lock";
+  machine.endedBy = "internal error: deadlock: apList lock\n    at lock.ts:1";
   await s.pass();
-  assert.match(s.rows[0] ?? "", /✗ internal error: deadlock: apList lock/);
+  assert.match(s.rows[0] ?? "", /✗ internal error: deadlock: apList lock$/);
   await s.keys("?");
   assert.match(s.text, /Shows every key/);
   s.close();

@@ -36,7 +36,7 @@ export class Session {
   }
 
   /** Lets `ms` pass for machine and dashboard, then the screen is up to date. */
-  async pass(ms = 33): Promise<void> {
+  async pass(ms = 34): Promise<void> {
     this.#ms += ms;
     this.machine.run(ms);
     this.io.elapse();
@@ -97,6 +97,11 @@ export class Session {
 
   get text(): string {
     return this.rows.join("\n");
+  }
+
+  /** The attributes of a cell: "bold", "dim reverse", ... */
+  styleAt(x: number, y: number): string {
+    return this.xterm.attributes(x, y);
   }
 
   /** Where a text is on screen: the first place of it. */

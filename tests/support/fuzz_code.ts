@@ -66,7 +66,11 @@ const NEAR: Readonly<Record<string, readonly [width: number, shift: number]>> = 
 const TO_REGISTER = /^(BR|BLR|RET)$/;
 
 /** The branch with an offset of a few instructions, mostly forward. */
-function nearBranch(random: Random, word: number, [width, shift]: readonly [number, number]): number {
+function nearBranch(
+  random: Random,
+  word: number,
+  [width, shift]: readonly [number, number],
+): number {
   const field = (2 ** width - 1) * 2 ** shift;
   const delta = random.below(60) - 8;
   return ((word & ~field) | ((delta & (2 ** width - 1)) << shift)) >>> 0;
@@ -122,7 +126,10 @@ export class FuzzCode {
     const { random } = this;
     const base = random.below(29);
     const access = this.#instruction(row);
-    const pointer = [movz(base, random.pick(POINTERS)), movk(base, random.below(0x1_0000) & ~3)];
+    const pointer = [
+      movz(base, random.pick(POINTERS)),
+      movk(base, random.below(0x1_0000) & (random.below(8) === 0 ? ~0 : ~15)),
+    ];
     return [...pointer, ((access & WITHOUT_N) | (base << 5)) >>> 0];
   }
 

@@ -28,7 +28,7 @@ const ENTRY = FUZZ.stub.ipa + 0x800;
 const LEVEL1 = FUZZ.stub.ipa + PAGE;
 const LEVEL2 = FUZZ.stub.ipa + 2 * PAGE;
 
-const TIMER_TICKS = 60;
+const TIMER_TICKS = 900;
 const GICR_SGI_FRAMES = [0x080b_0000, 0x080d_0000];
 const SPSR_IL = 20;
 
@@ -66,12 +66,11 @@ function stubCode(): number[] {
   asm.label("fiq").mrs(0, "ICC_IAR0_EL1").msr("ICC_EOIR0_EL1", 0).label("elsewhere");
   armTimer(asm);
   goElsewhere(asm);
-  asm.b("back");
+  asm.mrs(0, "SPSR_EL1").clearBit(0, 0, SPSR_IL).msr("SPSR_EL1", 0).eret();
   // Instruction aborts and PC alignment faults, EC 0x20 to 0x23: there is nothing to skip.
   asm.label("sync").mrs(0, "ESR_EL1").lsr(0, 0, 28).subs(31, 0, 0x20 >> 2)
     .bCond(COND.EQ, "elsewhere");
-  asm.label("serror").mrs(0, "ELR_EL1").add(0, 0, 4).msr("ELR_EL1", 0);
-  asm.label("back").mrs(0, "SPSR_EL1").clearBit(0, 0, SPSR_IL).msr("SPSR_EL1", 0).eret();
+  asm.label("serror").mrs(0, "ELR_EL1").add(0, 0, 4).msr("ELR_EL1", 0).eret();
   return asm.words();
 }
 

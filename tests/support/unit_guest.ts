@@ -66,7 +66,7 @@ export interface RunLimits {
 }
 
 const DEFAULT_INSNS = 5_000_000;
-const DEFAULT_NS = 60e9;
+const DEFAULT_NS = 1e9;
 const MIB = 1 << 20;
 
 /** The unit guest in a VM of its own on a machine of its own. */

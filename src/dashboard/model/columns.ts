@@ -146,11 +146,11 @@ export function vcpuColumns(c: ColumnContext): Column<FrameVcpu>[] {
     }),
     numeric("pcpu", "pCPU", 4, 0, (v) => v.pcpu, index),
     textual("el", "EL", 2, 4, (v) => String(v.el), (v) => v.el),
-    textual("pc", "pc", 18, 6, (v) => hex(v.pc, 16)),
     {
-      ...textual<FrameVcpu>("symbol", "symbol", 12, 9, (v) => c.symbol(v.pc) ?? "-"),
+      ...textual<FrameVcpu>("at", "at", 18, 6, (v) => c.symbol(v.pc) ?? hex(v.pc, 16)),
       grow: true,
     },
+    textual("pc", "pc", 18, 9, (v) => hex(v.pc, 16)),
     textual("daif", "DAIF", 4, 5, (v) => daif(v.pstate)),
     numeric("mips", "MIPS", 5, 2, mips, rate),
     numeric("rate", "exits/s", 7, 1, exits("rate"), rate),
@@ -354,7 +354,7 @@ export function exitColumns(c: ColumnContext): Column<FrameExit>[] {
     numeric("count", "count", 6, 0, counted(c.mode === "delta" ? "delta" : "total"), count),
     numeric("rate", "rate/s", 6, 1, counted("rate"), rate),
     {
-      ...textual<FrameExit>("graph", "last minute", 12, 6, (e) => ({
+      ...textual<FrameExit>("graph", "history", 12, 6, (e) => ({
         text: c.graph(`exit:${e.reason}`, 12),
         role: "graph",
       })),

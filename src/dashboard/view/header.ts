@@ -41,6 +41,11 @@ function parts(pane: Pane, look: Look, x: number, texts: readonly string[], styl
   return at;
 }
 
+/** An error comes with its stack; the whole of it is printed at the end. */
+function firstLine(text: string): string {
+  return text.split("\n", 1)[0] ?? "";
+}
+
 function drawTitle(pane: Pane, view: View): void {
   const { look, model: { frame } } = view;
   const { roles } = look;
@@ -50,7 +55,7 @@ function drawTitle(pane: Pane, view: View): void {
     pane.put(
       name,
       0,
-      fit(` ${markOf(look, "bad")} ${view.ended} `, pane.width - name),
+      fit(` ${markOf(look, "bad")} ${firstLine(view.ended)} `, pane.width - name),
       roles.badge,
     );
     return;

@@ -136,6 +136,15 @@ function drawHeads(
   });
 }
 
+/** A symbol is cut in its name: the offset is a number, and numbers are whole. */
+function cut(text: string, width: number, mark: string): string {
+  const offset = /\+0x[0-9a-f]+$/.exec(text)?.[0] ?? "";
+  if (offset === "" || textWidth(text) <= width || offset.length + 2 > width) {
+    return fit(text, width, mark);
+  }
+  return fit(text.slice(0, -offset.length), width - offset.length, mark) + offset;
+}
+
 function drawRow(
   inner: Pane,
   look: Look,
@@ -149,7 +158,7 @@ function drawRow(
   shown.forEach((i, n) => {
     const cell = table.cell(row, i);
     const width = wide[n] ?? 0;
-    const text = fit(cell.text, width, symbols(look).more);
+    const text = cut(cell.text, width, symbols(look).more);
     inner.put(x, y, pad(text, width, table.columns[i]?.align), look.roles[cell.role]);
     x += width + 1;
   });

@@ -93,9 +93,13 @@ export function vgicIrqIsMappedLevel(irq: VgicIrq): boolean {
   return irq.config === VGIC_CONFIG_LEVEL && irq.hw;
 }
 
-/** Whether software must deactivate the physical interrupt behind it. */
+/**
+ * Whether software must deactivate the physical interrupt behind it: always with a single list
+ * register, where the end of what is in it has to be seen (vgicV3SetUnderflow).
+ */
 export function vgicIrqNeedsResampling(host: KvmHost, irq: VgicIrq): boolean {
-  return vgicGlobal(host).irqOps[irq.ops]?.swResample === true;
+  const { irqOps, nrLr } = vgicGlobal(host);
+  return nrLr === 1 || irqOps[irq.ops]?.swResample === true;
 }
 
 /**

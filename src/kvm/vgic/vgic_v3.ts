@@ -3,6 +3,8 @@
  * arch/arm64/kvm/vgic/vgic-v3.c.
  *
  * What differs: no GICv2 guests, no LPIs (pending tables), no GICv4, no trapping of ICC_* registers.
+ * With a single list register an overflow waits for EOI, not for underflow, and mapped interrupts are
+ * deactivated by software, since the hardware reports no end of those.
  * The redistributor regions of that file are in vgic_v3_redist.ts. What a flush put into the list
  * registers is remembered, so that the fold can count acknowledgements and ends.
  */
@@ -57,9 +59,14 @@ export interface VgicVmcr {
   pmr: number;
 }
 
-/** Wants a maintenance interrupt when at most one list register is still in use. */
+/**
+ * Wants a maintenance interrupt when at most one list register is still in use. Of a single one that
+ * always holds, and no guest would get anywhere: there it is wanted at the end of what is in it.
+ */
 export function vgicV3SetUnderflow(vcpu: Vcpu): void {
-  vcpu.cpuIf.vgicHcr |= ICH_HCR.UIE;
+  const { cpuIf, kvm } = vcpu;
+  if (vgicGlobal(kvm.host).nrLr > 1) cpuIf.vgicHcr |= ICH_HCR.UIE;
+  else cpuIf.memory.st32(cpuIf.lr + 4, cpuIf.memory.ld32(cpuIf.lr + 4) | EOI);
 }
 
 function lrSignalsEoiMi(hi: number): boolean {

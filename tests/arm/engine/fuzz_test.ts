@@ -21,7 +21,7 @@ const DC_ZVA = 0xd50b7420;
 const SYSTEM_WORDS = [...KEYS, ...MORE_KEYS].flatMap((name) => {
   const access = (0xd5100000 | (sysreg(name).key << 5)) >>> 0;
   return [access, (access | 0x200000) >>> 0];
-}).concat(DC_ZVA);
+}).concat(DC_ZVA, DC_ZVA, DC_ZVA, DC_ZVA);
 
 function randomWord(random: Random, rows: readonly Row[]): number {
   const kind = random.below(40);

@@ -122,12 +122,21 @@ async function xtermText(text: string, columns: number, rows: number): Promise<s
   return result.trimEnd();
 }
 
+Deno.test("a wide character that does not fit leaves nothing where it would have begun", async () => {
+  const text = "\x1b[2;9Ha\x1b[2;9H漢";
+  assert.equal(shown(text, { columns: 9, rows: 4, scrollback: 9 }).trimEnd(), "\n\n漢");
+  assert.equal(await xtermText(text, 9, 4), "\n\n漢");
+});
+
 Deno.test("what it knows, it does as xterm does", async () => {
   const number = fc.integer({ min: 0, max: 9 });
   const place = fc.tuple(number, number).map(([y, x]) => `\x1b[${y};${x}H`);
   // From a known place: what a due wrap does to a sequence differs between terminals.
   const command = fc.tuple(place, number, fc.constantFrom(..."ABCDEFGdJKX@PLMT".split("")))
-    .map(([start, n, final]) => `${start}\x1b[${"JK".includes(final) ? n % 3 : n}${final}`);
+    .map(([start, n, final]) => `${start}\x1b[${"JK".includes(final) ? n % 3 : n}${final}`)
+    // xterm.js 6.0.0 throws on this one: it looks at the line below the last.
+    // deno-lint-ignore no-control-regex
+    .filter((text) => !/\x1b\[[4-9];9H\x1b\[1J/.test(text));
   const escape = fc.tuple(place, fc.constantFrom("\x1bD", "\x1bE", "\x1bM", "\x1b7\x1b[3;3H\x1b8"))
     .map((parts) => parts.join(""));
   const words = fc.array(

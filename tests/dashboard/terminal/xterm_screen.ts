@@ -50,6 +50,15 @@ export class XtermScreen {
     return Array.from({ length: this.#terminal.rows }, (_, y) => row(y));
   }
 
+  /** The attributes of a cell by name, in a fixed order; empty for a plain one. */
+  attributes(x: number, y: number): string {
+    const buffer = this.#terminal.buffer.active;
+    const cell = buffer.getLine(buffer.baseY + y)?.getCell(x);
+    const flags = { bold: cell?.isBold(), dim: cell?.isDim(), underline: cell?.isUnderline() };
+    const named = { ...flags, reverse: cell?.isInverse() };
+    return Object.entries(named).flatMap(([name, on]) => on ? [name] : []).join(" ");
+  }
+
   dispose(): void {
     this.#terminal.dispose();
   }

@@ -126,6 +126,7 @@ export function vcpuRunEnter(vcpu: Vcpu): void {
  */
 export function vcpuRunExit(vcpu: Vcpu, vectorOffset: number): number {
   const port = vcpu.port();
+  port.trap();
   guestExit(port, vcpu);
   const code = exitCodeOf(port, vectorOffset);
   if (fixupGuestExit(port, vcpu, code)) {

@@ -1,0 +1,38 @@
+/** The SMP guest under KVM, booted and ready to run, for tests that look at the machine around it. */
+import { loadGuest } from "../../src/vmm/load.ts";
+import { KvmGuest } from "../../src/vmm/kvm_guest.ts";
+
+const MIB = 1 << 20;
+
+export interface SmpOptions {
+  readonly vcpus?: number;
+  readonly pcpus?: number;
+  readonly lrs?: number;
+  readonly shuffle?: number;
+  readonly append?: string;
+}
+
+/** A booted guest, and what it has printed. */
+export async function smpGuest(
+  { vcpus = 4, pcpus = 4, lrs = 4, shuffle = 0, append = "" }: SmpOptions,
+): Promise<{ guest: KvmGuest; text: () => string }> {
+  let text = "";
+  const config = {
+    vcpus,
+    pcpus,
+    memory: 32 * MIB,
+    lrs,
+    gic: 3,
+    mode: "vhe",
+    clock: "fast",
+    forNs: Infinity,
+    append,
+    bareEl: 0,
+    shuffle,
+  } as const;
+  const guest = await loadGuest(config, { kernel: undefined, initrd: undefined }, (byte) => {
+    text += String.fromCharCode(byte);
+  });
+  if (!(guest instanceof KvmGuest)) throw new Error("not under KVM");
+  return { guest, text: () => text };
+}
