@@ -1,4 +1,5 @@
 /** `start`: the machine in a worker, the dashboard or its linear form on this terminal. */
+import { UserError } from "../base/errors.ts";
 import type { Invocation } from "../vmm/command_line.ts";
 import { SymbolTable } from "../vmm/elf_symbols.ts";
 import { readImages, readText, writeText } from "../vmm/files.ts";
@@ -73,8 +74,16 @@ async function show(invocation: Invocation, bridge: WorkerBridge): Promise<void>
   await new Dashboard({ io, bridge, clock, depth: colourDepth(env), save }).run();
 }
 
+/** UserError unless the machine's worker may be started. */
+function requireWorker(): void {
+  const path = new URL("../vmm/machine_worker.ts", import.meta.url);
+  if (Deno.permissions.querySync({ name: "read", path }).state === "granted") return;
+  throw new UserError("the machine runs in a worker, which Deno starts only with --allow-read");
+}
+
 /** Runs as told and returns the exit code. */
 export async function runStart(invocation: Invocation): Promise<number> {
+  requireWorker();
   const { config, record, replay, stats } = invocation;
   const images = readImages(invocation);
   const recording = replay === undefined ? undefined : parseRecording(readText(replay));

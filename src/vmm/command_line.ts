@@ -125,7 +125,13 @@ export function parseCommandLine(args: readonly string[]): Invocation | Printed 
     .version(VERSION, "--version", "print the version")
     .addHelpText("after", EXAMPLES)
     .exitOverride()
-    .configureOutput({ writeOut: (s) => printed += s, writeErr: () => {} });
+    .configureOutput({
+      writeOut: (s) => printed += s,
+      writeErr: () => {},
+      // Without these commander asks the environment, which takes a permission.
+      getOutHasColors: () => false,
+      getErrHasColors: () => false,
+    });
   machineOptions(program.command("start").description("the dashboard"))
     .option("--plain", "lines instead of a screen, for screen readers and pipes", false)
     .addHelpText("after", EXAMPLES)
