@@ -330,7 +330,7 @@ export class Machine implements Hooks {
     }
     for (let i = 0; i < MAX_STEPS; i++) {
       const result = el2.step(index);
-      this.#deadlineNs = 0;
+      // Its time has passed; writes of timer registers have set the deadline back (onEndSlice).
       this.#updateTimers();
       if (result === "guest") return true;
       if (result === "idle") {

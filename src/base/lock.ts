@@ -8,7 +8,6 @@ import type { SharedMemory } from "./memory.ts";
 
 /** Lock classes, outermost first. From `apList` inward interrupts must be off. */
 export const LOCK_CLASSES = [
-  "runQueue",
   "kvm",
   "vcpuMutex",
   "config",
@@ -18,7 +17,9 @@ export const LOCK_CLASSES = [
   "apList",
   "lpiList",
   "irq",
+  "vmid",
   "timerQueue",
+  "runQueue",
 ] as const;
 
 export type LockClass = (typeof LOCK_CLASSES)[number];

@@ -1,7 +1,8 @@
 /**
  * The host's page allocator: 4 KiB pages of a range of RAM. A bitmap says which pages are in use, a
  * stack of free pages gives single ones in an order that can be shuffled, so that nothing can rely on
- * neighbours or on identity.
+ * neighbours or on identity. Free pages are zero: they are cleared when they are given back, so that
+ * a machine does not start by writing all of its memory.
  */
 import { assert, InternalError } from "../base/errors.ts";
 import type { Arena } from "../base/arena.ts";
@@ -101,9 +102,7 @@ export class Pages {
       const page = this.#memory.ld32(this.#stack + 4 * this.#head.stack);
       if (this.#used(page)) continue;
       this.#mark(page, true);
-      const pfn = this.#head.firstPfn + page;
-      this.#zero(pfn, 1);
-      return pfn;
+      return this.#head.firstPfn + page;
     }
     return -1;
   }
@@ -114,9 +113,7 @@ export class Pages {
     if (first < 0) return -1;
     for (let i = 0; i < count; i++) this.#mark(first + i, true);
     this.#dropTaken();
-    const pfn = this.#head.firstPfn + first;
-    this.#zero(pfn, count);
-    return pfn;
+    return this.#head.firstPfn + first;
   }
 
   #findRun(count: number, align: number): number {
@@ -156,5 +153,6 @@ export class Pages {
       this.#memory.st32(this.#stack + 4 * this.#head.stack, page);
       this.#head.stack++;
     }
+    this.#zero(pfn, count);
   }
 }

@@ -24,7 +24,7 @@ import { type HostThread, THREAD_STATE, type Threads } from "./threads.ts";
 export const SLICE_NS = 2_000_000;
 
 /** Wake-ups come from anywhere, under any lock: the run queue's is as deep as a timer queue's. */
-const LOCK: LockClass = "timerQueue";
+const LOCK: LockClass = "runQueue";
 
 /** One physical CPU as the scheduler sees it. */
 export const RunQueueLayout = layout("run_queue", {

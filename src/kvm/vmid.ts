@@ -111,7 +111,7 @@ export class VmidAllocator {
       return;
     }
     const flags = port.irqSave();
-    this.locks.with("timerQueue", this.#state.base, () => {
+    this.locks.with("vmid", this.#state.base, () => {
       if (!this.#matches(kvm.vmid)) kvm.vmid = this.#newVmid(port, kvm.vmid);
       this.#memory.st53(at, kvm.vmid);
     });

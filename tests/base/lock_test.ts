@@ -64,7 +64,7 @@ Deno.test("a lock found held in deterministic mode is a deadlock", () => {
 
 Deno.test("from the ap_list lock inward interrupts must be off", () => {
   const inner = LOCK_CLASSES.slice(LOCK_CLASSES.indexOf("apList"));
-  assert.deepEqual(inner, ["apList", "lpiList", "irq", "timerQueue"]);
+  assert.deepEqual(inner, ["apList", "lpiList", "irq", "vmid", "timerQueue", "runQueue"]);
   for (const c of LOCK_CLASSES) {
     const l = locks();
     l.irqsOff = () => false;
