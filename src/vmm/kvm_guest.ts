@@ -59,7 +59,7 @@ const coreReg = (words: number): bigint => 0x6030_0000_0010_0000n + BigInt(words
 const REG_X0 = coreReg(0);
 const REG_PC = coreReg(64);
 
-const ERRNO = { EINVAL: 22, EBUSY: 16, ENOSYS: 38 } as const;
+const ERRNO = { EINTR: 4, EINVAL: 22, EBUSY: 16, ENOSYS: 38 } as const;
 
 /** Rounds of one instruction within which the host kernel gets to work that came from outside. */
 const SETTLE_ROUNDS = 1000;
@@ -227,8 +227,8 @@ export class KvmGuest implements Guest {
   #onExit(handle: VcpuHandle, ret: number): boolean {
     const { run } = handle.vcpu;
     if (ret < 0) {
-      // EINTR: asked to leave, by a reset.
       run.immediateExit = false;
+      if (ret !== -ERRNO.EINTR) this.failure = { message: refused(handle, ret) };
       return false;
     }
     if (run.exitReason === KVM_EXIT.MMIO) return this.#mmio(handle);
@@ -323,6 +323,11 @@ export class KvmGuest implements Guest {
     const { kvm, host } = this.kvmMachine;
     return { ...kvmStats(kvm.vms, host, (vcpu) => retiredInsns(this.machine, vcpu)) };
   }
+}
+
+/** KVM cannot run the vCPU on: an access that its syndrome does not describe, for one. */
+function refused({ vcpu: { state, ctxt } }: VcpuHandle, ret: number): string {
+  return `vCPU ${state.vcpuId}: KVM_RUN failed with error ${-ret} at PC 0x${ctxt.pc.toString(16)}`;
 }
 
 function readDevice(device: MmioDevice, offset: number, length: number): bigint {

@@ -61,7 +61,7 @@ onEveryShape(
 );
 
 onEveryShape("group disabled at the distributor", (guest) =>
-  // As KVM does it: what came meanwhile is looked at again at the next write that concerns it.
+  // GICD_CTLR only kicks vCPUs (as in KVM): what came meanwhile is queued by the next write to it.
   heldBack(guest, [op.gicdCtlr(0x10)], [op.gicdCtlr(0x12), op.enable(SPI)]));
 
 onEveryShape("group 0 waits for its own enable", (guest) =>

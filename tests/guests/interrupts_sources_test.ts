@@ -95,8 +95,8 @@ onEveryShape("SGI to all other CPUs", (guest) => {
   assert.deepEqual(irqsOfCpu0(guest), []);
 });
 
-/** Ticks that may pass from a timer's deadline to the guest's vector, with nothing else to do: 30 us. */
-const TIMER_LATENCY_TICKS = 1875;
+/** Ticks that may pass from a timer's deadline to the guest's vector, with nothing else to do: 5 us. */
+const TIMER_LATENCY_TICKS = 5000 / 16;
 const DELTA = 5000;
 /** From reading the counter to the entry in the log, at most. */
 const LOGGING_TICKS = 32;

@@ -23,12 +23,13 @@ import {
 const TICKS_PER_SECOND = 62_500_000;
 const NS_PER_TICK = 16;
 /**
- * From the event to the vector of a CPU that sleeps in WFI, nothing else to do: 20 us of virtual time,
- * for an exit, a wake-up by interrupt, a change of thread and an entry.
+ * From the event to the vector of a CPU that sleeps in WFI, nothing else to do: 8 us of virtual time,
+ * for an exit, a wake-up by interrupt, a change of thread and an entry (about 2 us for a timer or an
+ * SGI, 5 us for a line from outside).
  */
-const WAKE_UP_TICKS = 20_000 / NS_PER_TICK;
+const WAKE_UP_TICKS = 8_000 / NS_PER_TICK;
 /** The same for a CPU that runs guest instructions. */
-const RUNNING_TICKS = 10_000 / NS_PER_TICK;
+const RUNNING_TICKS = 2_000 / NS_PER_TICK;
 
 const TIMERS = [["virtual", TIMER.VIRTUAL], ["physical", TIMER.PHYSICAL]] as const;
 
@@ -55,7 +56,6 @@ for (const [name, timer] of TIMERS) {
     ]).run();
     assert.deepEqual(guest.irqs(0), [intid, intid, intid]);
     const late = first(guest, intid) - (guest.results(0, OP.TIMER_IN)[0]?.cntvct ?? NaN);
-console.log("LATE past", late);
     assert.ok(late <= RUNNING_TICKS, `${late} ticks`);
     assert.ok((guest.results(0, OP.WFI)[0]?.value ?? NaN) <= WAKE_UP_TICKS, "WFI slept");
   });
@@ -104,7 +104,6 @@ console.log("LATE past", late);
       sleepUntil(1),
     ]).run();
     const late = first(guest, intid) - (guest.results(0, OP.TIMER_IN)[0]?.cntvct ?? NaN) - delta;
-console.log("LATE timer", late);
     assert.ok(late >= -32 && late <= WAKE_UP_TICKS, `${late} ticks`);
     assert.equal(guest.vcpu(0).vcpu.stat.wfi_exit_stat, 1);
   });
@@ -150,7 +149,6 @@ onEveryShape("an SGI wakes a CPU from WFI", (guest) => {
   ]).run();
   const sent = guest.results(0, OP.MARK)[0]?.cntvct ?? NaN;
   const late = first(guest, sgi, 1) - sent;
-console.log("LATE sgi", late);
   assert.ok(late > 0 && late <= WAKE_UP_TICKS, `${late} ticks`);
 });
 
@@ -170,7 +168,6 @@ onEveryShape("a line from outside wakes a VM whose CPUs all sleep", (guest) => {
   // The guest's counter began with the VM, which was not later than the guest's first entry.
   const now = guest.log(0).at(-1)?.cntvct ?? NaN;
   const age = (guest.machine.nowNs - raised) / NS_PER_TICK;
-console.log("LATE out", age - (now - first(guest, spi)));
   assert.ok(age - (now - first(guest, spi)) <= WAKE_UP_TICKS, `${age} ticks`);
 });
 
@@ -207,8 +204,8 @@ function smpRun(
   return { insns, ns: nowNs, text: new TextDecoder().decode(new Uint8Array(bytes)) };
 }
 
-/** What ten virtual seconds of idling retire more than one: the decimal digits of what is printed differ. */
-const IDLE_INSNS = 2_000;
+/** What idling ten virtual seconds may retire more than idling one: printing longer numbers takes about 80. */
+const IDLE_INSNS = 200;
 
 Deno.test("idle for ten virtual seconds retires few instructions", async (t) => {
   for (const { lrs, pcpus } of SHAPES) {
@@ -217,7 +214,6 @@ Deno.test("idle for ten virtual seconds retires few instructions", async (t) => 
       const ten = smpRun("idle 10", pcpus, lrs);
       assert.match(ten.text, /idle: seconds=10 ticks=\d+ wakeups=1 ok/);
       assert.ok(Math.abs(ten.ns - one.ns - 9e9) < 1e6, `${ten.ns - one.ns} ns`);
-console.log("LATE idle", ten.insns - one.insns, one.insns);
       assert.ok(ten.insns - one.insns < IDLE_INSNS, `${ten.insns - one.insns} instructions`);
     });
   }

@@ -109,7 +109,9 @@ for (const count of [0, 1, 2, 4]) {
     // The interface is turned on, filled and emptied between the interrupt masks of entry and exit.
     const [mask, ...rest] = GOLDEN.get("hypercall") ?? [];
     const last = rest.pop();
-    const expected = count === 0 ? GOLDEN.get("hypercall") : [mask, ...entry, ...rest, ...exit, last];
+    const expected = count === 0
+      ? GOLDEN.get("hypercall")
+      : [mask, ...entry, ...rest, ...exit, last];
     assert.deepEqual(trip, expected);
   });
 }

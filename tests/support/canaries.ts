@@ -33,6 +33,20 @@ export class Canaries {
     this.#arenas.push({ at: 4, end: PAGE_SIZE });
     this.#pages = freePages(host.pages);
     for (const range of this.#ranges()) this.#fill(range);
+    this.#zeroWhatIsTaken(host.pages);
+  }
+
+  /** The host counts on free pages being zero, which these no longer are. */
+  #zeroWhatIsTaken(pages: Pages): void {
+    const { u8 } = this.kvmMachine.machine.memory;
+    const zeroed = (pfn: number, count: number): number => {
+      const at = pages.addressOf(pfn);
+      if (pfn >= 0) u8.fill(0, at, at + count * PAGE_SIZE);
+      return pfn;
+    };
+    const one = pages.allocate.bind(pages), run = pages.allocateRun.bind(pages);
+    pages.allocate = () => zeroed(one(), 1);
+    pages.allocateRun = (count, align) => zeroed(run(count, align), count);
   }
 
   /** The arenas' rest, and the pages that are still free. */

@@ -3,7 +3,7 @@
  * one has been taken out of it, so that whatever the next one sees of them is noticed.
  */
 import { CpuLayout } from "../../src/arm/arch/cpu_state.ts";
-import { SYSREGS, type SysregName } from "../../src/arm/arch/sysregs.ts";
+import { type SysregName, SYSREGS } from "../../src/arm/arch/sysregs.ts";
 import type { Random } from "../../src/arm/isa/random.ts";
 import { SAVED_SYSREGS } from "../../src/kvm/kvm_host.ts";
 import type { KvmMachine } from "../../src/vmm/kvm_guest.ts";
@@ -25,12 +25,17 @@ export class Poison {
     const { runner } = kvmMachine.kvm;
     const { host } = kvmMachine;
     const put = runner.kvmArchVcpuPut.bind(runner);
+    const schedOut = runner.schedOut.bind(runner);
     runner.kvmArchVcpuPut = (vcpu) => {
       put(vcpu);
       this.puts++;
       this.#poison(host.currentCpu);
-      // Another vCPU's turn, if one waits.
+      // On the way to user space: another vCPU's turn, if one waits.
       host.scheduler.queue(host.currentCpu).needResched = true;
+    };
+    runner.schedOut = (thread) => {
+      schedOut(thread);
+      host.scheduler.queue(host.currentCpu).needResched = false;
     };
   }
 
