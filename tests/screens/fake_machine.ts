@@ -151,7 +151,7 @@ export class FakeMachine implements FrameSource {
       config: intid === 40 ? 0 : 1,
       group: 1,
       priority: 0xa0,
-      lastEventNs: NONE,
+      lastEventNs: intid === 33 || intid === 40 ? 12_345_600_000 : NONE,
     });
   }
 

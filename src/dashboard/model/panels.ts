@@ -10,7 +10,7 @@ import {
   timerColumns,
   vcpuColumns,
 } from "./columns.ts";
-import type { FrameIrq } from "../../vmm/frame.ts";
+import type { Frame, FrameIrq } from "../../vmm/frame.ts";
 import { irqIsPending, irqKey, timerKey, vcpuKey } from "./model.ts";
 import { makeTable, type Table } from "./table.ts";
 
@@ -58,6 +58,35 @@ function isOfInterest(irq: FrameIrq): boolean {
     irq.lr >= 0 || irq.vcpu >= 0;
 }
 
+/** Events younger than this much virtual time count as happening now, so that ticking timers keep their rows. */
+const RECENT_NS = 1e9;
+const NEVER = Number.MAX_SAFE_INTEGER;
+
+function isHappening(frame: Frame, irq: FrameIrq): boolean {
+  return irq.active || irqIsPending(irq) || irq.lr >= 0 || irq.vcpu >= 0 ||
+    frame.virtualNs - irq.lastEventNs < RECENT_NS;
+}
+
+/**
+ * Where an interrupt stands, least first: what people raise and route before what every vCPU has, what
+ * happens before what has happened before what never has.
+ */
+function rankOf(frame: Frame, irq: FrameIrq): number {
+  const shared = irq.ownerVcpu < 0;
+  if (isHappening(frame, irq)) return shared ? 0 : 2;
+  if (irq.lastEventNs !== NEVER) return shared ? 1 : 3;
+  return shared ? 4 : 5;
+}
+
+/** Interrupts that were busy once are ordered by when that was; all others keep the machine's order. */
+function byWhatHappens(frame: Frame, irqs: readonly FrameIrq[]): FrameIrq[] {
+  const ranked = irqs.map((irq, place) => {
+    const rank = rankOf(frame, irq);
+    return { irq, rank, place: rank === 1 || rank === 3 ? -irq.lastEventNs : place };
+  });
+  return ranked.sort((a, b) => a.rank - b.rank || a.place - b.place).map(({ irq }) => irq);
+}
+
 /** What a table panel shows. `allIrqs`: idle and disabled interrupts too. */
 export function panelTable(panel: TablePanelId, c: ColumnContext, allIrqs: boolean): Table {
   const { frame } = c;
@@ -66,12 +95,7 @@ export function panelTable(panel: TablePanelId, c: ColumnContext, allIrqs: boole
       return makeTable(vcpuColumns(c), frame.vcpus, vcpuKey);
     case "interrupts": {
       const shown = allIrqs ? frame.irqs : frame.irqs.filter(isOfInterest);
-      // Shared ones first: they are what people raise and route.
-      const order = [
-        ...shown.filter((i) => i.ownerVcpu < 0),
-        ...shown.filter((i) => i.ownerVcpu >= 0),
-      ];
-      return makeTable(irqColumns(c), order, irqKey);
+      return makeTable(irqColumns(c), byWhatHappens(frame, shown), irqKey);
     }
     case "listRegisters":
       return makeTable(lrColumns(c), lrRows(frame), lrKey);

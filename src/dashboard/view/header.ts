@@ -155,6 +155,38 @@ function usable(ui: UiState): ReturnType<typeof footer> {
   return log ? keys.filter(({ action }) => !NOT_FOR_LOGS.has(action)) : keys;
 }
 
+/** What a short footer keeps, most important first; the others follow in the keymap's order. */
+const FOOTER_PRIORITY: readonly ActionId[] = [
+  "help",
+  "quit",
+  "pause",
+  "migrate",
+  "moveVcpu",
+  "line",
+  "explain",
+  "capture",
+  "stepInstruction",
+  "stepExit",
+  "filter",
+  "zoom",
+];
+
+/** The keys that fit into `width`: the most important ones, in the keymap's order. */
+function fitting(ui: UiState, width: number): ReturnType<typeof footer> {
+  const keys = usable(ui);
+  const rank = (action: ActionId): number => {
+    const place = FOOTER_PRIORITY.indexOf(action);
+    return place < 0 ? FOOTER_PRIORITY.length : place;
+  };
+  let left = width;
+  const kept = keys.toSorted((a, b) => rank(a.action) - rank(b.action)).filter((k) => {
+    const fits = k.key.length + k.label.length + 3 <= left;
+    if (fits) left -= k.key.length + k.label.length + 3;
+    return fits;
+  });
+  return keys.filter((k) => kept.includes(k));
+}
+
 /** Draws the footer: a message if there is one, else the keys that work now. */
 export function drawFooter(pane: Pane, view: View): void {
   const { look, ui } = view;
@@ -166,8 +198,7 @@ export function drawFooter(pane: Pane, view: View): void {
     pane.put(0, 0, fit(` ${ui.message}`, right - 1, symbols(look).more), roles.warn);
   } else {
     let x = 0;
-    for (const { key, label } of usable(ui)) {
-      if (x + key.length + label.length + 3 > right) break;
+    for (const { key, label } of fitting(ui, right)) {
       x += pane.put(x, 0, ` ${key} `, roles.key);
       x += pane.put(x, 0, `${label} `, roles.keyLabel);
     }
