@@ -29,6 +29,7 @@ Deno.test("switch: the operations from an exit by HVC to the next entry are thes
   // The second entry runs to the first HVC (the first one faults on its page).
   const between = log.slice((erets[1] ?? 0) + 1, (erets[2] ?? 0) + 1);
   assert.deepEqual(between, [
+    "trap",
     "gprSave",
     "sysregSave SP_EL0",
     "sysregRestore SP_EL0",
