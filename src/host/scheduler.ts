@@ -199,7 +199,7 @@ export class Scheduler {
     queue.needResched = false;
     const previous = this.current(pcpu);
     if (previous !== undefined) this.#putBack(queue, previous);
-    const next = this.#take(queue);
+    const next = this.#take(queue) ?? this.#pull(pcpu);
     if (next !== previous) {
       if (previous !== undefined) this.#switchOut(queue, previous);
       if (next !== undefined) this.#switchIn(queue, next, pcpu);
@@ -231,6 +231,32 @@ export class Scheduler {
       listDel(m, thread.runNode);
       return thread;
     });
+  }
+
+  /** A CPU about to go idle takes over the first waiting thread it may run (newidle_balance). */
+  #pull(pcpu: number): HostThread | undefined {
+    for (const from of this.#queues) {
+      if (from.running < 2) continue;
+      const thread = this.#locked(from, () => this.#takeFor(from, pcpu));
+      if (thread === undefined) continue;
+      const queue = this.queue(pcpu);
+      this.#locked(queue, () => queue.running++);
+      thread.pcpu = pcpu;
+      return thread;
+    }
+    return undefined;
+  }
+
+  #takeFor(from: RunQueue, pcpu: number): HostThread | undefined {
+    const m = this.services.hardware.memory;
+    for (let at = listNext(m, from.head); at !== from.head; at = listNext(m, at)) {
+      const thread = this.services.threads.at(at);
+      if (!this.#allowed(thread, pcpu)) continue;
+      listDel(m, at);
+      from.running--;
+      return thread;
+    }
+    return undefined;
   }
 
   #switchOut(queue: RunQueue, thread: HostThread): void {
