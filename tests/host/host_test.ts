@@ -126,6 +126,23 @@ Deno.test("host: a running thread moves to the CPUs it is allowed", () => {
   assert.equal(thread.pcpu, 1);
 });
 
+Deno.test("host: a CPU about to go idle takes over a thread that waits elsewhere, if it may run it", () => {
+  const rig = boot(2);
+  const { scheduler } = rig.host;
+  const [first, second] = [worker(rig, 1, SUSPEND.NONE), worker(rig, 2, SUSPEND.NONE)];
+  for (const thread of [first, second]) {
+    thread.affinity = 0b01;
+    scheduler.wake(thread);
+  }
+  assert.deepEqual(steps(rig, 0, 1), ["again"]);
+  assert.deepEqual(steps(rig, 1, 1), ["idle"]);
+  scheduler.setAffinity(second, 0);
+  steps(rig, 1, 1);
+  assert.deepEqual(rig.log, ["in1", "run1", "in2", "run2"]);
+  assert.deepEqual([first.pcpu, second.pcpu], [0, 1]);
+  assert.deepEqual([scheduler.queue(0).running, scheduler.queue(1).running], [1, 1]);
+});
+
 Deno.test("host: a thread in a guest gets its vector, and a stray exception fails", () => {
   const rig = boot(1);
   const thread = worker(rig, 1, SUSPEND.GUEST);
