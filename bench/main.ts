@@ -3,12 +3,13 @@
  * of interleaved rounds, as ratios to the table's first line; compare ratios, not milliseconds. To add
  * a benchmark write a file that exports a `Bench` and put it into the list.
  */
+import { dashboard } from "./dashboard.ts";
 import { engine } from "./engine.ts";
 import { type Bench, Report } from "./harness.ts";
 import { programs } from "./programs.ts";
 import { state } from "./state.ts";
 
-const BENCHES: readonly Bench[] = [engine, state, programs];
+const BENCHES: readonly Bench[] = [engine, state, programs, dashboard];
 
 const names = Deno.args;
 const unknown = names.filter((name) => BENCHES.every((bench) => bench.name !== name));

@@ -150,6 +150,7 @@ Deno.test({
       assert.deepEqual(s.xterm.titles, []);
       assert.equal(s.xterm.answers, "");
       assert.equal(s.xterm.alternate, true);
+      // deno-lint-ignore no-control-regex -- what a guest may not say to the terminal
       assert.doesNotMatch(s.output, /\x1b\]|\x1b\[c|\x1b\[\?1049l/);
       assert.match(s.rows[0] ?? "", /Worldswitch/);
     }),
