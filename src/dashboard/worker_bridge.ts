@@ -51,9 +51,12 @@ export class WorkerBridge implements MachineBridge {
     };
   }
 
-  /** Starts a worker and waits until the machine is made. UserError when the images or options are wrong. */
-  static async start(message: StartMessage, symbols: SymbolTable): Promise<WorkerBridge> {
-    const url = new URL("../vmm/machine_worker.ts", import.meta.url);
+  /** Starts a worker (the machine's, unless `url` names another) and waits until the machine is made. UserError when the images or options are wrong. */
+  static async start(
+    message: StartMessage,
+    symbols: SymbolTable,
+    url: URL = new URL("../vmm/machine_worker.ts", import.meta.url),
+  ): Promise<WorkerBridge> {
     const worker = new Worker(url, { type: "module" });
     const answer = await new Promise<WorkerMessage>((resolve, reject) => {
       worker.onmessage = (event: MessageEvent<WorkerMessage>): void => resolve(event.data);
