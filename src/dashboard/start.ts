@@ -2,7 +2,7 @@
 import { UserError } from "../base/errors.ts";
 import type { Invocation } from "../vmm/command_line.ts";
 import { SymbolTable } from "../vmm/elf_symbols.ts";
-import { readImages, readText, writeText } from "../vmm/files.ts";
+import { readImages, readText, requireWritable, writeText } from "../vmm/files.ts";
 import { decisive } from "../vmm/headless.ts";
 import { BUILTIN_SYMBOLS } from "../vmm/load.ts";
 import { EXIT_CODE } from "../vmm/options.ts";
@@ -84,6 +84,7 @@ function requireWorker(): void {
 /** Runs as told and returns the exit code. */
 export async function runStart(invocation: Invocation): Promise<number> {
   requireWorker();
+  requireWritable(invocation.stats, invocation.record);
   const { config, record, replay, stats } = invocation;
   const images = readImages(invocation);
   const recording = replay === undefined ? undefined : parseRecording(readText(replay));

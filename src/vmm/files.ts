@@ -25,6 +25,15 @@ export function readText(path: string): string {
   return new TextDecoder().decode(readBytes(path));
 }
 
+/** UserError unless the files, where named, may be written: to be known before a run, not after it. */
+export function requireWritable(...paths: readonly (string | undefined)[]): void {
+  for (const path of paths) {
+    if (path === undefined || path === "-") continue;
+    if (Deno.permissions.querySync({ name: "write", path }).state === "granted") continue;
+    throw new UserError(`${path}: Deno may not write it; add ${FLAGS.write}=${path}`);
+  }
+}
+
 /** Writes a file, or standard output for "-". */
 export function writeText(path: string, text: string): void {
   if (path === "-") return console.log(text.trimEnd());

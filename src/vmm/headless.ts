@@ -1,7 +1,7 @@
 /** `run`: the machine in this thread, the guest's console on standard output. */
 import { UserError } from "../base/errors.ts";
 import type { Invocation } from "./command_line.ts";
-import { readImages, readText, writeText } from "./files.ts";
+import { readImages, readText, requireWritable, writeText } from "./files.ts";
 import { loadGuest } from "./load.ts";
 import { EXIT_CODE, type MachineConfig } from "./options.ts";
 import { parseRecording, type Recording, writeRecording } from "./recording.ts";
@@ -80,6 +80,7 @@ function onInterrupt(act: () => void): () => void {
 /** Runs as told and returns the exit code. */
 export async function runHeadless(invocation: Invocation): Promise<number> {
   const { config, stats, record, replay } = invocation;
+  requireWritable(stats, record);
   const recording = replay === undefined ? undefined : parseRecording(readText(replay));
   if (recording) checkSame(recording, config);
   const output = new Output();
