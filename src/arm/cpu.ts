@@ -24,28 +24,11 @@ import {
 } from "./exceptions.ts";
 import type { Firmware } from "./firmware.ts";
 import type { AccessOptions, AccessSize, Barrier, ExceptionCall, Hint } from "./isa/builder.ts";
-import type { Consts, Decoded, Row, Shape, Slots } from "./isa/row.ts";
-import { DECODER } from "./isa/table.ts";
 import type { Core, Platform } from "./parts.ts";
 import { advancePc, isTge, pcHi, pcLo } from "./pstate.ts";
 import { SysregAccess } from "./sysreg_access.ts";
 import { executeSystemOperation } from "./system_operation_access.ts";
 import { sendEvent, waitForEvent, waitForInterrupt } from "./waiting.ts";
-
-type DecodedRow = { row: Row; decoded: Decoded<Shape, Slots, Consts> };
-
-/** Words decoded before, for all CPUs: a cache, emptied when it is full. */
-const DECODED = new Map<number, DecodedRow | null>();
-const MAX_DECODED = 1 << 14;
-
-function decode(word: number): DecodedRow | null {
-  const known = DECODED.get(word);
-  if (known !== undefined) return known;
-  if (DECODED.size >= MAX_DECODED) DECODED.clear();
-  const fresh = DECODER.decode(word) ?? null;
-  DECODED.set(word, fresh);
-  return fresh;
-}
 
 /** Leaves the instruction unless `done`: the exception has been taken. */
 function orLeave(done: boolean): void {
@@ -75,7 +58,7 @@ export class CpuCore implements Environment, Core {
   executeSlow(): void {
     const word = this.#fetch();
     if (word < 0) return;
-    const found = decode(word);
+    const found = this.platform.model.decode(word);
     if (found === null) return takeUndefined(this);
     this.#word = word;
     this.data.word = word;

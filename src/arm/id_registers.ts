@@ -1,9 +1,21 @@
 /**
- * The identification registers of the physical core: exactly what is implemented, which is Armv8.0
- * with EL2, VHE (with its v8.1 debug), PAN, LORegions without descriptors, FP and Advanced SIMD state,
- * and a GICv3 system register interface. Source: Arm Architecture Reference Manual (DDI 0487), D19.
+ * What a physical core implements: the one place that says so. Its identification registers, its
+ * instructions, and which registers, fields and operations exist all follow from the features listed
+ * here and from the rows there are. Source: Arm Architecture Reference Manual (DDI 0487), D19.
+ *
+ * A core of model `v8.0` has Armv8.0 and what a kernel at EL2 needs of Armv8.1 (VHE, PAN, LORegions
+ * without descriptors, the debug architecture of v8.1); one of model `max` has everything.
  */
-import type { SysregName } from "./arch/sysregs.ts";
+import {
+  type CpuModel,
+  type FeatureName,
+  FEATURES,
+  idField,
+  withIdField,
+} from "./arch/features.ts";
+import { R, type SysregName, SYSREGS } from "./arch/sysregs.ts";
+import type { Consts, Decoded, Row, Shape, Slots } from "./isa/row.ts";
+import { Decoder, ROWS } from "./isa/table.ts";
 
 /** MIDR_EL1: implementer 0 (reserved for software), architecture by the ID registers, no known part. */
 export const MIDR = 0x000f_0570;
@@ -11,9 +23,6 @@ export const MIDR = 0x000f_0570;
 /** Hardware breakpoints and watchpoints that exist (their matching does not). */
 export const BREAKPOINTS = 2;
 export const WATCHPOINTS = 2;
-
-/** Physical address bits: ID_AA64MMFR0_EL1.PARange. */
-export const PA_BITS = 40;
 
 /** Bytes that DC ZVA clears. */
 export const ZVA_BYTES = 64;
@@ -23,21 +32,97 @@ export function mpidrOf(index: number): number {
   return 0x8000_0000 + (index >> 4) * 0x100 + (index & 15);
 }
 
-/** Constant registers as [bits 31 to 0, bits 63 to 32]; identification registers not named here read as zero. */
-export const ID_VALUES: Readonly<Partial<Record<SysregName, readonly [number, number]>>> = {
+/** Identification without the optional features; registers not named here start from zero. */
+const BASE: Readonly<Partial<Record<SysregName, bigint>>> = {
   // EL0, EL1, EL2 in AArch64 only, no EL3; FP, AdvSIMD; GIC 1; nothing speculates: CSV2 1, CSV3 1
-  ID_AA64PFR0_EL1: [0x0100_0111, 0x1100_0000],
-  // Debug version 7 (v8 with VHE), no PMU, no trace; BRPs and WRPs are the count minus one
-  ID_AA64DFR0_EL1: [7 | ((BREAKPOINTS - 1) << 12) | ((WATCHPOINTS - 1) << 20), 0],
-  // PARange 2 (40 bits), ASIDBits 2 (16), 4K granule only
-  ID_AA64MMFR0_EL1: [0x0f00_0022, 0],
-  // VMIDBits 0 (8), VH, LO, PAN
-  ID_AA64MMFR1_EL1: [0x0011_0100, 0],
+  ID_AA64PFR0_EL1: 0x1100_0000_0100_0111n,
+  // Debug version 6, no trace; BRPs and WRPs are the count minus one
+  ID_AA64DFR0_EL1: BigInt(6 | ((BREAKPOINTS - 1) << 12) | ((WATCHPOINTS - 1) << 20)),
+  // PARange 5 (48 bits), ASIDBits 2 (16), 4K granule only
+  ID_AA64MMFR0_EL1: 0x0f00_0025n,
   // Lines of 64 bytes, L1Ip PIPT, IDC (no clean needed to fetch what was written), not DIC
-  CTR_EL0: [0x9444_c004, 0],
+  CTR_EL0: 0x9444_c004n,
   // Separate level 1, unified level 2; LoC 2, LoUU and LoUIS 1
-  CLIDR_EL1: [0x0a20_0023, 0],
+  CLIDR_EL1: 0x0a20_0023n,
 };
+
+/** Features that are implemented though no instruction row names them. */
+const SYSTEM_FEATURES: readonly FeatureName[] = [
+  "FEAT_VHE",
+  "FEAT_Debugv8p1",
+  "FEAT_LOR",
+];
+
+/** Registers, and the fields [clear bits lo, hi] of registers, that exist with a feature only. */
+const REGISTER_FEATURES: readonly (readonly [SysregName, FeatureName])[] = [];
+const FIELD_FEATURES: readonly (readonly [SysregName, FeatureName, number, number])[] = [];
+
+const LEVELS = { "v8.0": ["v8.0", "vhe"], max: ["v8.0", "vhe", "max"] } as const;
+
+type DecodedRow = { row: Row; decoded: Decoded<Shape, Slots, Consts> };
+
+/** Words kept decoded. */
+const MAX_DECODED = 1 << 14;
+
+/** What cores of one model implement. */
+export class CoreModel {
+  readonly features: ReadonlySet<FeatureName>;
+  /** The instruction rows that are not UNDEFINED. */
+  readonly rows: readonly Row[];
+  /** Value of each identification register, by register-file index. */
+  readonly ids: readonly bigint[];
+  /** By register-file index: 1 for a register that only an absent feature has. */
+  readonly absent: Uint8Array = new Uint8Array(SYSREGS.length);
+  /** By twice the register-file index, low half and high half: fields that only absent features have. */
+  readonly res0: Uint32Array = new Uint32Array(2 * SYSREGS.length);
+  readonly #decoder: Decoder;
+  /** Words decoded before: a cache, emptied when it is full. */
+  readonly #decoded = new Map<number, DecodedRow | null>();
+
+  constructor(readonly name: CpuModel) {
+    const levels: readonly string[] = LEVELS[name];
+    const implemented = new Set([...SYSTEM_FEATURES, ...ROWS.map((r) => r.feature)]);
+    const features = FEATURES.filter((f) => implemented.has(f.name) && levels.includes(f.level));
+    this.features = new Set(features.map((f) => f.name));
+    this.rows = ROWS.filter((r) => r.feature === undefined || this.features.has(r.feature));
+    this.#decoder = new Decoder(this.rows);
+    const ids = SYSREGS.map((r) => BASE[r.name] ?? 0n);
+    for (const [name, shift, value] of features.flatMap((f) => f.fields)) {
+      const old = ids[R[name]] as bigint;
+      if (value > idField(old, shift)) ids[R[name]] = withIdField(old, shift, value);
+    }
+    this.ids = ids;
+    for (const [register, feature] of REGISTER_FEATURES) {
+      if (!this.features.has(feature)) this.absent[R[register]] = 1;
+    }
+    for (const [register, feature, lo, hi] of FIELD_FEATURES) {
+      if (this.features.has(feature)) continue;
+      (this.res0[2 * R[register]] as number) |= lo;
+      (this.res0[2 * R[register] + 1] as number) |= hi;
+    }
+  }
+
+  /** Row and operands of an instruction word (unsigned 32-bit), or null where it is UNDEFINED. */
+  decode(word: number): DecodedRow | null {
+    const known = this.#decoded.get(word);
+    if (known !== undefined) return known;
+    if (this.#decoded.size >= MAX_DECODED) this.#decoded.clear();
+    const fresh = this.#decoder.decode(word) ?? null;
+    this.#decoded.set(word, fresh);
+    return fresh;
+  }
+}
+
+const MODELS = new Map<CpuModel, CoreModel>();
+
+/** The model called `name`; made once. */
+export function coreModel(name: CpuModel): CoreModel {
+  const known = MODELS.get(name);
+  if (known) return known;
+  const model = new CoreModel(name);
+  MODELS.set(name, model);
+  return model;
+}
 
 function cacheSize(kib: number, ways: number): number {
   const sets = (kib * 1024) / 64 / ways;

@@ -9,6 +9,7 @@ import { assert } from "../base/errors.ts";
 import { SharedMemory, WASM_PAGE } from "../base/memory.ts";
 import { layout, u32, u53, type ViewOf } from "../base/struct.ts";
 import { type Cpu, CpuLayout, HALT, LINE } from "./arch/cpu_state.ts";
+import type { CpuModel } from "./arch/features.ts";
 import { ACCESS, type Access, ramOffset, type RamRange } from "./arch/tlb_layout.ts";
 import { Bus } from "./bus.ts";
 import { Clock } from "./clock.ts";
@@ -21,11 +22,11 @@ import { contextSwitched, pollInterrupts, refreshInterrupts } from "./exceptions
 import type { Firmware } from "./firmware.ts";
 import { GenericTimer } from "./generic_timer.ts";
 import { Gicv3 } from "./gic/gicv3.ts";
+import { type CoreModel, coreModel } from "./id_registers.ts";
 import { FILL, Mmu } from "./mmu/mmu.ts";
 import type { Hooks, Platform, PowerEvent } from "./parts.ts";
 import { pcHi, pcLo } from "./pstate.ts";
 import { resetCpu } from "./reset.ts";
-import { ROWS } from "./isa/table.ts";
 import { MachineState, type Snapshot } from "./state.ts";
 import { resumeIfWoken } from "./waiting.ts";
 
@@ -53,6 +54,8 @@ export interface MachineOptions {
   readonly ramSize: number;
   /** List registers of each CPU, 1 to 16. */
   readonly lrs?: number;
+  /** What the physical CPUs implement: everything, if not said. */
+  readonly cpu?: CpuModel;
   /** Pages of code kept predecoded. */
   readonly codePages?: number;
   /** Instructions a turn lasts at most. */
@@ -84,14 +87,18 @@ const MachineLayout = layout("machine", {
 
 const POWER_EVENTS: readonly (PowerEvent | undefined)[] = [undefined, "off", "reset"];
 
-/** Compiled interpreters by memory size in WebAssembly pages: making one costs more than all the rest of a machine. */
-const INTERPRETERS = new Map<number, InterpreterCode>();
+/**
+ * Compiled interpreters by model and memory size in WebAssembly pages: making one costs more than all
+ * the rest of a machine.
+ */
+const INTERPRETERS = new Map<string, InterpreterCode>();
 
-function interpreterCode(pages: number): InterpreterCode {
-  const known = INTERPRETERS.get(pages);
+function interpreterCode(model: CoreModel, pages: number): InterpreterCode {
+  const key = `${model.name} ${pages}`;
+  const known = INTERPRETERS.get(key);
   if (known) return known;
-  const code = new InterpreterCode(ROWS, pages);
-  INTERPRETERS.set(pages, code);
+  const code = new InterpreterCode(model.rows, pages);
+  INTERPRETERS.set(key, code);
   return code;
 }
 
@@ -172,7 +179,7 @@ export class Machine implements Hooks {
   #deadlineNs = 0;
 
   constructor(readonly options: MachineOptions, firmware?: Firmware) {
-    const { pcpus, ramSize, lrs = 4, codePages = 1024, quantum = QUANTUM } = options;
+    const { pcpus, ramSize, lrs = 4, codePages = 1024, quantum = QUANTUM, cpu = "max" } = options;
     assert(pcpus >= 1 && pcpus <= 16, `${pcpus} physical CPUs: 1 to 16 are possible`);
     this.quantum = quantum;
     const cacheBytes = TLB_BYTES * pcpus + codePages * RECORD_PAGE_SIZE + MIB;
@@ -186,11 +193,11 @@ export class Machine implements Hooks {
     this.cacheArena = new Arena("cache", this.memory, observeAt + OBSERVE_BYTES, ramAt);
     this.state = new MachineState(this.memory, [this.arena], this.ram);
     this.#self = this.arena.make(MachineLayout);
-    this.platform = this.#makePlatform(pcpus, lrs);
+    this.platform = this.#makePlatform(pcpus, lrs, coreModel(cpu));
     this.cores = this.platform.cpus.map((cpu) => new CpuCore(this.platform, cpu, firmware));
     this.platform.cores.push(...this.cores);
     this.ports = this.cores.map((core) => new El2Port(core, this.observeArena));
-    const code = interpreterCode(this.memory.size / WASM_PAGE);
+    const code = interpreterCode(this.platform.model, this.memory.size / WASM_PAGE);
     this.interpreter = new Interpreter(code, this.memory, this.cacheArena, codePages);
     this.interpreter.onCheckAll = () => this.platform.mmu.dropCode();
     this.interpreter.onDropAll = () => this.platform.mmu.reset(this.platform.cpus);
@@ -202,7 +209,7 @@ export class Machine implements Hooks {
     }
   }
 
-  #makePlatform(pcpus: number, lrs: number): Platform {
+  #makePlatform(pcpus: number, lrs: number, model: CoreModel): Platform {
     const cpus = Array.from({ length: pcpus }, (_, index) => this.#makeCpu(index));
     const clock = new Clock(this.arena);
     const gic = new Gicv3(this.memory, this.arena, { cpus, lrs });
@@ -235,6 +242,7 @@ export class Machine implements Hooks {
       timer,
       bus,
       hooks: this,
+      model,
       cores: [],
       cpus,
     };

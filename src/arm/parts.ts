@@ -6,6 +6,7 @@ import type { Bus } from "./bus.ts";
 import type { Clock } from "./clock.ts";
 import type { GenericTimer } from "./generic_timer.ts";
 import type { Gicv3 } from "./gic/gicv3.ts";
+import type { CoreModel } from "./id_registers.ts";
 import type { Mmu } from "./mmu/mmu.ts";
 
 /** A 64-bit register value in two halves. */
@@ -38,6 +39,8 @@ export interface Platform {
   readonly timer: GenericTimer;
   readonly bus: Bus;
   readonly hooks: Hooks;
+  /** What the CPUs implement. */
+  readonly model: CoreModel;
   /** All CPUs, by index; filled as they are made. */
   readonly cores: Core[];
   /** The states of {@link cores}, for broadcasts. */

@@ -7,7 +7,7 @@ import { HCR } from "./arch/fields.ts";
 import { R, type SysregName, SYSREGS } from "./arch/sysregs.ts";
 import { contextSwitched, isrEl1, refreshFp, refreshInterrupts } from "./exceptions.ts";
 import { TIMER, type Timer } from "./generic_timer.ts";
-import { ccsidr, ID_VALUES, MIDR, ZVA_BYTES } from "./id_registers.ts";
+import { ccsidr, MIDR, ZVA_BYTES } from "./id_registers.ts";
 import type { Core, Halves } from "./parts.ts";
 import { isE2h, isEl0Host, setElAndSpsel } from "./pstate.ts";
 import { TWO32 } from "../base/bits.ts";
@@ -54,6 +54,16 @@ const identified =
     out.lo = core.cpu.el === 1 ? core.regs.lo(virtual) : physical(core) % TWO32;
     out.hi = core.cpu.el === 1 ? core.regs.hi(virtual) : Math.floor(physical(core) / TWO32);
   };
+
+/** What the model of core says; zero for registers that say nothing. */
+const IDENTIFICATION: View = {
+  read: (core, index, out) => {
+    const value = core.platform.model.ids[index] as bigint;
+    out.lo = Number(value & 0xffff_ffffn);
+    out.hi = Number(value >> 32n);
+  },
+  write: ignored,
+};
 
 /** DCZID_EL0: log2 of the block in words, and whether DC ZVA is prohibited at the current level. */
 function dczid(core: Core): number {
@@ -210,7 +220,10 @@ function storeWriter(name: SysregName): Writer {
   return (core, index, lo, hi) => {
     const { regs } = core;
     const mask = byE2h === undefined ? plain : byE2h[isE2h(regs) ? 0 : 1];
-    const newLo = ((lo & mask[0]) | mask[2]) >>> 0, newHi = ((hi & mask[1]) | mask[3]) >>> 0;
+    const { res0 } = core.platform.model;
+    const keepLo = mask[0] & ~(res0[2 * index] as number);
+    const keepHi = mask[1] & ~(res0[2 * index + 1] as number);
+    const newLo = ((lo & keepLo) | mask[2]) >>> 0, newHi = ((hi & keepHi) | mask[3]) >>> 0;
     const changed = effects && (regs.lo(index) !== newLo || regs.hi(index) !== newHi);
     regs.set(index, newLo, newHi);
     if (changed) applyEffects(core, index, effects);
@@ -295,8 +308,7 @@ function viewOf(name: SysregName, kind: string): View {
   if (name.startsWith("ICC_")) return iccView(iccRouting(name));
   if (name.startsWith("ICH_")) return ICH_VIEW;
   if (kind === "store") return { read: stored, write: storeWriter(name) };
-  const value = ID_VALUES[name];
-  return value ? { read: constant(...value), write: ignored } : NOTHING;
+  return IDENTIFICATION;
 }
 
 const TABLE = SYSREGS.map((r) => viewOf(r.name, r.kind));

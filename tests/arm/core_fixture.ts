@@ -1,5 +1,6 @@
 /** A machine without an engine: cores that execute single instructions out of RAM. */
 import { type Cpu, CpuLayout, SLOT } from "../../src/arm/arch/cpu_state.ts";
+import type { CpuModel } from "../../src/arm/arch/features.ts";
 import { R, sysreg, type SysregName } from "../../src/arm/arch/sysregs.ts";
 import type { RamRange } from "../../src/arm/arch/tlb_layout.ts";
 import { Bus } from "../../src/arm/bus.ts";
@@ -9,7 +10,7 @@ import { contextSwitched } from "../../src/arm/exceptions.ts";
 import { type Conduit, Firmware } from "../../src/arm/firmware.ts";
 import { GenericTimer } from "../../src/arm/generic_timer.ts";
 import { Gicv3 } from "../../src/arm/gic/gicv3.ts";
-import { mpidrOf } from "../../src/arm/id_registers.ts";
+import { type CoreModel, coreModel, mpidrOf } from "../../src/arm/id_registers.ts";
 import { Mmu } from "../../src/arm/mmu/mmu.ts";
 import type { Core, Platform, PowerEvent } from "../../src/arm/parts.ts";
 import { setElAndSpsel } from "../../src/arm/pstate.ts";
@@ -28,6 +29,7 @@ export interface Options {
   readonly el?: 1 | 2;
   readonly lrs?: number;
   readonly conduit?: Conduit;
+  readonly cpu?: CpuModel;
 }
 
 export class Machine implements Platform {
@@ -39,6 +41,7 @@ export class Machine implements Platform {
   readonly clock: Clock;
   readonly timer: GenericTimer;
   readonly bus = new Bus();
+  readonly model: CoreModel;
   readonly cores: Core[] = [];
   readonly cpus: Cpu[];
   readonly power: PowerEvent[] = [];
@@ -50,7 +53,8 @@ export class Machine implements Platform {
     onPower: (event: PowerEvent) => void this.power.push(event),
   };
 
-  constructor({ cpus = 1, el = 2, lrs = 4, conduit }: Options = {}) {
+  constructor({ cpus = 1, el = 2, lrs = 4, conduit, cpu = "max" }: Options = {}) {
+    this.model = coreModel(cpu);
     const state = MIB + cpus * MIB;
     this.memory = SharedMemory.create(state + MIB);
     this.arena = new Arena("state", this.memory, 4096, state);

@@ -19,6 +19,7 @@
  * restarted from the beginning.
  */
 import type { Builder, Slot, V32, V64 } from "./builder.ts";
+import type { FeatureName } from "../arch/features.ts";
 import { gprOffset, SLOT, vregOffset } from "../arch/cpu_state.ts";
 
 type LettersOf<P extends string> = P extends `${infer C}${infer Rest}`
@@ -59,7 +60,7 @@ export interface RowSpec<
   /** 32 characters: `0`, `1`, or a letter naming a field. */
   readonly pattern: P;
   /** The FEAT_ name without which the encoding is UNDEFINED. */
-  readonly feature?: string;
+  readonly feature?: FeatureName;
   /** Compiled into the interpreter's main loop. */
   readonly hot?: boolean;
   /**
@@ -78,7 +79,7 @@ export interface RowSpec<
 export interface Row {
   readonly name: string;
   readonly pattern: string;
-  readonly feature: string | undefined;
+  readonly feature: FeatureName | undefined;
   readonly hot: boolean;
   readonly slow: boolean;
   /** Fixed bits and their mask, from the pattern. */
