@@ -14,12 +14,21 @@ import type {
   ExceptionCall,
   Hint,
   Slot,
+  V128,
   V32,
   V64,
   Value,
 } from "../isa/builder.ts";
+import type {
+  LaneBits,
+  VectorBinary,
+  VectorShift,
+  VectorTest,
+  VectorUnary,
+} from "../isa/vector_ops.ts";
 import type { Consts, Decoded, Row, Shape, Slots } from "../isa/row.ts";
 import type { Environment } from "./environment.ts";
+import { applyVector, Lanes, lanes, shiftVector, testVector } from "./vector_lanes.ts";
 
 class Concrete {
   constructor(readonly type: "i32" | "i64", readonly bits: bigint) {}
@@ -51,7 +60,13 @@ function like<T extends Value>(v: T, bits: bigint): T {
 function flag(condition: boolean): V32 {
   return v32(condition ? 1n : 0n);
 }
-function sameType(a: Value, b: Value): void {
+function vector(lanes: Lanes): V128 {
+  return lanes as unknown as V128;
+}
+function lanesOf(v: V128): Lanes {
+  return v as unknown as Lanes;
+}
+function sameType(a: Value | V128, b: Value | V128): void {
   if (a.type !== b.type) throw new RangeError(`operands of types ${a.type} and ${b.type}`);
 }
 
@@ -179,7 +194,7 @@ export class Evaluator implements Builder {
   isZero(a: Value): V32 {
     return flag(bitsOf(a) === 0n);
   }
-  select<T extends Value>(condition: V32, a: T, b: T): T {
+  select<T extends Value | V128>(condition: V32, a: T, b: T): T {
     sameType(a, b);
     return bitsOf(condition) !== 0n ? a : b;
   }
@@ -300,6 +315,66 @@ export class Evaluator implements Builder {
   setV(slot: Slot, low: V64, high: V64): void {
     this.cpu.memory.st64(this.#at(slot), bitsOf(low));
     this.cpu.memory.st64(this.#at(slot) + 8, bitsOf(high));
+  }
+  q(slot: Slot): V128 {
+    return this.v128(this.v(slot, 0), this.v(slot, 1));
+  }
+  setQ(slot: Slot, value: V128): void {
+    this.setV(slot, this.lane(64, value, 0), this.lane(64, value, 1));
+  }
+  fpcr(): V32 {
+    return v32(BigInt(this.cpu.fpcr));
+  }
+  fpsr(): V32 {
+    return v32(BigInt(this.cpu.fpsr));
+  }
+  raiseFpsr(bits: V32): void {
+    this.cpu.fpsr = (this.cpu.fpsr | numberOf(bits)) >>> 0;
+  }
+
+  c128(low: bigint, high: bigint): V128 {
+    return vector(lanes(64, (i) => i === 0 ? low : high));
+  }
+  v128(low: V64, high: V64): V128 {
+    return this.c128(bitsOf(low), bitsOf(high));
+  }
+  vector(op: VectorUnary | VectorBinary | VectorShift, a: V128, b?: V128 | V32): V128 {
+    if (b === undefined) return vector(applyVector(op, lanesOf(a)));
+    if (b.type === "i32") return vector(shiftVector(op, lanesOf(a), bitsOf(b)));
+    return vector(applyVector(op, lanesOf(a), lanesOf(b)));
+  }
+  vectorTest(op: VectorTest, a: V128): V32 {
+    return v32(testVector(op, lanesOf(a)));
+  }
+  bitselect(mask: V128, a: V128, b: V128): V128 {
+    return vector(lanes(64, (i) => {
+      const m = lanesOf(mask).get(64, i);
+      return (lanesOf(a).get(64, i) & m) | (lanesOf(b).get(64, i) & ~m);
+    }));
+  }
+  shuffle(order: readonly number[], a: V128, b: V128): V128 {
+    return vector(lanes(8, (i) => {
+      const from = order[i] as number;
+      return from < 16 ? lanesOf(a).get(8, from) : lanesOf(b).get(8, from - 16);
+    }));
+  }
+  splat(bits: LaneBits, value: V64): V128 {
+    return vector(lanes(bits, () => bitsOf(value)));
+  }
+  lane(bits: LaneBits, a: V128, index: number): V64 {
+    return v64(lanesOf(a).get(bits, index));
+  }
+  withLane(bits: LaneBits, a: V128, index: number, value: V64): V128 {
+    return vector(lanes(bits, (i) => i === index ? bitsOf(value) : lanesOf(a).get(bits, i)));
+  }
+  loadQ(address: V64, options: AccessOptions = {}): V128 {
+    const low = this.load(address, 8, { ...options, aligned: options.aligned ?? 16 });
+    return this.v128(low, this.load(v64(bitsOf(address) + 8n), 8, options));
+  }
+  storeQ(address: V64, value: V128, options: AccessOptions = {}): void {
+    const low = this.lane(64, value, 0);
+    this.store(address, 8, low, { ...options, aligned: options.aligned ?? 16 });
+    this.store(v64(bitsOf(address) + 8n), 8, this.lane(64, value, 1), options);
   }
 
   exceptionCall(call: ExceptionCall, immediate: V32): void {

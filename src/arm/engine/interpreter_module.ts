@@ -7,7 +7,7 @@ import { CpuLayout } from "../arch/cpu_state.ts";
 import { CODE_TLB, CODE_TLB_ENTRIES, CODE_TLB_ENTRY } from "../arch/tlb_layout.ts";
 import type { Row, Shape } from "../isa/row.ts";
 import { RECORD, RECORD_SIZE, type RecordPlan } from "./records.ts";
-import { FunctionBody, I32, I64, ModuleAssembler, type ValType } from "./wasm_assembler.ts";
+import { FunctionBody, I32, I64, ModuleAssembler, V128, type ValType } from "./wasm_assembler.ts";
 import { EXIT, type Frame, WasmBuilder } from "./wasm_builder.ts";
 
 /** One compiled combination of row and shape. */
@@ -36,12 +36,11 @@ const RECORD_SHIFT = Math.log2(RECORD_SIZE / 4);
 
 /** Locals of each type handed out per handler and reused by the next. */
 class TemporaryPool {
-  readonly #locals: Record<ValType, number[]> = { [I32]: [], [I64]: [] };
-  readonly #used: Record<ValType, number> = { [I32]: 0, [I64]: 0 };
+  readonly #locals: Record<ValType, number[]> = { [I32]: [], [I64]: [], [V128]: [] };
+  readonly #used: Record<ValType, number> = { [I32]: 0, [I64]: 0, [V128]: 0 };
   constructor(readonly asm: FunctionBody) {}
   reset(): void {
-    this.#used[I32] = 0;
-    this.#used[I64] = 0;
+    this.#used[I32] = this.#used[I64] = this.#used[V128] = 0;
   }
   take(type: ValType): number {
     const locals = this.#locals[type];

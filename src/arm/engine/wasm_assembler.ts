@@ -2,10 +2,13 @@
  * A small assembler for WebAssembly (core specification 2.0 with threads and branch hints left out):
  * module sections, structured control with named labels, and function bodies as byte arrays.
  */
+import type { LaneBits, VectorOp } from "../isa/vector_ops.ts";
+import { SIMD, SIMD_LANE, SIMD_OP } from "./wasm_simd.ts";
 
 export const I32 = 0x7f;
 export const I64 = 0x7e;
-export type ValType = typeof I32 | typeof I64;
+export const V128 = 0x7b;
+export type ValType = typeof I32 | typeof I64 | typeof V128;
 
 /** One-byte instructions by their name in the text format. */
 export const OP = {
@@ -153,6 +156,49 @@ export class FunctionBody {
   cmpxchg(size: 1 | 2 | 4 | 8): this {
     const [opcode, align] = CMPXCHG[size];
     this.code.push(0xfe, opcode, align, 0);
+    return this;
+  }
+  #simd(opcode: number): this {
+    this.code.push(0xfd);
+    pushUnsigned(this.code, opcode);
+    return this;
+  }
+  /** An operation on vectors that has no immediate operand. */
+  vector(name: VectorOp | "v128.bitselect"): this {
+    return this.#simd(SIMD_OP[name]);
+  }
+  v128(low: bigint, high: bigint): this {
+    this.#simd(SIMD.CONST);
+    for (const half of [low, high]) {
+      for (let shift = 0n; shift < 64n; shift += 8n) this.code.push(Number((half >> shift) & 255n));
+    }
+    return this;
+  }
+  /** Sixteen lane numbers, 0 to 31. */
+  shuffle(lanes: readonly number[]): this {
+    this.#simd(SIMD.SHUFFLE).code.push(...lanes);
+    return this;
+  }
+  splat(bits: LaneBits): this {
+    return this.#simd(SIMD_LANE[bits].splat);
+  }
+  extractLane(bits: LaneBits, index: number): this {
+    this.#simd(SIMD_LANE[bits].extract).code.push(index);
+    return this;
+  }
+  replaceLane(bits: LaneBits, index: number): this {
+    this.#simd(SIMD_LANE[bits].replace).code.push(index);
+    return this;
+  }
+  /** v128.load or v128.store; no alignment is promised. */
+  vectorMem(what: "load" | "store", offset: number): this {
+    this.#simd(what === "load" ? SIMD.LOAD : SIMD.STORE).code.push(0);
+    pushUnsigned(this.code, offset);
+    return this;
+  }
+  /** The select that states its type. */
+  selectVector(): this {
+    this.code.push(0x1c, 1, V128);
     return this;
   }
   block(label: string): this {

@@ -16,16 +16,25 @@ import type {
   ExceptionCall,
   Hint,
   Slot,
+  V128,
   V32,
   V64,
   Value,
 } from "../isa/builder.ts";
+import type {
+  LaneBits,
+  VectorBinary,
+  VectorShift,
+  VectorTest,
+  VectorUnary,
+} from "../isa/vector_ops.ts";
 import {
   type FunctionBody,
   I32,
   I64,
   type MemName,
   type OpName,
+  V128 as V128_TYPE,
   type ValType,
 } from "./wasm_assembler.ts";
 import type { RecordPlan } from "./records.ts";
@@ -78,8 +87,13 @@ export interface Frame {
   leaveRetired(code: number): void;
 }
 
+type NodeType = "i32" | "i64" | "v128";
+type AnyValue = Value | V128;
+
+const LOCAL_TYPE: Readonly<Record<NodeType, ValType>> = { i32: I32, i64: I64, v128: V128_TYPE };
+
 interface Node {
-  readonly type: "i32" | "i64";
+  readonly type: NodeType;
   uses: number;
   local: number;
   /** Reads state: must be evaluated where it was made. */
@@ -197,25 +211,25 @@ export class WasmBuilder implements Builder {
     node.emit();
     if (node.uses === 0) this.frame.asm.drop();
     else {
-      node.local = this.frame.temporary(node.type === "i64" ? I64 : I32);
+      node.local = this.frame.temporary(LOCAL_TYPE[node.type]);
       this.frame.asm.set(node.local);
     }
   }
 
-  #push(value: Value | Node): void {
+  #push(value: AnyValue | Node): void {
     const node = value as unknown as Node;
     if (node.local >= 0) this.frame.asm.get(node.local);
     else node.emit();
   }
 
-  #use(v: Value): Node {
+  #use(v: AnyValue): Node {
     const node = v as unknown as Node;
     node.uses++;
     return node;
   }
 
-  // deno-lint-ignore no-explicit-any -- one maker for both value types; callers state which
-  #node(type: "i32" | "i64", args: Value[], emit: () => void, more: Partial<Node> = {}): any {
+  // deno-lint-ignore no-explicit-any -- one maker for all value types; callers state which
+  #node(type: NodeType, args: AnyValue[], emit: () => void, more: Partial<Node> = {}): any {
     for (const a of args) this.#use(a);
     const node: Node = { type, uses: 0, local: -1, pinned: false, repeat: false, emit, ...more };
     if (!node.repeat) this.#statements.push({ let: node });
@@ -234,7 +248,7 @@ export class WasmBuilder implements Builder {
     });
   }
 
-  #same(a: Value, b: Value): "i32" | "i64" {
+  #same<T extends AnyValue>(a: T, b: T): T["type"] {
     if (a.type !== b.type) throw new RangeError(`operands of types ${a.type} and ${b.type}`);
     return a.type;
   }
@@ -378,12 +392,13 @@ export class WasmBuilder implements Builder {
   isZero(a: Value): V32 {
     return this.#apply("i32", `${a.type}.eqz`, a);
   }
-  select<T extends Value>(condition: V32, a: T, b: T): T {
+  select<T extends AnyValue>(condition: V32, a: T, b: T): T {
     return this.#node(this.#same(a, b), [a, b, condition], () => {
       this.#push(a);
       this.#push(b);
       this.#push(condition);
-      this.frame.asm.op("select");
+      if (a.type === "v128") this.frame.asm.selectVector();
+      else this.frame.asm.op("select");
     });
   }
   when(condition: V32, then: () => void): void {
@@ -723,6 +738,94 @@ export class WasmBuilder implements Builder {
   setV(slot: Slot, low: V64, high: V64): void {
     this.#storeSlot(slot, low);
     this.#storeSlot(slot, high, 8);
+  }
+
+  q(slot: Slot): V128 {
+    return this.#node("v128", [], () => {
+      this.#pushSlot(slot);
+      this.frame.asm.vectorMem("load", 0);
+    }, { pinned: true });
+  }
+  setQ(slot: Slot, value: V128): void {
+    const node = this.#use(value);
+    this.#run(() => {
+      this.#pushSlot(slot);
+      this.#push(node);
+      this.frame.asm.vectorMem("store", 0);
+    });
+  }
+  fpcr(): V32 {
+    return this.#field(O.fpcr);
+  }
+  fpsr(): V32 {
+    return this.#field(O.fpsr);
+  }
+  raiseFpsr(bits: V32): void {
+    this.#setField(O.fpsr, this.or(this.#field(O.fpsr), bits));
+  }
+
+  #vectorNode(args: AnyValue[], op: () => void): V128 {
+    return this.#node("v128", args, () => {
+      for (const a of args) this.#push(a);
+      op();
+    });
+  }
+  c128(low: bigint, high: bigint): V128 {
+    return this.#node("v128", [], () => this.frame.asm.v128(low, high), { repeat: true });
+  }
+  v128(low: V64, high: V64): V128 {
+    return this.withLane(64, this.splat(64, low), 1, high);
+  }
+  vector(op: VectorUnary | VectorBinary | VectorShift, a: V128, b?: V128 | V32): V128 {
+    return this.#vectorNode(b ? [a, b] : [a], () => this.frame.asm.vector(op));
+  }
+  vectorTest(op: VectorTest, a: V128): V32 {
+    return this.#node("i32", [a], () => {
+      this.#push(a);
+      this.frame.asm.vector(op);
+    });
+  }
+  bitselect(mask: V128, a: V128, b: V128): V128 {
+    return this.#vectorNode([a, b, mask], () => this.frame.asm.vector("v128.bitselect"));
+  }
+  shuffle(lanes: readonly number[], a: V128, b: V128): V128 {
+    return this.#vectorNode([a, b], () => this.frame.asm.shuffle(lanes));
+  }
+  /** A value as the lane instructions take it. */
+  #laneValue(bits: LaneBits, value: V64): Value {
+    return bits === 64 ? value : this.wrap(value);
+  }
+  splat(bits: LaneBits, value: V64): V128 {
+    return this.#vectorNode([this.#laneValue(bits, value)], () => this.frame.asm.splat(bits));
+  }
+  lane(bits: LaneBits, a: V128, index: number): V64 {
+    return this.#node("i64", [a], () => {
+      this.#push(a);
+      this.frame.asm.extractLane(bits, index);
+      if (bits !== 64) this.frame.asm.op("i64.extend_i32_u");
+    });
+  }
+  withLane(bits: LaneBits, a: V128, index: number, value: V64): V128 {
+    return this.#vectorNode(
+      [a, this.#laneValue(bits, value)],
+      () => this.frame.asm.replaceLane(bits, index),
+    );
+  }
+  loadQ(address: V64, options: AccessOptions = {}): V128 {
+    const at = this.#use(this.#address(address, ACCESS.READ, 16, options));
+    return this.#node("v128", [], () => {
+      this.#push(at);
+      this.frame.asm.vectorMem("load", 0);
+    }, { pinned: true });
+  }
+  storeQ(address: V64, value: V128, options: AccessOptions = {}): void {
+    const at = this.#use(this.#address(address, ACCESS.WRITE, 16, options));
+    const node = this.#use(value);
+    this.#run(() => {
+      this.#push(at);
+      this.#push(node);
+      this.frame.asm.vectorMem("store", 0);
+    });
   }
 
   #requireInline(r: Inline, from: 0 | 1): void {

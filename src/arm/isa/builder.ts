@@ -4,6 +4,7 @@
  *
  * Booleans are {@link V32} 0 or 1. Reading a register or memory takes its value at that point.
  */
+import type { LaneBits, VectorBinary, VectorShift, VectorTest, VectorUnary } from "./vector_ops.ts";
 
 /** A 32-bit value; which bits, only the builder knows. */
 export interface V32 {
@@ -13,6 +14,11 @@ export interface V32 {
 /** A 64-bit value. */
 export interface V64 {
   readonly type: "i64";
+}
+
+/** A 128-bit vector; lane 0 is the least significant. */
+export interface V128 {
+  readonly type: "v128";
 }
 
 /** A register of the CPU state, from a row's `slots`. */
@@ -88,7 +94,7 @@ export interface Builder {
   /** 1 if the value is zero. */
   isZero(a: Value): V32;
   /** The first where `condition` is not 0, else the second. Both are evaluated. */
-  select<T extends Value>(condition: V32, a: T, b: T): T;
+  select<T extends Value | V128>(condition: V32, a: T, b: T): T;
   /** Runs the effects of `then` only where `condition` is not 0. */
   when(condition: V32, then: () => void): void;
   /** Low 32 bits. */
@@ -145,13 +151,43 @@ export interface Builder {
   /** PRFM: may do nothing, never faults. */
   prefetch(address: V64): void;
 
-  // FP/SIMD registers (state switching only)
+  // FP/SIMD registers
   /** Traps if FP/SIMD is not enabled: first in every row that touches it. */
   fpAccess(): void;
   /** Half (0 low, 1 high) of a V register. */
   v(slot: Slot, half: 0 | 1): V64;
   /** Writes a whole V register. */
   setV(slot: Slot, low: V64, high: V64): void;
+  /** A whole V register. */
+  q(slot: Slot): V128;
+  setQ(slot: Slot, value: V128): void;
+  /** FPCR and FPSR as MRS reads them. */
+  fpcr(): V32;
+  fpsr(): V32;
+  /** Sets the bits of FPSR that are set in `bits` (cumulative flags, QC); clears none. */
+  raiseFpsr(bits: V32): void;
+
+  // Vectors
+  c128(low: bigint, high: bigint): V128;
+  /** From its halves. */
+  v128(low: V64, high: V64): V128;
+  vector(op: VectorUnary, a: V128): V128;
+  vector(op: VectorBinary, a: V128, b: V128): V128;
+  vector(op: VectorShift, a: V128, by: V32): V128;
+  vectorTest(op: VectorTest, a: V128): V32;
+  /** Each bit of `a` where `mask` has a 1, else of `b`. */
+  bitselect(mask: V128, a: V128, b: V128): V128;
+  /** Sixteen bytes of `a` (0 to 15) and `b` (16 to 31), from the lowest up. */
+  shuffle(lanes: readonly number[], a: V128, b: V128): V128;
+  /** The low `bits` of `value` in every lane. */
+  splat(bits: LaneBits, value: V64): V128;
+  /** Lane `index`, zero-extended. */
+  lane(bits: LaneBits, a: V128, index: number): V64;
+  /** `a` with the low `bits` of `value` in lane `index`. */
+  withLane(bits: LaneBits, a: V128, index: number, value: V64): V128;
+  /** 16 bytes, one access: aligned to 16 where alignment is checked, unless `options` says otherwise. */
+  loadQ(address: V64, options?: AccessOptions): V128;
+  storeQ(address: V64, value: V128, options?: AccessOptions): void;
 
   // System
   /** Raises the exception of SVC, HVC, SMC, BRK or HLT. */

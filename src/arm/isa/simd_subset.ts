@@ -3,7 +3,7 @@
  * and FMOV between general and vector registers (C7.2.130). FPCR and FPSR are MRS and MSR's.
  */
 import { signExtend } from "../../base/bits.ts";
-import type { AccessSize, Builder, Slot, V64 } from "./builder.ts";
+import type { AccessSize, Builder, Slot, V128, V64 } from "./builder.ts";
 import { type Row, row, vr, xr, xsp, xw } from "./row.ts";
 import { offsetAddress, postAddress, preAddress, reg, registerAddress, target } from "./text.ts";
 
@@ -49,23 +49,19 @@ function baseOf(b: Builder, sp: boolean, n: Slot): V64 {
   return base;
 }
 
-/** The register's value in memory as its two halves; the upper one is 0 below 16 bytes. */
-function load(b: Builder, address: V64, size: VectorSize): readonly [V64, V64] {
-  if (size !== 16) return [b.load(address, size), b.c64(0)];
-  const low = b.load(address, 8, { aligned: 16 });
-  return [low, b.load(b.add(address, b.c64(8)), 8)];
+/** The value in memory, with zeros above it. */
+function load(b: Builder, address: V64, size: VectorSize): V128 {
+  return size === 16 ? b.loadQ(address) : b.v128(b.load(address, size), b.c64(0));
 }
 
 function store(b: Builder, address: V64, size: VectorSize, v: Slot): void {
-  if (size !== 16) return b.store(address, size, b.v(v, 0));
-  b.store(address, 8, b.v(v, 0), { aligned: 16 });
-  b.store(b.add(address, b.c64(8)), 8, b.v(v, 1));
+  if (size === 16) b.storeQ(address, b.q(v));
+  else b.store(address, size, b.v(v, 0));
 }
 
 function access(b: Builder, shape: Access, t: Slot, address: V64): void {
-  if (!shape.load) return store(b, address, shape.size, t);
-  const [low, high] = load(b, address, shape.size);
-  b.setV(t, low, high);
+  if (shape.load) b.setQ(t, load(b, address, shape.size));
+  else store(b, address, shape.size, t);
 }
 
 type Immediate = { readonly t: Slot; readonly n: Slot; readonly offset: V64 };
@@ -156,10 +152,10 @@ function pairAccess(b: Builder, shape: Pair, o: PairOperands, address: V64): voi
     store(b, second, shape.size, o.u);
     return;
   }
-  const [tLow, tHigh] = load(b, address, shape.size);
-  const [uLow, uHigh] = load(b, second, shape.size);
-  b.setV(o.t, tLow, tHigh);
-  b.setV(o.u, uLow, uHigh);
+  const first = load(b, address, shape.size);
+  const other = load(b, second, shape.size);
+  b.setQ(o.t, first);
+  b.setQ(o.u, other);
 }
 
 function pairOffsetSemantics(b: Builder, o: PairOperands, shape: Pair): void {

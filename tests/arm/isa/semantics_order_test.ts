@@ -3,13 +3,14 @@
  * and shapes decide everything but values, so the semantics must run without any values.
  */
 import assert from "node:assert/strict";
-import type { Builder, Slot, V32, V64 } from "../../../src/arm/isa/builder.ts";
+import type { Builder, Slot, V128, V32, V64 } from "../../../src/arm/isa/builder.ts";
 import { shapesOf } from "../../../src/arm/isa/random.ts";
 import { type Row, row, xw } from "../../../src/arm/isa/row.ts";
 import { ROWS } from "../../../src/arm/isa/table.ts";
 
 const I32 = { type: "i32" } as V32;
 const I64 = { type: "i64" } as V64;
+const Q = { type: "v128" } as V128;
 
 const ACCESSES = new Set([
   "checkSp",
@@ -19,6 +20,8 @@ const ACCESSES = new Set([
   "loadExclusivePair",
   "storeExclusive",
   "storeExclusivePair",
+  "loadQ",
+  "storeQ",
   "fpAccess",
   "exceptionCall",
   "mrs",
@@ -28,6 +31,8 @@ const WRITES = new Set([
   "setX",
   "setW",
   "setV",
+  "setQ",
+  "raiseFpsr",
   "setNzcv",
   "addFlags",
   "subFlags",
@@ -47,14 +52,22 @@ const NARROW = new Set([
   "condition",
   "storeExclusive",
   "storeExclusivePair",
+  "fpcr",
+  "fpsr",
+  "vectorTest",
 ]);
-const WIDE = new Set(["c64", "x", "zext", "sext", "pc", "load", "loadExclusive", "umulh", "v"]);
+const WIDE = new Set(["c64", "x", "zext", "sext", "pc", "load", "loadExclusive", "umulh", "v"])
+  .add("lane");
+const VECTOR = new Set(["q", "c128", "v128", "vector", "bitselect", "shuffle", "splat", "withLane"])
+  .add("loadQ");
+const VECTOR_STATE = new Set(["v", "setV", "q", "setQ", "fpcr", "fpsr", "raiseFpsr"]);
 const LAST_OPERAND = new Set(["select"]);
 
 /** What a builder's method returns when there are no values: only the type. */
 function resultOf(name: string, operands: readonly unknown[]): unknown {
   if (NARROW.has(name)) return I32;
   if (WIDE.has(name)) return I64;
+  if (VECTOR.has(name)) return Q;
   if (name === "loadExclusivePair") return [I64, I64];
   return LAST_OPERAND.has(name) ? operands.at(-1) : operands[0];
 }
@@ -110,9 +123,9 @@ Deno.test("what touches vector registers asks for access to them before any othe
   for (const row of ROWS) {
     for (const [key, { decoded }] of shapesOf(row)) {
       const calls = callsOf(row, decoded);
-      if (!calls.includes("v") && !calls.includes("setV")) continue;
+      if (!calls.some((c) => VECTOR_STATE.has(c))) continue;
       touching++;
-      const first = calls.find((c) => ACCESSES.has(c) || c === "v" || c === "setV");
+      const first = calls.find((c) => ACCESSES.has(c) || VECTOR_STATE.has(c));
       assert.equal(first, "fpAccess", `${row.name} ${key}`);
     }
   }
