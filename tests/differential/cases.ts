@@ -22,15 +22,13 @@ import {
   DATA,
   DATA_SIZE,
   emptyState,
+  type Operands,
   RESERVED,
   RESERVED_END,
   resetState,
   SP,
 } from "./state.ts";
 import { type Case, REGISTER, type RegisterValue, setRegister } from "./vector.ts";
-
-/** Cases for each shape of each row. */
-export const CASES_PER_SHAPE = 100;
 
 /** Rows that a program at EL0 under Linux cannot execute, or whose effect is not in its registers. */
 const PRIVILEGED = /^(SVC|HVC|SMC|BRK|HLT|ERET|SYSL?|MSR_imm_\w+)$/;
@@ -100,14 +98,14 @@ export class CaseMaker {
   );
   #number = 0;
 
-  constructor(seed: number) {
+  constructor(seed: number, readonly operands: Operands) {
     this.#random = new Random(seed);
   }
 
-  /** Cases of every shape of `row`. */
-  *ofRow(row: Row): Generator<Case> {
+  /** `count` cases of every shape of `row`. */
+  *ofRow(row: Row, count: number): Generator<Case> {
     for (const key of this.#shapes(row)) {
-      for (let i = 0; i < CASES_PER_SHAPE; i++) yield this.#next(row, key);
+      for (let i = 0; i < count; i++) yield this.#next(row, key);
     }
   }
 
@@ -169,14 +167,14 @@ export class CaseMaker {
   }
 
   #initial(register: number): bigint {
-    resetState(this.#state, this.#number);
+    resetState(this.#state, this.#number, this.operands);
     return this.#state.gpr[register] as bigint;
   }
 
   /** By how much the accessed address must move: 0 when it is where it may be. */
   #run(words: readonly number[], overrides: readonly RegisterValue[]): bigint {
     const probe = this.#probe;
-    resetState(this.#state, this.#number);
+    resetState(this.#state, this.#number, this.operands);
     for (const override of overrides) setRegister(this.#state, override);
     probe.reset();
     this.#driver.run(words, this.#state);

@@ -1,4 +1,4 @@
-/** The rows by the file that has them: one file of vectors each. */
+/** The rows by the file that has them: one file of vectors each, with how it is recorded. */
 import { branches } from "../../src/arm/isa/branches.ts";
 import { dataProcessingImmediate } from "../../src/arm/isa/data_processing_immediate.ts";
 import { dataProcessingRegister } from "../../src/arm/isa/data_processing_register.ts";
@@ -7,17 +7,32 @@ import { loadsAndStores } from "../../src/arm/isa/loads_and_stores.ts";
 import { loadsAndStoresExclusive } from "../../src/arm/isa/loads_and_stores_exclusive.ts";
 import { loadsAndStoresPair } from "../../src/arm/isa/loads_and_stores_pair.ts";
 import type { Row } from "../../src/arm/isa/row.ts";
+import type { Operands } from "./state.ts";
 import { simdSubset } from "../../src/arm/isa/simd_subset.ts";
 
+/** A family of rows and how its cases are made. */
+export interface FamilySpec {
+  readonly rows: readonly Row[];
+  readonly operands: Operands;
+  /** Cases for each shape of each row. */
+  readonly cases: number;
+  /** What qemu-aarch64 is told to be. */
+  readonly cpu: "cortex-a57" | "max";
+}
+
+function general(rows: readonly Row[]): FamilySpec {
+  return { rows, operands: "general", cases: 100, cpu: "cortex-a57" };
+}
+
 export const FAMILIES = {
-  data_processing_immediate: dataProcessingImmediate,
-  data_processing_register: dataProcessingRegister,
-  branches,
-  exceptions_and_system: exceptionsAndSystem,
-  loads_and_stores: loadsAndStores,
-  loads_and_stores_pair: loadsAndStoresPair,
-  loads_and_stores_exclusive: loadsAndStoresExclusive,
-  simd_subset: simdSubset,
-} as const satisfies Record<string, readonly Row[]>;
+  data_processing_immediate: general(dataProcessingImmediate),
+  data_processing_register: general(dataProcessingRegister),
+  branches: general(branches),
+  exceptions_and_system: general(exceptionsAndSystem),
+  loads_and_stores: general(loadsAndStores),
+  loads_and_stores_pair: general(loadsAndStoresPair),
+  loads_and_stores_exclusive: general(loadsAndStoresExclusive),
+  simd_subset: general(simdSubset),
+} as const satisfies Record<string, FamilySpec>;
 
 export type Family = keyof typeof FAMILIES;

@@ -1,25 +1,25 @@
 /** The recorded vectors (see recorder/record.ts). */
-import branches from "../../fixtures/vectors/branches.bin" with { type: "bytes" };
-import dataProcessingImmediate from "../../fixtures/vectors/data_processing_immediate.bin" with {
+import branches from "../../fixtures/vectors/branches.bin.gz" with { type: "bytes" };
+import dataProcessingImmediate from "../../fixtures/vectors/data_processing_immediate.bin.gz" with {
   type: "bytes",
 };
-import dataProcessingRegister from "../../fixtures/vectors/data_processing_register.bin" with {
+import dataProcessingRegister from "../../fixtures/vectors/data_processing_register.bin.gz" with {
   type: "bytes",
 };
-import exceptionsAndSystem from "../../fixtures/vectors/exceptions_and_system.bin" with {
+import exceptionsAndSystem from "../../fixtures/vectors/exceptions_and_system.bin.gz" with {
   type: "bytes",
 };
-import loadsAndStores from "../../fixtures/vectors/loads_and_stores.bin" with { type: "bytes" };
-import loadsAndStoresExclusive from "../../fixtures/vectors/loads_and_stores_exclusive.bin" with {
+import loadsAndStores from "../../fixtures/vectors/loads_and_stores.bin.gz" with { type: "bytes" };
+import loadsAndStoresExclusive from "../../fixtures/vectors/loads_and_stores_exclusive.bin.gz" with {
   type: "bytes",
 };
-import loadsAndStoresPair from "../../fixtures/vectors/loads_and_stores_pair.bin" with {
+import loadsAndStoresPair from "../../fixtures/vectors/loads_and_stores_pair.bin.gz" with {
   type: "bytes",
 };
-import simdSubset from "../../fixtures/vectors/simd_subset.bin" with { type: "bytes" };
+import simdSubset from "../../fixtures/vectors/simd_subset.bin.gz" with { type: "bytes" };
 import type { Family } from "./families.ts";
 
-export const VECTOR_FILES: Readonly<Record<Family, Uint8Array>> = {
+const FILES: Readonly<Record<Family, Uint8Array<ArrayBuffer>>> = {
   branches,
   data_processing_immediate: dataProcessingImmediate,
   data_processing_register: dataProcessingRegister,
@@ -29,3 +29,9 @@ export const VECTOR_FILES: Readonly<Record<Family, Uint8Array>> = {
   loads_and_stores_pair: loadsAndStoresPair,
   simd_subset: simdSubset,
 };
+
+/** The bytes of a family's file. */
+export async function vectorFile(family: Family): Promise<Uint8Array> {
+  const stream = new Blob([FILES[family]]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Uint8Array(await new Response(stream).arrayBuffer());
+}

@@ -1,6 +1,6 @@
 /** Replays recorded vectors on a driver. */
 import type { Driver } from "./driver.ts";
-import { CODE, emptyState, type MachineState, resetState } from "./state.ts";
+import { CODE, emptyState, type MachineState, type Operands, resetState } from "./state.ts";
 import {
   applyResult,
   type Case,
@@ -55,8 +55,8 @@ function mismatches(expected: MachineState, actual: MachineState): string[] {
   return out;
 }
 
-function prepare(state: MachineState, number: number, made: Case): void {
-  resetState(state, number);
+function prepare(state: MachineState, number: number, operands: Operands, made: Case): void {
+  resetState(state, number, operands);
   for (const override of made.overrides) setRegister(state, override);
 }
 
@@ -75,10 +75,11 @@ function check(
   return mismatches(expected, actual);
 }
 
-/** Replays all cases of `file` of which `accept` (if given) says so. */
+/** Replays all cases of `file`, made with `operands`, of which `accept` (if given) says so. */
 export function replay(
   driver: Driver,
   file: Uint8Array,
+  operands: Operands,
   accept: (vector: Vector) => boolean = () => true,
 ): Replay {
   const [actual, expected] = [emptyState(), emptyState()];
@@ -88,8 +89,8 @@ export function replay(
     const current = number++;
     if (!accept(vector)) continue;
     cases++;
-    prepare(actual, current, vector);
-    prepare(expected, current, vector);
+    prepare(actual, current, operands, vector);
+    prepare(expected, current, operands, vector);
     const wrong = check(driver, vector, actual, expected);
     if (wrong.length === 0) continue;
     failures++;

@@ -66,7 +66,7 @@ export function differences(
 }
 
 /** The file's bytes. */
-export function encodeVectors(vectors: readonly Vector[]): Uint8Array {
+export function encodeVectors(vectors: readonly Vector[]): Uint8Array<ArrayBuffer> {
   const size = vectors.reduce(
     (sum, v) =>
       sum + 8 + 4 * v.words.length + 9 * (v.overrides.length + v.registers.length) +

@@ -7,25 +7,40 @@
  *
  * The files were made with qemu-user 7.2 of Debian 12.
  */
-import type { Row } from "../../../src/arm/isa/row.ts";
 import { CaseMaker, isRecorded } from "../cases.ts";
-import { FAMILIES } from "../families.ts";
-import { CODE, emptyState, INITIAL_DATA, type MachineState, resetState, SP } from "../state.ts";
+import { FAMILIES, type FamilySpec } from "../families.ts";
+import {
+  CODE,
+  emptyState,
+  INITIAL_DATA,
+  type MachineState,
+  type Operands,
+  resetState,
+  SP,
+} from "../state.ts";
 import { type Case, differences, encodeVectors, setRegister, type Vector } from "../vector.ts";
 
 const INPUT_SIZE = 6 * 4 + 32 * 8 + 64 * 8;
 const OUTPUT_SIZE = 4 * 4 + 8 + 32 * 8 + 64 * 8 + 8 + 64 * 4;
 const SIGNALS: Readonly<Record<number, string>> = { 4: "SIGILL", 5: "SIGTRAP", 7: "SIGBUS" };
 
-function startOf(number: number, made: Case): MachineState {
+/** A case with what its initial state is made from. */
+interface Numbered {
+  readonly number: number;
+  readonly operands: Operands;
+  readonly made: Case;
+}
+
+function startOf({ number, operands, made }: Numbered): MachineState {
   const state = emptyState();
-  resetState(state, number);
+  resetState(state, number, operands);
   for (const override of made.overrides) setRegister(state, override);
   return state;
 }
 
-function writeInput(file: DataView, at: number, number: number, made: Case): void {
-  const state = startOf(number, made);
+function writeInput(file: DataView, at: number, numbered: Numbered): void {
+  const state = startOf(numbered);
+  const { made } = numbered;
   const head = [made.words[0] ?? 0, made.words[1] ?? 0, made.words.length];
   [...head, state.nzcv, state.fpcr, state.fpsr].forEach((value, i) =>
     file.setUint32(at + 4 * i, value, true)
@@ -33,7 +48,8 @@ function writeInput(file: DataView, at: number, number: number, made: Case): voi
   [...state.gpr, ...state.v].forEach((value, i) => file.setBigUint64(at + 24 + 8 * i, value, true));
 }
 
-function readOutput(file: DataView, at: number, number: number, made: Case): Vector {
+function readOutput(file: DataView, at: number, numbered: Numbered): Vector {
+  const { number, made } = numbered;
   const after = emptyState();
   const word = (offset: number) => file.getUint32(at + offset, true);
   const long = (offset: number) => file.getBigUint64(at + offset, true);
@@ -51,17 +67,17 @@ function readOutput(file: DataView, at: number, number: number, made: Case): Vec
   for (let i = 0; i < word(792); i++) {
     after.data[file.getUint16(at + 800 + 4 * i, true)] = file.getUint8(at + 802 + 4 * i);
   }
-  return { ...made, pc: after.pc, ...differences(startOf(number, made), after) };
+  return { ...made, pc: after.pc, ...differences(startOf(numbered), after) };
 }
 
 /** Runs the cases; `recorder` is the path of the compiled recorder.c. */
-async function run(recorder: string, cases: readonly Case[]): Promise<Vector[]> {
+async function run(recorder: string, cpu: string, cases: readonly Numbered[]): Promise<Vector[]> {
   const input = new Uint8Array(4096 + INPUT_SIZE * cases.length);
   input.set(INITIAL_DATA);
   const inputView = new DataView(input.buffer);
-  cases.forEach((made, i) => writeInput(inputView, 4096 + INPUT_SIZE * i, i, made));
+  cases.forEach((made, i) => writeInput(inputView, 4096 + INPUT_SIZE * i, made));
   const child = new Deno.Command("qemu-aarch64", {
-    args: ["-cpu", "cortex-a57", recorder],
+    args: ["-cpu", cpu, recorder],
     stdin: "piped",
     stdout: "piped",
   }).spawn();
@@ -74,20 +90,33 @@ async function run(recorder: string, cases: readonly Case[]): Promise<Vector[]> 
     throw new Error(`${stdout.length / OUTPUT_SIZE} results of ${cases.length} cases`);
   }
   const view = new DataView(stdout.buffer, stdout.byteOffset);
-  return cases.map((made, i) => readOutput(view, OUTPUT_SIZE * i, i, made));
+  return cases.map((made, i) => readOutput(view, OUTPUT_SIZE * i, made));
 }
 
-async function record(recorder: string, name: string, rows: readonly Row[]): Promise<void> {
-  const maker = new CaseMaker(name.length);
-  const cases = rows.filter(isRecorded).flatMap((row) => [...maker.ofRow(row)]);
-  const file = encodeVectors(await run(recorder, cases));
-  const path = new URL(`../../../fixtures/vectors/${name}.bin`, import.meta.url);
-  await Deno.writeFile(path, file);
-  console.log(`${name}: ${cases.length} cases, ${file.length} bytes`);
+/** Cases in one run of the recorder: each takes 2 KB of memory on the way. */
+const BATCH = 20_000;
+
+async function record(recorder: string, name: string, spec: FamilySpec): Promise<void> {
+  const { rows, operands, cases, cpu } = spec;
+  const maker = new CaseMaker(name.length, operands);
+  const made = rows.filter(isRecorded).flatMap((row) => [...maker.ofRow(row, cases)])
+    .map((made, number): Numbered => ({ number, operands, made }));
+  const vectors: Vector[] = [];
+  for (let from = 0; from < made.length; from += BATCH) {
+    vectors.push(...await run(recorder, cpu, made.slice(from, from + BATCH)));
+  }
+  const stream = new Blob([encodeVectors(vectors)]).stream()
+    .pipeThrough(new CompressionStream("gzip"));
+  const file = new Uint8Array(await new Response(stream).arrayBuffer());
+  await Deno.writeFile(
+    new URL(`../../../fixtures/vectors/${name}.bin.gz`, import.meta.url),
+    file,
+  );
+  console.log(`${name}: ${made.length} cases, ${file.length} bytes`);
 }
 
-const [recorder, only] = Deno.args;
-if (recorder === undefined) throw new Error("usage: record.ts RECORDER [FAMILY]");
-for (const [name, rows] of Object.entries(FAMILIES)) {
-  if (only === undefined || only === name) await record(recorder, name, rows);
+const [recorder, ...only] = Deno.args;
+if (recorder === undefined) throw new Error("usage: record.ts RECORDER [FAMILY...]");
+for (const [name, spec] of Object.entries(FAMILIES)) {
+  if (only.length === 0 || only.includes(name)) await record(recorder, name, spec);
 }
