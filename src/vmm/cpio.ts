@@ -47,7 +47,7 @@ function header(entry: CpioEntry, number: number, nameBytes: number): string {
 }
 
 /** The archive of `entries`, in order, with owner root and time 0: the same entries give the same bytes. */
-export function packCpio(entries: readonly CpioEntry[]): Uint8Array {
+export function packCpio(entries: readonly CpioEntry[]): Uint8Array<ArrayBuffer> {
   const encoder = new TextEncoder();
   const parts: Uint8Array[] = [];
   let size = 0;

@@ -10,6 +10,7 @@ export interface BareRunOptions {
   readonly ramSize?: number;
   readonly lrs?: number;
   readonly bootargs?: string;
+  readonly initrd?: Uint8Array;
 }
 
 /** A bare machine with `image` loaded, and what it has printed so far. */
@@ -18,7 +19,7 @@ export class BareRun {
   readonly #output: number[] = [];
 
   constructor(image: Uint8Array, { el, pcpus = 1, ramSize = 128 << 20, ...rest }: BareRunOptions) {
-    const { lrs, bootargs = "" } = rest;
+    const { lrs, bootargs = "", initrd } = rest;
     this.bare = new BareMachine({
       pcpus,
       ramSize,
@@ -28,14 +29,15 @@ export class BareRun {
     });
     this.bare.boot(planBoot({
       kernel: parseImage(image),
-      dtb: (initrd) =>
+      ...(initrd === undefined ? {} : { initrd }),
+      dtb: (range) =>
         buildVirtDtb({
           vcpus: pcpus,
           ramSize,
           bootargs,
           psciMethod: el === 2 ? "smc" : "hvc",
           el2: el === 2,
-          ...(initrd ? { initrd } : {}),
+          ...(range ? { initrd: range } : {}),
         }),
       ram: { base: 0x4000_0000, size: ramSize },
     }));

@@ -1,5 +1,6 @@
 /** Runs an image under KVM and collects its console. */
 import { planBoot } from "../../src/vmm/boot_plan.ts";
+import { hexOfBytes } from "../../src/vmm/recording.ts";
 import { parseImage } from "../../src/vmm/image.ts";
 import { KvmGuest } from "../../src/vmm/kvm_guest.ts";
 import { buildVirtDtb } from "../../src/vmm/virt_dtb.ts";
@@ -11,6 +12,7 @@ export interface KvmRunOptions {
   readonly lrs?: number;
   readonly shuffle?: number;
   readonly bootargs?: string;
+  readonly initrd?: Uint8Array;
 }
 
 /** A guest under KVM with `image` loaded, and what it has printed so far. */
@@ -27,6 +29,7 @@ export class KvmRun {
     this.guest = new KvmGuest({ vcpus, pcpus, memory, lrs, shuffle, transmit });
     this.guest.boot(planBoot({
       kernel: parseImage(image),
+      ...(options.initrd === undefined ? {} : { initrd: options.initrd }),
       dtb: (initrd) =>
         buildVirtDtb({ vcpus, ramSize: memory, bootargs, ...(initrd ? { initrd } : {}) }),
       ram: { base: 0x4000_0000, size: memory },
@@ -35,14 +38,33 @@ export class KvmRun {
 
   /** Runs until the console has shown `text`; throws when it has not within `insns` instructions. */
   untilPrinted(text: string | RegExp, insns: number): void {
+    this.untilPrintedAfter(0, text, insns);
+  }
+
+  /** The same for what the console shows behind its first `from` characters. */
+  untilPrintedAfter(from: number, text: string | RegExp, insns: number): void {
     const { machine } = this.guest;
     const end = machine.insns + insns;
-    while (this.output.search(text) < 0) {
+    while (this.output.slice(from).search(text) < 0) {
       const reason = machine.run(200_000);
       if (this.guest.failure) throw new Error(this.guest.failure.message);
       if (reason !== "budget" || machine.insns >= end) {
         throw new Error(`${text} not printed: ${reason}; last: ${this.output.slice(-300)}`);
       }
+    }
+  }
+
+  /** Types `text` on the console as fast as the UART takes it. */
+  type(text: string, insns: number): void {
+    const bytes = new TextEncoder().encode(text);
+    const { guest } = this;
+    const end = guest.machine.insns + insns;
+    for (let done = 0; done < bytes.length;) {
+      const part = bytes.subarray(done, done + guest.consoleRoom);
+      if (part.length > 0) guest.apply({ op: "consoleBytes", vm: 0, hex: hexOfBytes(part) });
+      done += part.length;
+      guest.machine.run(20_000, guest.machine.nowNs + 100_000);
+      if (guest.machine.insns >= end) throw new Error(`the console takes no more of ${text}`);
     }
   }
 
