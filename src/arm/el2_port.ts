@@ -1,8 +1,11 @@
 /**
  * The port through which the hypervisor touches the hardware, one per physical CPU. The hypervisor is
- * TypeScript where a real one is EL2 code; every operation here stands for one or a few EL2
- * instructions, obeys the same access rules (the same functions serve MRS and MSR), is counted by kind,
- * costs virtual time, and can be logged. World-switch figures and cost comparisons derive from this.
+ * TypeScript where a real one is EL2 code; every operation here stands for one or a few instructions,
+ * obeys the same access rules (the same functions serve MRS and MSR), is counted by kind, costs virtual
+ * time, and can be logged. World-switch figures and cost comparisons derive from this.
+ *
+ * A host kernel without VHE is TypeScript at EL1 (while HCR_EL2.VM is clear: EL1 with stage 2 is a
+ * guest's). It has the same port, at whose registers it gets as far as EL1 does, and HVC to enter EL2.
  *
  * Register arguments are `R.NAME`; the `_EL12` and `_EL02` names work with HCR_EL2.E2H, as at EL2.
  */
@@ -12,9 +15,14 @@ import { TWO32 } from "../base/bits.ts";
 import type { SharedMemory } from "../base/memory.ts";
 import { layout, type Struct, u53 } from "../base/struct.ts";
 import { DAIF } from "./arch/cpu_state.ts";
+import { HCR } from "./arch/fields.ts";
+import { EC } from "./arch/syndrome.ts";
 import { R, SYSREGS } from "./arch/sysregs.ts";
+import { ACCESS, ramOffset } from "./arch/tlb_layout.ts";
+import { takeDataAbort, takeExternalAbort } from "./aborts.ts";
 import type { CpuCore } from "./cpu.ts";
-import { exceptionReturn, fpTrap } from "./exceptions.ts";
+import { exceptionReturn, fpTrap, takeSync } from "./exceptions.ts";
+import { pcHi, pcLo, setPc } from "./pstate.ts";
 import { VERDICT } from "./sysreg_traps.ts";
 import { performSystemOperation } from "./system_operation_access.ts";
 import {
@@ -120,6 +128,9 @@ const GPR_BYTES = 31 * 8;
 const VREG_BYTES = 32 * 16;
 const IRQS_OFF = DAIF.I | DAIF.F;
 
+/** Thrown out of EL2 code that has taken an exception: the CPU is at its vector. */
+export const EL2_EXCEPTION: unique symbol = Symbol("exception taken at EL2");
+
 /** One physical CPU as its EL2 software reaches it. InternalError for what EL2 itself could not do. */
 export class El2Port {
   readonly counters: Struct<typeof counters & { ns: ReturnType<typeof u53> }>;
@@ -147,17 +158,26 @@ export class El2Port {
     throw new InternalError(`${what} ${name}: not possible at EL${this.core.cpu.el} now`);
   }
 
+  /** Whether the CPU executes host software: at EL2, or a host kernel's at EL1. */
+  get inHost(): boolean {
+    const { cpu, regs } = this.core;
+    return cpu.el === 2 || (cpu.el === 1 && (regs.lo(R.HCR_EL2) & HCR.VM) === 0);
+  }
+
+  /** CurrentEL. */
+  get el(): number {
+    return this.core.cpu.el;
+  }
+
   #read(reg: number, access: "Read" | "Save"): void {
-    const { core } = this;
     this.#count(KINDS[access][reg] as number, reg);
-    const done = core.cpu.el === 2 && core.sysregs.tryRead(reg) === VERDICT.OK;
+    const done = this.inHost && this.core.sysregs.tryRead(reg) === VERDICT.OK;
     if (!done) this.#fail("read of", reg);
   }
 
   #write(reg: number, lo: number, hi: number, access: "Write" | "Restore"): void {
-    const { core } = this;
     this.#count(KINDS[access][reg] as number, reg);
-    const done = core.cpu.el === 2 && core.sysregs.tryWrite(reg, lo, hi) === VERDICT.OK;
+    const done = this.inHost && this.core.sysregs.tryWrite(reg, lo, hi) === VERDICT.OK;
     if (!done) this.#fail("write of", reg);
   }
 
@@ -319,19 +339,87 @@ export class El2Port {
     return (this.core.cpu.daif & DAIF.I) !== 0;
   }
 
+  // Calls and pointers
+
+  /** Sets X`n`, 0 to 30: an argument or a result. */
+  setGpr(n: number, lo: number, hi: number): void {
+    const at = this.core.cpu.gpr + 8 * n;
+    this.memory.st32(at, lo);
+    this.memory.st32(at + 4, hi);
+  }
+  gprLo(n: number): number {
+    return this.memory.ld32(this.core.cpu.gpr + 8 * n);
+  }
+  gprHi(n: number): number {
+    return this.memory.ld32(this.core.cpu.gpr + 8 * n + 4);
+  }
+
+  /** The PC, by its halves: where an exception or a return has led to. */
+  pcLo(): number {
+    return pcLo(this.core.cpu);
+  }
+  pcHi(): number {
+    return pcHi(this.core.cpu);
+  }
+
+  /** A branch: an exception taken from here on names the address in ELR. Below 2^53. */
+  branch(va: number): void {
+    setPc(this.core.cpu, va % TWO32, Math.floor(va / TWO32));
+  }
+
+  /** Sets the stack pointer in use. */
+  setSp(va: number): void {
+    this.memory.st53(this.core.cpu.gpr + GPR_BYTES, va);
+  }
+
+  /**
+   * Where the `size` bytes at virtual address `va` lie in the shared memory, by EL2's own stage 1, for
+   * loads or, with `write`, loads and stores; they must be in one page. Where they cannot be accessed
+   * the CPU has taken the exception, and {@link EL2_EXCEPTION} is thrown.
+   */
+  translate(va: number, size: number, write: boolean): number {
+    const { core } = this;
+    if (core.cpu.el !== 2) throw new InternalError(`EL2's stage 1 used at EL${core.cpu.el}`);
+    const lo = va % TWO32, hi = Math.floor(va / TWO32);
+    const { mmu, ram } = core.platform;
+    const access = write ? ACCESS.WRITE : ACCESS.READ;
+    if (!mmu.translate(core.cpu, lo, hi, access, 2)) {
+      takeDataAbort(core, 0);
+      throw EL2_EXCEPTION;
+    }
+    const at = ramOffset(ram, mmu.pa, size);
+    if (at >= 0) return at;
+    takeExternalAbort(core, lo, hi, access);
+    throw EL2_EXCEPTION;
+  }
+
+  /** BRK #`immediate` at EL2: the exception is taken and {@link EL2_EXCEPTION} thrown. */
+  brk(immediate: number): never {
+    takeSync(this.core, 2, EC.BRK64, immediate);
+    throw EL2_EXCEPTION;
+  }
+
   // Entering and leaving EL2
+
+  /** HVC #0 of a host kernel at EL1: the CPU has arrived at EL2's vector. */
+  hvc(): void {
+    const { core } = this;
+    this.#count(K.trap, "hvc");
+    if (core.cpu.el !== 1 || !this.inHost) {
+      throw new InternalError(`HVC of the host at EL${core.cpu.el}`);
+    }
+    takeSync(core, 2, EC.HVC64, 0, 4);
+  }
 
   /** To be called when the CPU has arrived at EL2 from a guest, by an exception. */
   trap(): void {
     this.#count(K.trap, "");
   }
 
-  /** ERET: leaves EL2 for what ELR_EL2 and SPSR_EL2 say. */
+  /** ERET: leaves the host's level for what ELR_ELx and SPSR_ELx say. */
   eret(): void {
     this.#count(K.eret, "");
-    if (this.core.cpu.el !== 2) {
-      throw new InternalError(`ERET of the port at EL${this.core.cpu.el}`);
-    }
+    if (!this.inHost) throw new InternalError(`ERET of the port at EL${this.core.cpu.el}`);
     exceptionReturn(this.core);
   }
 

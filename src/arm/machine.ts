@@ -62,9 +62,14 @@ export interface MachineOptions {
   readonly quantum?: number;
 }
 
-/** What runs at EL2 in TypeScript instead of instructions. */
+/**
+ * What runs in TypeScript instead of instructions: everything at EL2, and with `hostEl` 1 a host kernel
+ * without VHE at EL1, which is where HCR_EL2.VM is clear. EL1 under stage 2, and EL0, are guests'.
+ */
 export interface El2Software {
-  /** Lets CPU `pcpu`, at EL2, go on: "guest" it has done ERET, "idle" it waits for an interrupt, "again" there is more to do. */
+  /** The host kernel's level; 2 if left out. */
+  readonly hostEl?: 1 | 2;
+  /** Lets CPU `pcpu`, in the host, go on: "guest" it has done ERET, "idle" it waits for an interrupt, "again" there is more to do. */
   step(pcpu: number): "guest" | "idle" | "again";
   /** The CPU has taken an exception to EL2 through the vector at `vectorOffset`. */
   onEl2Exception(pcpu: number, vectorOffset: number): void;
@@ -358,18 +363,21 @@ export class Machine implements Hooks {
     const { cpu } = core;
     if (cpu.halt === HALT.OFF || cpu.halt === HALT.STOPPED) return;
     const { el2 } = this;
-    if (cpu.el === 2 && el2) {
+    if (el2 && this.#inHost(index)) {
       this.#progress ||= cpu.halt === HALT.RUNNING;
       if (!this.#stepEl2(index, cpu, el2)) return;
     } else if (!resumeIfWoken(core)) return;
     this.#progress = true;
     pollInterrupts(core);
-    if (!this.#inHost(cpu)) this.#slice(index, cpu, budget);
-    if (el2 && this.#inHost(cpu)) el2.onEl2Exception(index, pcLo(cpu) & 0x7ff);
+    if (!this.#inHost(index)) this.#slice(index, cpu, budget);
+    if (el2 && this.#inHost(index)) el2.onEl2Exception(index, pcLo(cpu) & 0x7ff);
   }
 
-  #inHost(cpu: Cpu): boolean {
-    return cpu.el === 2 && this.el2 !== undefined;
+  #inHost(index: number): boolean {
+    const { el2 } = this;
+    if (el2 === undefined) return false;
+    const port = this.ports[index] as El2Port;
+    return port.el === 2 || (el2.hostEl === 1 && port.inHost);
   }
 
   #slice(index: number, cpu: Cpu, budget: number): void {

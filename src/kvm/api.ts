@@ -26,6 +26,7 @@ import {
 } from "./arch_timer.ts";
 import { VcpuRunner } from "./arm.ts";
 import { type ArmVgic, IRQ_OPS } from "./arm_vgic.ts";
+import { CALL_HYP_VHE, type CallHyp } from "./call_hyp.ts";
 import { vcpuResetHcr } from "./emulate.ts";
 import { kvmArmGetReg, kvmArmSetReg, kvmRegList } from "./guest.ts";
 import {
@@ -151,6 +152,7 @@ export class KvmSystem implements KvmHost {
   readonly trace;
   readonly ram;
   readonly vgic: ArmVgic;
+  readonly hyp: CallHyp;
   readonly pcpus: number;
   readonly hrtimers: KvmHrtimers;
   readonly vms: Vm[] = [];
@@ -182,7 +184,8 @@ export class KvmSystem implements KvmHost {
     this.#vcpuSlab = new Slab(arena, KvmVcpuLayout, maxVcpus);
     this.#statSlab = new Slab(observeArena, KvmVcpuStatLayout, maxVcpus);
     this.#running = arena.reserve(4 * this.pcpus);
-    this.vmids = new VmidAllocator(arena, kernel.locks, this.pcpus);
+    this.hyp = CALL_HYP_VHE;
+    this.vmids = new VmidAllocator(arena, kernel.locks, this.pcpus, this.hyp);
     this.hrtimers = this.#makeHrtimers();
     this.runner = new VcpuRunner({
       kernel,
@@ -242,7 +245,7 @@ export class KvmSystem implements KvmHost {
       getInputLevel: (intid) => kvmArchTimerGetInputLevel(this, intid),
     });
     for (let pcpu = 0; pcpu < this.pcpus; pcpu++) {
-      kvmVgicInitCpuHardware(this.port(pcpu));
+      kvmVgicInitCpuHardware(this, this.port(pcpu));
       initTimerVhe(this.port(pcpu));
     }
   }

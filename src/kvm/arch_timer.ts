@@ -10,7 +10,6 @@ import { TIMER_CTL } from "../arm/arch/fields.ts";
 import { R } from "../arm/arch/sysregs.ts";
 import { InternalError } from "../base/errors.ts";
 import { IRQ_OPS } from "./arm_vgic.ts";
-import { kvmTimerSetCntvoff } from "./hyp/vhe/timer_sr.ts";
 import {
   type ArchTimerContext,
   ArchTimerContextLayout,
@@ -195,8 +194,9 @@ export function kvmTimerVcpuLoad(vcpu: Vcpu): void {
   kvmTimerVcpuLoadGic(vcpu, vtimer);
   kvmTimerVcpuLoadGic(vcpu, ptimer);
   const at = vtimer.base + CNTVOFF_AT;
-  kvmTimerSetCntvoff(vcpu.port(), vtimer.memory.ld32(at), vtimer.memory.ld32(at + 4));
-  vcpu.kvm.host.hrtimers.cancel(vcpu.timer.bgTimer);
+  const { host } = vcpu.kvm;
+  host.hyp.kvmTimerSetCntvoff(vcpu.port(), vtimer.memory.ld32(at), vtimer.memory.ld32(at + 4));
+  host.hrtimers.cancel(vcpu.timer.bgTimer);
   timerRestoreState(vcpu, vtimer);
   timerRestoreState(vcpu, ptimer);
 }
@@ -226,7 +226,7 @@ export function kvmTimerVcpuPut(vcpu: Vcpu): void {
   timerSaveState(vcpu, vcpuVtimer(vcpu));
   timerSaveState(vcpu, vcpuPtimer(vcpu));
   if (vcpu.state.blocking) kvmTimerBlocking(vcpu);
-  kvmTimerSetCntvoff(vcpu.port(), 0, 0);
+  vcpu.kvm.host.hyp.kvmTimerSetCntvoff(vcpu.port(), 0, 0);
 }
 
 /** kvm_timer_vcpu_reset: timers off, lines low. The vCPU must be put. */

@@ -18,11 +18,9 @@ import { kvmTimerEnable, kvmTimerVcpuLoad, kvmTimerVcpuPut } from "./arch_timer.
 import { kvmArmClearDebug, kvmArmSetupDebug, kvmArmSetupMdcrEl2 } from "./debug.ts";
 import { vcpuClearWfxTraps, vcpuSetWfxTraps } from "./emulate.ts";
 import { handleExit, handleExitEarly } from "./handle_exit.ts";
-import { kvmAdjustPc } from "./hyp/exception.ts";
 import { kvmArchVcpuLoadFp, kvmArchVcpuPutFp } from "./hyp/fpsimd.ts";
-import { REENTERED, vcpuRunEnter, vcpuRunExit } from "./hyp/vhe/switch.ts";
+import { REENTERED } from "./hyp/switch.ts";
 import { kvmVcpuLoadSysregsVhe, kvmVcpuPutSysregsVhe } from "./hyp/vhe/sysreg_sr.ts";
-import { kvmFlushCpuContext } from "./hyp/vhe/tlb.ts";
 import {
   ARM_EXCEPTION,
   ERRNO,
@@ -145,13 +143,13 @@ export class VcpuRunner implements ThreadKind {
     // TLB entries of one vCPU must not serve another of the same VM: they share the VMID.
     const lastAt = kvm.state.lastVcpuRan + 4 * pcpu;
     if (state.memory.ld32(lastAt) !== state.vcpuId + 1) {
-      kvmFlushCpuContext(kernel.port(), kvm.state);
+      kvm.host.hyp.kvmFlushCpuContext(kernel.port(), kvm.state);
       state.memory.st32(lastAt, state.vcpuId + 1);
     }
     state.cpu = pcpu;
     kvm.host.vgic.kvmVgicLoad(vcpu);
     kvmTimerVcpuLoad(vcpu);
-    kvmVcpuLoadSysregsVhe(vcpu);
+    if (kvm.host.hyp.vhe) kvmVcpuLoadSysregsVhe(vcpu);
     kvmArchVcpuLoadFp(vcpu);
     if (kernel.scheduler.singleTaskRunning(pcpu)) vcpuClearWfxTraps(vcpu);
     else vcpuSetWfxTraps(vcpu);
@@ -160,7 +158,7 @@ export class VcpuRunner implements ThreadKind {
   /** kvm_arch_vcpu_put: and out of it again. */
   kvmArchVcpuPut(vcpu: Vcpu): void {
     kvmArchVcpuPutFp(vcpu);
-    kvmVcpuPutSysregsVhe(vcpu);
+    if (vcpu.kvm.host.hyp.vhe) kvmVcpuPutSysregsVhe(vcpu);
     kvmTimerVcpuPut(vcpu);
     vcpu.kvm.host.vgic.kvmVgicPut(vcpu);
     this.services.vmids.clearActive(vcpu.state.cpu);
@@ -195,7 +193,9 @@ export class VcpuRunner implements ThreadKind {
 
   /** The end of KVM_RUN: what is pending is carried out, so that user space sees the vCPU as it is. */
   #out(vcpu: Vcpu, thread: HostThread, ret: number): Next {
-    if (vcpuGetFlag(vcpu, IFLAG.PENDING_EXCEPTION | IFLAG.INCREMENT_PC)) kvmAdjustPc(vcpu);
+    if (vcpuGetFlag(vcpu, IFLAG.PENDING_EXCEPTION | IFLAG.INCREMENT_PC)) {
+      vcpu.kvm.host.hyp.kvmAdjustPc(vcpu.port(), vcpu);
+    }
     if (ret === ERRNO.EINTR) vcpu.run.exitReason = KVM_EXIT.INTR;
     this.#put(vcpu);
     thread.notify = false;
@@ -237,11 +237,12 @@ export class VcpuRunner implements ThreadKind {
   }
 
   #enter(vcpu: Vcpu): Next {
-    if (kvmArmSetupDebug(vcpu)) vcpu.port().write(R.MDCR_EL2, vcpu.state.mdcr, 0);
+    const { hyp } = vcpu.kvm.host;
+    if (kvmArmSetupDebug(vcpu) && hyp.vhe) vcpu.port().write(R.MDCR_EL2, vcpu.state.mdcr, 0);
     trace(vcpu, "kvm_entry", vcpu.ctxt.pc);
     vcpu.stat.entries++;
     vcpu.state.entryInsns = this.#insns();
-    vcpuRunEnter(vcpu);
+    hyp.vcpuRunEnter(vcpu);
     vcpu.meter?.entered(this.#nowNs());
     return suspend(SUSPEND.GUEST, PHASE.EXIT);
   }
@@ -253,7 +254,7 @@ export class VcpuRunner implements ThreadKind {
 
   #exit(vcpu: Vcpu, thread: HostThread): Next {
     vcpu.meter?.left(vcpu.port(), thread.leftNs);
-    const code = vcpuRunExit(vcpu, thread.vector);
+    const code = vcpu.kvm.host.hyp.vcpuRunExit(vcpu, thread.vector);
     if (code === REENTERED) {
       vcpu.meter?.entered(this.#nowNs());
       return suspend(SUSPEND.GUEST, PHASE.EXIT);

@@ -19,14 +19,14 @@ const { faultHpfar: HPFAR_AT, faultFar: FAR_AT } = KvmVcpuLayout.offset;
 /** PSTATE.M. */
 export const PSR_MODE = { MASK: 0xf, EL0T: 0, EL1T: 4, EL1H: 5 } as const;
 
-/** HCR_GUEST_FLAGS with E2H: what traps while a guest runs. */
+/** HCR_GUEST_FLAGS, low half: what traps while a guest runs. */
 const HCR_GUEST = (HCR.TSC | HCR.TSW | HCR.TWE | HCR.TWI | HCR.VM | (1 << 10) | HCR.FB | HCR.TACR |
   HCR.AMO | HCR.SWIO | HCR.TIDCP | HCR.RW | HCR.FMO | HCR.IMO | HCR.PTW | HCR.TID3 | HCR.TVM) >>> 0;
 
 /** vcpu_reset_hcr: stage-1 controls are trapped until the guest's caches are on. */
 export function vcpuResetHcr(vcpu: Vcpu): void {
   vcpu.state.hcrLo = HCR_GUEST;
-  vcpu.state.hcrHi = HCR_HI.E2H | HCR_HI.TLOR;
+  vcpu.state.hcrHi = (vcpu.kvm.host.hyp.vhe ? HCR_HI.E2H : 0) | HCR_HI.TLOR;
 }
 
 /** vcpu_clear_wfx_traps: alone on its CPU, a vCPU may spin in WFE. */

@@ -13,6 +13,7 @@ import type { SysregName } from "../arm/arch/sysregs.ts";
 import type { RamRange } from "../arm/arch/tlb_layout.ts";
 import type { TraceRing } from "../trace/tracepoints.ts";
 import type { ArmVgic } from "./arm_vgic.ts";
+import type { CallHyp } from "./call_hyp.ts";
 import { WorldSwitchLayout, type WorldSwitchMeter } from "./stats.ts";
 
 /** VCPU-private interrupts, lines of a list register bank, vCPUs of a VM. */
@@ -396,6 +397,8 @@ export const KvmVcpuLayout = layout("kvm_vcpu", {
   /** MDCR_EL2 of the host while the vCPU is loaded (mdcr_el2_host). */
   mdcrHost: u53(),
   mdscrPreserved: u32(),
+  /** PAR_EL1 of the guest while EL2 uses the register. */
+  savedPar: u64(),
   /** Instructions its physical CPU had retired at the last entry. */
   entryInsns: u53("observe"),
   dbgBcr: array("u64", ARM_MAX_DBG_REGS),
@@ -470,6 +473,8 @@ export interface KvmHost {
   readonly ram: RamRange;
   /** The virtual interrupt controller's functions (include/kvm/arm_vgic.h). */
   readonly vgic: ArmVgic;
+  /** What runs at EL2, and how it is called from the host kernel's level (kvm_call_hyp). */
+  readonly hyp: CallHyp;
   /** Physical CPUs of the machine. */
   readonly pcpus: number;
   /** Virtual nanoseconds now. */
@@ -551,14 +556,19 @@ export interface KvmIoRange {
   readonly ops: KvmIoDeviceOps;
 }
 
-/** A vCPU: views of its structures. */
-export interface Vcpu {
-  readonly kvm: Kvm;
+/** A vCPU as code at EL2 has it: structures that are mapped there, and nothing of the host kernel. */
+export interface HypVcpu {
   readonly state: KvmVcpuState;
   readonly ctxt: KvmCpuContext;
+  /** What the host keeps while the vCPU is loaded. */
   readonly hostCtxt: KvmCpuContext;
-  readonly vgic: VgicCpu;
   readonly cpuIf: VgicV3CpuIf;
+}
+
+/** A vCPU: views of its structures. */
+export interface Vcpu extends HypVcpu {
+  readonly kvm: Kvm;
+  readonly vgic: VgicCpu;
   readonly timer: ArchTimerCpu;
   /** By TIMER_PTIMER and TIMER_VTIMER. */
   readonly timers: readonly [ArchTimerContext, ArchTimerContext];
@@ -571,13 +581,13 @@ export interface Vcpu {
 }
 
 /** Sets or clears bits of `iflags` (vcpu_set_flag, vcpu_clear_flag). */
-export function vcpuSetFlag(vcpu: Vcpu, flag: number): void {
+export function vcpuSetFlag(vcpu: HypVcpu, flag: number): void {
   vcpu.state.iflags |= flag;
 }
-export function vcpuClearFlag(vcpu: Vcpu, flag: number): void {
+export function vcpuClearFlag(vcpu: HypVcpu, flag: number): void {
   vcpu.state.iflags &= ~flag;
 }
-export function vcpuGetFlag(vcpu: Vcpu, flag: number): boolean {
+export function vcpuGetFlag(vcpu: HypVcpu, flag: number): boolean {
   return (vcpu.state.iflags & flag) !== 0;
 }
 

@@ -21,7 +21,6 @@ import {
   kvmVcpuTrapIsIabt,
 } from "./emulate.ts";
 import { granule, type PgtableOps, PROT, Stage2, VTCR } from "./hyp/pgtable.ts";
-import { kvmTlbFlushVmid, kvmTlbFlushVmidIpa } from "./hyp/vhe/tlb.ts";
 import { kvmInjectDabt, kvmInjectPabt, kvmInjectVabt } from "./inject_fault.ts";
 import {
   ERRNO,
@@ -94,8 +93,8 @@ function pgtableOps(kvm: Kvm): PgtableOps {
       kvm.state.stage2Pages -= pages;
       host.kvfree(ramOffset(host.ram, pa, PAGE), pages * PAGE);
     },
-    tlbFlushIpa: (ipa) => kvmTlbFlushVmidIpa(port(), kvm.state, ipa),
-    tlbFlushAll: () => kvmTlbFlushVmid(port(), kvm.state),
+    tlbFlushIpa: (ipa, level) => host.hyp.kvmTlbFlushVmidIpa(port(), kvm.state, ipa, level),
+    tlbFlushAll: () => host.hyp.kvmTlbFlushVmid(port(), kvm.state),
     icacheInvalidate: (pa, size) => icacheInvalidate(kvm, pa, size),
   };
 }

@@ -6,7 +6,7 @@ import type { Locks } from "../base/lock.ts";
 import type { SharedMemory } from "../base/memory.ts";
 import { array, layout, u32, u53, type ViewOf } from "../base/struct.ts";
 import type { El2Port } from "../arm/el2_port.ts";
-import { kvmFlushVmContext } from "./hyp/vhe/tlb.ts";
+import type { CallHyp } from "./call_hyp.ts";
 import { type KvmState, MAX_PCPUS } from "./kvm_host.ts";
 
 export const VMID_BITS = 8;
@@ -30,7 +30,7 @@ export class VmidAllocator {
   readonly #state: ViewOf<typeof AllocatorLayout>;
   readonly #memory: SharedMemory;
 
-  constructor(arena: Arena, readonly locks: Locks, readonly pcpus: number) {
+  constructor(arena: Arena, readonly locks: Locks, readonly pcpus: number, readonly hyp: CallHyp) {
     this.#memory = arena.memory;
     this.#state = arena.make(AllocatorLayout);
     this.#state.generation = VMID_FIRST_VERSION;
@@ -67,7 +67,7 @@ export class VmidAllocator {
       this.#take(vmid % VMIDS);
       m.st53(this.#state.reserved + 8 * pcpu, vmid);
     }
-    kvmFlushVmContext(port);
+    this.hyp.kvmFlushVmContext(port);
   }
 
   /** Whether a CPU keeps this VMID through the rollover; it is renewed in place. */

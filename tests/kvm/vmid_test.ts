@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { KvmLayout, type KvmState } from "../../src/kvm/kvm_host.ts";
+import { CALL_HYP_VHE } from "../../src/kvm/call_hyp.ts";
 import { VmidAllocator } from "../../src/kvm/vmid.ts";
 import { FakeHardware, hostParts } from "../host/fake_hardware.ts";
 
@@ -8,7 +9,7 @@ function make(): { allocator: VmidAllocator; hardware: FakeHardware; vm(): KvmSt
   const { arena, locks } = hostParts(hardware);
   return {
     hardware,
-    allocator: new VmidAllocator(arena, locks, 2),
+    allocator: new VmidAllocator(arena, locks, 2, CALL_HYP_VHE),
     vm: () => arena.make(KvmLayout),
   };
 }

@@ -4,7 +4,7 @@
  */
 import type { El2Port } from "../../arm/el2_port.ts";
 import { R, type SysregName } from "../../arm/arch/sysregs.ts";
-import { IFLAG, type Vcpu, vcpuClearFlag, vcpuGetFlag } from "../kvm_host.ts";
+import { type HypVcpu, IFLAG, vcpuClearFlag, vcpuGetFlag } from "../kvm_host.ts";
 
 const numbered = (kind: string): readonly number[] =>
   Array.from({ length: 16 }, (_, n) => R[`DBG${kind}R${n}_EL1` as SysregName]);
@@ -37,25 +37,25 @@ function moveAll(action: "save" | "restore", port: El2Port, state: DebugState): 
   move(action, port, WVR, wrps, state.wvr);
 }
 
-function guestState(vcpu: Vcpu): DebugState {
+function guestState(vcpu: HypVcpu): DebugState {
   const { dbgBcr: bcr, dbgBvr: bvr, dbgWcr: wcr, dbgWvr: wvr } = vcpu.state;
   return { bcr, bvr, wcr, wvr };
 }
 
-function hostState(vcpu: Vcpu): DebugState {
+function hostState(vcpu: HypVcpu): DebugState {
   const { hostDbgBcr: bcr, hostDbgBvr: bvr, hostDbgWcr: wcr, hostDbgWvr: wvr } = vcpu.state;
   return { bcr, bvr, wcr, wvr };
 }
 
 /** __debug_switch_to_guest. */
-export function debugSwitchToGuest(port: El2Port, vcpu: Vcpu): void {
+export function debugSwitchToGuest(port: El2Port, vcpu: HypVcpu): void {
   if (!vcpuGetFlag(vcpu, IFLAG.DEBUG_DIRTY)) return;
   moveAll("save", port, hostState(vcpu));
   moveAll("restore", port, guestState(vcpu));
 }
 
 /** __debug_switch_to_host. */
-export function debugSwitchToHost(port: El2Port, vcpu: Vcpu): void {
+export function debugSwitchToHost(port: El2Port, vcpu: HypVcpu): void {
   if (!vcpuGetFlag(vcpu, IFLAG.DEBUG_DIRTY)) return;
   moveAll("save", port, guestState(vcpu));
   moveAll("restore", port, hostState(vcpu));

@@ -6,11 +6,12 @@
  */
 import { SCTLR, SPSR } from "../../arm/arch/fields.ts";
 import { R } from "../../arm/arch/sysregs.ts";
+import type { El2Port } from "../../arm/el2_port.ts";
 import {
+  type HypVcpu,
   IFLAG,
   KvmCpuContextLayout,
   SAVED,
-  type Vcpu,
   vcpuClearFlag,
   vcpuGetFlag,
 } from "../kvm_host.ts";
@@ -23,19 +24,25 @@ const FROM = { EL1T: 0x000, EL1H: 0x200, LOWER: 0x400 } as const;
 const DAIF_ALL = 15 << SPSR.DAIF_SHIFT;
 const NZCV = 15 << SPSR.NZCV_SHIFT;
 
-function sctlrLo(vcpu: Vcpu): number {
-  if (vcpu.state.sysregsLoadedOnCpu) return vcpu.port().readLo(R.SCTLR_EL12);
+function sctlrLo(port: El2Port, vcpu: HypVcpu): number {
+  if (vcpu.state.sysregsLoadedOnCpu) return port.readLo(R.SCTLR_EL12);
   return vcpu.state.memory.ld32(vcpu.ctxt.sysregs + 8 * SAVED.SCTLR_EL1);
 }
 
 /** Copies a 64-bit word of the context into a register that may be in the CPU. */
-function store(vcpu: Vcpu, reg: number, saved: number, from: number): void {
-  if (vcpu.state.sysregsLoadedOnCpu) vcpu.port().restore(reg, from);
+function store(
+  port: El2Port,
+  vcpu: HypVcpu,
+  reg: number,
+  saved: number,
+  from: number,
+): void {
+  if (vcpu.state.sysregsLoadedOnCpu) port.restore(reg, from);
   else vcpu.state.memory.copy64(vcpu.ctxt.sysregs + 8 * saved, from);
 }
 
-function load(vcpu: Vcpu, reg: number, saved: number, to: number): void {
-  if (vcpu.state.sysregsLoadedOnCpu) vcpu.port().save(reg, to);
+function load(port: El2Port, vcpu: HypVcpu, reg: number, saved: number, to: number): void {
+  if (vcpu.state.sysregsLoadedOnCpu) port.save(reg, to);
   else vcpu.state.memory.copy64(to, vcpu.ctxt.sysregs + 8 * saved);
 }
 
@@ -50,28 +57,28 @@ function vectorFrom(mode: number): number {
 }
 
 /** Adds to the 64-bit word at `at` without making a bigint. */
-function add64(vcpu: Vcpu, at: number, n: number): void {
+function add64(vcpu: HypVcpu, at: number, n: number): void {
   const m = vcpu.state.memory;
   const lo = m.ld32(at) + n;
   m.st32(at, lo >>> 0);
   if (lo >= 0x1_0000_0000) m.st32(at + 4, m.ld32(at + 4) + 1);
 }
 
-function enterException64(vcpu: Vcpu, type: number): void {
+function enterException64(port: El2Port, vcpu: HypVcpu, type: number): void {
   const m = vcpu.state.memory;
   const pcAt = vcpu.ctxt.base + KvmCpuContextLayout.offset.pc;
   const pstateAt = vcpu.ctxt.base + KvmCpuContextLayout.offset.pstate;
   const old = m.ld32(pstateAt);
-  store(vcpu, R.ELR_EL12, SAVED.ELR_EL1, pcAt);
-  store(vcpu, R.SPSR_EL12, SAVED.SPSR_EL1, pstateAt);
-  load(vcpu, R.VBAR_EL12, SAVED.VBAR_EL1, pcAt);
+  store(port, vcpu, R.ELR_EL12, SAVED.ELR_EL1, pcAt);
+  store(port, vcpu, R.SPSR_EL12, SAVED.SPSR_EL1, pstateAt);
+  load(port, vcpu, R.VBAR_EL12, SAVED.VBAR_EL1, pcAt);
   add64(vcpu, pcAt, vectorFrom(old & MODE_MASK) + 0x80 * type);
-  m.st32(pstateAt, exceptionPstate(old, sctlrLo(vcpu)));
+  m.st32(pstateAt, exceptionPstate(old, sctlrLo(port, vcpu)));
   m.st32(pstateAt + 4, 0);
 }
 
 /** kvm_skip_instr64: past the instruction, out of a step, BTYPE gone. */
-function skipInstruction(vcpu: Vcpu): void {
+function skipInstruction(vcpu: HypVcpu): void {
   const { pc, pstate } = KvmCpuContextLayout.offset;
   add64(vcpu, vcpu.ctxt.base + pc, 4);
   const m = vcpu.state.memory;
@@ -79,9 +86,9 @@ function skipInstruction(vcpu: Vcpu): void {
 }
 
 /** __kvm_adjust_pc: carries out what {@link kvmIncrPc} or an injected exception asked for. */
-export function kvmAdjustPc(vcpu: Vcpu): void {
+export function kvmAdjustPc(port: El2Port, vcpu: HypVcpu): void {
   if (vcpuGetFlag(vcpu, IFLAG.PENDING_EXCEPTION)) {
-    enterException64(vcpu, vcpu.state.pendingException);
+    enterException64(port, vcpu, vcpu.state.pendingException);
     vcpuClearFlag(vcpu, IFLAG.PENDING_EXCEPTION);
   } else if (vcpuGetFlag(vcpu, IFLAG.INCREMENT_PC)) {
     skipInstruction(vcpu);

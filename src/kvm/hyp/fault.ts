@@ -7,7 +7,7 @@
 import type { El2Port } from "../../arm/el2_port.ts";
 import { ABORT } from "../../arm/arch/syndrome.ts";
 import { R } from "../../arm/arch/sysregs.ts";
-import { KvmVcpuLayout, SAVED, type Vcpu } from "../kvm_host.ts";
+import { type HypVcpu, KvmVcpuLayout } from "../kvm_host.ts";
 
 const PAR_F = 1;
 
@@ -21,11 +21,11 @@ export const FSC = {
 } as const;
 
 /** The IPA page of a virtual address by the CPU's own stage 1 (AT S1E1R); false when it does not translate any more. */
-function translateFarToHpfar(port: El2Port, vcpu: Vcpu): boolean {
+function translateFarToHpfar(port: El2Port, vcpu: HypVcpu): boolean {
   const m = vcpu.state.memory;
   const farAt = vcpu.state.base + KvmVcpuLayout.offset.faultFar;
   // PAR_EL1 is the guest's, and AT overwrites it.
-  const parAt = vcpu.hostCtxt.sysregs + 8 * SAVED.PAR_EL1;
+  const parAt = vcpu.state.base + KvmVcpuLayout.offset.savedPar;
   port.save(R.PAR_EL1, parAt);
   const done = port.at("S1E1R", m.ld32(farAt), m.ld32(farAt + 4));
   port.isb();
@@ -37,7 +37,7 @@ function translateFarToHpfar(port: El2Port, vcpu: Vcpu): boolean {
 }
 
 /** __get_fault_info: false when the guest should simply try again. */
-export function populateFaultInfo(port: El2Port, vcpu: Vcpu): boolean {
+export function populateFaultInfo(port: El2Port, vcpu: HypVcpu): boolean {
   const esr = vcpu.state.faultEsr;
   const { faultFar, faultHpfar } = KvmVcpuLayout.offset;
   port.save(R.FAR_EL2, vcpu.state.base + faultFar);

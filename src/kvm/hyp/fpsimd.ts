@@ -7,14 +7,19 @@
  */
 import type { El2Port } from "../../arm/el2_port.ts";
 import { R } from "../../arm/arch/sysregs.ts";
-import { FP_STATE, type Vcpu } from "../kvm_host.ts";
+import { CPTR } from "../../arm/arch/fields.ts";
+import { FP_STATE, type HypVcpu, type Vcpu } from "../kvm_host.ts";
 
 /** CPTR_EL2.FPEN with E2H: EL0 and EL1/EL2 accesses do not trap. */
 export const CPACR_FPEN = 3 << 20;
 
-/** The guest's first use of FP since vcpu_load: opens the trap, saves the host's registers, loads the guest's. */
-export function kvmHypHandleFpsimd(port: El2Port, vcpu: Vcpu): boolean {
-  port.write(R.CPTR_EL2, (port.readLo(R.CPTR_EL2) | CPACR_FPEN) >>> 0, 0);
+/**
+ * The guest's first use of FP since vcpu_load: opens the trap, whose bit depends on HCR_EL2.E2H, saves
+ * the host's registers, loads the guest's.
+ */
+export function kvmHypHandleFpsimd(port: El2Port, vcpu: HypVcpu, vhe: boolean): boolean {
+  const cptr = port.readLo(R.CPTR_EL2);
+  port.write(R.CPTR_EL2, (vhe ? cptr | CPACR_FPEN : cptr & ~CPTR.TFP) >>> 0, 0);
   port.isb();
   if (vcpu.state.fpState === FP_STATE.HOST_OWNED) port.saveFp(vcpu.hostCtxt.fp);
   port.restoreFp(vcpu.ctxt.fp);

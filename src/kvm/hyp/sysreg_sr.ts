@@ -17,12 +17,26 @@ export interface SavedRegister {
   readonly name: SysregName;
 }
 
-function list(...rows: readonly (readonly [SavedSysreg, SysregName?])[]): SavedRegister[] {
-  return rows.map(([saved, name]) => ({
-    reg: R[name ?? saved],
+/** A list of registers with the names they have on a VHE host (read_sysreg_el1), and without. */
+export interface SavedRegisters {
+  readonly vhe: readonly SavedRegister[];
+  readonly nvhe: readonly SavedRegister[];
+}
+
+type Row = readonly [saved: SavedSysreg, name?: SysregName];
+
+function list(...rows: readonly Row[]): SavedRegisters {
+  const named = (saved: SavedSysreg, name: SysregName): SavedRegister => ({
+    reg: R[name],
     offset: 8 * SAVED[saved],
-    name: name ?? saved,
-  }));
+    name,
+  });
+  return {
+    vhe: rows.map(([saved, name]) => named(saved, name ?? saved)),
+    nvhe: rows.map(([saved, name]) =>
+      named(saved, name === undefined || name.endsWith("_EL12") ? saved : name)
+    ),
+  };
 }
 
 /** Switched at every entry and exit (__sysreg_save_common_state). */

@@ -414,11 +414,16 @@ export function vgicFoldLrState(vcpu: Vcpu): void {
   vgicV3FoldLrState(vcpu);
 }
 
+/** can_access_vgic_from_kernel: else the list registers are moved at EL2, within the world switch. */
+function canAccessVgicFromKernel(vcpu: Vcpu): boolean {
+  return vcpu.kvm.host.hyp.vhe;
+}
+
 /** After an exit: hardware state into the vgic, then what is done leaves the ap_list. Interrupts off. */
 export function kvmVgicSyncHwstate(vcpu: Vcpu): void {
   // An empty list means that no list register was used.
   if (listEmpty(vcpu.kvm.host.memory, vcpu.vgic.apListHead)) return;
-  __vgicV3SaveState(vcpu.port(), vcpu.cpuIf);
+  if (canAccessVgicFromKernel(vcpu)) __vgicV3SaveState(vcpu.port(), vcpu.cpuIf);
   if (vcpu.cpuIf.usedLrs !== 0) vgicFoldLrState(vcpu);
   vgicPruneApList(vcpu);
 }
@@ -432,7 +437,7 @@ export function kvmVgicFlushHwstate(vcpu: Vcpu): void {
   takeApList(vcpu);
   vgicFlushLrState(vcpu);
   dropApList(vcpu);
-  __vgicV3RestoreState(vcpu.port(), vcpu.cpuIf);
+  if (canAccessVgicFromKernel(vcpu)) __vgicV3RestoreState(vcpu.port(), vcpu.cpuIf);
 }
 
 /** vcpu_load: the virtual CPU interface's registers that stay in hardware until {@link kvmVgicPut}. */

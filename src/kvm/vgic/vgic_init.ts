@@ -11,7 +11,6 @@ import type { El2Port } from "../../arm/el2_port.ts";
 import { listInit } from "../../base/list.ts";
 import type { Fields, Layout } from "../../base/struct.ts";
 import { ERRNO } from "./errno.ts";
-import { __vgicV3InitLrs } from "../hyp/vgic_v3_sr.ts";
 import {
   type Kvm,
   KVM_REQ,
@@ -59,8 +58,8 @@ export function kvmVgicHypInit(host: KvmHost, port: El2Port, info: GicKvmInfo): 
 }
 
 /** On each physical CPU: empty list registers, so that only used ones ever need writing. */
-export function kvmVgicInitCpuHardware(port: El2Port): void {
-  __vgicV3InitLrs(port);
+export function kvmVgicInitCpuHardware(host: KvmHost, port: El2Port): void {
+  host.hyp.vgicV3InitLrs(port);
 }
 
 /**

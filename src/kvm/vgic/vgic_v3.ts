@@ -20,11 +20,6 @@ import {
 import {
   __vgicV3ActivateTraps,
   __vgicV3DeactivateTraps,
-  __vgicV3GetGicConfig,
-  __vgicV3ReadVmcr,
-  __vgicV3RestoreAprs,
-  __vgicV3SaveAprs,
-  __vgicV3WriteVmcr,
   vtrToMaxLrIdx,
 } from "../hyp/vgic_v3_sr.ts";
 import type { El2Port } from "../../arm/el2_port.ts";
@@ -207,7 +202,7 @@ export function vgicV3Enable(vcpu: Vcpu): void {
 
 /** Reads the virtual CPU interface's properties from the current physical CPU. Returns 0. */
 export function vgicV3Probe(host: KvmHost, port: El2Port, info: GicKvmInfo): number {
-  const ichVtrEl2 = __vgicV3GetGicConfig(port);
+  const ichVtrEl2 = host.hyp.vgicV3GetGicConfig(port);
   setVgicGlobal(host, { info, ichVtrEl2, nrLr: vtrToMaxLrIdx(ichVtrEl2) + 1, irqOps: [] });
   return 0;
 }
@@ -215,20 +210,22 @@ export function vgicV3Probe(host: KvmHost, port: El2Port, info: GicKvmInfo): num
 /** vcpu_load. */
 export function vgicV3Load(vcpu: Vcpu): void {
   const port = vcpu.port();
-  __vgicV3WriteVmcr(port, vcpu.cpuIf.vgicVmcr);
-  __vgicV3RestoreAprs(port, vcpu.cpuIf);
-  __vgicV3ActivateTraps(port, vcpu.cpuIf);
+  const { hyp } = vcpu.kvm.host;
+  hyp.vgicV3WriteVmcr(port, vcpu.cpuIf.vgicVmcr);
+  hyp.vgicV3RestoreAprs(port, vcpu.cpuIf);
+  if (hyp.vhe) __vgicV3ActivateTraps(port, vcpu.cpuIf);
 }
 
 /** Reads ICH_VMCR_EL2 back. */
 export function vgicV3VmcrSync(vcpu: Vcpu): void {
-  vcpu.cpuIf.vgicVmcr = __vgicV3ReadVmcr(vcpu.port());
+  vcpu.cpuIf.vgicVmcr = vcpu.kvm.host.hyp.vgicV3ReadVmcr(vcpu.port());
 }
 
 /** vcpu_put. */
 export function vgicV3Put(vcpu: Vcpu): void {
   vgicV3VmcrSync(vcpu);
   const port = vcpu.port();
-  __vgicV3SaveAprs(port, vcpu.cpuIf);
-  __vgicV3DeactivateTraps(port, vcpu.cpuIf);
+  const { hyp } = vcpu.kvm.host;
+  hyp.vgicV3SaveAprs(port, vcpu.cpuIf);
+  if (hyp.vhe) __vgicV3DeactivateTraps(port, vcpu.cpuIf);
 }

@@ -50,6 +50,7 @@ import {
   VGIC_V3_ADDR_TYPE,
   vgicV3SetAttr,
 } from "../../../src/kvm/vgic/vgic_kvm_device.ts";
+import { CALL_HYP_VHE } from "../../../src/kvm/call_hyp.ts";
 import { TraceRing } from "../../../src/trace/tracepoints.ts";
 
 export const GICD_BASE = 0x0800_0000;
@@ -154,7 +155,7 @@ export class World {
     this.kvm = this.#makeKvm(vcpus);
     kvmVgicEarlyInit(this.kvm);
     kvmVgicHypInit(this.host, this.el2(0), this.#info());
-    for (const n of this.cpus.keys()) kvmVgicInitCpuHardware(this.el2(n));
+    for (const n of this.cpus.keys()) kvmVgicInitCpuHardware(this.host, this.el2(n));
     for (const vcpu of this.kvm.vcpus) kvmVgicVcpuInit(vcpu);
     if (!options.bare) this.makeVgic();
   }
@@ -205,6 +206,7 @@ export class World {
       memory: this.memory,
       locks: this.locks,
       trace: this.trace,
+      hyp: CALL_HYP_VHE,
       nowNs: () => this.now,
       port: (n) => this.el2(n),
       currentCpu: () => this.currentCpu,

@@ -17,29 +17,29 @@ import {
 import { activateTrapsVheLoad, deactivateTrapsVhePut } from "./switch.ts";
 
 export function sysregSaveHostStateVhe(port: El2Port, ctxt: KvmCpuContext): void {
-  sysregSave(port, ctxt, COMMON_STATE);
+  sysregSave(port, ctxt, COMMON_STATE.vhe);
 }
 
 export function sysregSaveGuestStateVhe(port: El2Port, ctxt: KvmCpuContext): void {
-  sysregSave(port, ctxt, COMMON_STATE);
+  sysregSave(port, ctxt, COMMON_STATE.vhe);
   sysregSaveEl2ReturnState(port, ctxt);
 }
 
 export function sysregRestoreHostStateVhe(port: El2Port, ctxt: KvmCpuContext): void {
-  sysregRestore(port, ctxt, COMMON_STATE);
+  sysregRestore(port, ctxt, COMMON_STATE.vhe);
 }
 
 export function sysregRestoreGuestStateVhe(port: El2Port, ctxt: KvmCpuContext): void {
-  sysregRestore(port, ctxt, COMMON_STATE);
+  sysregRestore(port, ctxt, COMMON_STATE.vhe);
   sysregRestoreEl2ReturnState(port, ctxt);
 }
 
 /** vcpu_load: the guest's EL0 and EL1 registers go into the CPU, and stay. */
 export function kvmVcpuLoadSysregsVhe(vcpu: Vcpu): void {
   const port = vcpu.port();
-  sysregSave(port, vcpu.hostCtxt, USER_STATE);
-  sysregRestore(port, vcpu.ctxt, USER_STATE);
-  sysregRestore(port, vcpu.ctxt, EL1_RESTORE);
+  sysregSave(port, vcpu.hostCtxt, USER_STATE.vhe);
+  sysregRestore(port, vcpu.ctxt, USER_STATE.vhe);
+  sysregRestore(port, vcpu.ctxt, EL1_RESTORE.vhe);
   vcpu.state.sysregsLoadedOnCpu = true;
   activateTrapsVheLoad(vcpu);
 }
@@ -48,8 +48,8 @@ export function kvmVcpuLoadSysregsVhe(vcpu: Vcpu): void {
 export function kvmVcpuPutSysregsVhe(vcpu: Vcpu): void {
   const port = vcpu.port();
   deactivateTrapsVhePut(vcpu);
-  sysregSave(port, vcpu.ctxt, EL1_SAVE);
-  sysregSave(port, vcpu.ctxt, USER_STATE);
-  sysregRestore(port, vcpu.hostCtxt, USER_STATE);
+  sysregSave(port, vcpu.ctxt, EL1_SAVE.vhe);
+  sysregSave(port, vcpu.ctxt, USER_STATE.vhe);
+  sysregRestore(port, vcpu.hostCtxt, USER_STATE.vhe);
   vcpu.state.sysregsLoadedOnCpu = false;
 }

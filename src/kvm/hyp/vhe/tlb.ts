@@ -6,18 +6,11 @@ import type { El2Port } from "../../../arm/el2_port.ts";
 import { HCR, HCR_HI } from "../../../arm/arch/fields.ts";
 import { R } from "../../../arm/arch/sysregs.ts";
 import type { KvmState } from "../../kvm_host.ts";
+import { loadStage2 } from "../switch.ts";
 
 /** HCR_HOST_VHE_FLAGS. */
 export const HCR_HOST_VHE_LO = (HCR.RW | HCR.TGE) >>> 0;
 export const HCR_HOST_VHE_HI = HCR_HI.E2H;
-
-/** Sets stage 2 up for a VM: VTCR_EL2, and VTTBR_EL2 with its tables and VMID (__load_stage2). */
-export function loadStage2(port: El2Port, kvm: KvmState): void {
-  port.write(R.VTCR_EL2, kvm.vtcrLo, kvm.vtcrHi);
-  const pgd = kvm.pgdPa;
-  const vmid = kvm.vmid & 0xff;
-  port.write(R.VTTBR_EL2, pgd % 0x1_0000_0000, Math.floor(pgd / 0x1_0000_0000) | (vmid << 16));
-}
 
 function switchToGuest(port: El2Port, kvm: KvmState): number {
   const flags = port.irqSave();
