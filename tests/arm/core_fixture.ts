@@ -152,4 +152,5 @@ export const brk = (imm: number): number => 0xd420_0000 + imm * 32;
 /** HCR_EL2 values. */
 export const RW = 1n << 31n;
 export const E2H = 1n << 34n;
+export const VM = 1n;
 export const TGE = 1n << 27n;

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { R } from "../../src/arm/arch/sysregs.ts";
 import {
+  EL2_EXCEPTION,
   El2Port,
   FP_STATE_BYTES,
   GPR_STATE_BYTES,
@@ -9,7 +10,7 @@ import {
   type PortKind,
 } from "../../src/arm/el2_port.ts";
 import { InternalError } from "../../src/base/errors.ts";
-import { E2H, Machine, RAM, RW, TGE } from "./core_fixture.ts";
+import { E2H, Machine, RAM, RW, TGE, VBAR2, VM } from "./core_fixture.ts";
 
 function host(): { m: Machine; port: El2Port } {
   const m = new Machine();
@@ -133,9 +134,68 @@ Deno.test("what EL2 itself could not do is an InternalError", () => {
   assert.throws(() => port.readLo(R.SP_EL2), InternalError);
   port.write(R.HCR_EL2, 0x8000_0000, 0);
   assert.throws(() => port.readLo(R.SCTLR_EL12), InternalError);
+  // EL1 under stage 2 is a guest's.
+  m.set({ HCR_EL2: RW | VM });
   m.enter(1);
   assert.throws(() => port.readLo(R.SCTLR_EL1), InternalError);
   assert.throws(() => port.eret(), InternalError);
+  assert.throws(() => port.hvc(), InternalError);
+});
+
+/** A host kernel without VHE: at EL1, with no stage 2 under it. */
+function hostAtEl1(): { m: Machine; port: El2Port } {
+  const m = new Machine();
+  m.set({ HCR_EL2: RW });
+  m.enter(1);
+  return { m, port: new El2Port(m.core(), m.arena) };
+}
+
+Deno.test("a host kernel at EL1 reaches what EL1 does, and nothing of EL2", () => {
+  const { m, port } = hostAtEl1();
+  assert.equal(port.inHost, true);
+  port.write(R.VBAR_EL1, 0x4000_0800, 0);
+  assert.equal(m.core().regs.get("VBAR_EL1"), 0x4000_0800n);
+  port.write(R.ICC_PMR_EL1, 0xf0, 0);
+  port.write(R.CNTV_CTL_EL0, 1, 0);
+  for (
+    const name of ["HCR_EL2", "ICH_LR0_EL2", "ICH_HCR_EL2", "VTTBR_EL2", "CNTVOFF_EL2"] as const
+  ) {
+    assert.throws(() => port.readLo(R[name]), InternalError, name);
+    assert.throws(() => port.write(R[name], 0, 0), InternalError, name);
+  }
+  assert.throws(() => port.readLo(R.SCTLR_EL12), InternalError);
+  assert.throws(() => port.translate(0, 8, false), InternalError);
+});
+
+Deno.test("HVC of a host kernel arrives at EL2's vector for lower levels, and ERET goes back", () => {
+  const { m, port } = hostAtEl1();
+  const { cpu, regs } = m.core();
+  cpu.pc = 0xffff_0000_1234n;
+  cpu.daif = 0;
+  port.setGpr(1, 0x89ab_cdef, 0xffff_0000);
+  port.hvc();
+  assert.deepEqual([port.el, port.pcLo() >>> 0], [2, VBAR2 + 0x400]);
+  assert.equal(regs.get("ESR_EL2"), 0x5a00_0000n);
+  assert.equal(regs.get("ELR_EL2"), 0xffff_0000_1238n);
+  assert.equal(regs.get("SPSR_EL2"), 5n);
+  assert.deepEqual([port.gprLo(1), port.gprHi(1)], [0x89ab_cdef, 0xffff_0000]);
+  port.eret();
+  assert.deepEqual([port.el, cpu.pc, cpu.daif], [1, 0xffff_0000_1238n, 0]);
+  assert.deepEqual(counted(port), { trap: 1, eret: 1 });
+});
+
+Deno.test("a pointer that EL2 cannot use is a data abort at its own vector", () => {
+  const { m, port } = host();
+  m.set({ HCR_EL2: RW });
+  const { regs } = m.core();
+  // Stage 1 off: physical addresses.
+  assert.equal(port.translate(RAM + 0x1008, 8, true), m.at(RAM + 0x1008));
+  port.branch(RAM + 0x3000);
+  assert.throws(() => port.translate(0x1000, 8, true), (e: unknown) => e === EL2_EXCEPTION);
+  assert.equal(port.pcLo(), VBAR2 + 0x200);
+  assert.equal(regs.get("FAR_EL2"), 0x1000n);
+  assert.equal(regs.get("ELR_EL2"), BigInt(RAM + 0x3000));
+  assert.equal(Number(regs.get("ESR_EL2")) >>> 26, 0x25);
 });
 
 Deno.test("interrupt masking and ERET", () => {
