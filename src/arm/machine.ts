@@ -21,6 +21,8 @@ import { UNPRIVILEGED_ACCESS } from "./engine/wasm_builder.ts";
 import { contextSwitched, pollInterrupts, refreshInterrupts } from "./exceptions.ts";
 import type { Firmware } from "./firmware.ts";
 import { GenericTimer } from "./generic_timer.ts";
+import type { Gic } from "./gic/controller.ts";
+import { Gicv2 } from "./gic/gicv2.ts";
 import { Gicv3 } from "./gic/gicv3.ts";
 import { type CoreModel, coreModel } from "./id_registers.ts";
 import { FILL, Mmu } from "./mmu/mmu.ts";
@@ -30,9 +32,12 @@ import { resetCpu } from "./reset.ts";
 import { MachineState, type Snapshot } from "./state.ts";
 import { resumeIfWoken } from "./waiting.ts";
 
-/** Physical addresses of the board. */
+/** Physical addresses of the board: GICR with a GICv3, GICC, GICH and GICV with a GICv2. */
 export const BOARD = {
   gicd: { pa: 0x0800_0000, size: 0x1_0000 },
+  gicc: { pa: 0x0801_0000, size: 0x1_0000 },
+  gich: { pa: 0x0803_0000, size: 0x1_0000 },
+  gicv: { pa: 0x0804_0000, size: 0x1_0000 },
   gicr: { pa: 0x080a_0000, stride: 0x2_0000 },
   ram: 0x4000_0000,
 } as const;
@@ -56,6 +61,8 @@ export interface MachineOptions {
   readonly lrs?: number;
   /** What the physical CPUs implement: everything, if not said. */
   readonly cpu?: CpuModel;
+  /** Version of the interrupt controller, 3 unless told; a GICv2 serves 8 CPUs at most. */
+  readonly gic?: 2 | 3;
   /** Pages of code kept predecoded. */
   readonly codePages?: number;
   /** Instructions a turn lasts at most. */
@@ -217,7 +224,10 @@ export class Machine implements Hooks {
   #makePlatform(pcpus: number, lrs: number, model: CoreModel): Platform {
     const cpus = Array.from({ length: pcpus }, (_, index) => this.#makeCpu(index));
     const clock = new Clock(this.arena);
-    const gic = new Gicv3(this.memory, this.arena, { cpus, lrs });
+    const bus = new Bus();
+    const gic = this.options.gic === 2
+      ? this.#makeGicv2(bus, cpus, lrs)
+      : this.#makeGicv3(bus, cpus, lrs);
     const timer = new GenericTimer(
       this.arena,
       cpus,
@@ -228,15 +238,6 @@ export class Machine implements Hooks {
       const core = this.cores?.[cpu];
       if (core) refreshInterrupts(core);
     };
-    const bus = new Bus();
-    bus.add("gicd", BOARD.gicd.pa, BOARD.gicd.size, {
-      read: (offset, size) => withHigh(gic, gic.distRead(offset, size), size),
-      write: (offset, size, value) => gic.distWrite(offset, size, ...halves(value)),
-    });
-    bus.add("gicr", BOARD.gicr.pa, BOARD.gicr.stride * pcpus, {
-      read: (offset, size) => withHigh(gic, gic.redistRead(offset, size), size),
-      write: (offset, size, value) => gic.redistWrite(offset, size, ...halves(value)),
-    });
     const mmu = new Mmu(this.memory, this.ram, this.cacheArena, pcpus);
     return {
       memory: this.memory,
@@ -251,6 +252,51 @@ export class Machine implements Hooks {
       cores: [],
       cpus,
     };
+  }
+
+  #makeGicv3(bus: Bus, cpus: readonly Cpu[], lrs: number): Gic {
+    const gic = new Gicv3(this.memory, this.arena, { cpus, lrs });
+    bus.add("gicd", BOARD.gicd.pa, BOARD.gicd.size, {
+      read: (offset, size) => withHigh(gic, gic.distRead(offset, size), size),
+      write: (offset, size, value) => gic.distWrite(offset, size, ...halves(value)),
+    });
+    bus.add("gicr", BOARD.gicr.pa, BOARD.gicr.stride * cpus.length, {
+      read: (offset, size) => withHigh(gic, gic.redistRead(offset, size), size),
+      write: (offset, size, value) => gic.redistWrite(offset, size, ...halves(value)),
+    });
+    return gic;
+  }
+
+  /** Each CPU sees its own GICC, GICH and GICV. As with ICH registers, a write of GICH ends no slice. */
+  #makeGicv2(bus: Bus, cpus: readonly Cpu[], lrs: number): Gic {
+    const gic = new Gicv2(this.arena, { cpus, lrs });
+    const ends = (cpu: number) => this.onEndSlice(cpus[cpu] as Cpu);
+    bus.add("gicd", BOARD.gicd.pa, BOARD.gicd.size, {
+      read: (offset, size, cpu) => gic.distRead(cpu, offset, size),
+      write: (offset, size, value, cpu) => {
+        gic.distWrite(cpu, offset, size, lo(value));
+        ends(cpu);
+      },
+    });
+    bus.add("gicc", BOARD.gicc.pa, BOARD.gicc.size, {
+      read: (offset, size, cpu) => gic.giccRead(cpu, offset, size),
+      write: (offset, size, value, cpu) => {
+        gic.giccWrite(cpu, offset, size, lo(value));
+        ends(cpu);
+      },
+    });
+    bus.add("gich", BOARD.gich.pa, BOARD.gich.size, {
+      read: (offset, size, cpu) => gic.gichRead(cpu, offset, size),
+      write: (offset, size, value, cpu) => gic.gichWrite(cpu, offset, size, lo(value)),
+    });
+    bus.add("gicv", BOARD.gicv.pa, BOARD.gicv.size, {
+      read: (offset, size, cpu) => gic.gicvRead(cpu, offset, size),
+      write: (offset, size, value, cpu) => {
+        gic.gicvWrite(cpu, offset, size, lo(value));
+        ends(cpu);
+      },
+    });
+    return gic;
   }
 
   #makeCpu(index: number): Cpu {
@@ -278,7 +324,7 @@ export class Machine implements Hooks {
     if (this.virtualInterrupt === undefined) return;
     const virtual = this.platform.gic.virtualInterface(cpu.index);
     const n = virtual.highestPending();
-    if (n >= 0) this.virtualInterrupt(cpu.index, virtual.lrLo(n));
+    if (n >= 0) this.virtualInterrupt(cpu.index, virtual.intid(n));
   }
 
   // Access from outside
@@ -463,10 +509,12 @@ export class Machine implements Hooks {
   }
 }
 
+const lo = (value: bigint): number => Number(value & 0xffff_ffffn);
+
 function halves(value: bigint): [lo: number, hi: number] {
-  return [Number(value & 0xffff_ffffn), Number(value >> 32n)];
+  return [lo(value), Number(value >> 32n)];
 }
 
-function withHigh(gic: Gicv3, lo: number, size: number): bigint | number {
-  return size === 8 ? (BigInt(gic.hi >>> 0) << 32n) | BigInt(lo >>> 0) : lo >>> 0;
+function withHigh(gic: Gicv3, low: number, size: number): bigint | number {
+  return size === 8 ? (BigInt(gic.hi >>> 0) << 32n) | BigInt(low >>> 0) : low >>> 0;
 }

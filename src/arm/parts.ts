@@ -5,8 +5,8 @@ import type { RamRange } from "./arch/tlb_layout.ts";
 import type { Bus } from "./bus.ts";
 import type { Clock } from "./clock.ts";
 import type { GenericTimer } from "./generic_timer.ts";
-import type { Gicv3 } from "./gic/gicv3.ts";
 import type { CoreModel } from "./id_registers.ts";
+import type { Gic } from "./gic/controller.ts";
 import type { Mmu } from "./mmu/mmu.ts";
 
 /** A 64-bit register value in two halves. */
@@ -34,7 +34,7 @@ export interface Platform {
   readonly memory: SharedMemory;
   readonly ram: RamRange;
   readonly mmu: Mmu;
-  readonly gic: Gicv3;
+  readonly gic: Gic;
   readonly clock: Clock;
   readonly timer: GenericTimer;
   readonly bus: Bus;

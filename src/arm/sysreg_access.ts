@@ -47,12 +47,15 @@ const READABLE = SYSREGS.map((r) => r.access !== "wo");
 const WRITABLE = SYSREGS.map((r) => r.access !== "ro");
 
 const LR0 = R.ICH_LR0_EL2, LR15 = R.ICH_LR15_EL2;
+/** What only a GICv3 has. */
+const OF_GICV3 = SYSREGS.map((r) => /^IC[CH]_/.test(r.name));
 
 /** What register `index` is for the current level after redirection, or -1 where there is none. */
 export function resolve(core: Core, index: number): number {
   const { cpu, regs, platform } = core;
   if (platform.model.absent[index] !== 0) return NONE;
   if (index >= LR0 && index <= LR15 && index - LR0 >= platform.gic.lrs) return NONE;
+  if (OF_GICV3[index] && platform.gic.version !== 3) return NONE;
   if (cpu.el === 2) return (isE2h(regs) ? AT_EL2[1] : AT_EL2[0])[index] as number;
   if (cpu.el === 0 && isEl0Host(regs)) return HOST_EL0[index] as number;
   return BELOW[index] as number;

@@ -278,7 +278,18 @@ const DEBUG_VIEWS: Views = {
   DBGDTRRX_EL0: NOTHING,
 };
 
+/** ID_AA64PFR0_EL1.GIC: the system register interface, which only a GICv3 has. */
+const PFR0_GIC = 0xf << 24;
+const PFR0: View = {
+  read: (core, index, out) => {
+    IDENTIFICATION.read?.(core, index, out);
+    if (core.platform.gic.version !== 3) out.lo &= ~PFR0_GIC;
+  },
+  write: ignored,
+};
+
 const VIEWS: Views = {
+  ID_AA64PFR0_EL1: PFR0,
   ...PSTATE_VIEWS,
   ...DEBUG_VIEWS,
   MIDR_EL1: { read: identified(() => MIDR, R.VPIDR_EL2) },

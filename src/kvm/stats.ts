@@ -58,6 +58,8 @@ const REGISTERS: Readonly<Partial<Record<PortKind, number>>> = {
   gicRead: 1,
   gicWrite: 1,
   lrRead: 1,
+  gicMmioRead: 1,
+  gicMmioWrite: 1,
   lrWrite: 1,
   gprSave: 31,
   gprRestore: 31,

@@ -9,6 +9,7 @@ import {
   type MachineConfig,
   parseCount,
   parseDuration,
+  parseGic,
   parseMemory,
 } from "./options.ts";
 
@@ -59,7 +60,10 @@ function machineOptions(command: Command): Command {
     .option("--vcpus <n>", "vCPUs, 1 to 64", "4")
     .option("--pcpus <n>", "physical CPUs, 1 to 16", "2")
     .option("--memory <size>", "guest RAM", "256M")
-    .addOption(new Option("--gic <version>", "interrupt controller").choices(["3"]).default("3"))
+    .addOption(
+      new Option("--gic <version>", "interrupt controller; 2 serves 8 CPUs at most")
+        .choices(["2", "3"]).default("3"),
+    )
     .addOption(new Option("--mode <mode>", "world switch").choices(["vhe"]).default("vhe"))
     .option("--lrs <n>", "list registers, 1 to 16", "4")
     .addOption(new Option("--clock <kind>", "virtual time").choices(["paced", "fast"]))
@@ -88,12 +92,14 @@ function configOf(values: Values, command: "start" | "run"): MachineConfig {
   const bare = values["bare"] === true;
   const forText = textOf(values, "for");
   const clock = textOf(values, "clock") ?? (command === "start" ? "paced" : "fast");
+  const vcpus = parseCount("--vcpus", text("vcpus"), 1, 64);
+  const pcpus = parseCount("--pcpus", text("pcpus"), 1, 16);
   return {
-    vcpus: parseCount("--vcpus", text("vcpus"), 1, 64),
-    pcpus: parseCount("--pcpus", text("pcpus"), 1, 16),
+    vcpus,
+    pcpus,
     memory: parseMemory(text("memory")),
     lrs: parseCount("--lrs", text("lrs"), 1, 16),
-    gic: 3,
+    gic: parseGic(text("gic"), bare ? 1 : vcpus, pcpus),
     mode: "vhe",
     clock: clock === "paced" ? "paced" : "fast",
     forNs: forText === undefined ? Infinity : parseDuration(forText),

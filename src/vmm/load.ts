@@ -45,6 +45,7 @@ export async function loadGuest(
         bootargs: config.append,
         psciMethod: config.bareEl === 2 ? "smc" : "hvc",
         el2: config.bareEl === 2,
+        gic: config.gic,
         ...(initrd ? { initrd } : {}),
       }),
     ram: { base: VIRT_MAP.ram.base, size: config.memory },
@@ -59,6 +60,7 @@ export async function loadGuest(
     pcpus: config.pcpus,
     ramSize: config.memory,
     lrs: config.lrs,
+    gic: config.gic,
     el: config.bareEl,
     transmit,
   });

@@ -11,7 +11,8 @@ export interface MachineConfig {
   /** Guest RAM in bytes. */
   readonly memory: number;
   readonly lrs: number;
-  readonly gic: 3;
+  /** Version of the interrupt controller. */
+  readonly gic: 2 | 3;
   readonly mode: "vhe";
   readonly clock: "paced" | "fast";
   /** Virtual time to run for, in ns; Infinity without a limit. */
@@ -75,6 +76,19 @@ export function parseMemory(text: string): number {
     );
   }
   return bytes;
+}
+
+/** CPUs that a GICv2 can serve. */
+const GICV2_MAX_CPUS = 8;
+
+/** `--gic`. UserError where a GICv2 is to serve more CPUs than it can, of the machine or of the guest. */
+export function parseGic(text: string, vcpus: number, pcpus: number): 2 | 3 {
+  if (text === "3") return 3;
+  const [what, count] = pcpus > GICV2_MAX_CPUS ? ["--pcpus", pcpus] : ["--vcpus", vcpus];
+  if (count > GICV2_MAX_CPUS) {
+    throw new UserError(`${what} ${count}: a GICv2 serves at most ${GICV2_MAX_CPUS} (use --gic 3)`);
+  }
+  return 2;
 }
 
 /** Exit codes of the program (documented in `--help`). */

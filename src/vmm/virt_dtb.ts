@@ -9,6 +9,7 @@
 import { UserError } from "../base/errors.ts";
 import { cells, cells64, type FdtNode, flag, node, text, writeFdt } from "./fdt.ts";
 import {
+  GICV2_MAX_VCPUS,
   MAX_VCPUS,
   mpidrAffinity,
   VIRT_INTID,
@@ -35,6 +36,8 @@ export interface VirtDtbOptions {
   seed?: number;
   /** Let the kernel move itself, by `kaslr-seed`. Default: true when there is a seed. */
   kaslr?: boolean;
+  /** Version of the interrupt controller. Default: 3. */
+  gic?: 2 | 3;
   /** Describe the virtio-mmio slots. Default: true. */
   virtioMmio?: boolean;
 }
@@ -54,8 +57,9 @@ export function buildVirtDtb(options: VirtDtbOptions): Uint8Array {
 
 /** The tree for a machine, before it is flattened. */
 export function virtDeviceTree(options: VirtDtbOptions): FdtNode {
-  if (!(options.vcpus >= 1 && options.vcpus <= MAX_VCPUS)) {
-    throw new UserError(`${options.vcpus} vCPUs: the machine has 1 to ${MAX_VCPUS}`);
+  const most = options.gic === 2 ? GICV2_MAX_VCPUS : MAX_VCPUS;
+  if (!(options.vcpus >= 1 && options.vcpus <= most)) {
+    throw new UserError(`${options.vcpus} vCPUs: the machine has 1 to ${most}`);
   }
   return node("", {
     "interrupt-parent": cells(PHANDLE.gic),
@@ -69,7 +73,7 @@ export function virtDeviceTree(options: VirtDtbOptions): FdtNode {
     ...(options.virtioMmio ?? true ? virtioNodes() : []),
     testDeviceNode(),
     uartNode(),
-    gicNode(options),
+    options.gic === 2 ? gicV2Node(options) : gicNode(options),
     cpusNode(options),
     timerNode(options),
     clockNode(),
@@ -152,6 +156,31 @@ function gicNode(options: VirtDtbOptions): FdtNode {
   });
 }
 
+/** GICH and GICV are there for an EL2 to use only. */
+function gicV2Node(options: VirtDtbOptions): FdtNode {
+  const { gicd, gicc, gich, gicv } = VIRT_MAP;
+  const frames = [gicd, gicc, ...(options.el2 ? [gich, gicv] : [])];
+  const maintenance = cells(
+    ...interrupt(VIRT_INTID.gicMaintenance, LEVEL_HIGH | ppiCpuMask(options)),
+  );
+  return node(at("intc", gicd.base), {
+    phandle: cells(PHANDLE.gic),
+    ...(options.el2 ? { interrupts: maintenance } : {}),
+    reg: cells64(...frames.flatMap(({ base, size }) => [base, size])),
+    compatible: text("arm,cortex-a15-gic"),
+    ranges: flag(),
+    "#size-cells": cells(2),
+    "#address-cells": cells(2),
+    "interrupt-controller": flag(),
+    "#interrupt-cells": cells(3),
+  });
+}
+
+/** A PPI's flags name, in bits 15 to 8, the CPUs that have it: a GICv2's binding alone. */
+function ppiCpuMask({ gic, vcpus }: VirtDtbOptions): number {
+  return gic === 2 ? ((1 << vcpus) - 1) << 8 : 0;
+}
+
 function cpusNode(options: VirtDtbOptions): FdtNode {
   const cpus = Array.from({ length: options.vcpus }, (_, index) => {
     const mpidr = mpidrAffinity(index);
@@ -170,8 +199,9 @@ function timerNode(options: VirtDtbOptions): FdtNode {
   const { timerSecurePhys, timerPhys, timerVirt, timerHypPhys, timerHypVirt } = VIRT_INTID;
   const intids = [timerSecurePhys, timerPhys, timerVirt, timerHypPhys];
   if (options.el2) intids.push(timerHypVirt);
+  const trigger = LEVEL_HIGH | ppiCpuMask(options);
   return node("timer", {
-    interrupts: cells(...intids.flatMap((intid) => interrupt(intid, LEVEL_HIGH))),
+    interrupts: cells(...intids.flatMap((intid) => interrupt(intid, trigger))),
     "always-on": flag(),
     compatible: text("arm,armv8-timer", "arm,armv7-timer"),
   });

@@ -24,9 +24,15 @@ export const VIRTIO_MMIO_SLOT_SIZE = 0x200;
 /** Bytes that one vCPU takes in the redistributor region: RD frame and SGI frame of 64 KiB each. */
 export const GICR_FRAME_SIZE = 0x20000;
 
-/** The map, in address order. The size of `ram` is the most it can be; a machine has less. */
+/**
+ * The map, in address order. The size of `ram` is the most it can be; a machine has less. With a GICv2
+ * there are gicc, gich and gicv, with a GICv3 gicr.
+ */
 export const VIRT_MAP = {
   gicd: { name: "gicd", base: 0x0800_0000, size: 0x1_0000 },
+  gicc: { name: "gicc", base: 0x0801_0000, size: 0x1_0000 },
+  gich: { name: "gich", base: 0x0803_0000, size: 0x1_0000 },
+  gicv: { name: "gicv", base: 0x0804_0000, size: 0x1_0000 },
   gicr: { name: "gicr", base: 0x080a_0000, size: 0xf6_0000 },
   uart: { name: "pl011", base: 0x0900_0000, size: 0x1000 },
   virtioMmio: {
@@ -40,6 +46,9 @@ export const VIRT_MAP = {
 
 /** Most vCPUs whose redistributors fit the map. */
 export const MAX_VCPUS = VIRT_MAP.gicr.size / GICR_FRAME_SIZE;
+
+/** Most vCPUs with a GICv2: GICD_ITARGETSR and GICD_SGIR have a bit for each. */
+export const GICV2_MAX_VCPUS = 8;
 
 /** INTID of a private peripheral interrupt, by its number in a device tree (0 to 15). */
 export function ppiIntid(ppi: number): number {

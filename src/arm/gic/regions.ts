@@ -16,6 +16,8 @@ export interface Region<T> {
   /** Bytes covered. */
   readonly size: number;
   readonly extra: ExtraSize;
+  /** A byte written is for its own bits alone, as where ones set or clear; else it is merged into the word. */
+  readonly byteAlone?: boolean;
   /** Bits 31 to 0 of word `index`. */
   readonly read: (owner: T, index: number) => number;
   /** Writes word `index`; read-only regions ignore it. */
@@ -69,10 +71,11 @@ export function razWi<T>(
   return { name, offset, size, extra, read: () => 0, write: ignore };
 }
 
-/** The twelve identification registers from PIDR4 (0xffd0) to CIDR3, `pidr0` telling the component. */
-export function identification<T>(offset: number, pidr0: number): Region<T> {
-  // PIDR4 to 7, PIDR0 to 3 (PIDR2.ArchRev in bits 7:4 is 3: GICv3; designer 0x43b, Arm), CIDR0 to 3.
-  const values = [0x44, 0, 0, 0, pidr0, 0xb4, 0x3b, 0, 0x0d, 0xf0, 0x05, 0xb1];
+/** The twelve identification registers from PIDR4 to CIDR3, `pidr0` telling the component, of a GICv2 or GICv3. */
+export function identification<T>(offset: number, pidr0: number, version: 2 | 3 = 3): Region<T> {
+  // PIDR4 to 7 (frame size and designer), PIDR0 to 3 (PIDR2.ArchRev in bits 7:4; Arm), CIDR0 to 3.
+  const size = version === 3 ? 0x44 : 0x04;
+  const values = [size, 0, 0, 0, pidr0, 0xb4, (version << 4) | 0xb, 0, 0x0d, 0xf0, 0x05, 0xb1];
   return {
     name: "PIDR and CIDR",
     offset,
@@ -134,8 +137,18 @@ function writeConfig(bank: Bank, index: number, value: number): void {
   bank.setWord(bank.edge, index >> 1, gather(value) << shift, 0xffff << shift);
 }
 
-/** The regions of the registers-by-interrupt at `at`, covering `words` * 32 interrupts. */
+/** The regions of the registers-by-interrupt at `at`, covering `words` * 32 interrupts of the owner's bank. */
 export function bankRegions<T extends BankOwner>(at: BankOffsets, words: number): Region<T>[] {
+  return regionsOfBank(at, (owner: T) => owner.bank, 0, words);
+}
+
+/** The same for the interrupts from 32 * `first` on, of the bank that `bankOf` gives. */
+export function regionsOfBank<T>(
+  at: BankOffsets,
+  bankOf: (owner: T) => Bank,
+  first: number,
+  words: number,
+): Region<T>[] {
   const rows: readonly [keyof BankOffsets, bits: number, BankRead, BankWrite][] = [
     ["IGROUPR", 1, readBits(group), (bank, w, v) => bank.setWord(bank.group, w, v)],
     ["ISENABLER", 1, readBits(enable), setBits(enable)],
@@ -149,11 +162,11 @@ export function bankRegions<T extends BankOwner>(at: BankOffsets, words: number)
   ];
   return rows.map(([name, bits, read, write]) => ({
     name,
-    offset: at[name],
+    offset: at[name] + 4 * first * bits,
     size: 4 * words * bits,
     extra: bits === 8 ? "byte" : "none",
-    read: (owner, index) => read(owner.bank, index),
-    write: (owner, index, value) => write(owner.bank, index, value),
+    read: (owner, index) => read(bankOf(owner), index + first * bits),
+    write: (owner, index, value) => write(bankOf(owner), index + first * bits, value),
   }));
 }
 
@@ -198,8 +211,10 @@ export class RegionTable<T> {
     const region = this.find(offset, size);
     if (!region) return false;
     const index = (offset - region.offset) >> 2;
-    if (size === 1) region.write(owner, index, withByte(region.read(owner, index), offset & 3, lo));
-    else region.write(owner, index, lo >>> 0);
+    if (size === 1) {
+      const others = region.byteAlone ? 0 : region.read(owner, index);
+      region.write(owner, index, withByte(others, offset & 3, lo));
+    } else region.write(owner, index, lo >>> 0);
     if (size === 8) region.write(owner, index + 1, hi >>> 0);
     return true;
   }

@@ -1,7 +1,10 @@
 /**
  * The virtual CPU interface of one CPU: ICH_*_EL2 for the hypervisor, ICV_* for the guest (IHI 0069,
- * chapter 6, 12.4 and 12.7). ICV registers have no state of their own: they are windows on ICH_VMCR_EL2,
- * the list registers and the virtual active priorities.
+ * chapter 6, 12.4 and 12.7), or GICH and GICV of a GICv2 (IHI 0048, chapter 5). What the guest sees has no
+ * state of its own: it is a window on ICH_VMCR_EL2, the list registers and the virtual active priorities.
+ *
+ * With a GICv2 the list registers are kept as a GICv3 keeps those of a guest with a GICv2 (gicv2.ts,
+ * lrLoOf), and `ap0r` alone is GICH_APR.
  *
  * Choices where behaviour is unpredictable: an EOI with no virtual priority active is ignored; an EOI
  * drops the priority before anything is checked; DIR with EOImode 0 is ignored.
@@ -53,6 +56,9 @@ const HCR_WRITABLE = 0xff | ICH_HCR.TC | ICH_HCR.TALL0 | ICH_HCR.TALL1 | ICH_HCR
 const VMCR_WRITABLE = ICH_VMCR.VENG0 | ICH_VMCR.VENG1 | ICH_VMCR.VCBPR | ICH_VMCR.VEOIM |
   (7 << ICH_VMCR.VBPR1.shift) | (7 << ICH_VMCR.VBPR0.shift) |
   (PRIORITY_MASK << ICH_VMCR.VPMR.shift);
+/** What a GICv2 has besides in VMCR. Its GICH_VMCR has no more. */
+const VMCR_MAPPED = ICH_VMCR.VAckCtl | ICH_VMCR.VFIQEn;
+const HCR_MAPPED = 0xff | (0x1f << ICH_HCR.EOIcount.shift);
 const VTR_FIXED = ICH_VTR.TDS | ICH_VTR.nV4 | ICH_VTR.A3V | (1 << ICH_VTR.IDbits.shift) |
   ((PRIBITS - 1) << ICH_VTR.PREbits.shift) | ((PRIBITS - 1) << ICH_VTR.PRIbits.shift);
 const CTLR_FIXED = ICC_CTLR.A3V | ((PRIBITS - 1) << ICC_CTLR.PRIbits.shift) |
@@ -66,20 +72,21 @@ const STATE_PENDING = 1;
 /** Passes a deactivation on to the physical interrupt. */
 export type DeactivatePhysical = (cpu: number, hwIntid: number) => void;
 
-/** A view of one virtual CPU interface. Methods change state only; the Gicv3 refreshes the lines afterwards. */
+/** A view of one virtual CPU interface. Methods change state only; the controller refreshes the lines afterwards. */
 export class VirtualInterface implements BinaryPoints {
   readonly state: ViewOf<typeof GichLayout>;
   readonly #lr: number;
   /** Called when the guest has deactivated the interrupt of a list register. */
   deactivated: (intid: number) => void = () => {};
 
-  /** `lrs`: list registers, 1 to 16. `rangeSelector`: what ICV_CTLR_EL1.RSS says. */
+  /** `lrs`: list registers, 1 to 16. `rangeSelector`: what ICV_CTLR_EL1.RSS says. `mapped`: of a GICv2. */
   constructor(
     arena: Arena,
     readonly cpu: number,
     readonly lrs: number,
     readonly rangeSelector: boolean,
     readonly deactivatePhysical: DeactivatePhysical,
+    readonly mapped = false,
   ) {
     this.state = arena.make(GichLayout);
     this.#lr = this.state.lr;
@@ -102,6 +109,11 @@ export class VirtualInterface implements BinaryPoints {
     return this.state.memory.ld32(this.#lr + 8 * n + 4);
   }
 
+  /** The virtual INTID in list register `n`, without the sending CPU of a GICv2's SGI. */
+  intid(n: number): number {
+    return this.mapped ? this.lrLo(n) & 0x3ff : this.lrLo(n);
+  }
+
   /** Writes ICH_LR<n>_EL2. */
   writeLr(n: number, lo: number, hi: number): void {
     this.state.memory.st32(this.#lr + 8 * n, lo);
@@ -114,12 +126,14 @@ export class VirtualInterface implements BinaryPoints {
 
   /** Writes ICH_HCR_EL2. */
   writeHcr(value: number): void {
-    this.state.hcr = value & HCR_WRITABLE;
+    this.state.hcr = value & (this.mapped ? HCR_MAPPED : HCR_WRITABLE);
   }
 
   /** Writes ICH_VMCR_EL2: VFIQEn is one with system registers, the binary points have a minimum. */
   writeVmcr(value: number): void {
-    let vmcr = (value & VMCR_WRITABLE) | ICH_VMCR.VFIQEn;
+    let vmcr = this.mapped
+      ? value & (VMCR_WRITABLE | VMCR_MAPPED)
+      : (value & VMCR_WRITABLE) | ICH_VMCR.VFIQEn;
     vmcr = withField(vmcr, ICH_VMCR.VBPR0, binaryPoint(fieldOf(vmcr, ICH_VMCR.VBPR0), MIN_BPR0));
     this.state.vmcr = withField(
       vmcr,
@@ -194,7 +208,8 @@ export class VirtualInterface implements BinaryPoints {
     if ((this.state.hcr & ICH_HCR.En) === 0) return 0;
     const n = this.highestPending();
     if (n < 0 || !this.#signals(n)) return 0;
-    return this.lrHi(n) & ICH_LR_HI.Group ? LINE.VIRQ : LINE.VFIQ;
+    const fiq = (this.lrHi(n) & ICH_LR_HI.Group) === 0 && (this.state.vmcr & ICH_VMCR.VFIQEn) !== 0;
+    return fiq ? LINE.VFIQ : LINE.VIRQ;
   }
 
   /** The level of the maintenance interrupt. */
@@ -207,6 +222,17 @@ export class VirtualInterface implements BinaryPoints {
     const n = this.highestPending();
     if (n < 0) return -1;
     return (this.lrHi(n) & ICH_LR_HI.Group ? 1 : 0) === group ? n : -1;
+  }
+
+  /** GICV_CTLR.AckCtl. */
+  get ackCtl(): boolean {
+    return (this.state.vmcr & ICH_VMCR.VAckCtl) !== 0;
+  }
+
+  /** Whether an interrupt of `group` is pending that would be taken now. */
+  signals(group: number): boolean {
+    const n = this.#pendingOf(group);
+    return n >= 0 && this.#signals(n);
   }
 
   /** ICV_HPPIR<group>_EL1. */
@@ -227,7 +253,7 @@ export class VirtualInterface implements BinaryPoints {
     }
     this.#setLrHi(n, hi | ICH_LR_HI.ACTIVE);
     const bit = activeBit(fieldOf(hi, ICH_LR_HI.Priority) & groupMask(this, group));
-    if (group === 0) this.state.ap0r |= bit;
+    if (group === 0 || this.mapped) this.state.ap0r |= bit;
     else this.state.ap1r |= bit;
     return intid;
   }
@@ -261,6 +287,12 @@ export class VirtualInterface implements BinaryPoints {
     this.#setLrHi(n, hi & ~ICH_LR_HI.ACTIVE);
     if (hi & ICH_LR_HI.HW) this.deactivatePhysical(this.cpu, fieldOf(hi, ICH_LR_HI.pINTID));
     this.deactivated(this.lrLo(n));
+  }
+
+  /** Group of the list register in which `intid` is active; 0 when it is in none. */
+  groupOfActive(intid: number): number {
+    const n = this.#findActive(intid);
+    return n >= 0 && (this.lrHi(n) & ICH_LR_HI.Group) !== 0 ? 1 : 0;
   }
 
   /** ICV_EOIR<group>_EL1. */

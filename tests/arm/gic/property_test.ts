@@ -8,7 +8,7 @@ import { CpuLayout, LINE } from "../../../src/arm/arch/cpu_state.ts";
 import { GICD, GICR_SGI, lrFields } from "../../../src/arm/arch/gic.ts";
 import type { LrFields } from "../../../src/arm/arch/gic.ts";
 import { R, type SysregName, SYSREGS } from "../../../src/arm/arch/sysregs.ts";
-import type { InterruptView } from "../../../src/arm/gic/gicv3.ts";
+import type { InterruptView } from "../../../src/arm/gic/controller.ts";
 import { Machine, SPURIOUS } from "./machine.ts";
 
 const CPUS = 3;

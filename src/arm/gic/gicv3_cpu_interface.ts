@@ -1,0 +1,105 @@
+/**
+ * The CPU interface of a GICv3: ICC_*_EL1 and EL2 (IHI 0069, 12.2). System registers only, so the SRE
+ * bits read as one; group 0 is signalled as FIQ, group 1 as IRQ.
+ */
+import type { Arena } from "../../base/arena.ts";
+import { ICC_CTLR, ICC_SRE, INTID_MASK } from "../arch/gic.ts";
+import { LINE } from "../arch/cpu_state.ts";
+import { PRIBITS, PRIORITY_MASK } from "./bank.ts";
+import { CpuInterface } from "./cpu_interface.ts";
+import type { Gicv3Interrupts } from "./gicv3_interrupts.ts";
+import { binaryPoint, MIN_BPR0, visibleBpr1 } from "./priorities.ts";
+import { type RegisterRow, RegisterTable } from "./register_table.ts";
+
+const CTLR_WRITABLE = ICC_CTLR.CBPR | ICC_CTLR.EOImode;
+const CTLR_FIXED = ICC_CTLR.A3V | ((PRIBITS - 1) << ICC_CTLR.PRIbits.shift) |
+  (1 << ICC_CTLR.IDbits.shift);
+
+/** A view of one CPU interface. */
+export class Gicv3CpuInterface extends CpuInterface {
+  constructor(arena: Arena, cpu: number, override readonly interrupts: Gicv3Interrupts) {
+    super(arena, cpu, interrupts);
+  }
+
+  override get common(): boolean {
+    return (this.state.ctlr & ICC_CTLR.CBPR) !== 0;
+  }
+  protected override get splitsEoi(): boolean {
+    return (this.state.ctlr & ICC_CTLR.EOImode) !== 0;
+  }
+  protected override lineOf(group: number): number {
+    return group === 0 ? LINE.FIQ : LINE.IRQ;
+  }
+
+  /** ICC_CTLR_EL1. */
+  get ctlr(): number {
+    return this.state.ctlr | CTLR_FIXED | (this.interrupts.rangeSelector ? ICC_CTLR.RSS : 0);
+  }
+
+  /** ICC_IGRPEN<group>_EL1. */
+  enabled(group: number): number {
+    return (this.interrupts.redist(this.cpu).state.groups >>> group) & 1;
+  }
+
+  /** Writes ICC_IGRPEN<group>_EL1: where 1-of-N interrupts go may change for all. */
+  enable(group: number, value: number): void {
+    const { state } = this.interrupts.redist(this.cpu);
+    state.groups = (state.groups & ~(1 << group)) | ((value & 1) << group);
+    this.interrupts.everyCpuChanged();
+  }
+}
+
+type Row = RegisterRow<Gicv3CpuInterface>;
+
+const ofGroup = (group: 0 | 1): Row[] => [
+  { name: `ICC_IAR${group}_EL1`, read: (c) => c.acknowledge(group), readActs: true },
+  { name: `ICC_EOIR${group}_EL1`, write: (c, lo) => c.endOfInterrupt(group, lo & INTID_MASK) },
+  { name: `ICC_HPPIR${group}_EL1`, read: (c) => c.pending(group) },
+  {
+    name: `ICC_IGRPEN${group}_EL1`,
+    read: (c) => c.enabled(group),
+    write: (c, lo) => c.enable(group, lo),
+  },
+];
+
+const readOnlyBits = (): void => {};
+
+/** The ICC registers that exist with five priority bits. */
+export const ICC_REGISTERS: RegisterTable<Gicv3CpuInterface> = new RegisterTable("ICC", [
+  ...ofGroup(0),
+  ...ofGroup(1),
+  {
+    name: "ICC_PMR_EL1",
+    read: (c) => c.state.pmr,
+    write: (c, lo) => c.state.pmr = lo & PRIORITY_MASK,
+  },
+  {
+    name: "ICC_BPR0_EL1",
+    read: (c) => c.bpr0,
+    write: (c, lo) => c.state.bpr0 = binaryPoint(lo, MIN_BPR0),
+  },
+  { name: "ICC_BPR1_EL1", read: visibleBpr1, write: (c, lo) => c.writeBpr1(lo) },
+  { name: "ICC_AP0R0_EL1", read: (c) => c.state.ap0r, write: (c, lo) => c.state.ap0r = lo },
+  { name: "ICC_AP1R0_EL1", read: (c) => c.state.ap1r, write: (c, lo) => c.state.ap1r = lo },
+  { name: "ICC_DIR_EL1", write: (c, lo) => c.deactivate(lo & INTID_MASK) },
+  { name: "ICC_RPR_EL1", read: (c) => c.running },
+  {
+    name: "ICC_CTLR_EL1",
+    read: (c) => c.ctlr,
+    write: (c, lo) => c.state.ctlr = lo & CTLR_WRITABLE,
+  },
+  { name: "ICC_SGI0R_EL1", write: (c, lo, hi) => c.interrupts.sendSgi(c.cpu, lo, hi, 0) },
+  // With one Security state the other state's group 1 is group 0.
+  { name: "ICC_ASGI1R_EL1", write: (c, lo, hi) => c.interrupts.sendSgi(c.cpu, lo, hi, 0) },
+  { name: "ICC_SGI1R_EL1", write: (c, lo, hi) => c.interrupts.sendSgi(c.cpu, lo, hi, 1) },
+  {
+    name: "ICC_SRE_EL1",
+    read: () => ICC_SRE.SRE | ICC_SRE.DFB | ICC_SRE.DIB,
+    write: readOnlyBits,
+  },
+  {
+    name: "ICC_SRE_EL2",
+    read: () => ICC_SRE.SRE | ICC_SRE.DFB | ICC_SRE.DIB | ICC_SRE.Enable,
+    write: readOnlyBits,
+  },
+]);

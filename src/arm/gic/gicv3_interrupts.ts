@@ -1,0 +1,83 @@
+/**
+ * What is GICv3's own about interrupts: affinity routing and SGIs by system register (IHI 0069, 4.6 and
+ * 12.2).
+ */
+import { fieldOf, SGIR_HI, SGIR_LO } from "../arch/gic.ts";
+import type { Distributor } from "./distributor.ts";
+import { Interrupts } from "./interrupts.ts";
+import type { Redistributor } from "./redistributor.ts";
+
+/** The distributor and redistributors together. */
+export class Gicv3Interrupts extends Interrupts {
+  constructor(
+    readonly dist: Distributor,
+    readonly redists: readonly Redistributor[],
+    /** Whether ICC_SGI*R_EL1.RS is looked at. */
+    readonly rangeSelector: boolean,
+    changed: (cpu: number) => void,
+  ) {
+    super(dist.bank, redists.map(({ bank }) => bank), changed);
+  }
+
+  /** The redistributor of CPU `cpu`. */
+  redist(cpu: number): Redistributor {
+    return this.redists[cpu] as Redistributor;
+  }
+
+  /** The CPU that SPI `intid` goes to now, or -1. */
+  target(intid: number): number {
+    if (this.dist.routedToAny(intid)) return this.#anyTarget(intid);
+    const affinity = this.dist.route(intid);
+    for (let cpu = 0; cpu < this.redists.length; cpu++) {
+      if (this.redist(cpu).affinity === affinity) return cpu;
+    }
+    return -1;
+  }
+
+  #anyTarget(intid: number): number {
+    const group = this.dist.bank.test(this.dist.bank.group, intid) ? 2 : 1;
+    for (let cpu = 0; cpu < this.redists.length; cpu++) {
+      const redist = this.redist(cpu);
+      if (redist.awake && (redist.state.groups & group) !== 0) return cpu;
+    }
+    return -1;
+  }
+
+  protected override forwarded(cpu: number): number {
+    const redist = this.redist(cpu);
+    return redist.awake ? this.dist.groups & redist.state.groups : 0;
+  }
+
+  protected override isFor(cpu: number, intid: number): boolean {
+    return this.target(intid) === cpu;
+  }
+
+  protected override tellTargets(intid: number): void {
+    const to = this.target(intid);
+    if (to >= 0) this.changed(to);
+  }
+
+  /**
+   * An SGI from CPU `from` as written to ICC_SGI0R_EL1 or ASGI1R_EL1 (`group` 0) or SGI1R_EL1 (1): it
+   * becomes pending where its INTID is configured for that group (IHI 0069, table 12-18, DS = 1).
+   */
+  sendSgi(from: number, lo: number, hi: number, group: number): void {
+    const intid = fieldOf(lo, SGIR_LO.INTID);
+    for (let cpu = 0; cpu < this.redists.length; cpu++) {
+      if (!this.#isSgiTarget(cpu, from, lo, hi) || this.groupOf(cpu, intid) !== group) continue;
+      const { bank } = this.redist(cpu);
+      bank.put(bank.latch, intid, true);
+      this.changed(cpu);
+    }
+  }
+
+  #isSgiTarget(cpu: number, from: number, lo: number, hi: number): boolean {
+    if (hi & SGIR_HI.IRM) return cpu !== from;
+    const { affinity } = this.redist(cpu);
+    const aff321 = (fieldOf(hi, SGIR_HI.Aff3) << 16) | (fieldOf(hi, SGIR_HI.Aff2) << 8) |
+      fieldOf(lo, SGIR_LO.Aff1);
+    const range = this.rangeSelector ? fieldOf(hi, SGIR_HI.RS) : 0;
+    const at = (affinity & 0xff) - 16 * range;
+    return affinity >>> 8 === aff321 && at >= 0 && at < 16 && ((lo >>> at) & 1) !== 0;
+  }
+}
