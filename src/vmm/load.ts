@@ -1,4 +1,5 @@
 /** From files' bytes and a configuration to a guest that is ready to run. */
+import { UserError } from "../base/errors.ts";
 import { BareMachine } from "./bare.ts";
 import { planBoot } from "./boot_plan.ts";
 import type { Guest } from "./guest.ts";
@@ -50,6 +51,7 @@ export async function loadGuest(
       }),
     ram: { base: VIRT_MAP.ram.base, size: config.memory },
   });
+  if (config.bareEl === 0 && config.gic === 2) throw new UserError("--gic 2 wants --bare");
   if (config.bareEl === 0) {
     const { vcpus, pcpus, memory, lrs, shuffle } = config;
     const guest = new KvmGuest({ vcpus, pcpus, memory, lrs, shuffle, transmit });

@@ -46,6 +46,9 @@ Deno.test("every option arrives", () => {
   assert.deepEqual([vcpus, pcpus, memory, lrs], [8, 3, 2 ** 30, 16]);
   assert.deepEqual([clock, forNs, append], ["paced", 1.5e9, "a=b"]);
   assert.equal(invocation("run", "--bare").config.bareEl, 1);
+  assert.equal(invocation("run").config.gic, 3);
+  assert.equal(invocation("run", "--gic", "2", "--vcpus", "8").config.gic, 2);
+  assert.equal(invocation("run", "--bare", "--gic", "2", "--vcpus", "9").config.gic, 2);
   assert.equal(invocation("run", "--bare", "--el", "2").config.bareEl, 2);
 });
 
@@ -56,7 +59,12 @@ Deno.test("mistakes are one line each, with a suggestion where there is one", ()
   assert.match(mistake("run", "--memory", "1T"), /not a size: 1T/);
   assert.match(mistake("run", "--memory", "3G"), /--memory: from 16M to 2560M/);
   assert.match(mistake("run", "--for", "10"), /not a duration: 10/);
-  assert.match(mistake("run", "--gic", "2"), /Allowed choices are 3/);
+  assert.match(mistake("run", "--gic", "4"), /Allowed choices are 2, 3/);
+  assert.equal(
+    mistake("run", "--gic", "2", "--vcpus", "9"),
+    "--vcpus 9: a GICv2 serves at most 8 (use --gic 3)",
+  );
+  assert.match(mistake("run", "--gic", "2", "--pcpus", "12"), /--pcpus 12: a GICv2 serves/);
   assert.match(mistake("run", "--mode", "nvhe"), /Allowed choices are vhe/);
   assert.match(mistake("fly"), /unknown command 'fly'/);
 });

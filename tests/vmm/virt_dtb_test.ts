@@ -113,6 +113,29 @@ Deno.test("a number of vCPUs that the map does not hold is a user error", () => 
   }
 });
 
+Deno.test("a GICv2: its frames, those of EL2 only where there is EL2, and the CPUs of each PPI", () => {
+  const guest: VirtDtbOptions = { ...GUEST, vcpus: 4, gic: 2 };
+  const intc = "/intc@8000000";
+  const words = (options: VirtDtbOptions, path: string, name: string) => {
+    const bytes = value(rootOf(options), path, name);
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+    return Array.from({ length: bytes.length / 4 }, (_, i) => view.getUint32(4 * i));
+  };
+  assert.equal(
+    new TextDecoder().decode(value(rootOf(guest), intc, "compatible")),
+    "arm,cortex-a15-gic\0",
+  );
+  const frames = [0, 0x0800_0000, 0, 0x1_0000, 0, 0x0801_0000, 0, 0x1_0000];
+  assert.deepEqual(words(guest, intc, "reg"), frames);
+  assert.deepEqual(
+    words({ ...guest, el2: true }, intc, "reg"),
+    [...frames, 0, 0x0803_0000, 0, 0x1_0000, 0, 0x0804_0000, 0, 0x1_0000],
+  );
+  const flags = words(guest, "/timer", "interrupts").filter((_, i) => i % 3 === 2);
+  assert.deepEqual(flags, [0xf04, 0xf04, 0xf04, 0xf04]);
+  assertUserError(() => buildVirtDtb({ ...guest, vcpus: 9 }), /the machine has 1 to 8/);
+});
+
 const MAY_RUN = Deno.permissions.querySync({ name: "run", command: "dtc" }).state === "granted";
 
 async function dtc(blob: Uint8Array): Promise<{ code: number; out: string; err: string }> {
@@ -145,7 +168,7 @@ Deno.test({
   name: "dtc accepts the trees without a word",
   ignore: !hasDtc(),
   fn: async () => {
-    for (const options of [GUEST, BARE]) {
+    for (const options of [GUEST, BARE, { ...BARE, gic: 2 as const }]) {
       const { code, out, err } = await dtc(buildVirtDtb(options));
       assert.equal(err, "");
       assert.equal(code, 0);

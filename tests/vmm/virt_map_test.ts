@@ -40,7 +40,8 @@ Deno.test("interrupts have the numbers of the board", () => {
 Deno.test("an address finds its region, the last byte too, and holes find none", () => {
   assert.equal(regionAt(0x0800_0000, MIB)?.name, "gicd");
   assert.equal(regionAt(0x0800_ffff, MIB)?.name, "gicd");
-  assert.equal(regionAt(0x0801_0000, MIB), undefined);
+  assert.equal(regionAt(0x0804_ffff, MIB)?.name, "gicv");
+  assert.equal(regionAt(0x0805_0000, MIB), undefined);
   assert.equal(regionAt(0x0a00_3fff, MIB)?.name, "virtio-mmio");
   assert.equal(regionAt(0x0a00_4000, MIB), undefined);
   assert.equal(regionAt(RAM + MIB - 1, MIB)?.name, "ram");
