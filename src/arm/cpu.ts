@@ -130,6 +130,17 @@ export class CpuCore implements Environment, Core {
     this.cpu.monitorOpen = 0;
   }
 
+  atomic(
+    va: bigint,
+    size: AccessSize,
+    count: 1 | 2,
+    update: (old: readonly bigint[]) => readonly bigint[] | undefined,
+  ): readonly bigint[] {
+    const old = this.data.atomic(va, size, count, update);
+    if (old === undefined) throw EXCEPTION_TAKEN;
+    return old;
+  }
+
   checkSp(base: bigint): void {
     if ((Number(base & 15n) & this.cpu.spAlignMask) === 0) return;
     takeSync(this, defaultTarget(this), EC.SP_ALIGN, 0);

@@ -4,6 +4,7 @@
  * PSTATE of the handler, when the access is not made.
  */
 import { ACCESS, type Access, ramOffset } from "./arch/tlb_layout.ts";
+import type { SharedMemory } from "../base/memory.ts";
 import type { AccessOptions, AccessSize } from "./isa/builder.ts";
 import {
   takeAlignmentFault,
@@ -128,6 +129,28 @@ export class DataAccess {
     return at;
   }
 
+  /**
+   * Atomic read-modify-write of `count` elements of `size` bytes, whose new values `update` gives
+   * (undefined: they stay). Returns the old ones, or undefined after an exception. Both permissions are
+   * checked whatever is stored; a fault that a read would meet is reported as a read's.
+   */
+  atomic(
+    va: bigint,
+    size: AccessSize,
+    count: 1 | 2,
+    update: (old: readonly bigint[]) => readonly bigint[] | undefined,
+  ): readonly bigint[] | undefined {
+    const bytes = size * count;
+    if (!this.#aligned(va, ACCESS.WRITE, bytes)) return undefined;
+    if (this.#exclusiveAt(va, ACCESS.READ, bytes) < 0) return undefined;
+    const at = this.#exclusiveAt(va, ACCESS.WRITE, bytes);
+    if (at < 0) return undefined;
+    const { memory } = this.core.platform;
+    const old = readElements(memory, at, size, count);
+    update(old)?.forEach((value, i) => memory.setUnsigned(at + i * size, size, value));
+    return old;
+  }
+
   /** Opens the monitor over `count` elements of `size` bytes and returns them, or undefined after an exception. */
   loadExclusive(va: bigint, size: AccessSize, count: 1 | 2): bigint[] | undefined {
     const at = this.#exclusiveAt(va, ACCESS.READ, size * count);
@@ -161,6 +184,11 @@ export class DataAccess {
     values.forEach((value, i) => memory.setUnsigned(at + i * size, size, value));
     return 0;
   }
+}
+
+/** The elements of `size` bytes at byte `at` of the memory. */
+function readElements(memory: SharedMemory, at: number, size: number, count: number): bigint[] {
+  return Array.from({ length: count }, (_, i) => memory.getUnsigned(at + i * size, size));
 }
 
 /** Whether the memory under the open monitor still holds what the load saw. */

@@ -74,6 +74,8 @@ export function takeException(
   cpu.daif = DAIF.D | DAIF.A | DAIF.I | DAIF.F;
   cpu.il = 0;
   cpu.ss = 0;
+  cpu.uao = 0;
+  cpu.dit = 0;
   if (panOnEntry(core, target)) cpu.pan = 1;
   const vbar = VBAR_OF[target] as number;
   setPc(cpu, (regs.lo(vbar) & ~0x7ff) + group + vector, regs.hi(vbar));
@@ -177,6 +179,8 @@ export function exceptionReturn(core: Core): void {
   // Without MDSCR_EL1.SS nothing is stepped, and the bit is not taken over.
   cpu.ss = spsr & SPSR.SS && regs.lo(R.MDSCR_EL1) & 1 ? 1 : 0;
   cpu.pan = spsr & SPSR.PAN ? 1 : 0;
+  cpu.uao = spsr & SPSR.UAO ? 1 : 0;
+  cpu.dit = spsr & SPSR.DIT ? 1 : 0;
   cpu.nzcv = spsr >>> SPSR.NZCV_SHIFT;
   cpu.daif = (spsr >>> SPSR.DAIF_SHIFT) & 15;
   setPc(cpu, regs.lo(elr), untagged(core, regs.hi(elr)));

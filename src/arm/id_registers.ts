@@ -13,6 +13,7 @@ import {
   idField,
   withIdField,
 } from "./arch/features.ts";
+import { SPSR } from "./arch/fields.ts";
 import { R, type SysregName, SYSREGS } from "./arch/sysregs.ts";
 import type { Consts, Decoded, Row, Shape, Slots } from "./isa/row.ts";
 import { Decoder, ROWS } from "./isa/table.ts";
@@ -51,11 +52,23 @@ const SYSTEM_FEATURES: readonly FeatureName[] = [
   "FEAT_VHE",
   "FEAT_Debugv8p1",
   "FEAT_LOR",
+  "FEAT_PAN2",
+  "FEAT_DPB",
+  "FEAT_DPB2",
+  "FEAT_TTL",
 ];
 
 /** Registers, and the fields [clear bits lo, hi] of registers, that exist with a feature only. */
-const REGISTER_FEATURES: readonly (readonly [SysregName, FeatureName])[] = [];
-const FIELD_FEATURES: readonly (readonly [SysregName, FeatureName, number, number])[] = [];
+const REGISTER_FEATURES: readonly (readonly [SysregName, FeatureName])[] = [
+  ["UAO", "FEAT_UAO"],
+  ["DIT", "FEAT_DIT"],
+];
+const FIELD_FEATURES: readonly (readonly [SysregName, FeatureName, number, number])[] = [
+  ["SPSR_EL1", "FEAT_UAO", SPSR.UAO, 0],
+  ["SPSR_EL2", "FEAT_UAO", SPSR.UAO, 0],
+  ["SPSR_EL1", "FEAT_DIT", SPSR.DIT, 0],
+  ["SPSR_EL2", "FEAT_DIT", SPSR.DIT, 0],
+];
 
 const LEVELS = { "v8.0": ["v8.0", "vhe"], max: ["v8.0", "vhe", "max"] } as const;
 

@@ -17,7 +17,8 @@ export function stackBank(el: number, spsel: number): number {
 
 /** PSTATE in SPSR_ELx form. */
 export function pstateToSpsr(cpu: Cpu): number {
-  return ((cpu.nzcv << SPSR.NZCV_SHIFT) | (cpu.pan ? SPSR.PAN : 0) | (cpu.ss ? SPSR.SS : 0) |
+  return ((cpu.nzcv << SPSR.NZCV_SHIFT) | (cpu.pan ? SPSR.PAN : 0) |
+    (cpu.uao ? SPSR.UAO : 0) | (cpu.dit ? SPSR.DIT : 0) | (cpu.ss ? SPSR.SS : 0) |
     (cpu.il ? SPSR.IL : 0) | (cpu.daif << SPSR.DAIF_SHIFT) | (cpu.el << SPSR.EL_SHIFT) |
     cpu.spsel) >>> 0;
 }

@@ -46,7 +46,9 @@ export function resetCpu(core: Core, entry: Entry): void {
   const { u8 } = cpu.memory;
   u8.fill(0, cpu.base + offset.gpr, cpu.base + offset.fpcr);
   u8.fill(0, cpu.base + offset.sysregs, cpu.base + offset.budget);
-  for (const name of ["fpcr", "fpsr", "nzcv", "pan", "il", "ss", "monitorOpen"] as const) {
+  for (
+    const name of ["fpcr", "fpsr", "nzcv", "pan", "uao", "dit", "il", "ss", "monitorOpen"] as const
+  ) {
     cpu[name] = 0;
   }
   cpu.eventRegister = 0;

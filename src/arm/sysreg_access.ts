@@ -160,7 +160,7 @@ export class SysregAccess implements Halves {
     const field = PSTATE_FIELDS.find((f) => f.op1 === op1 && f.op2 === op2);
     const { core } = this;
     if (field === undefined || core.cpu.el < field.minEl) return this.#undefined();
-    if (core.cpu.el === 0) {
+    if (core.cpu.el === 0 && op2 >= 6) {
       const verdict = verdictOn(core, R.DAIF, true);
       const key = (op1 << 11) | (4 << 7) | (immediate << 3) | op2;
       if (verdict !== VERDICT.OK) return this.trap(verdict, key, 31, false);
@@ -182,10 +182,12 @@ function viaRegister(index: number, shift: number): (core: Core, immediate: numb
     (WRITERS[index] as typeof WRITERS[number])(core, index, (immediate & 1) << shift, 0);
 }
 
-/** MSR (immediate): SPSel, PAN, DAIFSet, DAIFClr. */
+/** MSR (immediate): SPSel, PAN, UAO, DIT, DAIFSet, DAIFClr. */
 const PSTATE_FIELDS: readonly PstateField[] = [
   { op1: 0, op2: 5, minEl: 1, apply: viaRegister(R.SPSel, 0) },
   { op1: 0, op2: 4, minEl: 1, apply: viaRegister(R.PAN, 22) },
+  { op1: 0, op2: 3, minEl: 1, apply: viaRegister(R.UAO, 23) },
+  { op1: 3, op2: 2, minEl: 0, apply: viaRegister(R.DIT, 24) },
   { op1: 3, op2: 6, minEl: 0, apply: (core, immediate) => void (core.cpu.daif |= immediate & 15) },
   { op1: 3, op2: 7, minEl: 0, apply: (core, immediate) => void (core.cpu.daif &= ~immediate & 15) },
 ];

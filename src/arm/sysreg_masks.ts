@@ -10,7 +10,7 @@ export type WriteMask = readonly [keepLo: number, keepHi: number, setLo: number,
 const ALL = 0xffff_ffff;
 const low = (keep: number, set = 0): WriteMask => [keep, 0, set, 0];
 
-const SPSR_MASK = low(0xf070_03df);
+const SPSR_MASK = low(0xf1f0_03df);
 /** SCTLR_EL1, and SCTLR_EL2 with E2H. RES1: LSMAOE, nTLSMD, EIS, TSCXT, EOS, SED, ITD. Little-endian only. */
 export const SCTLR_TWO_LEVELS: WriteMask = low(0x048d_d21f, 0x3050_0980);
 /** SCTLR_EL2 with E2H clear. */

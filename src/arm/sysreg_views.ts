@@ -250,6 +250,11 @@ const PSTATE_VIEWS: Views = {
     c.cpu.pan = (lo >>> 22) & 1;
     contextSwitched(c);
   }),
+  UAO: pstateField((c) => c.cpu.uao << 23, (c, lo) => {
+    c.cpu.uao = (lo >>> 23) & 1;
+    contextSwitched(c);
+  }),
+  DIT: pstateField((c) => c.cpu.dit << 24, (c, lo) => (c.cpu.dit = (lo >>> 24) & 1)),
   NZCV: pstateField((c) => (c.cpu.nzcv << 28) >>> 0, (c, lo) => (c.cpu.nzcv = lo >>> 28)),
   DAIF: pstateField((c) => c.cpu.daif << 6, (c, lo) => (c.cpu.daif = (lo >>> 6) & 15)),
   FPCR: pstateField((c) => c.cpu.fpcr, (c, lo) => (c.cpu.fpcr = lo & FPCR_MASK)),

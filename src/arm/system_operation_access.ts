@@ -34,6 +34,8 @@ const CACHE_CHECKS: Readonly<Record<string, readonly Check[]>> = {
   ZVA: [el0(sctlrEl0Trap(SCTLR.DZE)), below2(hcrTrap(HCR.TDZ))],
   CVAC: [userCache, coherency],
   CIVAC: [userCache, coherency],
+  CVAP: [userCache, coherency],
+  CVADP: [userCache, coherency],
   CVAU: [userCache, unification],
   IVAU: [userCache, unification],
   IALLU: [unification],
@@ -57,7 +59,9 @@ export function executeSystemOperation(
 ): boolean {
   const { core } = access;
   const op = systemOperationByKey(key);
-  if (op === undefined || core.cpu.el < op.minEl) return access.unnamedOperation(key, rt, false);
+  const absent = op === undefined || core.cpu.el < op.minEl ||
+    (op.feature !== undefined && !core.platform.model.features.has(op.feature));
+  if (absent) return access.unnamedOperation(key, rt, false);
   const verdict = firstVerdict(core, checksOf(op), true);
   if (verdict !== VERDICT.OK) return access.trap(verdict, key, rt, false);
   return performSystemOperation(core, op, lo, hi);

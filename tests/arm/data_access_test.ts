@@ -202,3 +202,93 @@ Deno.test("a misaligned exclusive faults even on Normal memory; outside RAM it i
   flat.execute(0xc85f_7c41);
   assert.equal(esr1(flat), 0x9600_0035);
 });
+
+const LDADD_X1_X3_X2 = 0xf821_0043, CAS_X1_X3_X2 = 0xc8a1_7c43, CASP_X4_X6_X2 = 0x4824_7c46;
+const SWPB_W1_W3_X2 = 0x3821_8043;
+
+Deno.test("an atomic access reads and writes; aligned to its whole size, pairs too", () => {
+  const m = mapped();
+  m.setX(1, 5n);
+  m.setX(2, BigInt(DATA + 8));
+  m.memory.st64(m.at(DATA + 8), 0xffff_ffff_ffff_fffen);
+  m.execute(LDADD_X1_X3_X2);
+  assert.deepEqual([m.x(3), m.memory.ld64(m.at(DATA + 8))], [0xffff_ffff_ffff_fffen, 3n]);
+  m.execute(CASP_X4_X6_X2);
+  assert.equal(esr1(m), 0x9600_0061);
+  assert.equal(far1(m), DATA + 8);
+  m.setX(2, BigInt(DATA + 4));
+  m.execute(LDADD_X1_X3_X2);
+  assert.equal(esr1(m), 0x9600_0061);
+  m.setX(2, BigInt(DATA + 9));
+  m.execute(SWPB_W1_W3_X2);
+  assert.ok(done(m));
+});
+
+Deno.test("an atomic access needs the permission to write even where it stores nothing", () => {
+  const m = mapped((page) => page === 9 ? 0x80n : 0n);
+  m.memory.st64(m.at(RAM + 0x9000), 77n);
+  m.setX(1, 1n);
+  m.setX(2, BigInt(RAM + 0x9000));
+  for (const word of [CAS_X1_X3_X2, LDADD_X1_X3_X2]) {
+    m.execute(word);
+    // A read would have been allowed: WnR
+    assert.equal(esr1(m), 0x9600_004f);
+    assert.equal(m.x(1), 1n);
+  }
+  assert.equal(m.memory.ld64(m.at(RAM + 0x9000)), 77n);
+  // Where a read would have faulted the fault is a read's.
+  m.setX(2, 0x8000_0000n);
+  m.execute(LDADD_X1_X3_X2);
+  assert.equal(esr1(m), 0x9600_0005);
+});
+
+Deno.test("a page that stage 2 makes write-only takes stores, and atomic accesses fault as reads", () => {
+  const m = staged(-1);
+  const leaf = RAM + 0x3_2000 + 8 * 8;
+  m.memory.st64(m.at(leaf), BigInt(DATA) | 0x7bfn);
+  m.setX(1, 1n);
+  m.setX(2, BigInt(DATA));
+  m.execute(STR_X1_X2);
+  assert.ok(done(m));
+  m.execute(LDADD_X1_X3_X2);
+  const { cpu, regs } = m.core();
+  assert.deepEqual([cpu.el, regs.lo(R.ESR_EL2)], [2, 0x9200_000f]);
+  assert.equal(m.memory.ld64(m.at(DATA)), 1n);
+});
+
+Deno.test("an atomic access outside RAM is not supported", () => {
+  const m = new Machine({ el: 1 });
+  m.setX(2, 0x900_0000n);
+  m.execute(LDADD_X1_X3_X2);
+  assert.equal(esr1(m), 0x9600_0035);
+});
+
+Deno.test("an atomic access breaks a monitor over the same memory", () => {
+  const m = new Machine({ cpus: 2, el: 1 });
+  m.setX(2, BigInt(DATA));
+  m.execute(0xc85f_7c41); // ldxr x1, [x2]
+  const other = m.core(1);
+  m.setX(1, 1n, other);
+  m.setX(2, BigInt(DATA), other);
+  m.execute(LDADD_X1_X3_X2, other);
+  m.execute(0xc800_7c43); // stxr w0, x3, [x2]
+  assert.equal(m.x(0), 1n);
+});
+
+Deno.test("unprivileged accesses are EL0's, and with PSTATE.UAO the level's own", () => {
+  const LDTR_X1_X2 = 0xf840_0841;
+  const m = mapped();
+  m.setX(2, BigInt(DATA));
+  m.execute(LDTR_X1_X2);
+  assert.equal(esr1(m), 0x9600_000f);
+  // Taking the exception has cleared it.
+  m.execute(0xd500_417f); // msr uao, #1
+  assert.equal(m.core().cpu.uao, 1);
+  m.execute(LDTR_X1_X2);
+  assert.ok(done(m));
+  m.execute(0xd400_0001); // svc
+  assert.equal(m.core().cpu.uao, 0);
+  assert.equal(m.core().regs.lo(R.SPSR_EL1) & (1 << 23), 1 << 23);
+  m.execute(0xd69f_03e0); // eret
+  assert.equal(m.core().cpu.uao, 1);
+});

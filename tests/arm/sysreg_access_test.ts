@@ -427,7 +427,16 @@ Deno.test("PSTATE fields by MSR, register and immediate", () => {
   m.execute(0xd503_41ff); // msr daifclr, #1
   m.execute(0xd500_409f); // msr pan, #0
   m.execute(0xd500_40bf); // msr spsel, #0
+  m.execute(0xd503_415f); // msr dit, #1
+  m.execute(0xd500_417f); // msr uao, #1
   assert.deepEqual([cpu.daif, cpu.pan, cpu.spsel], [10, 0, 0]);
+  assert.deepEqual([m.mrs("DIT"), m.mrs("UAO")], [1n << 24n, 1n << 23n]);
+  m.execute(0xd400_0001); // svc
+  assert.deepEqual([m.mrs("DIT"), m.mrs("UAO")], [0n, 0n]);
+  assert.equal(m.core().regs.lo(R.SPSR_EL1) & 0x180_0000, 0x180_0000);
+  m.enter(0);
+  m.msr("DIT", 1n << 24n);
+  assert.equal(m.mrs("DIT"), 1n << 24n);
 });
 
 Deno.test("MSR DAIFSet at EL0 traps with its own encoding", () => {
@@ -463,7 +472,10 @@ Deno.test("reserved bits on a write", () => {
     m.msr(name, value);
     return m.core().regs.get(name);
   };
-  assert.equal(written("SPSR_EL1"), 0xf070_03dfn);
+  assert.equal(written("SPSR_EL1"), 0xf1f0_03dfn);
+  const plain = new Machine({ cpu: "v8.0" });
+  plain.msr("SPSR_EL2", all);
+  assert.equal(plain.core().regs.get("SPSR_EL2"), 0xf070_03dfn);
   assert.equal(written("SCTLR_EL1", 0n), 0x3050_0980n);
   assert.equal(written("TCR_EL1"), 0x77_ffff_ffbfn);
   assert.equal(written("VBAR_EL1"), 0xffff_ffff_ffff_f800n);

@@ -58,8 +58,6 @@ Deno.test("levels: EL2's operations at EL1, EL1's at EL0, and what does not exis
     [0, key("VAE1IS")],
     [0, key("IALLU")],
     [0, key("IVAC")],
-    [1, sysregKey(1, 0, 7, 9, 0)], // AT S1E1RP
-    [1, sysregKey(1, 3, 7, 12, 1)], // DC CVAP
     [1, sysregKey(1, 6, 8, 7, 0)], // TLBI ALLE3
   ] as const;
   for (const [el, k] of rows) {
@@ -67,6 +65,17 @@ Deno.test("levels: EL2's operations at EL1, EL1's at EL0, and what does not exis
     m.enter(el);
     m.execute(msrWord(k, 3));
     assert.equal(m.core().regs.lo(R.ESR_EL1), 0x0200_0000, String(k));
+  }
+});
+
+Deno.test("an operation of a feature is UNDEFINED on a core that has it not", () => {
+  for (const name of ["S1E1RP", "S1E1WP", "CVAP", "CVADP"]) {
+    for (const [cpu, esr] of [["v8.0", 0x0200_0000], ["max", 0]] as const) {
+      const m = new Machine({ cpu });
+      m.enter(1);
+      m.execute(sys(name));
+      assert.equal(m.core().regs.lo(R.ESR_EL1), esr, `${name} ${cpu}`);
+    }
   }
 });
 

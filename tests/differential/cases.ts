@@ -31,7 +31,7 @@ import {
 import { type Case, REGISTER, type RegisterValue, setRegister } from "./vector.ts";
 
 /** Rows that a program at EL0 under Linux cannot execute, or whose effect is not in its registers. */
-const PRIVILEGED = /^(SVC|HVC|SMC|BRK|HLT|ERET|SYSL?|MSR_imm_\w+)$/;
+const PRIVILEGED = /^(SVC|HVC|SMC|BRK|HLT|ERET|SYSL?|MSR_imm_\w+|SB)$/;
 
 /** System registers that EL0 has and that have no environment: with the bits that are written. */
 const REGISTERS: readonly { readonly key: number; readonly bits: bigint }[] = [
@@ -73,6 +73,15 @@ class Probe extends FlatEnvironment {
   override loadExclusive(va: bigint, size: AccessSize, count: 1 | 2, o: AccessOptions): bigint[] {
     this.alignment = size * count;
     return super.loadExclusive(va, size, count, o);
+  }
+  override atomic(
+    va: bigint,
+    size: AccessSize,
+    count: 1 | 2,
+    update: (old: readonly bigint[]) => readonly bigint[] | undefined,
+  ): readonly bigint[] {
+    this.alignment = size * count;
+    return super.atomic(va, size, count, update);
   }
   override storeExclusive(va: bigint, size: AccessSize, v: bigint[], o: AccessOptions): 0 | 1 {
     this.alignment = size * v.length;
@@ -215,8 +224,24 @@ export class CaseMaker {
     }
   }
 
+  /** Mostly, what CAS expects is what is there: its registers are loaded from there. */
+  #expected(name: string, f: Readonly<Record<string, number>>): number[] {
+    const { w = 0, n = 0, s = 0 } = f;
+    const overwritten = w === 31 || w === n || (name === "CASP" && (w === 30 || w + 1 === n));
+    if (overwritten || this.#random.below(4) === 0) return [];
+    const load = ROWS.find((r) => r.name === (name === "CAS" ? "LDST_uimm" : "LDP_STP_offset"));
+    if (load === undefined) throw new RangeError(`no load before ${name}`);
+    const fields = name === "CAS"
+      ? { s, o: 1, n, t: w }
+      : { o: s ? 2 : 0, l: 1, n, t: w, u: w + 1 };
+    return [encode(load, fields)];
+  }
+
   /** Mostly, a store-exclusive follows the load-exclusive of its kind and address. */
   #prefix({ row, word, decoded }: RandomInstruction): number[] {
+    if (row.name === "CAS" || row.name === "CASP") {
+      return this.#expected(row.name, extractFields(row, word));
+    }
     const load = ROWS.find((r) =>
       (row.name === "STXR" && r.name === "LDXR") || (row.name === "STXP" && r.name === "LDXP")
     );

@@ -1,5 +1,7 @@
 /** The rows by the file that has them: one file of vectors each, with how it is recorded. */
+import { atomicMemoryOperations } from "../../src/arm/isa/atomic_memory_operations.ts";
 import { branches } from "../../src/arm/isa/branches.ts";
+import { crc32AndFlags } from "../../src/arm/isa/crc32_and_flags.ts";
 import { dataProcessingImmediate } from "../../src/arm/isa/data_processing_immediate.ts";
 import { dataProcessingRegister } from "../../src/arm/isa/data_processing_register.ts";
 import { exceptionsAndSystem } from "../../src/arm/isa/exceptions_and_system.ts";
@@ -32,6 +34,8 @@ export const FAMILIES = {
   loads_and_stores: general(loadsAndStores),
   loads_and_stores_pair: general(loadsAndStoresPair),
   loads_and_stores_exclusive: general(loadsAndStoresExclusive),
+  atomic_memory_operations: { ...general(atomicMemoryOperations), cpu: "max" },
+  crc32_and_flags: { ...general(crc32AndFlags), cases: 200, cpu: "max" },
   simd_subset: general(simdSubset),
 } as const satisfies Record<string, FamilySpec>;
 

@@ -1,4 +1,8 @@
 /** The recorded vectors (see recorder/record.ts). */
+import atomicMemoryOperations from "../../fixtures/vectors/atomic_memory_operations.bin.gz" with {
+  type: "bytes",
+};
+import crc32AndFlags from "../../fixtures/vectors/crc32_and_flags.bin.gz" with { type: "bytes" };
 import branches from "../../fixtures/vectors/branches.bin.gz" with { type: "bytes" };
 import dataProcessingImmediate from "../../fixtures/vectors/data_processing_immediate.bin.gz" with {
   type: "bytes",
@@ -27,6 +31,8 @@ const FILES: Readonly<Record<Family, Uint8Array<ArrayBuffer>>> = {
   loads_and_stores: loadsAndStores,
   loads_and_stores_exclusive: loadsAndStoresExclusive,
   loads_and_stores_pair: loadsAndStoresPair,
+  atomic_memory_operations: atomicMemoryOperations,
+  crc32_and_flags: crc32AndFlags,
   simd_subset: simdSubset,
 };
 

@@ -73,7 +73,7 @@ function stepOnce(guest: FuzzGuest, coverage: readonly Coverage[]): void {
 /** Rows that end in an exception wherever they are executed, by exception level. */
 const ALWAYS_TRAP = ["SVC", "HVC", "SMC", "BRK", "HLT", "SYSL"];
 const NEVER_DONE = [
-  [...ALWAYS_TRAP, "ERET", "MSR_imm_SPSel", "MSR_imm_PAN"],
+  [...ALWAYS_TRAP, "ERET", "MSR_imm_SPSel", "MSR_imm_PAN", "MSR_imm_UAO"],
   ALWAYS_TRAP,
 ] as const;
 /** Done by some of their instructions only: WFI traps, WFE does not. */

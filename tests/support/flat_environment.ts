@@ -85,6 +85,18 @@ export class FlatEnvironment implements Environment {
     return size === 8 ? [first, second] : [first | (second << BigInt(8 * size)), 0n];
   }
 
+  atomic(
+    va: bigint,
+    size: AccessSize,
+    count: 1 | 2,
+    update: (old: readonly bigint[]) => readonly bigint[] | undefined,
+  ): readonly bigint[] {
+    const at = this.at(va, size * count);
+    const old = this.#elements(at, size, count);
+    update(old)?.forEach((value, i) => this.memory.setUnsigned(at + i * size, size, value));
+    return old;
+  }
+
   clearExclusive(): void {
     this.cpu.monitorOpen = 0;
   }

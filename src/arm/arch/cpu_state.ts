@@ -54,6 +54,8 @@ export const CpuLayout = layout("pcpu", {
   /** PSTATE.SP: 0 selects SP_EL0. */
   spsel: u32(),
   pan: u32(),
+  uao: u32(),
+  dit: u32(),
   /** PSTATE.IL: the next instruction is an Illegal Execution state exception. */
   il: u32(),
   /** PSTATE.SS. */

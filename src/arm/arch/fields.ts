@@ -106,6 +106,8 @@ export const SPSR = {
   IL: 1 << 20,
   SS: 1 << 21,
   PAN: 1 << 22,
+  UAO: 1 << 23,
+  DIT: 1 << 24,
   NZCV_SHIFT: 28,
 } as const;
 

@@ -111,6 +111,8 @@ export const ABORT = {
  * without write-back, exclusives excluded.
  */
 export function abortIss(word: number): number {
+  // LDAPR, among the atomic operations.
+  if ((word & 0x3fff_fc00) === 0x38bf_c000) return orderedIss(word);
   // Load/store register: unscaled, unprivileged, register offset (bits 11:10 say which), unsigned offset.
   if ((word & 0x3f00_0000) === 0x3800_0000) {
     const scaled = (word >>> 21) & 1, form = (word >>> 10) & 3;
@@ -121,6 +123,8 @@ export function abortIss(word: number): number {
   if ((word & 0x3f00_0000) === 0x1800_0000) return literalIss(word);
   // Load-acquire, store-release and their LORegion forms: o2 set, o1 clear.
   if ((word & 0x3fa0_0000) === 0x0880_0000) return orderedIss(word);
+  // LDAPUR and STLUR.
+  if ((word & 0x3f20_0c00) === 0x1900_0000) return registerIss(word) | ABORT.AR;
   return 0;
 }
 

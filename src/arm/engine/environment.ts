@@ -24,6 +24,16 @@ export interface Environment {
   /** Returns 0 when the store was made, 1 when not. */
   storeExclusive(va: bigint, size: AccessSize, values: bigint[], options: AccessOptions): 0 | 1;
   clearExclusive(): void;
+  /**
+   * Atomic read-modify-write of `count` elements of `size` bytes: `update` says what to store for what
+   * is there, or undefined to leave it. Returns what was there.
+   */
+  atomic(
+    va: bigint,
+    size: AccessSize,
+    count: 1 | 2,
+    update: (old: readonly bigint[]) => readonly bigint[] | undefined,
+  ): readonly bigint[];
   /** Raises an SP alignment fault if `base` is misaligned and that is checked now. */
   checkSp(base: bigint): void;
   /** Traps if FP/SIMD is not enabled at this exception level. */

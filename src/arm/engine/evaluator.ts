@@ -8,6 +8,7 @@ import { type Cpu, CpuLayout } from "../arch/cpu_state.ts";
 import type {
   AccessOptions,
   AccessSize,
+  AtomicOp,
   Barrier,
   BranchKind,
   Builder,
@@ -70,6 +71,19 @@ function sameType(a: Value | V128, b: Value | V128): void {
   if (a.type !== b.type) throw new RangeError(`operands of types ${a.type} and ${b.type}`);
 }
 
+/** What each operation stores; both operands are unsigned and `bits` wide. */
+const ATOMIC: Readonly<Record<AtomicOp, (x: bigint, y: bigint, bits: number) => bigint>> = {
+  swap: (_, y) => y,
+  add: (x, y) => x + y,
+  clear: (x, y) => x & ~y,
+  xor: (x, y) => x ^ y,
+  set: (x, y) => x | y,
+  smax: (x, y, bits) => BigInt.asIntN(bits, x) > BigInt.asIntN(bits, y) ? x : y,
+  smin: (x, y, bits) => BigInt.asIntN(bits, x) < BigInt.asIntN(bits, y) ? x : y,
+  umax: (x, y) => x > y ? x : y,
+  umin: (x, y) => x < y ? x : y,
+};
+
 /** Executes instructions of one CPU. */
 export class Evaluator implements Builder {
   #branched = false;
@@ -102,6 +116,10 @@ export class Evaluator implements Builder {
   }
   x(slot: Slot): V64 {
     return v64(this.cpu.memory.ld64(this.#at(slot)));
+  }
+  xPair(slot: Slot): readonly [V64, V64] {
+    const at = this.#at(slot);
+    return [v64(this.cpu.memory.ld64(at)), v64(this.cpu.memory.ld64(at + 8))];
   }
   w(slot: Slot): V32 {
     return v32(BigInt(this.cpu.memory.ld32(this.#at(slot))));
@@ -303,6 +321,31 @@ export class Evaluator implements Builder {
   }
   clearExclusive(): void {
     this.env.clearExclusive();
+  }
+  atomic(op: AtomicOp, address: V64, size: AccessSize, operand: V64): V64 {
+    const bits = size * 8;
+    const y = BigInt.asUintN(bits, bitsOf(operand));
+    const update = ([x]: readonly bigint[]) => [
+      BigInt.asUintN(bits, ATOMIC[op](x as bigint, y, bits)),
+    ];
+    return v64(this.env.atomic(bitsOf(address), size, 1, update)[0] as bigint);
+  }
+  compareAndSwap(address: V64, size: AccessSize, expected: V64, value: V64): V64 {
+    const [wanted, stored] = [expected, value].map((v) => BigInt.asUintN(size * 8, bitsOf(v)));
+    const update = ([x]: readonly bigint[]) => x === wanted ? [stored as bigint] : undefined;
+    return v64(this.env.atomic(bitsOf(address), size, 1, update)[0] as bigint);
+  }
+  compareAndSwapPair(
+    address: V64,
+    size: 4 | 8,
+    expected: readonly [V64, V64],
+    values: readonly [V64, V64],
+  ): readonly [V64, V64] {
+    const cut = (pair: readonly [V64, V64]) => pair.map((v) => BigInt.asUintN(size * 8, bitsOf(v)));
+    const [low, high] = cut(expected);
+    const update = ([x, y]: readonly bigint[]) => x === low && y === high ? cut(values) : undefined;
+    const [x, y] = this.env.atomic(bitsOf(address), size, 2, update);
+    return [v64(x as bigint), v64(y as bigint)];
   }
   prefetch(_address: V64): void {}
 

@@ -92,11 +92,15 @@ export function shapesOf(row: Row): Decoded<Shape, Slots, Consts>[] {
   const isSmall = (f: FieldBits) => f.bits.length <= (named ? 4 : 3);
   const small = row.fields.filter(isSmall);
   const large = row.fields.filter((f) => !isSmall(f));
-  for (const f of large) fields[f.letter] = 1;
-  combine(small, fields, visit);
-  for (const f of named ? [] : large) {
-    combine([f, ...small], fields, visit);
-    fields[f.letter] = 1;
+  // An odd register number is UNDEFINED in some rows.
+  for (const usual of [1, 2]) {
+    if (found.size > 0) break;
+    for (const f of large) fields[f.letter] = usual;
+    combine(small, fields, visit);
+    for (const f of named ? [] : large) {
+      combine([f, ...small], fields, visit);
+      fields[f.letter] = usual;
+    }
   }
   return [...found.values()];
 }

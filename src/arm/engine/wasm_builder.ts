@@ -10,6 +10,7 @@ import { ACCESS, DATA_TLB, DATA_TLB_ENTRIES, DATA_TLB_ENTRY } from "../arch/tlb_
 import type {
   AccessOptions,
   AccessSize,
+  AtomicOp,
   Barrier,
   BranchKind,
   Builder,
@@ -285,6 +286,14 @@ export class WasmBuilder implements Builder {
       this.#pushSlot(slot);
       this.frame.asm.mem("i64.load", 0);
     }, { pinned: true });
+  }
+  xPair(slot: Slot): readonly [V64, V64] {
+    const half = (offset: number): V64 =>
+      this.#node("i64", [], () => {
+        this.#pushSlot(slot);
+        this.frame.asm.mem("i64.load", offset);
+      }, { pinned: true });
+    return [half(0), half(8)];
   }
   w(slot: Slot): V32 {
     return this.#node("i32", [], () => {
@@ -723,6 +732,78 @@ export class WasmBuilder implements Builder {
   }
   clearExclusive(): void {
     this.#setField(O.monitorOpen, this.c32(0));
+  }
+
+  #storeAt(at: V32, size: AccessSize, value: V64, offset = 0): void {
+    const nodes = [at, value].map((v) => this.#use(v)) as [Node, Node];
+    this.#run(() => {
+      this.#push(nodes[0]);
+      this.#push(nodes[1]);
+      this.frame.asm.mem(STORE[size], offset);
+    });
+  }
+  /** The low `size` bytes of a value, extended to 64 bits. */
+  #cut(value: V64, size: AccessSize, signed = false): V64 {
+    if (size === 8) return value;
+    if (signed) return this.signExtend(value, (8 * size) as 8 | 16 | 32);
+    return this.and(value, this.c64((1n << BigInt(8 * size)) - 1n));
+  }
+  /**
+   * Atomic accesses are plain ones while one thread runs all CPUs: what several threads need instead
+   * of a load and a store goes here. A page whose write tag hits can be read, too.
+   */
+  atomic(op: AtomicOp, address: V64, size: AccessSize, operand: V64): V64 {
+    const at = this.#address(address, ACCESS.WRITE, size, {}, true);
+    const old = this.#loadAt(at, size);
+    this.#storeAt(at, size, this.#updated(op, old, operand, size));
+    return old;
+  }
+  #updated(op: AtomicOp, old: V64, operand: V64, size: AccessSize): V64 {
+    const signed = op === "smax" || op === "smin";
+    const x = this.#cut(old, size, signed), y = this.#cut(operand, size, signed);
+    switch (op) {
+      case "swap":
+        return operand;
+      case "add":
+        return this.add(old, operand);
+      case "clear":
+        return this.and(old, this.not(operand));
+      case "xor":
+        return this.xor(old, operand);
+      case "set":
+        return this.or(old, operand);
+      case "smax":
+        return this.select(this.ltS(x, y), operand, old);
+      case "smin":
+        return this.select(this.ltS(x, y), old, operand);
+      case "umax":
+        return this.select(this.ltU(x, y), operand, old);
+      case "umin":
+        return this.select(this.ltU(x, y), old, operand);
+    }
+  }
+  compareAndSwap(address: V64, size: AccessSize, expected: V64, value: V64): V64 {
+    const at = this.#address(address, ACCESS.WRITE, size, {}, true);
+    const old = this.#loadAt(at, size);
+    const same = this.eq(old, this.#cut(expected, size));
+    this.#storeAt(at, size, this.select(same, value, old));
+    return old;
+  }
+  compareAndSwapPair(
+    address: V64,
+    size: 4 | 8,
+    expected: readonly [V64, V64],
+    values: readonly [V64, V64],
+  ): readonly [V64, V64] {
+    const at = this.#address(address, ACCESS.WRITE, 2 * size, {}, true);
+    const old = [this.#loadAt(at, size), this.#loadAt(at, size, size)] as const;
+    const same = this.and(
+      this.eq(old[0], this.#cut(expected[0], size)),
+      this.eq(old[1], this.#cut(expected[1], size)),
+    );
+    this.#storeAt(at, size, this.select(same, values[0], old[0]));
+    this.#storeAt(at, size, this.select(same, values[1], old[1]), size);
+    return old;
   }
   prefetch(_address: V64): void {}
 

@@ -38,6 +38,18 @@ export interface AccessOptions {
   readonly aligned?: 1 | 2 | 4 | 8 | 16;
 }
 
+/** What an atomic operation stores, from the old value and the operand (`clear`: old and not operand). */
+export type AtomicOp =
+  | "swap"
+  | "add"
+  | "clear"
+  | "xor"
+  | "set"
+  | "smax"
+  | "smin"
+  | "umax"
+  | "umin";
+
 export type ExceptionCall = "svc" | "hvc" | "smc" | "brk" | "hlt";
 export type Hint = "nop" | "yield" | "wfe" | "wfi" | "sev" | "sevl";
 export type Barrier = "dsb" | "dmb" | "isb" | "sb";
@@ -59,6 +71,8 @@ export interface Builder {
   // General registers
   /** All 64 bits of a register slot. */
   x(slot: Slot): V64;
+  /** A register and the one after it, which after X30 is the zero register. */
+  xPair(slot: Slot): readonly [V64, V64];
   /** The low 32 bits. */
   w(slot: Slot): V32;
   setX(slot: Slot, value: V64): void;
@@ -148,6 +162,20 @@ export interface Builder {
     options?: AccessOptions,
   ): V32;
   clearExclusive(): void;
+  /**
+   * Atomic read-modify-write of `size` bytes, always aligned; needs permission to read and to write.
+   * Returns the old value, zero-extended. Like a store it breaks other CPUs' monitors.
+   */
+  atomic(op: AtomicOp, address: V64, size: AccessSize, operand: V64): V64;
+  /** The same, storing `value` where the low `size` bytes of `expected` are what is there. */
+  compareAndSwap(address: V64, size: AccessSize, expected: V64, value: V64): V64;
+  /** Of two elements of `size` bytes, aligned to the pair. */
+  compareAndSwapPair(
+    address: V64,
+    size: 4 | 8,
+    expected: readonly [V64, V64],
+    values: readonly [V64, V64],
+  ): readonly [V64, V64];
   /** PRFM: may do nothing, never faults. */
   prefetch(address: V64): void;
 

@@ -65,8 +65,8 @@ function barrierText(name: string, crm: number): string {
 }
 
 /** Only CRm 0 and 1 have the field's name. */
-function pstateText(name: string, op2: number, crm: number): string {
-  return crm > 1 ? `msr\ts0_0_c4_c${crm}_${op2}, xzr` : `msr\t${name}, ${hex(crm)}`;
+function pstateText(name: string, op1: number, op2: number, crm: number): string {
+  return crm > 1 ? `msr\ts0_${op1}_c4_c${crm}_${op2}, xzr` : `msr\t${name}, ${hex(crm)}`;
 }
 
 interface SystemFields {
@@ -222,7 +222,7 @@ export const exceptionsAndSystem: readonly Row[] = [
     name: "MSR_imm_SPSel",
     pattern: "11010101000000000100mmmm10111111",
     slow: true,
-    disassemble: (f) => pstateText("spsel", 5, f.m),
+    disassemble: (f) => pstateText("spsel", 0, 5, f.m),
     predecode: (f) => ({ shape: { op1: 0, op2: 5 }, slots: {}, consts: { imm: f.m } }),
     semantics: (b, o, { op1, op2 }) => b.msrImmediate(op1, op2, o.imm),
   }),
@@ -231,9 +231,35 @@ export const exceptionsAndSystem: readonly Row[] = [
     pattern: "11010101000000000100mmmm10011111",
     feature: "FEAT_PAN",
     slow: true,
-    disassemble: (f) => pstateText("pan", 4, f.m),
+    disassemble: (f) => pstateText("pan", 0, 4, f.m),
     predecode: (f) => ({ shape: { op1: 0, op2: 4 }, slots: {}, consts: { imm: f.m } }),
     semantics: (b, o, { op1, op2 }) => b.msrImmediate(op1, op2, o.imm),
+  }),
+  row({
+    name: "MSR_imm_UAO",
+    pattern: "11010101000000000100mmmm01111111",
+    feature: "FEAT_UAO",
+    slow: true,
+    disassemble: (f) => pstateText("uao", 0, 3, f.m),
+    predecode: (f) => ({ shape: { op1: 0, op2: 3 }, slots: {}, consts: { imm: f.m } }),
+    semantics: (b, o, { op1, op2 }) => b.msrImmediate(op1, op2, o.imm),
+  }),
+  row({
+    name: "MSR_imm_DIT",
+    pattern: "11010101000000110100mmmm01011111",
+    feature: "FEAT_DIT",
+    slow: true,
+    disassemble: (f) => pstateText("dit", 3, 2, f.m),
+    predecode: (f) => ({ shape: { op1: 3, op2: 2 }, slots: {}, consts: { imm: f.m } }),
+    semantics: (b, o, { op1, op2 }) => b.msrImmediate(op1, op2, o.imm),
+  }),
+  row({
+    name: "SB",
+    pattern: "11010101000000110011000011111111",
+    feature: "FEAT_SB",
+    disassemble: () => "sb",
+    predecode: () => ({ shape: {}, slots: {}, consts: {} }),
+    semantics: (b) => b.barrier("sb"),
   }),
   row({
     name: "SYS",

@@ -7,7 +7,9 @@ import {
   type Shape,
   type Slots,
 } from "./row.ts";
+import { atomicMemoryOperations } from "./atomic_memory_operations.ts";
 import { branches } from "./branches.ts";
+import { crc32AndFlags } from "./crc32_and_flags.ts";
 import { dataProcessingImmediate } from "./data_processing_immediate.ts";
 import { dataProcessingRegister } from "./data_processing_register.ts";
 import { exceptionsAndSystem } from "./exceptions_and_system.ts";
@@ -25,6 +27,8 @@ export const ROWS: readonly Row[] = [
   ...loadsAndStores,
   ...loadsAndStoresPair,
   ...loadsAndStoresExclusive,
+  ...atomicMemoryOperations,
+  ...crc32AndFlags,
   ...simdSubset,
 ];
 

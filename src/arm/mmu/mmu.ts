@@ -21,6 +21,7 @@ import {
 import { combineAttr, combineShareability, isNormal } from "./attributes.ts";
 import { Contexts } from "./contexts.ts";
 import { FSC, TranslationFault } from "./fault.ts";
+import { PERM } from "./permissions.ts";
 import { affectsTranslation, Controls, isVheHost, loadControls, SCTLR } from "./regime.ts";
 import { Stage1 } from "./stage1.ts";
 import { Stage2 } from "./stage2.ts";
@@ -32,7 +33,7 @@ import { joinAddress, TableReader } from "./walk.ts";
 export const FILL = {
   /** The page is RAM and was entered. */
   RAM: 0,
-  /** Translated to `pa`, not entered: not RAM, or RAM mapped as Device. Go through the bus. */
+  /** Translated to `pa`, not entered: not RAM, or RAM mapped as Device or write-only. Go through the bus. */
   DEVICE: 1,
   /** `fault` tells why not. */
   FAULT: 2,
@@ -162,12 +163,14 @@ export class Mmu {
 
   /**
    * RAM is entered if it is Normal, and also while stage 1 is off: it is Device memory then, but that
-   * makes no difference beyond alignment, which the context's `alignMask` enforces.
+   * makes no difference beyond alignment, which the context's `alignMask` enforces. A page that can be
+   * written but not read (stage 2 only) is not: so an atomic access need only look at the write tag.
    */
   #enterData(tlb: number, vaLo: number, vaHi: number): Fill {
     const page = this.pa - this.pa % 4096;
     const at = ramOffset(this.#ram, page, 4096);
-    const enter = at >= 0 && (this.normal || this.#controls.flatDevice);
+    const enter = at >= 0 && (this.permissions & PERM.R) !== 0 &&
+      (this.normal || this.#controls.flatDevice);
     if (!enter) return FILL.DEVICE;
     assert(tlb !== 0, "a TLB is filled before contextChanged");
     this.#contexts.noteData(this.#contexts.contextOf(tlb), vaLo, vaHi, this.#stage1.shift);

@@ -8,7 +8,7 @@ import { R } from "../arch/sysregs.ts";
 
 /**
  * Physical address bits (ID_AA64MMFR0_EL1.PARange 0b0101). The other identification that belongs to
- * this MMU: ASIDBits 16, TGran4 only, VMIDBits 8, PAN2; no HAFDBS, HPDS, XNX, UAO, LVA, TTST, CnP.
+ * this MMU: ASIDBits 16, VMIDBits 8, PAN2, UAO, TTL; no HAFDBS, HPDS, XNX, LVA, TTST, CnP.
  */
 export const PA_BITS = 48;
 
@@ -228,7 +228,7 @@ export function loadControls(
   loadBank(c, words, base, c.regime === REGIME.EL10 ? EL1_BANK : EL2_BANK);
   if (c.regime === REGIME.EL10) loadEl10(c, words, base, e2h && tge);
   else loadOther(c);
-  c.unprivilegedIsUser = el === 1 || (el === 2 && e2h && tge);
+  c.unprivilegedIsUser = cpu.uao === 0 && (el === 1 || (el === 2 && e2h && tge));
   c.user = el === 0 || (unprivileged && c.unprivilegedIsUser);
   c.pan = cpu.pan !== 0 && !c.user && c.twoRanges;
   c.asid = 0;

@@ -297,6 +297,19 @@ export class FoldedLab implements ExecutionHost, Environment {
     values.forEach((value, i) => memory.setUnsigned(at + i * size, size, value));
     return 0;
   }
+  atomic(
+    va: bigint,
+    size: AccessSize,
+    count: 1 | 2,
+    update: (old: readonly bigint[]) => readonly bigint[] | undefined,
+  ): readonly bigint[] {
+    const { memory } = this;
+    this.#check(va, size * count, { ordered: true });
+    const at = this.#at(va, false);
+    const old = Array.from({ length: count }, (_, i) => memory.getUnsigned(at + i * size, size));
+    update(old)?.forEach((value, i) => memory.setUnsigned(at + i * size, size, value));
+    return old;
+  }
   clearExclusive(): void {
     this.cpu.monitorOpen = 0;
   }

@@ -22,6 +22,9 @@ const ACCESSES = new Set([
   "storeExclusivePair",
   "loadQ",
   "storeQ",
+  "atomic",
+  "compareAndSwap",
+  "compareAndSwapPair",
   "fpAccess",
   "exceptionCall",
   "mrs",
@@ -57,10 +60,11 @@ const NARROW = new Set([
   "vectorTest",
 ]);
 const WIDE = new Set(["c64", "x", "zext", "sext", "pc", "load", "loadExclusive", "umulh", "v"])
-  .add("lane");
+  .add("lane").add("atomic").add("compareAndSwap");
 const VECTOR = new Set(["q", "c128", "v128", "vector", "bitselect", "shuffle", "splat", "withLane"])
   .add("loadQ");
 const VECTOR_STATE = new Set(["v", "setV", "q", "setQ", "fpcr", "fpsr", "raiseFpsr"]);
+const PAIRS = new Set(["loadExclusivePair", "compareAndSwapPair", "xPair"]);
 const LAST_OPERAND = new Set(["select"]);
 
 /** What a builder's method returns when there are no values: only the type. */
@@ -68,7 +72,7 @@ function resultOf(name: string, operands: readonly unknown[]): unknown {
   if (NARROW.has(name)) return I32;
   if (WIDE.has(name)) return I64;
   if (VECTOR.has(name)) return Q;
-  if (name === "loadExclusivePair") return [I64, I64];
+  if (PAIRS.has(name)) return [I64, I64];
   return LAST_OPERAND.has(name) ? operands.at(-1) : operands[0];
 }
 

@@ -150,11 +150,12 @@ Deno.test("unallocated encodings are UNDEFINED", () => {
     0xf8800400, // PRFM with write-back
     0x68000000, // STNP with opc 1
     0xe8400000, // pair with opc 3
-    0x08207c00, // CASP
-    0x08a07c41, // CAS
-    0x08800000, // STLLR
-    0xb8200000, // LDADD
-    0x38bfc000, // LDAPR
+    0x08217c00, // CASP of an odd register
+    0x08a07841, // CAS with a second register
+    0xb8209000, // atomic operation with o3 set and opc 1
+    0x38b0c000, // LDAPR with a register
+    0xd9c00000, // LDAPURS of 64 bits
+    0x9ac34041, // CRC32B of an X register
     0xd503305f & ~0x40, // barrier space, op2 0
     0xd50040ff, // MSR (immediate) without a field
     0xd65f0bff, // RETAA
