@@ -36,6 +36,9 @@ export const HOST_VECTORS = 0x1000_0000;
 /** Threads' priorities: those that serve outside work, and all others. */
 export const PRIORITY = { SERVICE: 0, NORMAL: 1 } as const;
 
+/** The host's time of day at virtual time 0: 2024-01-01T00:00:00Z, in ns since 1970; the board's clock has the same. */
+export const BOOT_REAL_NS = 1_704_067_200_000_000_000n;
+
 export interface HostOptions {
   readonly hardware: HostHardware;
   readonly locks: Locks;

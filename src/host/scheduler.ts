@@ -130,6 +130,7 @@ export class Scheduler {
   #enqueue(thread: HostThread, pcpu: number, front: boolean): void {
     const queue = this.queue(pcpu);
     thread.pcpu = pcpu;
+    this.#schedInfoQueued(thread);
     const preempts = this.#locked(queue, () => {
       this.#insert(queue, thread, front);
       queue.running++;
@@ -263,13 +264,28 @@ export class Scheduler {
     if (thread.notify) this.services.threads.kindOf(thread).schedOut?.(thread);
     thread.current = false;
     queue.current = 0;
+    // It goes on waiting in a queue, that it was put back into already.
+    if (thread.state === THREAD_STATE.RUNNABLE) this.#schedInfoQueued(thread);
     const leaves = thread.state === THREAD_STATE.RUNNABLE && !this.#allowed(thread, thread.pcpu);
     if (leaves) this.#enqueue(thread, this.#choose(thread), false);
+  }
+
+  /** sched_info_enqueue: from now on the thread waits for a CPU. */
+  #schedInfoQueued(thread: HostThread): void {
+    if (thread.queuedNs === 0) thread.queuedNs = this.services.hardware.nowNs();
+  }
+
+  /** sched_info_arrive: it has one. */
+  #schedInfoArrive(thread: HostThread): void {
+    if (thread.queuedNs === 0) return;
+    thread.runDelayNs += this.services.hardware.nowNs() - thread.queuedNs;
+    thread.queuedNs = 0;
   }
 
   #switchIn(queue: RunQueue, thread: HostThread, pcpu: number): void {
     queue.current = thread.base;
     queue.switches++;
+    this.#schedInfoArrive(thread);
     thread.current = true;
     thread.pcpu = pcpu;
     thread.lastPcpu = pcpu;

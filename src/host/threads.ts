@@ -62,6 +62,10 @@ export const ThreadLayout = layout("host_thread", {
   vector: u32(),
   /** Virtual time at which that was. */
   leftNs: u53("observe"),
+  /** Runnable, but not running, since then (sched_info.last_queued); 0: not waiting. */
+  queuedNs: u53(),
+  /** Virtual ns spent so (sched_info.run_delay). */
+  runDelayNs: u53(),
   switches: u53("observe"),
   lastPcpu: i32(),
 });

@@ -14,7 +14,7 @@ import type { Layout } from "../base/struct.ts";
 import { R } from "../arm/arch/sysregs.ts";
 import { CNTKCTL } from "../arm/arch/fields.ts";
 import type { El2Port } from "../arm/el2_port.ts";
-import { type Host, PRIORITY } from "../host/host.ts";
+import { BOOT_REAL_NS, type Host, PRIORITY } from "../host/host.ts";
 import { IPI, PPI } from "../host/irq.ts";
 import { PAGE_SIZE } from "../host/pages.ts";
 import {
@@ -27,7 +27,8 @@ import {
 import { VcpuRunner } from "./arm.ts";
 import { type ArmVgic, IRQ_OPS } from "./arm_vgic.ts";
 import { CALL_HYP_VHE, type CallHyp } from "./call_hyp.ts";
-import { vcpuResetHcr } from "./emulate.ts";
+import { kvmArmInitHypercalls } from "./hypercalls.ts";
+import { kvmInitIdRegs } from "./id_regs.ts";
 import { kvmArmGetReg, kvmArmSetReg, kvmRegList } from "./guest.ts";
 import {
   ArchTimerContextLayout,
@@ -36,6 +37,7 @@ import {
   type Kvm,
   KVM_MAX_VCPUS,
   KVM_REQ,
+  kvmCheckRequest,
   KvmCpuContextLayout,
   type KvmHost,
   type KvmHrtimers,
@@ -45,7 +47,6 @@ import {
   type KvmTimerKind,
   KvmVcpuLayout,
   KvmVcpuStatLayout,
-  MP_STATE,
   TIMER_PTIMER,
   TIMER_VTIMER,
   type Vcpu,
@@ -55,8 +56,13 @@ import {
   VgicV3CpuIfLayout,
 } from "./kvm_host.ts";
 import { kvmVcpuExitingGuestMode } from "./kvm_main.ts";
-import { kvmFreeMemslots, kvmFreeStage2Pgd, kvmInitStage2Mmu, kvmSetMemoryRegion } from "./mmu.ts";
-import { PSCI_VERSION } from "./psci_numbers.ts";
+import {
+  kvmFreeMemslots,
+  kvmFreeStage2Pgd,
+  kvmGetDirtyLog,
+  kvmInitStage2Mmu,
+  kvmSetMemoryRegion,
+} from "./mmu.ts";
 import { VGIC } from "./vgic/vgic_ops.ts";
 import { setVgicIrqOps } from "./vgic/vgic_global.ts";
 import {
@@ -71,6 +77,19 @@ import {
   vgicV3HasAttr,
   vgicV3SetAttr,
 } from "./vgic/vgic_kvm_device.ts";
+import { kvmArmPvtimeVcpuInit } from "./pvtime.ts";
+import {
+  kvmArmVcpuGetAttr,
+  kvmArmVcpuGetEvents,
+  kvmArmVcpuInit,
+  kvmArmVcpuSetAttr,
+  kvmArmVcpuSetEvents,
+  type KvmVcpuEvents,
+  kvmVcpuSetMpState,
+  kvmVmIoctlCheckExtension,
+  kvmVmIoctlEnableCap,
+  VCPU_FEATURE,
+} from "./vcpu_ioctl.ts";
 import { WorldSwitchMeter } from "./stats.ts";
 import { onGuestAck, onGuestEoi, onGuestVector } from "./vgic/vgic_irq.ts";
 import { VmidAllocator } from "./vmid.ts";
@@ -95,6 +114,8 @@ export {
   type VgicIrqCounts,
   type VgicIrqState,
 } from "./vgic/vgic_debug.ts";
+export { KVM_CAP, type KvmVcpuEvents, VCPU_ATTR, VCPU_FEATURE } from "./vcpu_ioctl.ts";
+export { KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY } from "./mmu.ts";
 export { VMIDS } from "./vmid.ts";
 
 /** A failed call: `errno` is negative, as in the kernel. */
@@ -112,9 +133,6 @@ function check(call: string, result: number): void {
 
 /** KVM_ARM_IRQ_TYPE_*. */
 export const IRQ_TYPE = { SPI: 1, PPI: 2 } as const;
-
-/** KVM_ARM_VCPU_* features. */
-export const VCPU_FEATURE = { POWER_OFF: 0, PSCI_0_2: 2 } as const;
 
 /**
  * A return to user space: `ret` is KVM_RUN's result (0, or a negative errno), the rest is in
@@ -308,6 +326,16 @@ export class KvmSystem implements KvmHost {
     return this.kernel.irqs.getPending(this.currentCpu(), hwIntid);
   }
 
+  runDelayNs(vcpu: Vcpu): number {
+    return this.kernel.threads.at(vcpu.state.thread).runDelayNs;
+  }
+  systemTimeSnapshot(): { realNs: bigint; cycles: bigint } {
+    return {
+      realNs: BOOT_REAL_NS + BigInt(Math.floor(this.nowNs())),
+      cycles: this.port(this.currentCpu()).read64(R.CNTPCT_EL0),
+    };
+  }
+
   kvmVcpuWakeUp(vcpu: Vcpu): boolean {
     // One that is about to look for itself (it runs already) is not woken.
     if (!vcpu.state.blocking || !this.#wakeThread(vcpu)) return false;
@@ -359,9 +387,7 @@ export class KvmSystem implements KvmHost {
     if (at === 0) throw new KvmError("KVM_CREATE_VM", ERRNO.ENOMEM);
     const state = KvmLayout.at(this.memory, at);
     state.vmId = this.#nextVmId++;
-    state.psciVersion = PSCI_VERSION.V1_1;
-    state.pfr0Csv2 = 1;
-    state.pfr0Csv3 = 1;
+    state.randomState = BigInt(state.vmId);
     const kvm: Kvm = {
       host: this,
       state,
@@ -371,6 +397,8 @@ export class KvmSystem implements KvmHost {
     };
     kvmVgicEarlyInit(kvm);
     check("KVM_CREATE_VM", kvmInitStage2Mmu(kvm));
+    kvmInitIdRegs(kvm);
+    kvmArmInitHypercalls(kvm);
     const vm = new Vm(this, kvm);
     this.vms.push(vm);
     return vm;
@@ -453,7 +481,8 @@ export class Vm {
 
   /**
    * KVM_SET_USER_MEMORY_REGION: slot `id` (0 to 15) is the host pages `pfns` (frame numbers) from guest
-   * physical address `baseIpa`; an empty list deletes it. `flags`: KVM_MEM_READONLY.
+   * physical address `baseIpa`; an empty list deletes it. `flags`: KVM_MEM_READONLY,
+   * KVM_MEM_LOG_DIRTY_PAGES.
    */
   setUserMemoryRegion(id: number, baseIpa: number, pfns: ArrayLike<number>, flags = 0): void {
     check(
@@ -462,10 +491,28 @@ export class Vm {
     );
   }
 
+  /** KVM_GET_DIRTY_LOG: a bit for each page of slot `id` that the guest has written since the last call. */
+  getDirtyLog(id: number): Uint8Array {
+    const log = kvmGetDirtyLog(this.kvm, id);
+    if (typeof log === "number") throw new KvmError("KVM_GET_DIRTY_LOG", log);
+    return log;
+  }
+
+  /** KVM_CHECK_EXTENSION: what there is of `cap` ({@link KVM_CAP}), 0 for nothing. */
+  checkExtension(cap: number): number {
+    return kvmVmIoctlCheckExtension(this.kvm, cap);
+  }
+
+  /** KVM_ENABLE_CAP: {@link KVM_CAP}.ARM_SYSTEM_SUSPEND or ARM_NISV_TO_USER. */
+  enableCap(cap: number): void {
+    check("KVM_ENABLE_CAP", kvmVmIoctlEnableCap(this.kvm, cap));
+  }
+
   /** KVM_CREATE_VCPU. `onExit` gets its returns to user space. */
   createVcpu(id: number, onExit: ExitHandler): VcpuHandle {
     const { kvm } = this;
     if (id < 0 || id >= KVM_MAX_VCPUS) throw new KvmError("KVM_CREATE_VCPU", ERRNO.EINVAL);
+    if (kvm.vgic.initialized) throw new KvmError("KVM_CREATE_VCPU", ERRNO.EBUSY);
     if (kvm.vcpus.some(({ state }) => state.vcpuId === id)) {
       throw new KvmError("KVM_CREATE_VCPU", ERRNO.EEXIST);
     }
@@ -473,6 +520,7 @@ export class Vm {
     const { vcpu } = handle;
     handle.onExit = onExit;
     kvmTimerVcpuInit(vcpu);
+    kvmArmPvtimeVcpuInit(vcpu);
     check("KVM_CREATE_VCPU", this.system.vgic.kvmVgicVcpuInit(vcpu));
     this.system.memory.st32(kvm.state.vcpus + 4 * vcpu.state.vcpuIdx, vcpu.state.base);
     (kvm.vcpus as Vcpu[]).push(vcpu);
@@ -560,15 +608,59 @@ export class VcpuHandle {
   /** KVM_ARM_VCPU_INIT: `features` are bits of {@link VCPU_FEATURE}. Resets the vCPU. */
   init(features: readonly number[] = [VCPU_FEATURE.PSCI_0_2]): void {
     this.#mustNotRun("KVM_ARM_VCPU_INIT");
-    const { state } = this.vcpu;
-    state.features = features.reduce((mask, bit) => mask | (1 << bit), 0);
-    state.targetInitialised = true;
+    const mask = features.reduce((bits, bit) => bits | (1 << bit), 0);
+    check("KVM_ARM_VCPU_INIT", kvmArmVcpuInit(this.vcpu, mask, () => this.#reset()));
+  }
+
+  #reset(): void {
     this.system.runner.kvmResetVcpu(this.vcpu);
-    vcpuResetHcr(this.vcpu);
-    state.requests = 0;
-    const off = features.includes(VCPU_FEATURE.POWER_OFF);
-    state.mpState = off ? MP_STATE.STOPPED : MP_STATE.RUNNABLE;
-    if (off) kvmMakeRequest(this.vcpu, KVM_REQ.SLEEP);
+  }
+
+  /** KVM_GET_MP_STATE: one of {@link MP_STATE}. */
+  getMpState(): number {
+    return this.vcpu.state.mpState;
+  }
+
+  /** KVM_SET_MP_STATE. */
+  setMpState(mpState: number): void {
+    this.#mustNotRun("KVM_SET_MP_STATE");
+    check("KVM_SET_MP_STATE", kvmVcpuSetMpState(this.vcpu, mpState));
+  }
+
+  #mustBeInitialised(call: string): void {
+    this.#mustNotRun(call);
+    if (!this.vcpu.state.targetInitialised) throw new KvmError(call, ERRNO.ENOEXEC);
+  }
+
+  /** KVM_GET_VCPU_EVENTS. */
+  getVcpuEvents(): KvmVcpuEvents {
+    this.#mustBeInitialised("KVM_GET_VCPU_EVENTS");
+    return kvmArmVcpuGetEvents(this.vcpu);
+  }
+
+  /** KVM_SET_VCPU_EVENTS. */
+  setVcpuEvents(events: Partial<KvmVcpuEvents>): void {
+    this.#mustBeInitialised("KVM_SET_VCPU_EVENTS");
+    check("KVM_SET_VCPU_EVENTS", kvmArmVcpuSetEvents(this.vcpu, events));
+  }
+
+  /** KVM_SET_DEVICE_ATTR of a vCPU: `group` is one of {@link VCPU_ATTR}. */
+  setAttr(group: number, attr: number, value: bigint): void {
+    this.#mustNotRun("KVM_SET_DEVICE_ATTR");
+    check("KVM_SET_DEVICE_ATTR", kvmArmVcpuSetAttr(this.vcpu, group, attr, value));
+  }
+
+  /** KVM_GET_DEVICE_ATTR of a vCPU. */
+  getAttr(group: number, attr: number): bigint {
+    this.#mustNotRun("KVM_GET_DEVICE_ATTR");
+    const value = kvmArmVcpuGetAttr(this.vcpu, group, attr);
+    if (typeof value === "number") throw new KvmError("KVM_GET_DEVICE_ATTR", value);
+    return value;
+  }
+
+  /** KVM_HAS_DEVICE_ATTR of a vCPU. */
+  hasAttr(group: number, attr: number): boolean {
+    return typeof kvmArmVcpuGetAttr(this.vcpu, group, attr) === "bigint";
   }
 
   /** KVM_RUN: sets the vCPU's thread in motion. */
@@ -601,9 +693,15 @@ export class VcpuHandle {
     );
   }
 
+  /** A reset that PSCI owes the vCPU comes before user space looks at its registers. */
+  #resetOwed(call: string): void {
+    this.#mustBeInitialised(call);
+    if (kvmCheckRequest(this.vcpu, KVM_REQ.VCPU_RESET)) this.#reset();
+  }
+
   /** KVM_GET_ONE_REG. */
   getOneReg(id: bigint): bigint {
-    this.#mustNotRun("KVM_GET_ONE_REG");
+    this.#resetOwed("KVM_GET_ONE_REG");
     const value = kvmArmGetReg(this.vcpu, id);
     if (typeof value === "number") throw new KvmError("KVM_GET_ONE_REG", value);
     return value;
@@ -611,12 +709,13 @@ export class VcpuHandle {
 
   /** KVM_SET_ONE_REG. */
   setOneReg(id: bigint, value: bigint): void {
-    this.#mustNotRun("KVM_SET_ONE_REG");
+    this.#resetOwed("KVM_SET_ONE_REG");
     check("KVM_SET_ONE_REG", kvmArmSetReg(this.vcpu, id, value));
   }
 
   /** KVM_GET_REG_LIST. */
   regList(): readonly bigint[] {
-    return kvmRegList();
+    this.#mustBeInitialised("KVM_GET_REG_LIST");
+    return kvmRegList(this.vcpu);
   }
 }

@@ -28,17 +28,20 @@ import {
   irqchipInKernel,
   KVM_EXIT,
   KVM_REQ,
+  KVM_SYSTEM_EVENT,
   kvmCheckRequest,
   type KvmHost,
   kvmMakeRequest,
+  MP_STATE,
   RET,
   type Vcpu,
   VCPU_MODE,
   vcpuClearFlag,
   vcpuGetFlag,
 } from "./kvm_host.ts";
-import { kvmArchVcpuRunnable, kvmArmVcpuStopped } from "./kvm_main.ts";
+import { kvmArchVcpuRunnable, kvmArmVcpuStopped, kvmVcpuWfi } from "./kvm_main.ts";
 import { ioMemAccess, kvmHandleMmioReturn } from "./mmio.ts";
+import { kvmArmIsPvtimeEnabled, kvmUpdateStolenTime } from "./pvtime.ts";
 import { kvmResetVcpu } from "./reset.ts";
 import { SWITCH_REASON } from "./stats.ts";
 import { trace } from "./trace.ts";
@@ -151,6 +154,7 @@ export class VcpuRunner implements ThreadKind {
     kvmTimerVcpuLoad(vcpu);
     if (kvm.host.hyp.vhe) kvmVcpuLoadSysregsVhe(vcpu);
     kvmArchVcpuLoadFp(vcpu);
+    if (kvmArmIsPvtimeEnabled(vcpu)) kvmMakeRequest(vcpu, KVM_REQ.RECORD_STEAL);
     if (kernel.scheduler.singleTaskRunning(pcpu)) vcpuClearWfxTraps(vcpu);
     else vcpuSetWfxTraps(vcpu);
   }
@@ -208,6 +212,7 @@ export class VcpuRunner implements ThreadKind {
     if (signal) vcpu.stat.signal_exits++;
     const ret = signal ? ERRNO.EINTR : this.#checkVcpuRequests(vcpu);
     if (ret === RET.HALT) return suspend(SUSPEND.BLOCK, PHASE.SLEEP);
+    if (ret === SUSPENDED) return this.#halt(vcpu);
     const { kernel, vmids } = this.services;
     const port = vcpu.port();
     vmids.update(port, kernel.currentCpu, vcpu.kvm.state);
@@ -358,7 +363,10 @@ export class VcpuRunner implements ThreadKind {
     return next(PHASE.LOOP);
   }
 
-  /** check_vcpu_requests: {@link RET.GUEST}, an errno, or {@link RET.HALT} to sleep first. */
+  /**
+   * check_vcpu_requests: {@link RET.GUEST}, {@link RET.USER}, an errno, {@link RET.HALT} to sleep first,
+   * or {@link SUSPENDED} to block first.
+   */
   #checkVcpuRequests(vcpu: Vcpu): number {
     if (vcpu.state.requests === 0) return RET.GUEST;
     if (kvmCheckRequest(vcpu, KVM_REQ.VM_DEAD)) return ERRNO.EIO;
@@ -369,7 +377,8 @@ export class VcpuRunner implements ThreadKind {
     if (kvmCheckRequest(vcpu, KVM_REQ.VCPU_RESET)) this.kvmResetVcpu(vcpu);
     // Made only to get the vCPU out of the guest, to see new interrupts.
     kvmCheckRequest(vcpu, KVM_REQ.IRQ_PENDING);
-    return RET.GUEST;
+    if (kvmCheckRequest(vcpu, KVM_REQ.RECORD_STEAL)) kvmUpdateStolenTime(vcpu);
+    return kvmCheckRequest(vcpu, KVM_REQ.SUSPEND) ? kvmVcpuSuspend(vcpu) : RET.GUEST;
   }
 
   /** kvm_reset_vcpu, of a loaded vCPU or one that is not. */
@@ -392,6 +401,22 @@ function switchReason(code: number, esr: number): number {
   if (code === ARM_EXCEPTION.TRAP || code === ARM_EXCEPTION.IL) return esr >>> 26;
   if (code === ARM_EXCEPTION.IRQ) return SWITCH_REASON.IRQ;
   return code === ARM_EXCEPTION.HYP_GONE ? SWITCH_REASON.HYP_GONE : SWITCH_REASON.SERROR;
+}
+
+/** What {@link kvmVcpuSuspend} says when there is nothing to wake up for. */
+const SUSPENDED = 16;
+
+/** kvm_vcpu_suspend: user space alone ends the state, and is told when there is an interrupt. */
+function kvmVcpuSuspend(vcpu: Vcpu): number {
+  if (vcpu.state.mpState !== MP_STATE.SUSPENDED) return RET.GUEST;
+  kvmVcpuWfi(vcpu);
+  kvmMakeRequest(vcpu, KVM_REQ.SUSPEND);
+  if (!kvmArchVcpuRunnable(vcpu)) return SUSPENDED;
+  vcpuClearFlag(vcpu, IFLAG.IN_WFI);
+  vcpu.run.systemEventType = KVM_SYSTEM_EVENT.WAKEUP;
+  vcpu.run.systemEventFlags = 0;
+  vcpu.run.exitReason = KVM_EXIT.SYSTEM_EVENT;
+  return RET.USER;
 }
 
 function mustSleep(vcpu: Vcpu): boolean {

@@ -1,6 +1,6 @@
 /**
  * A vCPU's registers as user space names them (KVM_GET_ONE_REG, KVM_SET_ONE_REG). Mirrors
- * arch/arm64/kvm/guest.c, and the parts of sys_regs.c, arch_timer.c and hypercalls.c behind the ids.
+ * arch/arm64/kvm/guest.c; what is behind the ids is in sys_regs_user.ts, hypercalls.ts and arch_timer.ts.
  */
 import { sysregFields, sysregKey } from "../arm/arch/sysregs.ts";
 import {
@@ -8,19 +8,38 @@ import {
   kvmArmTimerWrite,
   TIMER_REG,
   type TimerReg,
-  vcpuPtimer,
   vcpuVtimer,
 } from "./arch_timer.ts";
+import {
+  FW,
+  FW_BMAP,
+  kvmArmGetFwBmap,
+  kvmArmGetFwReg,
+  kvmArmSetFwBmap,
+  kvmArmSetFwReg,
+} from "./hypercalls.ts";
 import { ERRNO, KvmCpuContextLayout, SAVED, type SavedSysreg, type Vcpu } from "./kvm_host.ts";
-import { validPsciVersion } from "./psci.ts";
-import { SMCCC_WORKAROUND_UNAFFECTED } from "./psci_numbers.ts";
-import { readIdReg, SYS_REG_DESCS, type SysRegDesc, sysRegDesc } from "./sys_regs.ts";
+import { sysRegDesc } from "./sys_regs.ts";
+import {
+  demuxC15Get,
+  demuxC15Set,
+  demuxIndices,
+  kvmArmSysRegGetReg,
+  kvmArmSysRegSetReg,
+  sysRegIndices,
+} from "./sys_regs_user.ts";
 
 const KVM_REG_ARM64 = 0x6000_0000_0000_0000n;
 const SIZE_SHIFT = 52n;
 const SIZE = { U32: 2n, U64: 3n, U128: 4n } as const;
 /** Bits 27 to 16 of an id: which kind of register. */
-const COPROC = { CORE: 0x10n, SYSREG: 0x13n, FW: 0x14n } as const;
+const COPROC = {
+  CORE: 0x10n,
+  DEMUX: 0x11n,
+  SYSREG: 0x13n,
+  FW: 0x14n,
+  FW_FEAT_BMAP: 0x16n,
+} as const;
 
 function id(size: bigint, coproc: bigint, index: number): bigint {
   return KVM_REG_ARM64 | (size << SIZE_SHIFT) | (coproc << 16n) | BigInt(index);
@@ -42,6 +61,9 @@ export const FW_REG = {
   WORKAROUND_1: id(SIZE.U64, COPROC.FW, 1),
   WORKAROUND_2: id(SIZE.U64, COPROC.FW, 2),
   WORKAROUND_3: id(SIZE.U64, COPROC.FW, 3),
+  STD_BMAP: id(SIZE.U64, COPROC.FW_FEAT_BMAP, 0),
+  STD_HYP_BMAP: id(SIZE.U64, COPROC.FW_FEAT_BMAP, 1),
+  VENDOR_HYP_BMAP: id(SIZE.U64, COPROC.FW_FEAT_BMAP, 2),
 } as const;
 
 /** One register of user space: its id, and how it is read and written. 0 or an errno. */
@@ -122,120 +144,94 @@ const CORE_REGS: readonly OneReg[] = [
 ];
 
 /**
- * The timers' ids. CVAL and CNT of the virtual timer have each other's encodings, a mistake that
- * became part of the interface.
+ * The virtual timer's ids (KVM_REG_ARM_TIMER_*). CVAL and CNT have each other's encodings, a mistake
+ * that became part of the interface. The physical timer has none.
  */
 function timerRegs(): readonly OneReg[] {
   const timer = (
     [crm, op2]: readonly [number, number],
-    which: (vcpu: Vcpu) => ReturnType<typeof vcpuVtimer>,
     reg: TimerReg,
   ): OneReg => ({
     id: sysRegId(sysregKey(3, 3, 14, crm, op2)),
-    get: (vcpu) => kvmArmTimerRead(vcpu, which(vcpu), reg),
+    get: (vcpu) => kvmArmTimerRead(vcpu, vcpuVtimer(vcpu), reg),
     set: (vcpu, value) => {
-      kvmArmTimerWrite(vcpu, which(vcpu), reg, value);
+      kvmArmTimerWrite(vcpu, vcpuVtimer(vcpu), reg, value);
       return 0;
     },
   });
   return [
-    timer([3, 1], vcpuVtimer, TIMER_REG.CTL),
-    timer([0, 2], vcpuVtimer, TIMER_REG.CVAL),
-    timer([3, 2], vcpuVtimer, TIMER_REG.CNT),
-    timer([2, 1], vcpuPtimer, TIMER_REG.CTL),
-    timer([2, 2], vcpuPtimer, TIMER_REG.CVAL),
+    timer([3, 1], TIMER_REG.CTL),
+    timer([3, 2], TIMER_REG.CNT),
+    timer([0, 2], TIMER_REG.CVAL),
   ];
 }
 
-/** The physical counter can be read, not moved. */
-const PTIMER_CNT: OneReg = {
-  id: sysRegId(sysregKey(3, 3, 14, 0, 1)),
-  get: (vcpu) => kvmArmTimerRead(vcpu, vcpuPtimer(vcpu), TIMER_REG.CNT),
-  set: () => ERRNO.EINVAL,
+const FIXED: readonly OneReg[] = [...CORE_REGS, ...timerRegs()];
+const ONE_REGS = new Map(FIXED.map((r) => [r.id, r]));
+
+/** KVM_REG_ARM_COPROC_MASK, and what is below it: the register within its kind. */
+const COPROC_SHIFT = 16n;
+const COPROC_MASK = 0xfffn;
+const INDEX_MASK = 0xffffn;
+const SIZE_MASK = 0xfn << SIZE_SHIFT;
+/** sizeof(struct kvm_regs) in words. */
+const KVM_REGS_WORDS = 216;
+
+/** Registers of a kind that a 16-bit index names. */
+interface Kind {
+  readonly size: bigint;
+  get(vcpu: Vcpu, index: number): bigint | number;
+  set(vcpu: Vcpu, index: number, value: bigint): number;
+}
+
+const KINDS: Readonly<Record<string, Kind>> = {
+  [String(COPROC.DEMUX)]: { size: SIZE.U32, get: demuxC15Get, set: demuxC15Set },
+  [String(COPROC.SYSREG)]: { size: SIZE.U64, get: kvmArmSysRegGetReg, set: kvmArmSysRegSetReg },
+  [String(COPROC.FW)]: { size: SIZE.U64, get: kvmArmGetFwReg, set: kvmArmSetFwReg },
+  [String(COPROC.FW_FEAT_BMAP)]: { size: SIZE.U64, get: kvmArmGetFwBmap, set: kvmArmSetFwBmap },
 };
 
-function firmware(regId: bigint, value: bigint): OneReg {
-  return {
-    id: regId,
-    get: () => value,
-    set: (_, wanted) => wanted <= value ? 0 : ERRNO.EINVAL,
-  };
+/** What an id that is no register of {@link FIXED} names: a kind and an index, or an errno. */
+function resolve(regId: bigint): readonly [Kind, number] | number {
+  if ((regId & ~SIZE_MASK) >> 32n !== KVM_REG_ARM64 >> 32n) return ERRNO.EINVAL;
+  const coproc = (regId >> COPROC_SHIFT) & COPROC_MASK;
+  const index = Number(regId & INDEX_MASK);
+  if (coproc === COPROC.CORE) return index < KVM_REGS_WORDS ? ERRNO.EINVAL : ERRNO.ENOENT;
+  const kind = KINDS[String(coproc)];
+  const known = kind !== undefined && regId === ((regId & INDEX_MASK) | (coproc << COPROC_SHIFT) |
+        KVM_REG_ARM64 | (kind.size << SIZE_SHIFT));
+  return known ? [kind, index] : ERRNO.ENOENT;
 }
 
-const PSCI_VERSION_REG: OneReg = {
-  id: FW_REG.PSCI_VERSION,
-  get: ({ kvm }) => BigInt(kvm.state.psciVersion),
-  set: ({ kvm }, value) => {
-    if (!validPsciVersion(Number(value)) || value >= 2n ** 32n) return ERRNO.EINVAL;
-    kvm.state.psciVersion = Number(value);
-    return 0;
-  },
-};
-
-const FIXED: readonly OneReg[] = [
-  ...CORE_REGS,
-  ...timerRegs(),
-  PTIMER_CNT,
-  PSCI_VERSION_REG,
-  firmware(FW_REG.WORKAROUND_1, BigInt(SMCCC_WORKAROUND_UNAFFECTED + 1)),
-  firmware(FW_REG.WORKAROUND_2, 3n),
-  firmware(FW_REG.WORKAROUND_3, BigInt(SMCCC_WORKAROUND_UNAFFECTED + 1)),
-];
-
-const CSV2 = 56n, CSV3 = 60n;
-
-/** set_id_aa64pfr0_el1: user space may take CSV2 and CSV3 away, and nothing else. */
-function setPfr0(vcpu: Vcpu, desc: SysRegDesc, value: bigint): number {
-  const csv2 = Number((value >> CSV2) & 15n), csv3 = Number((value >> CSV3) & 15n);
-  const differs = (value ^ readIdReg(vcpu, desc)) & ~((15n << CSV2) | (15n << CSV3));
-  if (csv2 > 1 || csv3 > 1 || differs !== 0n) return ERRNO.EINVAL;
-  vcpu.kvm.state.pfr0Csv2 = csv2;
-  vcpu.kvm.state.pfr0Csv3 = csv3;
-  return 0;
+/** Every id there is (KVM_GET_REG_LIST), in the kernel's order (kvm_arm_copy_reg_indices). */
+export function kvmRegList(vcpu: Vcpu): readonly bigint[] {
+  const core = CORE_REGS.map((r) => r.id).toSorted((a, b) =>
+    Number(a & INDEX_MASK) - Number(b & INDEX_MASK)
+  );
+  return [
+    ...core,
+    ...Object.values(FW).map((n) => id(SIZE.U64, COPROC.FW, n)),
+    ...Object.values(FW_BMAP).map((n) => id(SIZE.U64, COPROC.FW_FEAT_BMAP, n)),
+    ...timerRegs().map((r) => r.id),
+    ...sysRegIndices(vcpu).map(sysRegId),
+    ...demuxIndices(vcpu).map((n) => id(SIZE.U32, COPROC.DEMUX, n)),
+  ];
 }
 
-function idReg(desc: SysRegDesc): OneReg {
-  return {
-    id: sysRegId(desc.key),
-    get: (vcpu) => readIdReg(vcpu, desc),
-    set: (vcpu, value) => {
-      if (desc.name === "ID_AA64PFR0_EL1") return setPfr0(vcpu, desc, value);
-      return value === readIdReg(vcpu, desc) ? 0 : ERRNO.EINVAL;
-    },
-  };
-}
-
-const NOT_BY_SYSREG_ID: readonly string[] = [
-  "ELR_EL1",
-  "SPSR_EL1",
-  "SP_EL0",
-  "SP_EL1",
-  "OSLSR_EL1",
-];
-
-function sysReg(desc: SysRegDesc): OneReg | undefined {
-  if (desc.id === "hidden") return undefined;
-  if (desc.id !== undefined) return idReg(desc);
-  if (desc.reg === undefined || NOT_BY_SYSREG_ID.includes(desc.name)) return undefined;
-  return { ...core(0, 8, saved(desc.reg)), id: sysRegId(desc.key) };
-}
-
-const SYS_REGS: readonly OneReg[] = SYS_REG_DESCS.map(sysReg).filter((r) => r !== undefined);
-const ONE_REGS = new Map([...FIXED, ...SYS_REGS].map((r) => [r.id, r]));
-
-/** Every id there is (KVM_GET_REG_LIST), in the order of the kernel's kinds. */
-export function kvmRegList(): readonly bigint[] {
-  return [...ONE_REGS.keys()];
-}
-
-/** KVM_GET_ONE_REG of a vCPU that is not running: the value, or ENOENT. */
-export function kvmArmGetReg(vcpu: Vcpu, regId: bigint): bigint | typeof ERRNO.ENOENT {
-  return ONE_REGS.get(regId)?.get(vcpu) ?? ERRNO.ENOENT;
+/** KVM_GET_ONE_REG of a vCPU that is not loaded: the value, or an errno. */
+export function kvmArmGetReg(vcpu: Vcpu, regId: bigint): bigint | number {
+  const fixed = ONE_REGS.get(regId);
+  if (fixed !== undefined) return fixed.get(vcpu);
+  const found = resolve(regId);
+  return typeof found === "number" ? found : found[0].get(vcpu, found[1]);
 }
 
 /** KVM_SET_ONE_REG: 0 or an errno. */
 export function kvmArmSetReg(vcpu: Vcpu, regId: bigint, value: bigint): number {
-  return ONE_REGS.get(regId)?.set(vcpu, value) ?? ERRNO.ENOENT;
+  const fixed = ONE_REGS.get(regId);
+  if (fixed !== undefined) return fixed.set(vcpu, value);
+  const found = resolve(regId);
+  return typeof found === "number" ? found : found[0].set(vcpu, found[1], value);
 }
 
 /** The name behind a system register's id, for messages; undefined for other ids. */

@@ -26,7 +26,10 @@ function handleHvc(vcpu: Vcpu): number {
   const imm = vcpu.state.faultEsr & 0xffff;
   trace(vcpu, "kvm_hvc_arm64", vcpu.ctxt.pc, vcpuGetReg(vcpu, 0), imm);
   vcpu.stat.hvc_exit_stat++;
-  return kvmHvcCallHandler(vcpu);
+  const ret = kvmHvcCallHandler(vcpu);
+  if (ret >= 0) return ret;
+  vcpuSetReg(vcpu, 0, ALL_ONES);
+  return RET.GUEST;
 }
 
 /** handle_smc: there is nobody to call. The trap leaves the PC at the instruction. */

@@ -24,6 +24,8 @@ export const KVM_MAX_VCPUS = 64;
 export const MAX_PCPUS = 16;
 /** Breakpoint and watchpoint register pairs kept per vCPU. */
 export const ARM_MAX_DBG_REGS = 16;
+/** Identification registers: op0 3, op1 0, CRn 0, CRm 1 to 7. */
+export const KVM_NR_ID_REGS = 56;
 /** Bits of an intermediate physical address: the default of KVM_CREATE_VM. */
 export const KVM_IPA_BITS = 40;
 
@@ -41,9 +43,11 @@ export const RET = {
 
 /** Error numbers, as Linux returns them (negated). */
 export const ERRNO = {
+  EPERM: -1,
   ENOENT: -2,
   EINTR: -4,
   EIO: -5,
+  ENXIO: -6,
   ENOEXEC: -8,
   ENOMEM: -12,
   EFAULT: -14,
@@ -63,7 +67,11 @@ export const KVM_EXIT = {
   INTR: 10,
   INTERNAL_ERROR: 17,
   SYSTEM_EVENT: 24,
+  ARM_NISV: 28,
 } as const;
+
+/** Guest physical address of nothing. */
+export const GPA_INVALID = 2 ** 52;
 
 /** KVM_SYSTEM_EVENT_*. */
 export const KVM_SYSTEM_EVENT = { SHUTDOWN: 1, RESET: 2, CRASH: 3, WAKEUP: 4, SUSPEND: 5 } as const;
@@ -105,7 +113,13 @@ export const SAVED_SYSREGS = [
   "SPSR_EL1",
   "SP_EL0",
   "SP_EL1",
-] as const satisfies readonly SysregName[];
+  // In memory only: of AArch32 guests, and of the RAS extension
+  "DBGVCR32_EL2",
+  "DACR32_EL2",
+  "IFSR32_EL2",
+  "FPEXC32_EL2",
+  "DISR_EL1",
+] as const satisfies readonly (SysregName | "DISR_EL1")[];
 export type SavedSysreg = (typeof SAVED_SYSREGS)[number];
 
 /** Position in a context's `sysregs`. */
@@ -317,6 +331,8 @@ export const KvmRunLayout = layout("kvm_run", {
   debugFar: u64(),
   systemEventType: u32(),
   systemEventFlags: u53(),
+  nisvEsrIss: u32(),
+  nisvFaultIpa: u53(),
   internalSuberror: u32(),
   internalInfo: u53(),
 });
@@ -384,6 +400,9 @@ export const KvmVcpuLayout = layout("kvm_vcpu", {
   resetR0: u64(),
   resetPending: bool(),
   resetBe: bool(),
+  /** Where the guest reads its stolen time, or {@link GPA_INVALID}; run delay at the last update. */
+  stealBase: u53(),
+  lastStealNs: u53(),
   sysregsLoadedOnCpu: bool(),
   blockedSinceNs: u53(),
   /** rcuwait: the thread waits for a wake-up (kvm_vcpu_is_blocking). */
@@ -425,6 +444,8 @@ export const KvmMemslotLayout = layout("kvm_memory_slot", {
   pages: u32(),
   /** Address of an array of u32: host page frame number (pa >> 12) of each page. */
   pfns: u32(),
+  /** With KVM_MEM_LOG_DIRTY_PAGES: address of one bit for each page; else 0. */
+  dirtyBitmap: u32(),
 });
 export const KVM_MAX_MEMSLOTS = 16;
 
@@ -442,12 +463,21 @@ export const KvmLayout = layout("kvm", {
   vtcrHi: u32(),
   /** Physical address of the stage-2 root table. */
   pgdPa: u53(),
+  /** KVM_REG_ARM_PSCI_VERSION as user space chose it, or 0. */
   psciVersion: u32(),
+  /** smccc_feat: services by HVC that user space left the guest. */
+  smcccStdBmap: u32(),
+  smcccStdHypBmap: u32(),
+  smcccVendorHypBmap: u32(),
+  /** KVM_CAP_ARM_SYSTEM_SUSPEND and KVM_CAP_ARM_NISV_TO_USER were enabled. */
+  systemSuspendEnabled: bool(),
+  nisvToUser: bool(),
+  /** Of the generator behind TRNG calls. */
+  randomState: u64(),
   vmBugged: bool(),
   hasRanOnce: bool(),
-  /** ID_AA64PFR0_EL1.CSV2 and CSV3 shown to the guest. */
-  pfr0Csv2: u32(),
-  pfr0Csv3: u32(),
+  /** What the identification registers show (id_regs.ts), by (CRm - 1) * 8 + op2. */
+  idRegs: array("u64", KVM_NR_ID_REGS),
   /** vCPU that has asked all others to halt (kvm_arm_halt_guest), or 0. */
   haltOwner: u32(),
   /** Pages of stage-2 tables in use. */
@@ -509,6 +539,10 @@ export interface KvmHost {
    */
   kvmArmHaltGuest(kvm: Kvm): boolean;
   kvmArmResumeGuest(kvm: Kvm): void;
+  /** current->sched_info.run_delay of the vCPU's thread: ns it was runnable and did not run. */
+  runDelayNs(vcpu: Vcpu): number;
+  /** ktime_get_snapshot: the host's time of day (ns since 1970), and its counter at the same moment. */
+  systemTimeSnapshot(): { readonly realNs: bigint; readonly cycles: bigint };
   /** The soft timer service of the current physical CPU. */
   readonly hrtimers: KvmHrtimers;
 }

@@ -5,6 +5,7 @@
  * What differs: a device may answer that other vCPUs must halt first; the access is then made again.
  */
 import { InternalError } from "../base/errors.ts";
+import { ABORT } from "../arm/arch/syndrome.ts";
 import { trace } from "./trace.ts";
 import {
   kvmIncrPc,
@@ -62,6 +63,9 @@ function findRange(kvm: Kvm, ipa: number, length: number): KvmIoRange | undefine
   return kvm.ioBus.find((r) => ipa >= r.baseIpa && ipa + length <= r.baseIpa + r.length);
 }
 
+/** Fields of an abort's syndrome that are valid without ISV: CM, WnR and FSC (kvm_vcpu_dabt_iss_nisv_sanitized). */
+const NISV_ISS = ABORT.CM | ABORT.WNR | 0x3f;
+
 function kvmPendingSyncException(vcpu: Vcpu): boolean {
   return vcpuGetFlag(vcpu, IFLAG.PENDING_EXCEPTION) &&
     vcpu.state.pendingException === EXCEPT.AA64_EL1_SYNC;
@@ -100,8 +104,15 @@ export function kvmHandleMmioReturn(vcpu: Vcpu): number {
 
 /** io_mem_abort: an access outside the memory slots, at `faultIpa`. */
 export function ioMemAbort(vcpu: Vcpu, faultIpa: number): number {
-  if (!kvmVcpuDabtIsvalid(vcpu)) return ERRNO.ENOSYS;
   const { run } = vcpu;
+  if (!kvmVcpuDabtIsvalid(vcpu)) {
+    // No syndrome says what the instruction did: user space may know what to do, else nobody does.
+    if (!vcpu.kvm.state.nisvToUser) return ERRNO.ENOSYS;
+    run.exitReason = KVM_EXIT.ARM_NISV;
+    run.nisvEsrIss = vcpu.state.faultEsr & NISV_ISS;
+    run.nisvFaultIpa = faultIpa;
+    return RET.USER;
+  }
   const length = kvmVcpuDabtGetAs(vcpu);
   const isWrite = kvmVcpuDabtIswrite(vcpu);
   if (isWrite) {

@@ -3,7 +3,7 @@
  * and the memory slots of virt/kvm/kvm_main.c.
  *
  * What differs: a slot lists its host pages one by one, there being no user-space address space; a 2 MiB
- * block is mapped where 512 of them happen to follow each other. No dirty logging.
+ * block is mapped where 512 of them happen to follow each other. A slot cannot be moved.
  */
 import { assert } from "../base/errors.ts";
 import { ramOffset, type RamRange } from "../arm/arch/tlb_layout.ts";
@@ -38,7 +38,8 @@ import { trace } from "./trace.ts";
 
 const PAGE = 4096;
 const BLOCK = 512 * PAGE;
-/** KVM_MEM_READONLY. */
+/** KVM_MEM_LOG_DIRTY_PAGES and KVM_MEM_READONLY. */
+export const KVM_MEM_LOG_DIRTY_PAGES = 1;
 export const KVM_MEM_READONLY = 2;
 /** Lines of an instruction cache; more of them than a page's are invalidated all at once. */
 const CACHE_LINE = 64;
@@ -138,7 +139,8 @@ function withMmuLock<T>(kvm: Kvm, body: () => T): T {
 }
 
 /**
- * kvm_set_memory_region: slot `id` is `pfns.length` pages from `baseIpa`; none deletes it. 0 or an errno.
+ * kvm_set_memory_region: slot `id` is `pfns.length` pages from `baseIpa`; none deletes it. Of a slot in
+ * use only KVM_MEM_LOG_DIRTY_PAGES can change. 0 or an errno.
  */
 export function kvmSetMemoryRegion(
   kvm: Kvm,
@@ -147,11 +149,28 @@ export function kvmSetMemoryRegion(
   baseIpa: number,
   pfns: ArrayLike<number>,
 ): number {
+  if (id < 0 || id >= KVM_MAX_MEMSLOTS) return ERRNO.EINVAL;
+  if ((flags & ~(KVM_MEM_LOG_DIRTY_PAGES | KVM_MEM_READONLY)) !== 0) return ERRNO.EINVAL;
   const slot = memslot(kvm, id);
+  if (pfns.length === 0) {
+    if (!slot.used) return ERRNO.EINVAL;
+    deleteSlot(kvm, slot);
+    return 0;
+  }
   const error = checkRegion(kvm, id, baseIpa, pfns.length);
   if (error !== 0) return error;
-  if (slot.used) deleteSlot(kvm, slot);
-  if (pfns.length === 0) return 0;
+  return slot.used
+    ? changeSlot(kvm, slot, flags, baseIpa, pfns)
+    : createSlot(kvm, slot, flags, baseIpa, pfns);
+}
+
+function createSlot(
+  kvm: Kvm,
+  slot: Memslot,
+  flags: number,
+  baseIpa: number,
+  pfns: ArrayLike<number>,
+): number {
   const at = kvm.host.kvzalloc(4 * pfns.length);
   if (at === 0) return ERRNO.ENOMEM;
   for (let i = 0; i < pfns.length; i++) slot.memory.st32(at + 4 * i, pfns[i] ?? 0);
@@ -159,8 +178,24 @@ export function kvmSetMemoryRegion(
   slot.pages = pfns.length;
   slot.baseIpa = baseIpa;
   slot.flags = flags;
+  slot.dirtyBitmap = 0;
   slot.used = true;
-  return 0;
+  return changeLogging(kvm, slot, flags);
+}
+
+/** KVM_MR_FLAGS_ONLY: the pages, where they are and whether they can be written stay. */
+function changeSlot(
+  kvm: Kvm,
+  slot: Memslot,
+  flags: number,
+  baseIpa: number,
+  pfns: ArrayLike<number>,
+): number {
+  const samePages = pfns.length === slot.pages && slot.baseIpa === baseIpa &&
+    Array.from(pfns).every((pfn, i) => pfn === slot.memory.ld32(slot.pfns + 4 * i));
+  if (!samePages || ((flags ^ slot.flags) & KVM_MEM_READONLY) !== 0) return ERRNO.EINVAL;
+  slot.flags = flags;
+  return changeLogging(kvm, slot, flags);
 }
 
 function checkRegion(kvm: Kvm, id: number, baseIpa: number, pages: number): number {
@@ -177,9 +212,75 @@ function checkRegion(kvm: Kvm, id: number, baseIpa: number, pages: number): numb
 
 function deleteSlot(kvm: Kvm, slot: Memslot): void {
   withMmuLock(kvm, () => stage2Of(kvm).unmap(slot.baseIpa, slot.pages * PAGE));
+  changeLogging(kvm, slot, 0);
   kvm.host.kvfree(slot.pfns, 4 * slot.pages);
   slot.used = false;
   slot.pages = 0;
+}
+
+// Dirty logging: while a slot has a bitmap its pages are mapped one by one, and writable only once written.
+
+/** Bytes of a slot's bitmap, in whole 64-bit words as user space gets it. */
+function bitmapBytes(slot: Memslot): number {
+  return 8 * Math.ceil(slot.pages / 64);
+}
+
+/** kvm_arch_commit_memory_region: a bitmap comes or goes; with it, whatever is mapped becomes read-only. */
+function changeLogging(kvm: Kvm, slot: Memslot, flags: number): number {
+  const log = (flags & KVM_MEM_LOG_DIRTY_PAGES) !== 0;
+  if (!log && slot.dirtyBitmap !== 0) {
+    kvm.host.kvfree(slot.dirtyBitmap, bitmapBytes(slot));
+    slot.dirtyBitmap = 0;
+  }
+  if (!log || slot.dirtyBitmap !== 0) return 0;
+  slot.dirtyBitmap = kvm.host.kvzalloc(bitmapBytes(slot));
+  if (slot.dirtyBitmap === 0) return ERRNO.ENOMEM;
+  withMmuLock(kvm, () => {
+    const stage2 = stage2Of(kvm);
+    stage2.wrprotect(slot.baseIpa, slot.pages * PAGE);
+    stage2.flushTlbs();
+  });
+  return 0;
+}
+
+/** mark_page_dirty: the page of an IPA was written. */
+export function markPageDirty(kvm: Kvm, ipa: number): void {
+  const slot = ipaToMemslot(kvm, ipa);
+  if (slot === undefined || slot.dirtyBitmap === 0) return;
+  const page = Math.floor((ipa - slot.baseIpa) / PAGE);
+  const at = slot.dirtyBitmap + (page >> 3);
+  slot.memory.u8[at] = (slot.memory.u8[at] as number) | (1 << (page & 7));
+}
+
+/**
+ * kvm_get_dirty_log_protect: a bit for each page of slot `id` that was written since the last call, or an
+ * errno. Those pages are read-only again.
+ */
+export function kvmGetDirtyLog(kvm: Kvm, id: number): Uint8Array | number {
+  if (id < 0 || id >= KVM_MAX_MEMSLOTS) return ERRNO.EINVAL;
+  const slot = memslot(kvm, id);
+  if (!slot.used || slot.dirtyBitmap === 0) return ERRNO.ENOENT;
+  const bits = slot.memory.u8.slice(slot.dirtyBitmap, slot.dirtyBitmap + bitmapBytes(slot));
+  withMmuLock(kvm, () => {
+    slot.memory.u8.fill(0, slot.dirtyBitmap, slot.dirtyBitmap + bits.length);
+    const stage2 = stage2Of(kvm);
+    for (let page = 0; page < slot.pages; page++) {
+      const dirty = ((bits[page >> 3] as number) >> (page & 7)) & 1;
+      if (dirty === 1) stage2.wrprotect(slot.baseIpa + page * PAGE, PAGE);
+    }
+    stage2.flushTlbs();
+  });
+  return bits;
+}
+
+/** stage2_unmap_vm: every page faults in again, for a VM that starts over. */
+export function stage2UnmapVm(kvm: Kvm): void {
+  withMmuLock(kvm, () => {
+    for (let id = 0; id < KVM_MAX_MEMSLOTS; id++) {
+      const slot = memslot(kvm, id);
+      if (slot.used) stage2Of(kvm).unmap(slot.baseIpa, slot.pages * PAGE);
+    }
+  });
 }
 
 /** Deletes every slot. The pages behind them are the caller's. */
@@ -211,11 +312,12 @@ function userMemAbort(vcpu: Vcpu, faultIpa: number, slot: Memslot): number {
   const write = kvmIsWriteFault(vcpu);
   const exec = kvmVcpuTrapIsIabt(vcpu) && !kvmVcpuAbtIss1tw(vcpu);
   if (permission && !write && !exec) return ERRNO.EFAULT;
-  const writable = (slot.flags & KVM_MEM_READONLY) === 0;
-  const size = fitsBlock(slot, faultIpa) ? BLOCK : PAGE;
+  const logging = slot.dirtyBitmap !== 0;
+  const writable = (slot.flags & KVM_MEM_READONLY) === 0 && (write || !logging);
+  const size = !logging && fitsBlock(slot, faultIpa) ? BLOCK : PAGE;
   const ipa = faultIpa - faultIpa % size;
   const prot = PROT.R | (writable ? PROT.W : 0) | (exec ? PROT.X : 0);
-  return withMmuLock(kvm, () => {
+  const error = withMmuLock(kvm, () => {
     const stage2 = stage2Of(kvm);
     if (permission && size === granule(kvmVcpuTrapFaultLevel(vcpu))) {
       stage2.relaxPerms(ipa, prot);
@@ -223,6 +325,8 @@ function userMemAbort(vcpu: Vcpu, faultIpa: number, slot: Memslot): number {
     }
     return stage2.map(ipa, size, slotPa(slot, ipa), prot) ? 0 : ERRNO.ENOMEM;
   });
+  if (error === 0 && writable && logging) markPageDirty(kvm, ipa);
+  return error;
 }
 
 /** handle_access_fault: the page is young again. */

@@ -1,7 +1,7 @@
 /**
  * The Power State Coordination Interface for guests. Mirrors arch/arm64/kvm/psci.c.
  *
- * What differs: PSCI 0.1 is not offered; SYSTEM_SUSPEND is not enabled.
+ * What differs: there are no AArch32 guests, so that no function is refused for its 64-bit number.
  */
 import {
   kvmMpidrToVcpu,
@@ -13,6 +13,7 @@ import {
   vcpuSetRegHalves,
 } from "./emulate.ts";
 import {
+  ERRNO,
   KVM_EXIT,
   KVM_REQ,
   KVM_SYSTEM_EVENT,
@@ -30,6 +31,7 @@ import {
 } from "./kvm_main.ts";
 import {
   PSCI,
+  PSCI_0_1,
   PSCI_AFFINITY,
   PSCI_RESET2,
   PSCI_RET,
@@ -44,8 +46,17 @@ const MPIDR_HWID_BITMASK = 0xff_00ff_ffffn;
 const SCTLR_EE = 1n << 25n;
 
 /** smccc_set_retval: X0, and zeros in X1 to X3. */
-export function smcccSetRetval(vcpu: Vcpu, a0: number, a1 = 0, a2 = 0, a3 = 0): void {
-  [a0, a1, a2, a3].forEach((value, n) => vcpuSetReg(vcpu, n, BigInt.asUintN(64, BigInt(value))));
+export function smcccSetRetval(vcpu: Vcpu, ...values: readonly (number | bigint)[]): void {
+  for (let n = 0; n < 4; n++) vcpuSetReg(vcpu, n, BigInt.asUintN(64, BigInt(values[n] ?? 0)));
+}
+
+/** KVM_ARM_VCPU_PSCI_0_2. */
+const FEATURE_PSCI_0_2 = 1 << 2;
+
+/** kvm_psci_version: what user space chose, else the newest; 0.1 for a vCPU without the feature. */
+export function kvmPsciVersion(vcpu: Vcpu): number {
+  if ((vcpu.state.features & FEATURE_PSCI_0_2) === 0) return PSCI_VERSION.V0_1;
+  return vcpu.kvm.state.psciVersion || PSCI_VERSION.V1_1;
 }
 
 function validAffinity(affinity: bigint): boolean {
@@ -58,7 +69,10 @@ function kvmPsciVcpuOn(source: Vcpu): number {
   if (!validAffinity(affinity)) return PSCI_RET.INVALID_PARAMS;
   const vcpu = kvmMpidrToVcpu(source.kvm, Number(affinity));
   if (vcpu === undefined) return PSCI_RET.INVALID_PARAMS;
-  if (!kvmArmVcpuStopped(vcpu)) return PSCI_RET.ALREADY_ON;
+  if (!kvmArmVcpuStopped(vcpu)) {
+    const old = kvmPsciVersion(source) === PSCI_VERSION.V0_1;
+    return old ? PSCI_RET.INVALID_PARAMS : PSCI_RET.ALREADY_ON;
+  }
   const { state } = vcpu;
   state.resetPc = vcpuGetReg(source, 2);
   state.resetR0 = vcpuGetReg(source, 3);
@@ -117,19 +131,27 @@ function systemEvent(vcpu: Vcpu, type: number, flags = 0): number {
 
 type PsciCall = (vcpu: Vcpu, minor: number) => number;
 
+const cpuOff: PsciCall = (vcpu) => {
+  kvmArmVcpuPowerOff(vcpu);
+  return answer(vcpu, PSCI_RET.SUCCESS);
+};
+const cpuOn: PsciCall = (vcpu) => answer(vcpu, kvmPsciVcpuOn(vcpu));
+
+const V0_1: Readonly<Record<number, PsciCall>> = {
+  [PSCI_0_1.CPU_OFF]: cpuOff,
+  [PSCI_0_1.CPU_ON]: cpuOn,
+};
+
 const V0_2: Readonly<Record<number, PsciCall>> = {
   [PSCI.VERSION]: (vcpu) => answer(vcpu, PSCI_VERSION.V0_2),
   [PSCI.CPU_SUSPEND]: (vcpu) => suspendVcpu(vcpu),
   [PSCI.CPU_SUSPEND_64]: (vcpu) => suspendVcpu(vcpu),
-  [PSCI.CPU_OFF]: (vcpu) => {
-    kvmArmVcpuPowerOff(vcpu);
-    return answer(vcpu, PSCI_RET.SUCCESS);
-  },
-  [PSCI.CPU_ON]: (vcpu) => {
+  [PSCI.CPU_OFF]: cpuOff,
+  [PSCI.CPU_ON]: (vcpu, minor) => {
     narrowTo32bit(vcpu);
-    return answer(vcpu, kvmPsciVcpuOn(vcpu));
+    return cpuOn(vcpu, minor);
   },
-  [PSCI.CPU_ON_64]: (vcpu) => answer(vcpu, kvmPsciVcpuOn(vcpu)),
+  [PSCI.CPU_ON_64]: cpuOn,
   [PSCI.AFFINITY_INFO]: (vcpu) => {
     narrowTo32bit(vcpu);
     return answer(vcpu, kvmPsciVcpuAffinityInfo(vcpu));
@@ -143,7 +165,12 @@ const V0_2: Readonly<Record<number, PsciCall>> = {
 const V1_X: Readonly<Record<number, PsciCall>> = {
   ...V0_2,
   [PSCI.VERSION]: (vcpu, minor) => answer(vcpu, minor ? PSCI_VERSION.V1_1 : PSCI_VERSION.V1_0),
-  [PSCI.FEATURES]: (vcpu, minor) => answer(vcpu, features(vcpuGetRegLo(vcpu, 1), minor)),
+  [PSCI.FEATURES]: (vcpu, minor) => answer(vcpu, features(vcpu, vcpuGetRegLo(vcpu, 1), minor)),
+  [PSCI.SYSTEM_SUSPEND]: (vcpu) => {
+    narrowTo32bit(vcpu);
+    return systemSuspend(vcpu);
+  },
+  [PSCI.SYSTEM_SUSPEND_64]: systemSuspend,
   [PSCI.SYSTEM_RESET2]: (vcpu, minor) => {
     narrowTo32bit(vcpu);
     return systemReset2(vcpu, minor);
@@ -166,23 +193,47 @@ function systemReset2(vcpu: Vcpu, minor: number): number {
   return systemEvent(vcpu, KVM_SYSTEM_EVENT.RESET, KVM_SYSTEM_EVENT_RESET_FLAG_PSCI_RESET2);
 }
 
+/** The registers stay as they are: user space reads the call's arguments from them. */
+function systemSuspend(vcpu: Vcpu): number {
+  if (!vcpu.kvm.state.systemSuspendEnabled) return answer(vcpu, PSCI_RET.NOT_SUPPORTED);
+  vcpu.run.systemEventType = KVM_SYSTEM_EVENT.SUSPEND;
+  vcpu.run.systemEventFlags = 0;
+  vcpu.run.exitReason = KVM_EXIT.SYSTEM_EVENT;
+  return RET.USER;
+}
+
 /** PSCI_FEATURES: the functions that are there have no flags. */
-function features(fn: number, minor: number): number {
-  const reset2 = fn === PSCI.SYSTEM_RESET2 || fn === PSCI.SYSTEM_RESET2_64;
-  if (reset2) return minor >= 1 ? 0 : PSCI_RET.NOT_SUPPORTED;
-  return fn in V1_X || fn === SMCCC.VERSION ? 0 : PSCI_RET.NOT_SUPPORTED;
+function features(vcpu: Vcpu, fn: number, minor: number): number {
+  const available: Readonly<Record<number, boolean>> = {
+    [PSCI.SYSTEM_RESET2]: minor >= 1,
+    [PSCI.SYSTEM_RESET2_64]: minor >= 1,
+    [PSCI.SYSTEM_SUSPEND]: vcpu.kvm.state.systemSuspendEnabled,
+    [PSCI.SYSTEM_SUSPEND_64]: vcpu.kvm.state.systemSuspendEnabled,
+  };
+  const has = available[fn] ?? (fn in V1_X || fn === SMCCC.VERSION);
+  return has ? 0 : PSCI_RET.NOT_SUPPORTED;
 }
 
-/** kvm_psci_call: X0 holds a function number of PSCI's range. */
+/** The functions of each version. */
+function callsOf(version: number): Readonly<Record<number, PsciCall>> | undefined {
+  switch (version) {
+    case PSCI_VERSION.V0_1:
+      return V0_1;
+    case PSCI_VERSION.V0_2:
+      return V0_2;
+    case PSCI_VERSION.V1_0:
+    case PSCI_VERSION.V1_1:
+      return V1_X;
+    default:
+      return undefined;
+  }
+}
+
+/** kvm_psci_call: X0 holds a function number of PSCI's ranges. A {@link RET}, or EINVAL. */
 export function kvmPsciCall(vcpu: Vcpu): number {
-  const fn = vcpuGetRegLo(vcpu, 0);
-  const version = vcpu.kvm.state.psciVersion;
-  const table = version >= PSCI_VERSION.V1_0 ? V1_X : V0_2;
-  const call = table[fn];
+  const version = kvmPsciVersion(vcpu);
+  const calls = callsOf(version);
+  if (calls === undefined) return ERRNO.EINVAL;
+  const call = calls[vcpuGetRegLo(vcpu, 0)];
   return call === undefined ? answer(vcpu, PSCI_RET.NOT_SUPPORTED) : call(vcpu, version & 0xffff);
-}
-
-/** The PSCI versions that user space may choose (KVM_REG_ARM_PSCI_VERSION). */
-export function validPsciVersion(version: number): boolean {
-  return Object.values<number>(PSCI_VERSION).includes(version);
 }

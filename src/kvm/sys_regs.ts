@@ -2,23 +2,25 @@
  * Trapped system register accesses, by a table. Mirrors arch/arm64/kvm/sys_regs.c: one row per
  * register with what an access does, what it is reset to, and whether user space sees it.
  *
- * What differs: no PMU, SVE, pointer authentication or MTE can be asked for, so that their registers
- * are always hidden: UNDEFINED. An access by an encoding without a row is UNDEFINED, too.
+ * What differs: SVE, pointer authentication and MTE cannot be asked for, so that their registers are
+ * always UNDEFINED. An access by an encoding without a row is UNDEFINED, too.
  */
 import { HCR } from "../arm/arch/fields.ts";
-import { R, sysreg, sysregByKey, sysregKey, type SysregName } from "../arm/arch/sysregs.ts";
+import { R, sysreg, sysregKey, type SysregName } from "../arm/arch/sysregs.ts";
 import {
   kvmIncrPc,
   vcpuGetRegHi,
   vcpuGetRegLo,
   vcpuReadSysReg,
   vcpuSetRegHalves,
-  vcpuWriteSysReg,
 } from "./emulate.ts";
 import { kvmArmTimerReadSysreg, kvmArmTimerWriteSysreg, TIMER_REG } from "./arch_timer.ts";
 import { OSLSR_OSLK } from "./debug.ts";
+import { ID_ROWS } from "./id_regs.ts";
 import { kvmInjectUndefined } from "./inject_fault.ts";
 import {
+  ARM_MAX_DBG_REGS,
+  ERRNO,
   IFLAG,
   RET,
   SAVED,
@@ -28,108 +30,24 @@ import {
   vcpuSetFlag,
 } from "./kvm_host.ts";
 import { stage2FlushVm } from "./mmu.ts";
+import {
+  accessRw,
+  give,
+  given,
+  razWi,
+  readOnly,
+  REG,
+  type SysRegAccess,
+  type SysRegDesc,
+  type SysRegParams,
+  sysregVisibility,
+  undef,
+  writeOnly,
+} from "./sys_reg_desc.ts";
 import { trace } from "./trace.ts";
-
-/** One access (struct sys_reg_params): the value to write, or the value read. */
-export interface SysRegParams {
-  readonly key: number;
-  readonly isWrite: boolean;
-  lo: number;
-  hi: number;
-}
-
-/** Carries the access out; true: go on behind the instruction. False: an exception was injected. */
-export type SysRegAccess = (vcpu: Vcpu, p: SysRegParams, desc: SysRegDesc) => boolean;
-
-/** One register (struct sys_reg_desc). */
-export interface SysRegDesc {
-  readonly key: number;
-  readonly name: string;
-  /** What a trapped access does; a register without one never traps. */
-  readonly access?: SysRegAccess;
-  /** Where the vCPU keeps it. */
-  readonly reg?: SavedSysreg;
-  /** Its value after reset, for those kept. */
-  readonly reset?: bigint | ((vcpu: Vcpu) => bigint);
-  /** Of an identification register: as the host's, RAZ, or not there for user space. */
-  readonly id?: "sanitised" | "raz" | "hidden";
-}
 
 /** What registers hold after reset whose value the architecture leaves unknown. */
 const UNKNOWN = 0x1de7_ec7e_dbad_c0den;
-
-const undef: SysRegAccess = (vcpu) => {
-  kvmInjectUndefined(vcpu);
-  return false;
-};
-const razWi: SysRegAccess = (_, p) => {
-  p.lo = p.isWrite ? p.lo : 0;
-  p.hi = p.isWrite ? p.hi : 0;
-  return true;
-};
-const readOnly = (read: (vcpu: Vcpu, p: SysRegParams) => void): SysRegAccess => (vcpu, p, d) => {
-  if (p.isWrite) return undef(vcpu, p, d);
-  read(vcpu, p);
-  return true;
-};
-const writeOnly = (write: (vcpu: Vcpu, p: SysRegParams) => void): SysRegAccess => (vcpu, p, d) => {
-  if (!p.isWrite) return undef(vcpu, p, d);
-  write(vcpu, p);
-  return true;
-};
-
-function give(p: SysRegParams, value: bigint): void {
-  p.lo = Number(value & 0xffff_ffffn);
-  p.hi = Number(BigInt.asUintN(64, value) >> 32n);
-}
-const given = (p: SysRegParams): bigint => (BigInt(p.hi >>> 0) << 32n) | BigInt(p.lo >>> 0);
-
-/** A register that traps sometimes and is just kept. */
-const accessRw: SysRegAccess = (vcpu, p, { reg }) => {
-  if (reg === undefined) return razWi(vcpu, p, { key: p.key, name: "" });
-  if (p.isWrite) vcpuWriteSysReg(vcpu, reg, given(p));
-  else give(p, vcpuReadSysReg(vcpu, reg));
-  return true;
-};
-
-// Identification registers (read_id_reg).
-
-type IdFix = (value: bigint, vcpu: Vcpu) => bigint;
-
-function withField(value: bigint, shift: number, field: number): bigint {
-  const s = BigInt(shift);
-  return (value & ~(0xfn << s)) | (BigInt(field) << s);
-}
-
-/** What the guest's view differs in from the host's. */
-const ID_FIX: Readonly<Partial<Record<SysregName, IdFix>>> = {
-  ID_AA64PFR0_EL1: (value, { kvm }) => {
-    const noSve = withField(withField(value, 32, 0), 44, 0);
-    const csv2 = withField(noSve, 56, kvm.state.pfr0Csv2);
-    return withField(withField(csv2, 60, kvm.state.pfr0Csv3), 24, 1);
-  },
-  // No MTE, no SME
-  ID_AA64PFR1_EL1: (value) => withField(withField(value, 8, 0), 24, 0),
-  // No pointer authentication
-  ID_AA64ISAR1_EL1: (value) =>
-    withField(withField(withField(withField(value, 4, 0), 8, 0), 24, 0), 28, 0),
-  ID_AA64ISAR2_EL1: (value) => withField(withField(withField(value, 0, 0), 8, 0), 12, 0),
-  // Debug of Armv8.0, no PMU, no profiling
-  ID_AA64DFR0_EL1: (value) => withField(withField(withField(value, 0, 6), 8, 0), 32, 0),
-  ID_AA64ZFR0_EL1: () => 0n,
-};
-
-/** What one host register shows to a guest. */
-export function readIdReg(vcpu: Vcpu, desc: SysRegDesc): bigint {
-  if (desc.id !== "sanitised") return 0n;
-  const name = desc.name as SysregName;
-  const { host } = vcpu.kvm;
-  const value = host.port(host.currentCpu()).read64(R[name]);
-  return ID_FIX[name]?.(value, vcpu) ?? value;
-}
-
-const accessId: SysRegAccess = (vcpu, p, desc) =>
-  readOnly(() => give(p, readIdReg(vcpu, desc)))(vcpu, p, desc);
 
 // Stage-1 controls, trapped until the guest's caches are on.
 
@@ -165,11 +83,13 @@ const accessDcsw: SysRegAccess = (vcpu, p, desc) =>
 
 // Interrupt controller.
 
-/** access_gic_sgi: group 1 by ICC_SGI1R_EL1 only. */
-const accessGicSgi = (allowGroup1: boolean): SysRegAccess =>
-  writeOnly((vcpu, p) =>
-    vcpu.kvm.host.vgic.vgicV3DispatchSgi(vcpu, p.lo >>> 0, p.hi >>> 0, allowGroup1)
-  );
+/** access_gic_sgi: group 1 by ICC_SGI1R_EL1 only; there for guests with a GICv3. */
+const accessGicSgi = (allowGroup1: boolean): SysRegAccess => (vcpu, p, desc) => {
+  const { vgic, host } = vcpu.kvm;
+  if (!vgic.inKernel || vgic.vgicModel !== 3 || !p.isWrite) return undef(vcpu, p, desc);
+  host.vgic.vgicV3DispatchSgi(vcpu, p.lo >>> 0, p.hi >>> 0, allowGroup1);
+  return true;
+};
 
 const accessGicSre: SysRegAccess = (vcpu, p) => {
   if (!p.isWrite) give(p, BigInt(vcpu.cpuIf.vgicSre));
@@ -198,6 +118,24 @@ const trapNumbered = (array: DebugArray, n: number): SysRegAccess => (vcpu, p) =
   return true;
 };
 
+/** get_bvr, set_bvr and their like. */
+const userNumbered = (array: DebugArray, n: number): Partial<SysRegDesc> => ({
+  getUser: ({ state }) => state.memory.ld64(state[array] + 8 * n),
+  setUser: ({ state }, _, value) => {
+    state.memory.st64(state[array] + 8 * n, value);
+    return 0;
+  },
+});
+
+/** set_oslsr_el1: only OSLK can be changed. */
+function setOslsr(vcpu: Vcpu, _: SysRegDesc, value: bigint): number {
+  if (((value ^ OSLSR_RESET) & ~BigInt(OSLSR_OSLK)) !== 0n) return ERRNO.EINVAL;
+  vcpu.state.memory.st64(vcpu.ctxt.sysregs + 8 * SAVED.OSLSR_EL1, value);
+  return 0;
+}
+/** OSLSR_EL1.OSLM: the OS lock is implemented. */
+const OSLSR_RESET = 8n;
+
 const trapOslar: SysRegAccess = writeOnly((vcpu, p) => {
   const at = vcpu.ctxt.sysregs + 8 * SAVED.OSLSR_EL1;
   const m = vcpu.state.memory;
@@ -212,14 +150,49 @@ const accessTimer = (reg: 1 | 2 | 3): SysRegAccess => (vcpu, p) => {
   return true;
 };
 
+// Caches and memory regions.
+
+/** get_ccsidr: what CCSIDR_EL1 says of the cache that `csselr` selects. The selector in the CPU stays. */
+export function getCcsidr(vcpu: Vcpu, csselr: number): bigint {
+  const { host } = vcpu.kvm;
+  const port = host.port(host.currentCpu());
+  const was = port.read64(R.CSSELR_EL1);
+  port.write(R.CSSELR_EL1, csselr, 0);
+  port.isb();
+  const ccsidr = port.read64(R.CCSIDR_EL1);
+  port.write64(R.CSSELR_EL1, was);
+  return ccsidr;
+}
+
+/** Fields of CCSIDR_EL1 that give the geometry: Associativity and NumSets. */
+const CCSIDR_GEOMETRY = 0x0fff_fff8n;
+
+/** access_ccsidr: data and unified caches look as if they had one set and one way, so that nobody cleans them line by line. */
+const accessCcsidr: SysRegAccess = readOnly((vcpu, p) => {
+  const csselr = Number(vcpuReadSysReg(vcpu, "CSSELR_EL1") & 0xffff_ffffn);
+  const ccsidr = getCcsidr(vcpu, csselr);
+  give(p, (csselr & 1) === 0 ? ccsidr & ~CCSIDR_GEOMETRY : ccsidr);
+});
+
+/** ID_AA64MMFR1_EL1.LO. */
+const MMFR1_LO = 0xfn << 16n;
+
+/** trap_loregion: RAZ/WI where the host has LORegions, else UNDEFINED. */
+const trapLoregion: SysRegAccess = (vcpu, p, desc) => {
+  const { host } = vcpu.kvm;
+  const has = (host.port(host.currentCpu()).read64(R.ID_AA64MMFR1_EL1) & MMFR1_LO) !== 0n;
+  if (!has || (p.isWrite && desc.name === "LORID_EL1")) return undef(vcpu, p, desc);
+  return razWi(vcpu, p, desc);
+};
+
 type Row = Omit<SysRegDesc, "key" | "name">;
 
 function named(name: SysregName, row: Row): SysRegDesc {
   return { key: sysreg(name).key, name, ...row };
 }
-const vm = (name: SavedSysreg, reset: bigint = UNKNOWN): SysRegDesc =>
+const vm = (name: SavedSysreg & SysregName, reset: bigint = UNKNOWN): SysRegDesc =>
   named(name, { access: accessVmReg, reg: name, reset });
-const kept = (name: SavedSysreg, reset: bigint = UNKNOWN): SysRegDesc =>
+const kept = (name: SavedSysreg & SysregName, reset: bigint = UNKNOWN): SysRegDesc =>
   named(name, { reg: name, reset });
 
 /** Encodings that SYSREGS has no names for, since no core of this machine has the register. */
@@ -228,21 +201,6 @@ const absent = (
   [op0, op1, crn, crm, op2]: readonly [number, number, number, number, number],
   access: SysRegAccess = undef,
 ): SysRegDesc => ({ key: sysregKey(op0, op1, crn, crm, op2), name, access });
-
-/** op0 3, op1 0, CRn 0, CRm 1 to 7: all of it is identification registers, named or reserved. */
-function idSpace(): SysRegDesc[] {
-  const hidden: readonly string[] = ["ID_AA64SMFR0_EL1", "ID_AA64AFR0_EL1", "ID_AA64AFR1_EL1"];
-  const rows: SysRegDesc[] = [];
-  for (let crm = 1; crm < 8; crm++) {
-    for (let op2 = 0; op2 < 8; op2++) {
-      const key = sysregKey(3, 0, 0, crm, op2);
-      const name = crm < 4 ? undefined : sysregByKey(key)?.name;
-      const id = name === undefined ? "raz" : hidden.includes(name) ? "hidden" : "sanitised";
-      rows.push({ key, name: name ?? `ID_${crm}_${op2}`, access: accessId, id });
-    }
-  }
-  return rows;
-}
 
 /** MPIDR_EL1: 16 vCPUs to a cluster, as many as an SGI's target list reaches (reset_mpidr). */
 export function mpidrOfVcpu(vcpuId: number): bigint {
@@ -255,7 +213,11 @@ function debugRows(): SysRegDesc[] {
   return Object.entries(arrays).flatMap(([kind, array]) =>
     Array.from(
       { length: 16 },
-      (_, n) => named(`DBG${kind}R${n}_EL1` as SysregName, { access: trapNumbered(array, n) }),
+      (_, n) =>
+        named(`DBG${kind}R${n}_EL1` as SysregName, {
+          access: trapNumbered(array, n),
+          ...userNumbered(array, n),
+        }),
     )
   );
 }
@@ -302,8 +264,76 @@ function rasRows(): SysRegDesc[] {
   return at.map(([name, crm, op2]) => absent(`${name}_EL1`, [3, 0, 5, crm, op2], razWi));
 }
 
-/** Every register that can trap, and every one that is kept (sys_reg_descs), in the order of encodings. */
-export const SYS_REG_DESCS: readonly SysRegDesc[] = [
+/** What no guest has: the encodings that KVM knows and refuses (undef_access), op0 to op2. */
+const REFUSED: readonly (readonly [string, number, number, number, number, number])[] = [
+  // MTE, SVE, SME, trace
+  ["RGSR_EL1", 3, 0, 1, 0, 5],
+  ["GCR_EL1", 3, 0, 1, 0, 6],
+  ["ZCR_EL1", 3, 0, 1, 2, 0],
+  ["TRFCR_EL1", 3, 0, 1, 2, 1],
+  ["SMPRI_EL1", 3, 0, 1, 2, 4],
+  ["SMCR_EL1", 3, 0, 1, 2, 6],
+  ["TFSR_EL1", 3, 0, 5, 6, 0],
+  ["TFSRE0_EL1", 3, 0, 5, 6, 1],
+  ["SMIDR_EL1", 3, 1, 0, 0, 6],
+  ["SVCR", 3, 3, 4, 2, 2],
+  ["TPIDR2_EL0", 3, 3, 13, 0, 5],
+  // Pointer authentication
+  ["APIAKEYLO_EL1", 3, 0, 2, 1, 0],
+  ["APIAKEYHI_EL1", 3, 0, 2, 1, 1],
+  ["APIBKEYLO_EL1", 3, 0, 2, 1, 2],
+  ["APIBKEYHI_EL1", 3, 0, 2, 1, 3],
+  ["APDAKEYLO_EL1", 3, 0, 2, 2, 0],
+  ["APDAKEYHI_EL1", 3, 0, 2, 2, 1],
+  ["APDBKEYLO_EL1", 3, 0, 2, 2, 2],
+  ["APDBKEYHI_EL1", 3, 0, 2, 2, 3],
+  ["APGAKEYLO_EL1", 3, 0, 2, 3, 0],
+  ["APGAKEYHI_EL1", 3, 0, 2, 3, 1],
+  // Statistical profiling
+  ["PMSCR_EL1", 3, 0, 9, 9, 0],
+  ["PMSNEVFR_EL1", 3, 0, 9, 9, 1],
+  ["PMSICR_EL1", 3, 0, 9, 9, 2],
+  ["PMSIRR_EL1", 3, 0, 9, 9, 3],
+  ["PMSFCR_EL1", 3, 0, 9, 9, 4],
+  ["PMSEVFR_EL1", 3, 0, 9, 9, 5],
+  ["PMSLATFR_EL1", 3, 0, 9, 9, 6],
+  ["PMSIDR_EL1", 3, 0, 9, 9, 7],
+  ["PMBLIMITR_EL1", 3, 0, 9, 10, 0],
+  ["PMBPTR_EL1", 3, 0, 9, 10, 1],
+  ["PMBSR_EL1", 3, 0, 9, 10, 3],
+  // Software context numbers
+  ["SCXTNUM_EL1", 3, 0, 13, 0, 7],
+  ["SCXTNUM_EL0", 3, 3, 13, 0, 7],
+  // Activity monitors
+  ["AMCR_EL0", 3, 3, 13, 2, 0],
+  ["AMCFGR_EL0", 3, 3, 13, 2, 1],
+  ["AMCGCR_EL0", 3, 3, 13, 2, 2],
+  ["AMUSERENR_EL0", 3, 3, 13, 2, 3],
+  ["AMCNTENCLR0_EL0", 3, 3, 13, 2, 4],
+  ["AMCNTENSET0_EL0", 3, 3, 13, 2, 5],
+  ["AMCNTENCLR1_EL0", 3, 3, 13, 3, 0],
+  ["AMCNTENSET1_EL0", 3, 3, 13, 3, 1],
+];
+
+/** Where the 16 registers of each kind of activity monitor begin: CRm. */
+const AMU_ARRAYS = [["AMEVCNTR0", 4], ["AMEVTYPER0", 6], ["AMEVCNTR1", 12], ["AMEVTYPER1", 14]];
+
+function refusedRows(): SysRegDesc[] {
+  const rows = REFUSED.map(([name, ...at]) => absent(name, at));
+  for (const [name, crm] of AMU_ARRAYS as [string, number][]) {
+    for (let n = 0; n < 16; n++) {
+      rows.push(absent(`${name}${n}_EL0`, [3, 3, 13, crm + (n >> 3), n & 7]));
+    }
+  }
+  return rows;
+}
+
+/** A register that user space names as a core register, and no access to which traps. */
+const core = (name: SavedSysreg & SysregName): SysRegDesc =>
+  named(name, { reg: name, reset: 0n, visibility: () => REG.HIDDEN });
+
+/** Every register that can trap, and every one that is kept (sys_reg_descs). */
+const ROWS: readonly SysRegDesc[] = [
   // DC by set and way
   absent("DC_ISW", [1, 0, 7, 6, 2], accessDcsw),
   absent("DC_CSW", [1, 0, 7, 10, 2], accessDcsw),
@@ -320,7 +350,8 @@ export const SYS_REG_DESCS: readonly SysRegDesc[] = [
   named("OSLSR_EL1", {
     access: readOnly((vcpu, p) => give(p, vcpuReadSysReg(vcpu, "OSLSR_EL1"))),
     reg: "OSLSR_EL1",
-    reset: 8n,
+    reset: OSLSR_RESET,
+    setUser: setOslsr,
   }),
   named("OSDLR_EL1", { access: razWi }),
   named("DBGPRCR_EL1", { access: razWi }),
@@ -332,7 +363,7 @@ export const SYS_REG_DESCS: readonly SysRegDesc[] = [
   named("DBGDTRRX_EL0", { access: razWi }),
   // Identification
   named("MPIDR_EL1", { reg: "MPIDR_EL1", reset: ({ state }) => mpidrOfVcpu(state.vcpuId) }),
-  ...idSpace(),
+  ...ID_ROWS,
   // Control and translation
   vm("SCTLR_EL1", 0x00c5_0078n),
   named("ACTLR_EL1", {
@@ -352,12 +383,13 @@ export const SYS_REG_DESCS: readonly SysRegDesc[] = [
   kept("PAR_EL1"),
   vm("MAIR_EL1"),
   vm("AMAIR_EL1", 0n),
-  named("LORSA_EL1", { access: razWi }),
-  named("LOREA_EL1", { access: razWi }),
-  named("LORN_EL1", { access: razWi }),
-  named("LORC_EL1", { access: razWi }),
-  named("LORID_EL1", { access: readOnly((_, p) => give(p, 0n)) }),
+  named("LORSA_EL1", { access: trapLoregion }),
+  named("LOREA_EL1", { access: trapLoregion }),
+  named("LORN_EL1", { access: trapLoregion }),
+  named("LORC_EL1", { access: trapLoregion }),
+  named("LORID_EL1", { access: trapLoregion }),
   kept("VBAR_EL1", 0n),
+  { key: sysregKey(3, 0, 12, 1, 1), name: "DISR_EL1", reg: "DISR_EL1", reset: 0n },
   // Interrupt controller
   named("ICC_IAR0_EL1", { access: undef }),
   named("ICC_EOIR0_EL1", { access: undef }),
@@ -375,9 +407,9 @@ export const SYS_REG_DESCS: readonly SysRegDesc[] = [
   kept("TPIDR_EL1"),
   kept("CNTKCTL_EL1", 0n),
   // Caches
-  named("CCSIDR_EL1", { access: readOnly((vcpu, p) => readHost(vcpu, p, "CCSIDR_EL1")) }),
+  named("CCSIDR_EL1", { access: accessCcsidr }),
   named("CLIDR_EL1", { access: readOnly((vcpu, p) => readHost(vcpu, p, "CLIDR_EL1")) }),
-  named("CSSELR_EL1", { access: accessRw, reg: "CSSELR_EL1", reset: 0n }),
+  named("CSSELR_EL1", { access: accessRw, reg: "CSSELR_EL1", reset: UNKNOWN }),
   named("CTR_EL0", { access: readOnly((vcpu, p) => readHost(vcpu, p, "CTR_EL0")) }),
   ...pmuRows(),
   kept("TPIDR_EL0"),
@@ -385,12 +417,20 @@ export const SYS_REG_DESCS: readonly SysRegDesc[] = [
   named("CNTP_TVAL_EL0", { access: accessTimer(TIMER_REG.TVAL) }),
   named("CNTP_CTL_EL0", { access: accessTimer(TIMER_REG.CTL) }),
   named("CNTP_CVAL_EL0", { access: accessTimer(TIMER_REG.CVAL) }),
-  // Kept, but not named as registers by user space's ids (they are core registers)
-  kept("ELR_EL1", 0n),
-  kept("SPSR_EL1", 0n),
-  kept("SP_EL0", 0n),
-  kept("SP_EL1", 0n),
+  // Of AArch32 guests
+  kept("DBGVCR32_EL2", 0n),
+  kept("DACR32_EL2"),
+  kept("IFSR32_EL2"),
+  kept("FPEXC32_EL2", 0x700n),
+  core("ELR_EL1"),
+  core("SPSR_EL1"),
+  core("SP_EL0"),
+  core("SP_EL1"),
+  ...refusedRows(),
 ];
+
+/** sys_reg_descs: in the order of encodings. */
+export const SYS_REG_DESCS: readonly SysRegDesc[] = ROWS.toSorted((a, b) => a.key - b.key);
 
 function readHost(vcpu: Vcpu, p: SysRegParams, name: SysregName): void {
   give(p, vcpu.port().read64(R[name]));
@@ -409,6 +449,10 @@ export function kvmResetSysRegs(vcpu: Vcpu): void {
     if (reg === undefined || reset === undefined) continue;
     const value = typeof reset === "bigint" ? reset : reset(vcpu);
     vcpu.state.memory.st64(vcpu.ctxt.sysregs + 8 * SAVED[reg], value);
+  }
+  const { state } = vcpu;
+  for (const at of [state.dbgBcr, state.dbgBvr, state.dbgWcr, state.dbgWvr]) {
+    state.memory.u8.fill(0, at, at + 8 * ARM_MAX_DBG_REGS);
   }
 }
 
@@ -447,6 +491,7 @@ function emulateSysReg(vcpu: Vcpu, p: SysRegParams): boolean {
     return false;
   }
   trace(vcpu, "kvm_sys_access", vcpu.ctxt.pc, p.key, p.isWrite ? 1 : 0);
+  if ((sysregVisibility(vcpu, desc) & REG.HIDDEN) !== 0) return undef(vcpu, p, desc);
   const go = desc.access(vcpu, p, desc);
   if (go) kvmIncrPc(vcpu);
   return go;

@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
-import { VCPU_FEATURE, type VcpuHandle } from "../../src/kvm/api.ts";
+import { KVM_CAP, VCPU_FEATURE, type VcpuHandle, type Vm } from "../../src/kvm/api.ts";
 import { kvmHvcCallHandler } from "../../src/kvm/hypercalls.ts";
 import { KVM_EXIT, KVM_REQ, KVM_SYSTEM_EVENT, MP_STATE, RET } from "../../src/kvm/kvm_host.ts";
 import { FW_REG } from "../../src/kvm/guest.ts";
-import { PSCI, PSCI_RET, SMCCC } from "../../src/kvm/psci_numbers.ts";
+import { PSCI, PSCI_0_1, PSCI_RET, SMCCC } from "../../src/kvm/psci_numbers.ts";
 import { makeRig, makeVm, PC, X } from "./kvm_rig.ts";
 
 function twoVcpus(): [VcpuHandle, VcpuHandle] {
@@ -12,6 +12,12 @@ function twoVcpus(): [VcpuHandle, VcpuHandle] {
   first.init();
   second.init([VCPU_FEATURE.PSCI_0_2, VCPU_FEATURE.POWER_OFF]);
   return [first, second];
+}
+
+function vmOf(vcpu: VcpuHandle): { vm: Vm } {
+  const vm = vcpu.system.vms.find((v) => v.vcpus.includes(vcpu));
+  assert.ok(vm);
+  return { vm };
 }
 
 /** Makes a call of a vCPU that is not loaded: X0 afterwards, signed, and what the handler says. */
@@ -43,7 +49,6 @@ Deno.test("psci: CPU_ON starts a stopped vCPU where it is told, once", () => {
   assert.equal(on(1, 0x1000, 0), PSCI_RET.ALREADY_ON);
   assert.equal(call(first, PSCI.AFFINITY_INFO_64, 1, 0)[0], 0);
   second.vcpu.state.iflags = 3;
-  second.system.runner.kvmResetVcpu(second.vcpu);
   assert.equal(second.getOneReg(PC), 0xffff_0000_1234_5678n);
   assert.equal(second.getOneReg(X(0)), 99n);
   assert.equal(second.vcpu.state.iflags, 0);
@@ -95,6 +100,45 @@ Deno.test("psci: FEATURES knows exactly what is there", () => {
     const expected = fn === PSCI.SYSTEM_SUSPEND || fn === PSCI.SYSTEM_SUSPEND_64 ? -1 : 0;
     assert.equal(call(first, PSCI.FEATURES, fn)[0], expected, fn.toString(16));
   }
+  first.setOneReg(FW_REG.PSCI_VERSION, 0x1_0000n);
+  assert.equal(call(first, PSCI.FEATURES, PSCI.SYSTEM_RESET2_64)[0], -1);
+  assert.equal(call(first, PSCI.SYSTEM_RESET2_64, 0)[0], -1);
+});
+
+Deno.test("psci: SYSTEM_SUSPEND is user space's, once it has asked for it", () => {
+  const [first] = twoVcpus();
+  const { vm } = vmOf(first);
+  assert.deepEqual(call(first, PSCI.SYSTEM_SUSPEND_64, 0x1000), [-1, RET.GUEST]);
+  vm.enableCap(KVM_CAP.ARM_SYSTEM_SUSPEND);
+  assert.equal(call(first, PSCI.FEATURES, PSCI.SYSTEM_SUSPEND_64)[0], 0);
+  const [x0, ret] = call(first, PSCI.SYSTEM_SUSPEND, 0xab_0000_1000n, 7);
+  assert.deepEqual([x0, ret], [PSCI.SYSTEM_SUSPEND, RET.USER]);
+  assert.equal(first.getOneReg(X(1)), 0x1000n); // narrowed, and otherwise as the guest left it
+  assert.equal(first.getOneReg(X(2)), 7n);
+  assert.equal(first.vcpu.run.systemEventType, KVM_SYSTEM_EVENT.SUSPEND);
+  assert.equal(first.vcpu.state.mpState, MP_STATE.RUNNABLE);
+});
+
+Deno.test("psci: 0.1 of a vCPU without PSCI_0_2 has CPU_ON and CPU_OFF by its own numbers", () => {
+  const vm = makeVm(makeRig(), [], 2);
+  const [first, second] = vm.vcpus as [VcpuHandle, VcpuHandle];
+  first.init([]);
+  second.init([VCPU_FEATURE.POWER_OFF]);
+  assert.equal(first.getOneReg(FW_REG.PSCI_VERSION), 1n);
+  assert.throws(() => first.setOneReg(FW_REG.PSCI_VERSION, 2n), /EINVAL/);
+  assert.equal(call(first, PSCI.VERSION)[0], PSCI_RET.NOT_SUPPORTED);
+  assert.equal(call(first, PSCI_0_1.CPU_SUSPEND)[0], PSCI_RET.NOT_SUPPORTED);
+  assert.equal(call(first, PSCI_0_1.CPU_ON, 0, 0x1000)[0], PSCI_RET.INVALID_PARAMS); // on already
+  assert.equal(call(first, PSCI_0_1.CPU_ON, 1, 0x4000, 5)[0], PSCI_RET.SUCCESS);
+  assert.equal(second.getOneReg(PC), 0x4000n);
+  assert.equal(call(second, PSCI_0_1.CPU_OFF)[0], PSCI_RET.SUCCESS);
+  assert.equal(second.vcpu.state.mpState, MP_STATE.STOPPED);
+});
+
+Deno.test("psci: a vCPU with PSCI_0_2 has none of 0.1's functions", () => {
+  const [first] = twoVcpus();
+  assert.equal(call(first, PSCI_0_1.CPU_OFF)[0], PSCI_RET.NOT_SUPPORTED);
+  assert.throws(() => first.setOneReg(FW_REG.PSCI_VERSION, 1n), /EINVAL/);
 });
 
 Deno.test("psci: CPU_SUSPEND blocks like WFI, with its result in place already", () => {

@@ -186,9 +186,13 @@ export class Stage2 {
     this.#eachLeaf(ipa, size, (leaf, at) => this.#breakEntry(leaf.at, leaf.level, at));
   }
 
-  /** kvm_pgtable_stage2_wrprotect: the range's pages are read-only. */
+  /** kvm_pgtable_stage2_wrprotect: the range's pages are read-only, once the TLBs are flushed. */
   wrprotect(ipa: number, size: number): void {
     this.#eachLeaf(ipa, size, (leaf) => this.#update(leaf, 0, PTE.S2AP_W, 0));
+  }
+
+  /** kvm_flush_remote_tlbs. */
+  flushTlbs(): void {
     this.ops.tlbFlushAll();
   }
 

@@ -23,10 +23,10 @@ export interface SavedRegisters {
   readonly nvhe: readonly SavedRegister[];
 }
 
-type Row = readonly [saved: SavedSysreg, name?: SysregName];
+type Row = readonly [saved: SavedSysreg & SysregName, name?: SysregName];
 
 function list(...rows: readonly Row[]): SavedRegisters {
-  const named = (saved: SavedSysreg, name: SysregName): SavedRegister => ({
+  const named = (saved: SavedSysreg & SysregName, name: SysregName): SavedRegister => ({
     reg: R[name],
     offset: 8 * SAVED[saved],
     name,
