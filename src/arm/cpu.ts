@@ -2,13 +2,15 @@
  * A physical CPU: what its instructions do to the machine beyond registers and arithmetic, and the
  * execution of the single instructions that generated code leaves. It knows nothing of KVM.
  */
-import { type Cpu, RegisterFile } from "./arch/cpu_state.ts";
-import { HCR, MDCR } from "./arch/fields.ts";
+import { type Cpu, RegisterFile, SINGLE } from "./arch/cpu_state.ts";
+import { HCR } from "./arch/fields.ts";
 import { EC } from "./arch/syndrome.ts";
 import { R } from "./arch/sysregs.ts";
 import { CODE_TLB, CODE_TLB_ENTRIES, CODE_TLB_ENTRY, ramOffset } from "./arch/tlb_layout.ts";
 import { takeExternalFetchAbort, takeInstructionAbort, takePcAlignment } from "./aborts.ts";
 import { DataAccess } from "./data_access.ts";
+import { advanceStep, meetsBreakpoint, takeBreakpoint, takeSoftwareStep } from "./debug.ts";
+import { debugTarget } from "./debug_enable.ts";
 import { type Environment, EXCEPTION_TAKEN } from "./engine/environment.ts";
 import { Evaluator } from "./engine/evaluator.ts";
 import { HANDLER } from "./engine/interpreter_module.ts";
@@ -21,11 +23,12 @@ import {
   takeFpTrap,
   takeSync,
   takeUndefined,
+  type Target,
 } from "./exceptions.ts";
 import type { Firmware } from "./firmware.ts";
 import type { AccessOptions, AccessSize, Barrier, ExceptionCall, Hint } from "./isa/builder.ts";
 import type { Core, Platform } from "./parts.ts";
-import { advancePc, isTge, pcHi, pcLo } from "./pstate.ts";
+import { advancePc, pcHi, pcLo } from "./pstate.ts";
 import { SysregAccess } from "./sysreg_access.ts";
 import { executeSystemOperation } from "./system_operation_access.ts";
 import { sendEvent, waitForEvent, waitForInterrupt } from "./waiting.ts";
@@ -43,6 +46,8 @@ export class CpuCore implements Environment, Core {
   readonly #evaluator: Evaluator;
   /** The instruction word being executed. */
   #word = 0;
+  /** It was a Load-Exclusive. */
+  #exclusive = false;
 
   constructor(readonly platform: Platform, readonly cpu: Cpu, readonly firmware?: Firmware) {
     this.regs = new RegisterFile(platform.memory, cpu.base);
@@ -56,26 +61,48 @@ export class CpuCore implements Environment, Core {
    * every exception taken. Interrupts are the caller's, and so is counting the instruction.
    */
   executeSlow(): void {
+    const stepping = (this.cpu.single & SINGLE.STEP) !== 0;
+    if (stepping && this.cpu.ss === 0) return takeSoftwareStep(this);
+    this.#exclusive = false;
+    if (this.#executeOne() && stepping) advanceStep(this, this.#exclusive);
+  }
+
+  /** Executes the instruction at the PC; false if it ended in an exception. */
+  #executeOne(): boolean {
     const word = this.#fetch();
-    if (word < 0) return;
+    if (word < 0) return false;
     const found = this.platform.model.decode(word);
-    if (found === null) return takeUndefined(this);
+    if (found === null) {
+      takeUndefined(this);
+      return false;
+    }
     this.#word = word;
     this.data.word = word;
     try {
       this.#evaluator.execute(found.row, found.decoded);
+      return true;
     } catch (error) {
       if (error !== EXCEPTION_TAKEN) throw error;
+      return false;
     }
   }
 
-  /** The instruction word at the PC, or -1 after an exception. */
+  /** The instruction word at the PC, or -1 after an exception: in the order of their priorities. */
   #fetch(): number {
     const { cpu } = this;
-    const { mmu, ram, memory } = this.platform;
-    if (cpu.il) return this.#failedFetch(takeIllegalState);
     const lo = pcLo(cpu);
     if (lo & 3) return this.#failedFetch(takePcAlignment);
+    const word = this.#fetchWord(lo);
+    if (word < 0) return word;
+    if (cpu.debugArmed !== 0 && meetsBreakpoint(this, lo, pcHi(cpu))) {
+      return this.#failedFetch(takeBreakpoint);
+    }
+    return cpu.il ? this.#failedFetch(takeIllegalState) : word;
+  }
+
+  #fetchWord(lo: number): number {
+    const { cpu } = this;
+    const { mmu, ram, memory } = this.platform;
     const known = this.#fetchDecoded(lo);
     if (known >= 0) return known;
     if (!mmu.translateCode(cpu, lo, pcHi(cpu))) return this.#failedFetch(takeInstructionAbort);
@@ -115,6 +142,7 @@ export class CpuCore implements Environment, Core {
   }
 
   loadExclusive(va: bigint, size: AccessSize, count: 1 | 2): bigint[] {
+    this.#exclusive = true;
     const values = this.data.loadExclusive(va, size, count);
     if (values === undefined) throw EXCEPTION_TAKEN;
     return values;
@@ -222,12 +250,18 @@ function answeredByFirmware(core: CpuCore): void {
   advancePc(core.cpu);
 }
 
+/** An exception that its instruction is for: it returns behind it, and has been stepped. */
+function takeCall(core: Core, target: Target, ec: number, immediate: number): void {
+  core.cpu.ss = 0;
+  takeSync(core, target, ec, immediate, 4);
+}
+
 function callHypervisor(core: CpuCore, immediate: number): void {
   const { el } = core.cpu;
   if (el === 0) takeUndefined(core);
   else if (core.firmware?.conduit === "hvc") answeredByFirmware(core);
   else if (core.regs.lo(R.HCR_EL2) & HCR.HCD) takeUndefined(core);
-  else takeSync(core, 2, EC.HVC64, immediate, 4);
+  else takeCall(core, 2, EC.HVC64, immediate);
 }
 
 /** SMC: the trap comes before EL3's answer; without EL3 it is UNDEFINED. */
@@ -241,13 +275,11 @@ function callMonitor(core: CpuCore, immediate: number): void {
 
 /** BRK: EL0 and EL1's go to EL2 under MDCR_EL2.TDE or HCR_EL2.TGE. */
 function breakpoint(core: CpuCore, immediate: number): void {
-  const { cpu, regs } = core;
-  const toEl2 = cpu.el === 2 || isTge(regs) || (regs.lo(R.MDCR_EL2) & MDCR.TDE) !== 0;
-  takeSync(core, toEl2 ? 2 : 1, EC.BRK64, immediate);
+  takeSync(core, core.cpu.el === 2 ? 2 : debugTarget(core), EC.BRK64, immediate);
 }
 
 const CALLS: Readonly<Record<ExceptionCall, (core: CpuCore, immediate: number) => void>> = {
-  svc: (core, immediate) => takeSync(core, defaultTarget(core), EC.SVC64, immediate, 4),
+  svc: (core, immediate) => takeCall(core, defaultTarget(core), EC.SVC64, immediate),
   hvc: callHypervisor,
   smc: callMonitor,
   brk: breakpoint,

@@ -12,6 +12,7 @@ import {
   takeExternalAbort,
   takeUnsupportedExclusive,
 } from "./aborts.ts";
+import { meetsWatchpoint, takeWatchpoint } from "./debug.ts";
 import { FILL } from "./mmu/mmu.ts";
 import type { Core } from "./parts.ts";
 
@@ -31,6 +32,17 @@ export class DataAccess {
     const lo = Number(va & 0xffff_ffffn), hi = Number(va >> 32n);
     if (platform.mmu.fillData(cpu, lo, hi, access, align, unprivileged) !== FILL.FAULT) return true;
     takeDataAbort(this.core, this.word);
+    return false;
+  }
+
+  /** Takes the exception if the access, which the MMU allows, meets a watchpoint. */
+  #unwatched(va: bigint, size: number, access: Access, unprivileged: boolean): boolean {
+    const { core } = this;
+    if (core.cpu.debugArmed === 0) return true;
+    const lo = Number(va & 0xffff_ffffn), hi = Number(va >> 32n);
+    const write = access === ACCESS.WRITE;
+    if (!meetsWatchpoint(core, lo, hi, size, write, unprivileged)) return true;
+    takeWatchpoint(core, lo, hi, write);
     return false;
   }
 
@@ -80,9 +92,10 @@ export class DataAccess {
     if (!this.#translate(va, ACCESS.READ, aligned, unprivileged)) return false;
     const { pa } = this.core.platform.mmu;
     const first = PAGE - pa % PAGE;
-    if (first >= size) return this.#readAt(pa, va, size);
     const next = BigInt.asUintN(64, va + BigInt(first));
-    if (!this.#translate(next, ACCESS.READ, 1, unprivileged)) return false;
+    if (first < size && !this.#translate(next, ACCESS.READ, 1, unprivileged)) return false;
+    if (!this.#unwatched(va, size, ACCESS.READ, unprivileged)) return false;
+    if (first >= size) return this.#readAt(pa, va, size);
     return this.#loadBytes(va, size, pa, this.core.platform.mmu.pa, first);
   }
 
@@ -104,9 +117,10 @@ export class DataAccess {
     if (!this.#translate(va, ACCESS.WRITE, aligned, unprivileged)) return false;
     const { pa } = this.core.platform.mmu;
     const first = PAGE - pa % PAGE;
-    if (first >= size) return this.#writeAt(pa, va, size, value);
     const next = BigInt.asUintN(64, va + BigInt(first));
-    if (!this.#translate(next, ACCESS.WRITE, 1, unprivileged)) return false;
+    if (first < size && !this.#translate(next, ACCESS.WRITE, 1, unprivileged)) return false;
+    if (!this.#unwatched(va, size, ACCESS.WRITE, unprivileged)) return false;
+    if (first >= size) return this.#writeAt(pa, va, size, value);
     const nextPa = this.core.platform.mmu.pa;
     for (let i = 0; i < size; i++) {
       const to = i < first ? pa + i : nextPa + i - first;
@@ -120,6 +134,7 @@ export class DataAccess {
   #exclusiveAt(va: bigint, access: Access, size: number): number {
     if (!this.#aligned(va, access, size)) return -1;
     if (!this.#translate(va, access, size, false)) return -1;
+    if (!this.#unwatched(va, size, access, false)) return -1;
     const { ram, mmu } = this.core.platform;
     const at = ramOffset(ram, mmu.pa, size);
     if (at < 0) {

@@ -3,10 +3,12 @@
  * Manual (DDI 0487), D1 "Exceptions" and the pseudocode functions AArch64.TakeException,
  * AArch64.ExceptionReturn, IllegalExceptionReturn and the asynchronous exception routing tables.
  */
-import { DAIF, LINE } from "./arch/cpu_state.ts";
+import { CHECK, DAIF, LINE } from "./arch/cpu_state.ts";
+import { MDSCR } from "./arch/debug_registers.ts";
 import { HCR, SCTLR, SPSR, TCR } from "./arch/fields.ts";
 import { EC, esr, ISS_CONDITION } from "./arch/syndrome.ts";
 import { R } from "./arch/sysregs.ts";
+import { refreshSingle, stepOnReturn } from "./debug_enable.ts";
 import type { Core } from "./parts.ts";
 import {
   isE2h,
@@ -76,6 +78,7 @@ export function takeException(
   cpu.ss = 0;
   cpu.uao = 0;
   cpu.dit = 0;
+  cpu.stepped = 0;
   if (panOnEntry(core, target)) cpu.pan = 1;
   const vbar = VBAR_OF[target] as number;
   setPc(cpu, (regs.lo(vbar) & ~0x7ff) + group + vector, regs.hi(vbar));
@@ -113,6 +116,7 @@ export function contextSwitched(core: Core): void {
   core.platform.mmu.contextChanged(core.cpu);
   refreshFp(core);
   refreshInterrupts(core);
+  refreshSingle(core);
 }
 
 // FP/SIMD access
@@ -170,14 +174,15 @@ export function exceptionReturn(core: Core): void {
   const spsr = regs.lo(SPSR_OF[from] as number);
   const elr = ELR_OF[from] as number;
   const mode = spsr & 31;
+  const masked = ((spsr >>> SPSR.DAIF_SHIFT) & DAIF.D) !== 0;
+  const to = illegalMode(core, mode) ? from : mode >> 2;
+  cpu.ss = stepOnReturn(core, to, masked, (spsr & SPSR.SS) !== 0);
   if (illegalMode(core, mode)) {
     cpu.il = 1;
   } else {
     cpu.il = spsr & SPSR.IL ? 1 : 0;
     setElAndSpsel(cpu, regs, mode >> 2, mode & 1);
   }
-  // Without MDSCR_EL1.SS nothing is stepped, and the bit is not taken over.
-  cpu.ss = spsr & SPSR.SS && regs.lo(R.MDSCR_EL1) & 1 ? 1 : 0;
   cpu.pan = spsr & SPSR.PAN ? 1 : 0;
   cpu.uao = spsr & SPSR.UAO ? 1 : 0;
   cpu.dit = spsr & SPSR.DIT ? 1 : 0;
@@ -267,7 +272,7 @@ function selectInterrupt(core: Core, daif: number): Interrupt {
 /** The interrupt that the CPU takes before its next instruction, or 0. */
 export function pendingInterrupt(core: Core): Interrupt {
   const { cpu } = core;
-  if (cpu.irqLines === 0 && cpu.checkIrq === 0) return 0;
+  if (cpu.irqLines === 0 && (cpu.checkIrq & CHECK.INTERRUPT) === 0) return 0;
   return selectInterrupt(core, cpu.daif);
 }
 
@@ -291,9 +296,10 @@ export function pollInterrupts(core: Core): boolean {
   return true;
 }
 
-/** Recomputes `cpu.checkIrq`: whether anything would be taken if PSTATE.DAIF were all clear. */
+/** Recomputes `cpu.checkIrq`: whether anything would be taken or stepped if PSTATE.DAIF were all clear. */
 export function refreshInterrupts(core: Core): void {
-  core.cpu.checkIrq = selectInterrupt(core, 0) === 0 ? 0 : 1;
+  const step = core.regs.lo(R.MDSCR_EL1) & MDSCR.SS ? CHECK.STEP : 0;
+  core.cpu.checkIrq = step | (selectInterrupt(core, 0) === 0 ? 0 : CHECK.INTERRUPT);
 }
 
 /** Whether WFI would return at once: an interrupt is pending, masked by PSTATE or not. */

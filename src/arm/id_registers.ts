@@ -6,6 +6,7 @@
  * A core of model `v8.0` has Armv8.0 and what a kernel at EL2 needs of Armv8.1 (VHE, PAN, LORegions
  * without descriptors, the debug architecture of v8.1); one of model `max` has everything.
  */
+import { BREAKPOINTS, CONTEXT_BREAKPOINTS, WATCHPOINTS } from "./arch/debug_registers.ts";
 import {
   type CpuModel,
   type FeatureName,
@@ -21,10 +22,6 @@ import { Decoder, ROWS } from "./isa/table.ts";
 /** MIDR_EL1: implementer 0 (reserved for software), architecture by the ID registers, no known part. */
 export const MIDR = 0x000f_0570;
 
-/** Hardware breakpoints and watchpoints that exist (their matching does not). */
-export const BREAKPOINTS = 2;
-export const WATCHPOINTS = 2;
-
 /** Bytes that DC ZVA clears. */
 export const ZVA_BYTES = 64;
 
@@ -37,8 +34,10 @@ export function mpidrOf(index: number): number {
 const BASE: Readonly<Partial<Record<SysregName, bigint>>> = {
   // EL0, EL1, EL2 in AArch64 only, no EL3; FP, AdvSIMD; GIC 1; nothing speculates: CSV2 1, CSV3 1
   ID_AA64PFR0_EL1: 0x1100_0000_0100_0111n,
-  // Debug version 6, no trace; BRPs and WRPs are the count minus one
-  ID_AA64DFR0_EL1: BigInt(6 | ((BREAKPOINTS - 1) << 12) | ((WATCHPOINTS - 1) << 20)),
+  // Debug version 6, no trace; BRPs, WRPs and CTX_CMPs are the count minus one
+  ID_AA64DFR0_EL1: BigInt(
+    6 | ((BREAKPOINTS - 1) << 12) | ((WATCHPOINTS - 1) << 20) | ((CONTEXT_BREAKPOINTS - 1) << 28),
+  ),
   // PARange 5 (48 bits), ASIDBits 2 (16), 4K granule only
   ID_AA64MMFR0_EL1: 0x0f00_0025n,
   // Lines of 64 bytes, L1Ip PIPT, IDC (no clean needed to fetch what was written), not DIC

@@ -14,6 +14,8 @@ import { ACCESS, type Access, ramOffset, type RamRange } from "./arch/tlb_layout
 import { Bus } from "./bus.ts";
 import { Clock } from "./clock.ts";
 import { CpuCore } from "./cpu.ts";
+import { refreshArmed } from "./debug.ts";
+import { refreshSingle } from "./debug_enable.ts";
 import { El2Port } from "./el2_port.ts";
 import { type ExecutionHost, Interpreter, InterpreterCode } from "./engine/interpreter.ts";
 import { RECORD_PAGE_SIZE } from "./engine/records.ts";
@@ -25,6 +27,7 @@ import type { Gic } from "./gic/controller.ts";
 import { Gicv2 } from "./gic/gicv2.ts";
 import { Gicv3 } from "./gic/gicv3.ts";
 import { type CoreModel, coreModel } from "./id_registers.ts";
+import { isBreakpointPage } from "./mmu/debug_pages.ts";
 import { FILL, Mmu } from "./mmu/mmu.ts";
 import type { Hooks, Platform, PowerEvent } from "./parts.ts";
 import { pcHi, pcLo } from "./pstate.ts";
@@ -129,6 +132,7 @@ class Executor implements ExecutionHost {
   fetch(): number {
     const { cpu, platform } = this.core;
     const lo = pcLo(cpu);
+    if (cpu.debugArmed !== 0 && isBreakpointPage(cpu.memory, cpu, lo, pcHi(cpu))) return -1;
     if (lo & 3 || !platform.mmu.translateCode(cpu, lo, pcHi(cpu))) return -1;
     const { pa } = platform.mmu;
     return ramOffset(platform.ram, pa, 4) < 0 ? -1 : pa;
@@ -163,6 +167,7 @@ class Executor implements ExecutionHost {
   }
 
   checkInterrupts(): void {
+    refreshSingle(this.core);
     pollInterrupts(this.core);
   }
 }
@@ -505,7 +510,10 @@ export class Machine implements Hooks {
   restore(snapshot: Snapshot): void {
     this.state.restore(snapshot);
     this.interpreter.dropAll();
-    for (const core of this.cores) contextSwitched(core);
+    for (const core of this.cores) {
+      contextSwitched(core);
+      refreshArmed(core);
+    }
   }
 }
 

@@ -5,6 +5,7 @@
 import { CpuLayout, DAIF, HALT } from "./arch/cpu_state.ts";
 import { R, type SysregName } from "./arch/sysregs.ts";
 import { COUNTER_HZ } from "./clock.ts";
+import { refreshArmed } from "./debug.ts";
 import { contextSwitched } from "./exceptions.ts";
 import { MIDR } from "./id_registers.ts";
 import type { Core } from "./parts.ts";
@@ -28,6 +29,20 @@ function resetValues(core: Core): readonly (readonly [SysregName, number])[] {
   ];
 }
 
+/** Fields of the CPU outside the register file that reset to zero. */
+const CLEARED = [
+  "fpcr",
+  "fpsr",
+  "nzcv",
+  "pan",
+  "uao",
+  "dit",
+  "il",
+  "ss",
+  "stepped",
+  "monitorOpen",
+] as const;
+
 /** How a CPU starts. */
 export interface Entry {
   /** The exception level: 1 or 2. */
@@ -46,11 +61,7 @@ export function resetCpu(core: Core, entry: Entry): void {
   const { u8 } = cpu.memory;
   u8.fill(0, cpu.base + offset.gpr, cpu.base + offset.fpcr);
   u8.fill(0, cpu.base + offset.sysregs, cpu.base + offset.budget);
-  for (
-    const name of ["fpcr", "fpsr", "nzcv", "pan", "uao", "dit", "il", "ss", "monitorOpen"] as const
-  ) {
-    cpu[name] = 0;
-  }
+  for (const name of CLEARED) cpu[name] = 0;
   cpu.eventRegister = 0;
   for (const [name, value] of resetValues(core)) regs.setNum(R[name], value);
   cpu.el = entry.el;
@@ -61,4 +72,5 @@ export function resetCpu(core: Core, entry: Entry): void {
   cpu.memory.st53(cpu.base + offset.gpr, entry.x0);
   core.platform.timer.update(cpu.index);
   contextSwitched(core);
+  refreshArmed(core);
 }

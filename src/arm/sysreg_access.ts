@@ -8,6 +8,7 @@
  */
 import { HCR } from "./arch/fields.ts";
 import { EC, issSys64 } from "./arch/syndrome.ts";
+import { setDaif } from "./debug_enable.ts";
 import { R, SYSREGS } from "./arch/sysregs.ts";
 import { fpTrap, takeFpTrap, takeSync, takeUndefined, type Target } from "./exceptions.ts";
 import { ABSENT } from "./id_registers.ts";
@@ -188,6 +189,16 @@ const PSTATE_FIELDS: readonly PstateField[] = [
   { op1: 0, op2: 4, minEl: 1, apply: viaRegister(R.PAN, 22) },
   { op1: 0, op2: 3, minEl: 1, apply: viaRegister(R.UAO, 23) },
   { op1: 3, op2: 2, minEl: 0, apply: viaRegister(R.DIT, 24) },
-  { op1: 3, op2: 6, minEl: 0, apply: (core, immediate) => void (core.cpu.daif |= immediate & 15) },
-  { op1: 3, op2: 7, minEl: 0, apply: (core, immediate) => void (core.cpu.daif &= ~immediate & 15) },
+  {
+    op1: 3,
+    op2: 6,
+    minEl: 0,
+    apply: (core, immediate) => setDaif(core, core.cpu.daif | immediate & 15),
+  },
+  {
+    op1: 3,
+    op2: 7,
+    minEl: 0,
+    apply: (core, immediate) => setDaif(core, core.cpu.daif & ~immediate & 15),
+  },
 ];

@@ -2,6 +2,7 @@
  * Bits that a system register holds: the rest is RES0, or RES1 where named. Source: Arm Architecture
  * Reference Manual (DDI 0487), D19, for the features that id_registers.ts says are implemented.
  */
+import { DBGBCR, DBGWCR } from "./arch/debug_registers.ts";
 import type { SysregName } from "./arch/sysregs.ts";
 
 /** Bits kept on a write, and bits always set, as [keep lo, keep hi, set lo, set hi]. */
@@ -25,6 +26,13 @@ export const CPTR_PLAIN: WriteMask = low(0x8010_0400, 0x0000_33ff);
 /** CNTHCTL_EL2 with E2H set, and clear. */
 export const CNTHCTL_E2H: WriteMask = low(0xfff);
 export const CNTHCTL_PLAIN: WriteMask = low(0xff);
+
+function numbered(
+  name: "DBGBCR" | "DBGWCR" | "DBGWVR",
+  mask: WriteMask,
+): Partial<Record<SysregName, WriteMask>> {
+  return Object.fromEntries(Array.from({ length: 16 }, (_, n) => [`${name}${n}_EL1`, mask]));
+}
 
 /** Registers that are not here keep all 64 bits. */
 export const WRITE_MASKS: Readonly<Partial<Record<SysregName, WriteMask>>> = {
@@ -63,13 +71,16 @@ export const WRITE_MASKS: Readonly<Partial<Record<SysregName, WriteMask>>> = {
   // 8 bits of VMID, no CnP
   VTTBR_EL2: [0xffff_fffe, 0x00ff_ffff, 0, 0],
   HPFAR_EL2: [0xffff_fff0, 0xff, 0, 0],
-  MDSCR_EL1: low(0x7ffb_f07f),
+  MDSCR_EL1: low(0x6ce0_f041),
   MDCCINT_EL1: low(0x6000_0000),
   OSDLR_EL1: low(1),
   OSECCR_EL1: low(ALL),
   OSDTRRX_EL1: low(ALL),
   OSDTRTX_EL1: low(ALL),
   DBGPRCR_EL1: low(1),
+  ...numbered("DBGBCR", low(DBGBCR.KEEP, DBGBCR.BAS)),
+  ...numbered("DBGWCR", low(DBGWCR.KEEP)),
+  ...numbered("DBGWVR", [0xffff_fffc, ALL, 0, 0]),
 };
 
 /** FPCR and FPSR: AHP, DN, FZ, RMode; QC and the cumulative exception bits. */

@@ -5,7 +5,8 @@
  * Each register has, for each exception level, a list of checks in the architecture's priority; the
  * first that does not say OK decides. No NV, no FGT, no EL3.
  */
-import { CNTHCTL, CNTKCTL, HCR, HCR_HI, ICH_HCR, MDCR, MDSCR, SCTLR } from "./arch/fields.ts";
+import { MDSCR } from "./arch/debug_registers.ts";
+import { CNTHCTL, CNTKCTL, HCR, HCR_HI, ICH_HCR, MDCR, SCTLR } from "./arch/fields.ts";
 import { R, type SysregName, SYSREGS } from "./arch/sysregs.ts";
 import { fpTrap } from "./exceptions.ts";
 import type { Core } from "./parts.ts";

@@ -3,8 +3,11 @@
  * are plain storage under their write mask. Source: Arm Architecture Reference Manual (DDI 0487), D19;
  * GICv3 (IHI 0069) chapter 12.
  */
+import { MDSCR_EXTERNAL, OSLSR } from "./arch/debug_registers.ts";
 import { HCR } from "./arch/fields.ts";
 import { R, type SysregName, SYSREGS } from "./arch/sysregs.ts";
+import { refreshArmed } from "./debug.ts";
+import { refreshSingle, setDaif } from "./debug_enable.ts";
 import { contextSwitched, isrEl1, refreshFp, refreshInterrupts } from "./exceptions.ts";
 import { TIMER, type Timer } from "./generic_timer.ts";
 import { ccsidr, MIDR, ZVA_BYTES } from "./id_registers.ts";
@@ -168,9 +171,15 @@ interface Effects {
   readonly fp?: boolean;
   readonly interrupts?: boolean;
   readonly timer?: boolean;
+  /** Software step: enabled, active. */
+  readonly step?: boolean;
+  /** Which breakpoints and watchpoints are armed. */
+  readonly armed?: boolean;
 }
 
 const TRANSLATION: Effects = { translation: true };
+const ARMED: Effects = { armed: true };
+const LOCK: Effects = { step: true, armed: true };
 
 const EFFECTS: Readonly<Partial<Record<SysregName, Effects>>> = {
   SCTLR_EL1: TRANSLATION,
@@ -185,7 +194,10 @@ const EFFECTS: Readonly<Partial<Record<SysregName, Effects>>> = {
   TTBR1_EL2: TRANSLATION,
   VTCR_EL2: TRANSLATION,
   VTTBR_EL2: TRANSLATION,
-  HCR_EL2: { translation: true, fp: true, interrupts: true },
+  HCR_EL2: { translation: true, fp: true, interrupts: true, step: true },
+  MDCR_EL2: { step: true },
+  OSDLR_EL1: LOCK,
+  DBGPRCR_EL1: LOCK,
   CPACR_EL1: { fp: true },
   CPTR_EL2: { fp: true },
   CNTVOFF_EL2: { timer: true },
@@ -206,6 +218,8 @@ function applyEffects(core: Core, index: number, effects: Effects): void {
   if (effects.translation) mmu.controlChanged(core.cpu, index);
   if (effects.fp) refreshFp(core);
   if (effects.interrupts) refreshInterrupts(core);
+  if (effects.step) refreshSingle(core);
+  if (effects.armed) refreshArmed(core);
   if (effects.timer) {
     timer.update(core.cpu.index);
     hooks.onEndSlice(core.cpu);
@@ -216,7 +230,7 @@ function applyEffects(core: Core, index: number, effects: Effects): void {
 function storeWriter(name: SysregName): Writer {
   const plain = WRITE_MASKS[name] ?? KEEP_ALL;
   const byE2h = BY_E2H[name];
-  const effects = EFFECTS[name];
+  const effects = EFFECTS[name] ?? (/^DBG[BW][CV]R/.test(name) ? ARMED : undefined);
   return (core, index, lo, hi) => {
     const { regs } = core;
     const mask = byE2h === undefined ? plain : byE2h[isE2h(regs) ? 0 : 1];
@@ -256,7 +270,7 @@ const PSTATE_VIEWS: Views = {
   }),
   DIT: pstateField((c) => c.cpu.dit << 24, (c, lo) => (c.cpu.dit = (lo >>> 24) & 1)),
   NZCV: pstateField((c) => (c.cpu.nzcv << 28) >>> 0, (c, lo) => (c.cpu.nzcv = lo >>> 28)),
-  DAIF: pstateField((c) => c.cpu.daif << 6, (c, lo) => (c.cpu.daif = (lo >>> 6) & 15)),
+  DAIF: pstateField((c) => c.cpu.daif << 6, (c, lo) => setDaif(c, (lo >>> 6) & 15)),
   FPCR: pstateField((c) => c.cpu.fpcr, (c, lo) => (c.cpu.fpcr = lo & FPCR_MASK)),
   FPSR: pstateField((c) => c.cpu.fpsr, (c, lo) => (c.cpu.fpsr = lo & FPSR_MASK)),
 };
@@ -270,9 +284,31 @@ const claimSet: Writer = (c, _, lo) => {
   c.regs.set(R.DBGCLAIMCLR_EL1, c.regs.lo(R.DBGCLAIMCLR_EL1) | (lo & 0xff), 0);
 };
 /** OSLAR_EL1.OSLK goes to OSLSR_EL1.OSLK; OSLSR_EL1.OSLM says that the lock is implemented. */
-const osLock: Writer = (c, _, lo) => c.regs.set(R.OSLSR_EL1, 8 | ((lo & 1) << 1), 0);
+const osLock: Writer = (c, _, lo) => {
+  c.regs.set(R.OSLSR_EL1, OSLSR.OSLM | (lo & 1 ? OSLSR.OSLK : 0), 0);
+  debugControlChanged(c);
+};
+
+/** MDSCR_EL1: the external debugger's fields can be restored under the OS lock only. */
+const monitorControl: Writer = (c, index, lo) => {
+  const old = c.regs.lo(index);
+  const locked = (c.regs.lo(R.OSLSR_EL1) & OSLSR.OSLK) !== 0;
+  const kept = locked ? 0 : MDSCR_EXTERNAL;
+  const mask = (WRITE_MASKS.MDSCR_EL1 as WriteMask)[0];
+  const value = ((lo & mask & ~kept) | (old & kept)) >>> 0;
+  if (value === old) return;
+  c.regs.set(index, value, 0);
+  debugControlChanged(c);
+};
+
+function debugControlChanged(core: Core): void {
+  refreshInterrupts(core);
+  refreshSingle(core);
+  refreshArmed(core);
+}
 
 const DEBUG_VIEWS: Views = {
+  MDSCR_EL1: { write: monitorControl },
   OSLAR_EL1: { write: osLock },
   DBGCLAIMSET_EL1: { read: constant(0xff), write: claimSet },
   DBGCLAIMCLR_EL1: { write: claimClear },

@@ -7,12 +7,16 @@
 import { HCR, SCTLR } from "./arch/fields.ts";
 import { ACCESS, type Access, ramOffset } from "./arch/tlb_layout.ts";
 import { takeAlignmentFault, takeDataAbort, takeExternalAbort } from "./aborts.ts";
+import { meetsWatchpoint, takeWatchpoint } from "./debug.ts";
 import { ZVA_BYTES } from "./id_registers.ts";
 import { FILL } from "./mmu/mmu.ts";
 import type { Core } from "./parts.ts";
 import type { SysregAccess } from "./sysreg_access.ts";
 import { type Check, firstVerdict, hcrTrap, sctlrEl0Trap, VERDICT } from "./sysreg_traps.ts";
 import { type SystemOperation, systemOperationByKey } from "./system_operations.ts";
+
+/** Bytes of a data cache line (CTR_EL0.DminLine). */
+const CACHE_LINE = 64;
 
 const el0 = (check: Check): Check => (core, write) =>
   core.cpu.el === 0 ? check(core, write) : VERDICT.OK;
@@ -107,7 +111,18 @@ function translateOperand(core: Core, access: Access, lo: number, hi: number): b
 }
 
 function maintain(core: Core, invalidates: boolean, lo: number, hi: number): boolean {
-  return translateOperand(core, invalidates ? ACCESS.WRITE : ACCESS.READ, lo, hi);
+  if (!translateOperand(core, invalidates ? ACCESS.WRITE : ACCESS.READ, lo, hi)) return false;
+  // Only what may destroy data is watched.
+  return !invalidates || unwatched(core, lo, hi, CACHE_LINE, true);
+}
+
+/** Takes the watchpoint exception of a write to the aligned block of `size` bytes around an address, if it meets one. */
+function unwatched(core: Core, lo: number, hi: number, size: number, cm: boolean): boolean {
+  if (core.cpu.debugArmed === 0) return true;
+  const start = (lo & -size) >>> 0;
+  if (!meetsWatchpoint(core, start, hi, size, true, false)) return true;
+  takeWatchpoint(core, lo, hi, true, cm);
+  return false;
 }
 
 function invalidateInstructions(core: Core, name: string, lo: number, hi: number): boolean {
@@ -125,6 +140,7 @@ function zero(core: Core, lo: number, hi: number): boolean {
     takeAlignmentFault(core, lo, hi, ACCESS.WRITE);
     return false;
   }
+  if (!unwatched(core, lo, hi, ZVA_BYTES, false)) return false;
   const at = ramOffset(ram, mmu.pa - mmu.pa % ZVA_BYTES, ZVA_BYTES);
   if (at < 0) {
     takeExternalAbort(core, lo, hi, ACCESS.WRITE);

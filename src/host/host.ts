@@ -11,6 +11,7 @@ import type { Arena } from "../base/arena.ts";
 import { assert, InternalError } from "../base/errors.ts";
 import type { Locks } from "../base/lock.ts";
 import type { TraceRing } from "../trace/tracepoints.ts";
+import { MDSCR } from "../arm/arch/debug_registers.ts";
 import { HCR, HCR_HI } from "../arm/arch/fields.ts";
 import { R } from "../arm/arch/sysregs.ts";
 import type { El2Port } from "../arm/el2_port.ts";
@@ -157,6 +158,10 @@ export class Host {
     port.write(R.VMPIDR_EL2, port.readLo(R.MPIDR_EL1), port.readHi(R.MPIDR_EL1));
     port.writeNum(R.VBAR_EL2, HOST_VECTORS);
     port.write(R.CNTHP_CTL_EL2, 0, 0);
+    // __cpu_setup and debug_monitors_init: no DCC for EL0, and the OS lock that reset leaves held goes.
+    port.write(R.MDSCR_EL1, MDSCR.TDCC, 0);
+    port.write(R.OSDLR_EL1, 0, 0);
+    port.write(R.OSLAR_EL1, 0, 0);
     port.isb();
   }
 

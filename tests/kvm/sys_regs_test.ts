@@ -71,7 +71,7 @@ function access(vcpu: VcpuHandle, name: string, read: boolean, value = 0n): bigi
 Deno.test("sys_regs: identification registers show what the guest gets, and cannot be written", () => {
   const vcpu = makeVm(makeRig(), []).vcpus[0] as VcpuHandle;
   vcpu.init();
-  assert.equal(access(vcpu, "ID_AA64DFR0_EL1", true), 0x10_1006n);
+  assert.equal(access(vcpu, "ID_AA64DFR0_EL1", true), 0x1030_5006n);
   const pfr0 = access(vcpu, "ID_AA64PFR0_EL1", true);
   assert.equal(typeof pfr0 === "bigint" && (pfr0 >> 24n) & 15n, 1n);
   assert.equal(access(vcpu, "ID_AA64PFR0_EL1", false, 1n), "undefined");

@@ -22,6 +22,15 @@ export const DAIF = { F: 1, I: 2, A: 4, D: 8 } as const;
 /** Why a CPU is not executing. */
 export const HALT = { RUNNING: 0, WFI: 1, WFE: 2, OFF: 3, STOPPED: 4 } as const;
 
+/** Why a CPU executes one instruction at a time: PSTATE.IL, or software step is active. */
+export const SINGLE = { IL: 1, STEP: 2 } as const;
+
+/** What a CPU's `stepped` says of the last instruction: it was stepped, and was a Load-Exclusive. */
+export const STEPPED = { YES: 1, EXCLUSIVE: 2 } as const;
+
+/** Bits of `checkIrq`. */
+export const CHECK = { INTERRUPT: 1, STEP: 2 } as const;
+
 /** Where an `irqLines` bit comes from; a bit is the level at the CPU's input now. */
 export const LINE = {
   /** Physical IRQ from the GIC CPU interface. */
@@ -60,6 +69,8 @@ export const CpuLayout = layout("pcpu", {
   il: u32(),
   /** PSTATE.SS. */
   ss: u32(),
+  /** Bits of {@link STEPPED}: what a Software Step exception's syndrome is to say. */
+  stepped: u32(),
   /** One of {@link HALT}. */
   halt: u32(),
   /** The event register of WFE. */
@@ -94,8 +105,12 @@ export const CpuLayout = layout("pcpu", {
   spAlignMask: u32("cache"),
   /** Whether FP/SIMD instructions do not trap now. */
   fpEnabled: bool("cache"),
-  /** An unmasked interrupt may be pending if DAIF is opened: leave generated code to look. */
+  /** Bits of {@link CHECK}: an interrupt or a step may become due if DAIF is opened. Leave generated code to look. */
   checkIrq: u32("cache"),
+  /** Bits of {@link SINGLE}: not 0 while instructions go through the evaluator one by one. */
+  single: u32("cache"),
+  /** Enabled breakpoints and watchpoints, as bits of `ARMED` in debug_registers.ts; 0 while debug exceptions are off. */
+  debugArmed: u32("cache"),
   /** Why generated code left: the access that missed. */
   faultVa: u64("cache"),
   faultAccess: u32("cache"),

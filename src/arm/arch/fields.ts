@@ -72,9 +72,6 @@ export const CPTR = { TFP: 1 << 10, TTA: 1 << 20, TCPAC: 1 << 31 } as const;
 /** MDCR_EL2. */
 export const MDCR = { TDE: 1 << 8, TDA: 1 << 9, TDOSA: 1 << 10, TDRA: 1 << 11 } as const;
 
-/** MDSCR_EL1. */
-export const MDSCR = { TDCC: 1 << 12 } as const;
-
 /** CNTKCTL_EL1, and CNTHCTL_EL2 with E2H set (EL1PCTEN and EL1PTEN only there). */
 export const CNTKCTL = {
   EL0PCTEN: 1 << 0,

@@ -305,7 +305,7 @@ export class Interpreter {
    */
   run(cpu: Cpu, host: ExecutionHost, toOffset: (pa: number) => number): void {
     while (cpu.budget > 0 && !host.stopped) {
-      const exit = cpu.il ? EXIT.SLOW : this.#run(cpu.base, cpu.budget);
+      const exit = cpu.single ? EXIT.SLOW : this.#run(cpu.base, cpu.budget);
       if (exit === EXIT.NEXT) return;
       if (exit === EXIT.IRQ) host.checkInterrupts();
       // A branch that was the last of the budget may leave with a fetch that is not to be made yet.

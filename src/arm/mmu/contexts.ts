@@ -250,6 +250,24 @@ export class Contexts {
     }
   }
 
+  /** Drops virtual page `page` (VA bits 48 to 12) of one CPU's code TLBs, in all contexts; -1 for all of them. */
+  forgetCode(cpu: number, page: number): void {
+    const first = cpu * CONTEXTS_PER_CPU;
+    for (let context = first; context < first + CONTEXTS_PER_CPU; context++) {
+      if (page < 0) this.#emptier.code(this.codeTlb(context));
+      else clearCodeEntry(this.#memory, this.codeTlb(context), page >>> 0);
+    }
+  }
+
+  /** The same of its data TLBs. */
+  forgetData(cpu: number, page: number): void {
+    const first = cpu * CONTEXTS_PER_CPU;
+    for (let context = first; context < first + CONTEXTS_PER_CPU; context++) {
+      if (page < 0) this.#emptier.data(this.dataTlb(context));
+      else clearDataEntry(this.#memory, this.dataTlb(context), page >>> 0);
+    }
+  }
+
   /** Drops what was entered for virtual page `page` (VA bits 55 to 12), and for the rest of its block. */
   #flushPage(context: number, page: number): void {
     const at = this.#directory + context * SIZE;

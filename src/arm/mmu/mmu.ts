@@ -7,6 +7,7 @@ import type { Arena } from "../../base/arena.ts";
 import { assert } from "../../base/errors.ts";
 import type { SharedMemory } from "../../base/memory.ts";
 import { type Cpu, sysregOffset } from "../arch/cpu_state.ts";
+import { ARMED, ARMED_DATA, BREAKPOINTS, WATCHPOINTS } from "../arch/debug_registers.ts";
 import { R } from "../arch/sysregs.ts";
 import { ACCESS, type Access, ramOffset, type RamRange } from "../arch/tlb_layout.ts";
 import {
@@ -20,6 +21,7 @@ import {
 } from "./at.ts";
 import { combineAttr, combineShareability, isNormal } from "./attributes.ts";
 import { Contexts } from "./contexts.ts";
+import { breakpointPage, isWatchedPage, watchedBytes } from "./debug_pages.ts";
 import { FSC, TranslationFault } from "./fault.ts";
 import { PERM } from "./permissions.ts";
 import { affectsTranslation, Controls, isVheHost, loadControls, SCTLR } from "./regime.ts";
@@ -33,7 +35,7 @@ import { joinAddress, TableReader } from "./walk.ts";
 export const FILL = {
   /** The page is RAM and was entered. */
   RAM: 0,
-  /** Translated to `pa`, not entered: not RAM, or RAM mapped as Device or write-only. Go through the bus. */
+  /** Translated to `pa`, not entered: not RAM, RAM mapped as Device or write-only, or watched. Go through the bus. */
   DEVICE: 1,
   /** `fault` tells why not. */
   FAULT: 2,
@@ -151,6 +153,9 @@ export class Mmu {
       this.#misalignedDevice();
       return FILL.FAULT;
     }
+    if (cpu.debugArmed & ARMED_DATA && isWatchedPage(this.#memory, cpu, vaLo, vaHi)) {
+      return FILL.DEVICE;
+    }
     return this.#enterData(unprivileged ? cpu.tlbUnprivileged : cpu.tlb, vaLo, vaHi);
   }
 
@@ -264,6 +269,26 @@ export class Mmu {
    */
   controlChanged(cpu: Cpu, index: number): void {
     if (affectsTranslation(this.#memory, cpu, index)) this.contextChanged(cpu);
+  }
+
+  /** Takes the pages of the CPU's armed breakpoints and watchpoints out of its TLBs. */
+  dropDebugPages(cpu: Cpu): void {
+    const armed = cpu.debugArmed;
+    if (armed & ARMED.ALL_CODE) this.#contexts.forgetCode(cpu.index, -1);
+    for (let n = 0; n < BREAKPOINTS; n++) {
+      if ((armed & (ARMED.BREAKPOINT << n)) === 0) continue;
+      this.#contexts.forgetCode(cpu.index, breakpointPage(this.#memory, cpu, n));
+    }
+    for (let n = 0; n < WATCHPOINTS; n++) {
+      if (armed & (ARMED.WATCHPOINT << n)) this.#dropWatched(cpu, n);
+    }
+  }
+
+  #dropWatched(cpu: Cpu, n: number): void {
+    const { start, length } = watchedBytes(this.#memory, cpu, n);
+    // What a mask selects may be many pages.
+    const page = length > 4096 ? -1 : Math.floor(start / 4096);
+    this.#contexts.forgetData(cpu.index, page);
   }
 
   /** Empties all code TLBs. */

@@ -7,7 +7,7 @@
  * ISR_EL1 before.
  */
 import type { El2Port } from "../../arm/el2_port.ts";
-import { HCR } from "../../arm/arch/fields.ts";
+import { HCR, SPSR } from "../../arm/arch/fields.ts";
 import { EC } from "../../arm/arch/syndrome.ts";
 import { R } from "../../arm/arch/sysregs.ts";
 import {
@@ -92,9 +92,12 @@ export function guestExit(port: El2Port, vcpu: HypVcpu, hypCtxt: KvmCpuContext):
   port.restore(R.SP_EL0, hypCtxt.sysregs + spEl0);
 }
 
-/** Which vector of hyp-entry.S was taken. From EL2 itself there is only the illegal return to a guest. */
+/**
+ * Which vector of hyp-entry.S was taken. From EL2 itself there is only the illegal return to a guest:
+ * whatever it ends in (the guest's PC may be no address of EL2's), PSTATE.IL tells.
+ */
 export function exitCodeOf(port: El2Port, vectorOffset: number): number {
-  if (vectorOffset === VECTOR_CURRENT_SPX && port.readLo(R.ESR_EL2) >>> 26 === EC.ILL) {
+  if (vectorOffset === VECTOR_CURRENT_SPX && port.readLo(R.SPSR_EL2) & SPSR.IL) {
     return ARM_EXCEPTION.IL;
   }
   if (vectorOffset < VECTOR_LOWER_AARCH64) return ARM_EXCEPTION.HYP_GONE;
