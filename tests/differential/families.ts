@@ -9,6 +9,7 @@ import { loadsAndStores } from "../../src/arm/isa/loads_and_stores.ts";
 import { loadsAndStoresExclusive } from "../../src/arm/isa/loads_and_stores_exclusive.ts";
 import { loadsAndStoresPair } from "../../src/arm/isa/loads_and_stores_pair.ts";
 import type { Row } from "../../src/arm/isa/row.ts";
+import { simdThreeSame } from "../../src/arm/isa/simd_three_same.ts";
 import type { Operands } from "./state.ts";
 import { simdSubset } from "../../src/arm/isa/simd_subset.ts";
 
@@ -26,6 +27,10 @@ function general(rows: readonly Row[]): FamilySpec {
   return { rows, operands: "general", cases: 100, cpu: "cortex-a57" };
 }
 
+function vector(rows: readonly Row[]): FamilySpec {
+  return { rows, operands: "vector", cases: 200, cpu: "max" };
+}
+
 export const FAMILIES = {
   data_processing_immediate: general(dataProcessingImmediate),
   data_processing_register: general(dataProcessingRegister),
@@ -37,6 +42,7 @@ export const FAMILIES = {
   atomic_memory_operations: { ...general(atomicMemoryOperations), cpu: "max" },
   crc32_and_flags: { ...general(crc32AndFlags), cases: 200, cpu: "max" },
   simd_subset: general(simdSubset),
+  simd_three_same: vector(simdThreeSame),
 } as const satisfies Record<string, FamilySpec>;
 
 export type Family = keyof typeof FAMILIES;

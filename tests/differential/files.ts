@@ -21,6 +21,7 @@ import loadsAndStoresPair from "../../fixtures/vectors/loads_and_stores_pair.bin
   type: "bytes",
 };
 import simdSubset from "../../fixtures/vectors/simd_subset.bin.gz" with { type: "bytes" };
+import simdThreeSame from "../../fixtures/vectors/simd_three_same.bin.gz" with { type: "bytes" };
 import type { Family } from "./families.ts";
 
 const FILES: Readonly<Record<Family, Uint8Array<ArrayBuffer>>> = {
@@ -34,6 +35,7 @@ const FILES: Readonly<Record<Family, Uint8Array<ArrayBuffer>>> = {
   atomic_memory_operations: atomicMemoryOperations,
   crc32_and_flags: crc32AndFlags,
   simd_subset: simdSubset,
+  simd_three_same: simdThreeSame,
 };
 
 /** The bytes of a family's file. */

@@ -16,6 +16,7 @@ import { exceptionsAndSystem } from "./exceptions_and_system.ts";
 import { loadsAndStores } from "./loads_and_stores.ts";
 import { loadsAndStoresExclusive } from "./loads_and_stores_exclusive.ts";
 import { loadsAndStoresPair } from "./loads_and_stores_pair.ts";
+import { simdThreeSame } from "./simd_three_same.ts";
 import { simdSubset } from "./simd_subset.ts";
 
 /** Every row, in decode order. */
@@ -30,6 +31,7 @@ export const ROWS: readonly Row[] = [
   ...atomicMemoryOperations,
   ...crc32AndFlags,
   ...simdSubset,
+  ...simdThreeSame,
 ];
 
 /** Decodes by the top 11 bits (31 to 21) to the few rows that can match. */
