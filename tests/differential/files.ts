@@ -22,6 +22,9 @@ import loadsAndStoresPair from "../../fixtures/vectors/loads_and_stores_pair.bin
 };
 import simdSubset from "../../fixtures/vectors/simd_subset.bin.gz" with { type: "bytes" };
 import simdThreeSame from "../../fixtures/vectors/simd_three_same.bin.gz" with { type: "bytes" };
+import simdThreeDifferent from "../../fixtures/vectors/simd_three_different.bin.gz" with {
+  type: "bytes",
+};
 import type { Family } from "./families.ts";
 
 const FILES: Readonly<Record<Family, Uint8Array<ArrayBuffer>>> = {
@@ -35,6 +38,7 @@ const FILES: Readonly<Record<Family, Uint8Array<ArrayBuffer>>> = {
   atomic_memory_operations: atomicMemoryOperations,
   crc32_and_flags: crc32AndFlags,
   simd_subset: simdSubset,
+  simd_three_different: simdThreeDifferent,
   simd_three_same: simdThreeSame,
 };
 

@@ -17,6 +17,7 @@ import { loadsAndStores } from "./loads_and_stores.ts";
 import { loadsAndStoresExclusive } from "./loads_and_stores_exclusive.ts";
 import { loadsAndStoresPair } from "./loads_and_stores_pair.ts";
 import { simdThreeSame } from "./simd_three_same.ts";
+import { simdThreeDifferent } from "./simd_three_different.ts";
 import { simdSubset } from "./simd_subset.ts";
 
 /** Every row, in decode order. */
@@ -31,6 +32,7 @@ export const ROWS: readonly Row[] = [
   ...atomicMemoryOperations,
   ...crc32AndFlags,
   ...simdSubset,
+  ...simdThreeDifferent,
   ...simdThreeSame,
 ];
 
