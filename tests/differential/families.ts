@@ -11,6 +11,7 @@ import { loadsAndStoresPair } from "../../src/arm/isa/loads_and_stores_pair.ts";
 import type { Row } from "../../src/arm/isa/row.ts";
 import { simdThreeSame } from "../../src/arm/isa/simd_three_same.ts";
 import { simdThreeDifferent } from "../../src/arm/isa/simd_three_different.ts";
+import { simdTwoRegister } from "../../src/arm/isa/simd_two_register.ts";
 import type { Operands } from "./state.ts";
 import { simdSubset } from "../../src/arm/isa/simd_subset.ts";
 
@@ -43,6 +44,7 @@ export const FAMILIES = {
   atomic_memory_operations: { ...general(atomicMemoryOperations), cpu: "max" },
   crc32_and_flags: { ...general(crc32AndFlags), cases: 200, cpu: "max" },
   simd_subset: general(simdSubset),
+  simd_two_register: vector(simdTwoRegister),
   simd_three_different: vector(simdThreeDifferent),
   simd_three_same: vector(simdThreeSame),
 } as const satisfies Record<string, FamilySpec>;

@@ -25,6 +25,9 @@ import simdThreeSame from "../../fixtures/vectors/simd_three_same.bin.gz" with {
 import simdThreeDifferent from "../../fixtures/vectors/simd_three_different.bin.gz" with {
   type: "bytes",
 };
+import simdTwoRegister from "../../fixtures/vectors/simd_two_register.bin.gz" with {
+  type: "bytes",
+};
 import type { Family } from "./families.ts";
 
 const FILES: Readonly<Record<Family, Uint8Array<ArrayBuffer>>> = {
@@ -38,6 +41,7 @@ const FILES: Readonly<Record<Family, Uint8Array<ArrayBuffer>>> = {
   atomic_memory_operations: atomicMemoryOperations,
   crc32_and_flags: crc32AndFlags,
   simd_subset: simdSubset,
+  simd_two_register: simdTwoRegister,
   simd_three_different: simdThreeDifferent,
   simd_three_same: simdThreeSame,
 };

@@ -18,6 +18,7 @@ import { loadsAndStoresExclusive } from "./loads_and_stores_exclusive.ts";
 import { loadsAndStoresPair } from "./loads_and_stores_pair.ts";
 import { simdThreeSame } from "./simd_three_same.ts";
 import { simdThreeDifferent } from "./simd_three_different.ts";
+import { simdTwoRegister } from "./simd_two_register.ts";
 import { simdSubset } from "./simd_subset.ts";
 
 /** Every row, in decode order. */
@@ -32,6 +33,7 @@ export const ROWS: readonly Row[] = [
   ...atomicMemoryOperations,
   ...crc32AndFlags,
   ...simdSubset,
+  ...simdTwoRegister,
   ...simdThreeDifferent,
   ...simdThreeSame,
 ];
