@@ -25,6 +25,7 @@ import {
   kvmTimerVcpuTerminate,
 } from "./arch_timer.ts";
 import { VcpuRunner } from "./arm.ts";
+import { kvmArchVcpuIoctlSetGuestDebug, type KvmGuestDebug } from "./debug.ts";
 import { type ArmVgic, IRQ_OPS } from "./arm_vgic.ts";
 import { CALL_HYP_VHE, type CallHyp } from "./call_hyp.ts";
 import { kvmArmInitHypercalls } from "./hypercalls.ts";
@@ -95,6 +96,7 @@ import { onGuestAck, onGuestEoi, onGuestVector } from "./vgic/vgic_irq.ts";
 import { VmidAllocator } from "./vmid.ts";
 
 // What user space sees of KVM's headers and of debugfs.
+export { KVM_GUESTDBG, type KvmGuestDebug } from "./debug.ts";
 export {
   type ArchTimerContext,
   ArchTimerContextLayout,
@@ -630,6 +632,12 @@ export class VcpuHandle {
   #mustBeInitialised(call: string): void {
     this.#mustNotRun(call);
     if (!this.vcpu.state.targetInitialised) throw new KvmError(call, ERRNO.ENOEXEC);
+  }
+
+  /** KVM_SET_GUEST_DEBUG: from the next KVM_RUN on. */
+  setGuestDebug(debug: KvmGuestDebug): void {
+    this.#mustNotRun("KVM_SET_GUEST_DEBUG");
+    check("KVM_SET_GUEST_DEBUG", kvmArchVcpuIoctlSetGuestDebug(this.vcpu, debug));
   }
 
   /** KVM_GET_VCPU_EVENTS. */

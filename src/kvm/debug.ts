@@ -1,9 +1,26 @@
 /**
- * Debug traps. Mirrors arch/arm64/kvm/debug.c without guest debugging by user space: the debug
- * registers trap until the guest uses them, then they are switched with the world.
+ * Debugging of guests, by themselves and by user space. Mirrors arch/arm64/kvm/debug.c: the debug
+ * registers trap until the guest uses them, then they are switched with the world; what user space
+ * wants (single steps, breakpoints of its own) is put over the guest's state before each entry and taken
+ * off after each exit.
+ *
+ * What differs: of the tracepoints, those of an entry and an exit are made only while debugging is in
+ * use, and kvm_arm_set_regset not at all: an event has no room for it.
  */
-import { MDCR } from "../arm/arch/fields.ts";
-import { IFLAG, SAVED, type Vcpu, vcpuClearFlag, vcpuGetFlag, vcpuSetFlag } from "./kvm_host.ts";
+import { MDSCR, OSLSR } from "../arm/arch/debug_registers.ts";
+import { MDCR, SPSR } from "../arm/arch/fields.ts";
+import { DEBUG_REGISTERS } from "../trace/tracepoints.ts";
+import {
+  ARM_MAX_DBG_REGS,
+  ERRNO,
+  IFLAG,
+  SAVED,
+  type Vcpu,
+  vcpuClearFlag,
+  vcpuGetFlag,
+  vcpuSetFlag,
+} from "./kvm_host.ts";
+import { trace } from "./trace.ts";
 
 /** MDCR_EL2: performance monitors, trace filter and profiling registers trap. */
 const MDCR_TPMCR = 1 << 5;
@@ -11,9 +28,47 @@ const MDCR_TPM = 1 << 6;
 const MDCR_TPMS = 1 << 14;
 const MDCR_TTRF = 1 << 19;
 /** OSLSR_EL1.OSLK. */
-export const OSLSR_OSLK = 2;
-const MDSCR_KDE_MDE = (1 << 13) | (1 << 15);
-const MDSCR_MDE = 1 << 15;
+export const OSLSR_OSLK = OSLSR.OSLK;
+
+/** KVM_GUESTDBG_*: `control` of KVM_SET_GUEST_DEBUG. */
+export const KVM_GUESTDBG = {
+  ENABLE: 1 << 0,
+  SINGLESTEP: 1 << 1,
+  USE_SW_BP: 1 << 16,
+  USE_HW: 1 << 17,
+} as const;
+const KVM_GUESTDBG_VALID_MASK = Object.values(KVM_GUESTDBG).reduce((mask, bit) => mask | bit, 0);
+
+/** struct kvm_guest_debug: what user space wants, and with USE_HW its DBG registers, from unit 0 on. */
+export interface KvmGuestDebug {
+  readonly control: number;
+  readonly bcr?: readonly bigint[];
+  readonly bvr?: readonly bigint[];
+  readonly wcr?: readonly bigint[];
+  readonly wvr?: readonly bigint[];
+}
+
+/** kvm_arch_vcpu_ioctl_set_guest_debug: 0 or an errno. */
+export function kvmArchVcpuIoctlSetGuestDebug(vcpu: Vcpu, debug: KvmGuestDebug): number {
+  const { state } = vcpu;
+  trace(vcpu, "kvm_set_guest_debug", state.vcpuId, debug.control);
+  if ((debug.control & ~KVM_GUESTDBG_VALID_MASK) !== 0) return ERRNO.EINVAL;
+  if ((debug.control & KVM_GUESTDBG.ENABLE) === 0) {
+    state.guestDebug = 0;
+    vcpuClearFlag(vcpu, IFLAG.SS_ACTIVE_PENDING);
+    return 0;
+  }
+  state.guestDebug = debug.control;
+  if ((debug.control & KVM_GUESTDBG.USE_HW) === 0) return 0;
+  const put = (at: number, values: readonly bigint[] = []) => {
+    for (let n = 0; n < ARM_MAX_DBG_REGS; n++) state.memory.st64(at + 8 * n, values[n] ?? 0n);
+  };
+  put(state.externalDbgBcr, debug.bcr);
+  put(state.externalDbgBvr, debug.bvr);
+  put(state.externalDbgWcr, debug.wcr);
+  put(state.externalDbgWvr, debug.wvr);
+  return 0;
+}
 
 /** kvm_vcpu_os_lock_enabled. */
 export function kvmVcpuOsLockEnabled(vcpu: Vcpu): boolean {
@@ -22,30 +77,103 @@ export function kvmVcpuOsLockEnabled(vcpu: Vcpu): boolean {
 
 /** kvm_arm_setup_mdcr_el2. */
 export function kvmArmSetupMdcrEl2(vcpu: Vcpu): void {
-  const trapDebug = !vcpuGetFlag(vcpu, IFLAG.DEBUG_DIRTY) || kvmVcpuOsLockEnabled(vcpu);
+  const { guestDebug } = vcpu.state;
+  const trapDebug = (guestDebug & KVM_GUESTDBG.USE_HW) !== 0 ||
+    !vcpuGetFlag(vcpu, IFLAG.DEBUG_DIRTY) || kvmVcpuOsLockEnabled(vcpu);
   vcpu.state.mdcr = MDCR_TPM | MDCR_TPMS | MDCR_TTRF | MDCR_TPMCR | MDCR.TDRA | MDCR.TDOSA |
-    (trapDebug ? MDCR.TDA : 0);
+    (guestDebug !== 0 ? MDCR.TDE : 0) | (trapDebug ? MDCR.TDA : 0);
+  traceRegister(vcpu, "MDCR_EL2", vcpu.state.mdcr);
+}
+
+function traced(vcpu: Vcpu): boolean {
+  return vcpu.state.guestDebug !== 0 || vcpuGetFlag(vcpu, IFLAG.DEBUG_DIRTY);
+}
+
+type DebugRegister = (typeof DEBUG_REGISTERS)[number];
+
+function traceRegister(vcpu: Vcpu, name: DebugRegister, value: number): void {
+  if (!traced(vcpu)) return;
+  trace(vcpu, "kvm_arm_set_dreg32", DEBUG_REGISTERS.indexOf(name), value >>> 0);
+}
+
+const mdscrAt = (vcpu: Vcpu): number => vcpu.ctxt.sysregs + 8 * SAVED.MDSCR_EL1;
+const mdscrOf = (vcpu: Vcpu): number => vcpu.state.memory.ld32(mdscrAt(vcpu));
+
+function changeMdscr(vcpu: Vcpu, clear: number, set: number): void {
+  vcpu.state.memory.st32(mdscrAt(vcpu), (mdscrOf(vcpu) & ~clear) | set);
+}
+
+const pstateOf = (vcpu: Vcpu): number => Number(vcpu.ctxt.pstate & 0xffff_ffffn);
+
+function setPstateSs(vcpu: Vcpu, ss: boolean): void {
+  const cleared = vcpu.ctxt.pstate & ~BigInt(SPSR.SS);
+  vcpu.ctxt.pstate = ss ? cleared | BigInt(SPSR.SS) : cleared;
+}
+
+/** save_guest_debug_regs: what the guest itself has set. */
+function saveGuestDebugRegs(vcpu: Vcpu): void {
+  const { state } = vcpu;
+  state.mdscrPreserved = mdscrOf(vcpu);
+  state.pstateSsPreserved = (pstateOf(vcpu) & SPSR.SS) !== 0;
+  traceRegister(vcpu, "Saved MDSCR_EL1", state.mdscrPreserved);
+}
+
+/** restore_guest_debug_regs. */
+function restoreGuestDebugRegs(vcpu: Vcpu): void {
+  const { state } = vcpu;
+  state.memory.st32(mdscrAt(vcpu), state.mdscrPreserved);
+  traceRegister(vcpu, "Restored MDSCR_EL1", state.mdscrPreserved);
+  setPstateSs(vcpu, state.pstateSsPreserved);
+}
+
+/** User space steps, or the guest's own stepping is held off while user space debugs it otherwise. */
+function setupStep(vcpu: Vcpu): void {
+  if ((vcpu.state.guestDebug & KVM_GUESTDBG.SINGLESTEP) === 0) changeMdscr(vcpu, MDSCR.SS, 0);
+  else {
+    // An instruction stepped already, whose exception has not been taken, is not stepped again.
+    setPstateSs(vcpu, !vcpuGetFlag(vcpu, IFLAG.SS_ACTIVE_PENDING));
+    changeMdscr(vcpu, 0, MDSCR.SS);
+  }
+  traceRegister(vcpu, "SPSR_EL2", pstateOf(vcpu));
+}
+
+/** User space's breakpoints and watchpoints take the place of the guest's (debug_ptr). */
+function setupUnits(vcpu: Vcpu): void {
+  if ((vcpu.state.guestDebug & KVM_GUESTDBG.USE_HW) !== 0) {
+    changeMdscr(vcpu, 0, MDSCR.MDE);
+    vcpu.state.externalDebug = true;
+    vcpuSetFlag(vcpu, IFLAG.DEBUG_DIRTY);
+  } else if (kvmVcpuOsLockEnabled(vcpu)) {
+    // The lock's effect stays within the guest: no debug events while it holds it.
+    changeMdscr(vcpu, MDSCR.MDE, 0);
+  }
 }
 
 /** kvm_arm_setup_debug, before each entry: true when MDCR_EL2 must be written again. */
 export function kvmArmSetupDebug(vcpu: Vcpu): boolean {
   const { state } = vcpu;
   const was = state.mdcr;
+  if (traced(vcpu)) trace(vcpu, "kvm_arm_setup_debug", state.vcpuId, state.guestDebug);
   kvmArmSetupMdcrEl2(vcpu);
-  const at = vcpu.ctxt.sysregs + 8 * SAVED.MDSCR_EL1;
-  const mdscr = state.memory.ld32(at);
-  if (kvmVcpuOsLockEnabled(vcpu)) {
-    // The lock's effect stays within the guest: no debug events while it holds it.
-    state.mdscrPreserved = mdscr;
-    vcpuSetFlag(vcpu, IFLAG.MDSCR_PRESERVED);
-    state.memory.st32(at, mdscr & ~MDSCR_MDE);
-  } else if ((mdscr & MDSCR_KDE_MDE) !== 0) vcpuSetFlag(vcpu, IFLAG.DEBUG_DIRTY);
+  if (state.guestDebug !== 0 || kvmVcpuOsLockEnabled(vcpu)) {
+    saveGuestDebugRegs(vcpu);
+    setupStep(vcpu);
+    setupUnits(vcpu);
+  }
+  // A guest whose breakpoints or own steps are on depends on its registers being there.
+  if ((mdscrOf(vcpu) & (MDSCR.KDE | MDSCR.MDE)) !== 0) vcpuSetFlag(vcpu, IFLAG.DEBUG_DIRTY);
+  traceRegister(vcpu, "MDSCR_EL1", mdscrOf(vcpu));
   return state.mdcr !== was;
 }
 
 /** kvm_arm_clear_debug, after each exit. */
 export function kvmArmClearDebug(vcpu: Vcpu): void {
-  if (!vcpuGetFlag(vcpu, IFLAG.MDSCR_PRESERVED)) return;
-  vcpu.state.memory.st32(vcpu.ctxt.sysregs + 8 * SAVED.MDSCR_EL1, vcpu.state.mdscrPreserved);
-  vcpuClearFlag(vcpu, IFLAG.MDSCR_PRESERVED);
+  const { guestDebug } = vcpu.state;
+  if (traced(vcpu)) trace(vcpu, "kvm_arm_clear_debug", guestDebug);
+  if (guestDebug === 0 && !kvmVcpuOsLockEnabled(vcpu)) return;
+  if ((guestDebug & KVM_GUESTDBG.SINGLESTEP) !== 0 && (pstateOf(vcpu) & SPSR.SS) === 0) {
+    vcpuSetFlag(vcpu, IFLAG.SS_ACTIVE_PENDING);
+  }
+  restoreGuestDebugRegs(vcpu);
+  vcpu.state.externalDebug = false;
 }

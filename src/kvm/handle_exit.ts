@@ -11,9 +11,11 @@ import {
   ARM_EXCEPTION,
   ARM_EXIT_WITH_SERROR,
   ERRNO,
+  IFLAG,
   KVM_EXIT,
   RET,
   type Vcpu,
+  vcpuClearFlag,
 } from "./kvm_host.ts";
 import { kvmVcpuWfi } from "./kvm_main.ts";
 import { kvmHandleGuestAbort } from "./mmu.ts";
@@ -56,7 +58,9 @@ function kvmHandleWfx(vcpu: Vcpu): number {
 function kvmHandleGuestDebug(vcpu: Vcpu): number {
   vcpu.run.exitReason = KVM_EXIT.DEBUG;
   vcpu.run.debugHsr = vcpu.state.faultEsr;
-  vcpu.run.debugFar = vcpu.state.faultFar;
+  const ec = vcpu.state.faultEsr >>> 26;
+  if (ec === EC.WATCHPT_LOW) vcpu.run.debugFar = vcpu.state.faultFar;
+  if (ec === EC.SOFTSTP_LOW) vcpuClearFlag(vcpu, IFLAG.SS_ACTIVE_PENDING);
   return RET.USER;
 }
 

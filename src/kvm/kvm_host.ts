@@ -169,8 +169,8 @@ export const IFLAG = {
   IN_WFI: 16,
   /** The guest uses the debug registers: they are switched with the world. */
   DEBUG_DIRTY: 32,
-  /** MDSCR_EL1 in memory is not the guest's, which is in `mdscrPreserved`. */
-  MDSCR_PRESERVED: 64,
+  /** An instruction of user space's single step is done, its exception not taken yet. */
+  SS_ACTIVE_PENDING: 64,
 } as const;
 
 /** `pendingException`: EXCEPT_AA64_EL1_SYNC and its like, target EL1. */
@@ -415,7 +415,17 @@ export const KvmVcpuLayout = layout("kvm_vcpu", {
   exitCode: u32(),
   /** MDCR_EL2 of the host while the vCPU is loaded (mdcr_el2_host). */
   mdcrHost: u53(),
+  /** KVM_GUESTDBG_* flags of user space (vcpu->guest_debug). */
+  guestDebug: u32(),
+  /** The guest's own MDSCR_EL1 and PSTATE.SS while user space's stand in for them (guest_debug_preserved). */
   mdscrPreserved: u32(),
+  pstateSsPreserved: bool(),
+  /** `debug_ptr` is external_debug_state: the switch loads user space's units instead of the guest's. */
+  externalDebug: bool(),
+  externalDbgBcr: array("u64", ARM_MAX_DBG_REGS),
+  externalDbgBvr: array("u64", ARM_MAX_DBG_REGS),
+  externalDbgWcr: array("u64", ARM_MAX_DBG_REGS),
+  externalDbgWvr: array("u64", ARM_MAX_DBG_REGS),
   /** PAR_EL1 of the guest while EL2 uses the register. */
   savedPar: u64(),
   /** Instructions its physical CPU had retired at the last entry. */

@@ -102,11 +102,16 @@ const accessGicSre: SysRegAccess = (vcpu, p) => {
 const trapDebugRegs: SysRegAccess = (vcpu, p, desc) => {
   accessRw(vcpu, p, desc);
   if (p.isWrite) vcpuSetFlag(vcpu, IFLAG.DEBUG_DIRTY);
+  const reg = desc.reg === undefined ? 0 : SAVED[desc.reg];
+  trace(vcpu, "trap_reg", 0, reg, p.isWrite ? 1 : 0, given(p));
   return true;
 };
 
 type DebugArray = "dbgBcr" | "dbgBvr" | "dbgWcr" | "dbgWvr";
 
+const TRAP_FUNCTION = { dbgBvr: 1, dbgBcr: 2, dbgWvr: 3, dbgWcr: 4 } as const;
+
+/** trap_bvr and its like. */
 const trapNumbered = (array: DebugArray, n: number): SysRegAccess => (vcpu, p) => {
   const at = vcpu.state[array] + 8 * n;
   const m = vcpu.state.memory;
@@ -115,6 +120,7 @@ const trapNumbered = (array: DebugArray, n: number): SysRegAccess => (vcpu, p) =
     m.st32(at + 4, p.hi);
     vcpuSetFlag(vcpu, IFLAG.DEBUG_DIRTY);
   } else give(p, m.ld64(at));
+  trace(vcpu, "trap_reg", TRAP_FUNCTION[array], n, p.isWrite ? 1 : 0, m.ld64(at));
   return true;
 };
 

@@ -4,6 +4,7 @@
  * arch/arm64/kvm/arm.c, and the events and attributes of guest.c.
  */
 import { HCR } from "../arm/arch/fields.ts";
+import { R } from "../arm/arch/sysregs.ts";
 import { vcpuResetHcr } from "./emulate.ts";
 import { kvmInjectDabt, kvmInjectVabt } from "./inject_fault.ts";
 import {
@@ -35,6 +36,7 @@ export const KVM_CAP = {
   NR_MEMSLOTS: 10,
   MP_STATE: 14,
   SYNC_MMU: 16,
+  SET_GUEST_DEBUG: 23,
   DESTROY_MEMORY_REGION_WORKS: 21,
   VCPU_EVENTS: 41,
   MAX_VCPUS: 66,
@@ -46,6 +48,8 @@ export const KVM_CAP = {
   ENABLE_CAP_VM: 98,
   ARM_PSCI_0_2: 102,
   CHECK_EXTENSION_VM: 105,
+  GUEST_DEBUG_HW_BPS: 119,
+  GUEST_DEBUG_HW_WPS: 120,
   VCPU_ATTRIBUTES: 127,
   MAX_VCPU_ID: 128,
   IMMEDIATE_EXIT: 136,
@@ -86,6 +90,10 @@ export function kvmVmIoctlCheckExtension({ host }: Kvm, cap: number): number {
       return KVM_MAX_VCPUS;
     case KVM_CAP.NR_MEMSLOTS:
       return KVM_MAX_MEMSLOTS;
+    case KVM_CAP.GUEST_DEBUG_HW_BPS:
+      return ((host.port(0).readLo(R.ID_AA64DFR0_EL1) >>> 12) & 15) + 1;
+    case KVM_CAP.GUEST_DEBUG_HW_WPS:
+      return ((host.port(0).readLo(R.ID_AA64DFR0_EL1) >>> 20) & 15) + 1;
     case KVM_CAP.ARM_VM_IPA_SIZE:
       return KVM_IPA_BITS;
     default:

@@ -48,6 +48,16 @@ export const EXCEPTION_CLASS_NAMES: Readonly<Record<number, string>> = {
 /** What `kvm_exit` calls its first argument (kvm_arm_exception_type). */
 export const EXIT_TYPE_NAMES = ["IRQ", "SERROR", "TRAP", "HYP_GONE", "IL"] as const;
 
+/** Names that kvm_arm_set_dreg32 and trap_reg print, by the number they are given. */
+export const DEBUG_REGISTERS = [
+  "MDCR_EL2",
+  "MDSCR_EL1",
+  "SPSR_EL2",
+  "Saved MDSCR_EL1",
+  "Restored MDSCR_EL1",
+] as const;
+const TRAP_FUNCTIONS = ["trap_debug_regs", "trap_bvr", "trap_bcr", "trap_wvr", "trap_wcr"] as const;
+
 const MMIO_TYPES = ["unsatisfied-read", "read", "write"] as const;
 const USER_EXITS: Readonly<Record<number, string>> = {
   4: "KVM_EXIT_DEBUG",
@@ -99,6 +109,15 @@ export const TRACEPOINTS = {
   kvm_sys_access: (pc: TraceArg, key: number, write: number) =>
     `PC: ${x(pc, 1)} (key 0x${x(key, 4)}) ${write ? "write" : "read"}`,
   kvm_handle_sys_reg: (hsr: TraceArg) => `HSR 0x${x(hsr, 1)}`,
+  kvm_set_guest_debug: (vcpu: number, flags: number) => `vcpu: ${vcpu}, flags: 0x${x(flags, 8)}`,
+  kvm_arm_setup_debug: (vcpu: number, flags: number) => `vcpu: ${vcpu}, flags: 0x${x(flags, 8)}`,
+  kvm_arm_clear_debug: (flags: number) => `flags: 0x${x(flags, 8)}`,
+  kvm_arm_set_dreg32: (name: number, value: TraceArg) =>
+    `${DEBUG_REGISTERS[name] ?? "?"}: 0x${x(value, 1)}`,
+  trap_reg: (name: number, reg: number, write: number, value: TraceArg) =>
+    `${TRAP_FUNCTIONS[name] ?? "?"} ${write ? "write to" : "read from"} reg ${reg} (0x${
+      x(value, 16)
+    })`,
   vgic_update_irq_pending: (vcpu: number, irq: number, level: number) =>
     `VCPU: ${vcpu}, IRQ ${irq}, level: ${level}`,
   kvm_userspace_exit: (reason: number) =>

@@ -4,7 +4,7 @@
  */
 import type { El2Port } from "../../arm/el2_port.ts";
 import { R, type SysregName } from "../../arm/arch/sysregs.ts";
-import { type HypVcpu, IFLAG, vcpuClearFlag, vcpuGetFlag } from "../kvm_host.ts";
+import { type HypVcpu, IFLAG, SAVED, vcpuClearFlag, vcpuGetFlag } from "../kvm_host.ts";
 
 const numbered = (kind: string): readonly number[] =>
   Array.from({ length: 16 }, (_, n) => R[`DBG${kind}R${n}_EL1` as SysregName]);
@@ -37,7 +37,12 @@ function moveAll(action: "save" | "restore", port: El2Port, state: DebugState): 
   move(action, port, WVR, wrps, state.wvr);
 }
 
+/** What `debug_ptr` points to: the guest's units, or user space's. */
 function guestState(vcpu: HypVcpu): DebugState {
+  if (vcpu.state.externalDebug) {
+    const { externalDbgBcr: bcr, externalDbgBvr: bvr } = vcpu.state;
+    return { bcr, bvr, wcr: vcpu.state.externalDbgWcr, wvr: vcpu.state.externalDbgWvr };
+  }
   const { dbgBcr: bcr, dbgBvr: bvr, dbgWcr: wcr, dbgWvr: wvr } = vcpu.state;
   return { bcr, bvr, wcr, wvr };
 }
@@ -47,17 +52,23 @@ function hostState(vcpu: HypVcpu): DebugState {
   return { bcr, bvr, wcr, wvr };
 }
 
+const MDCCINT_AT = 8 * SAVED.MDCCINT_EL1;
+
 /** __debug_switch_to_guest. */
 export function debugSwitchToGuest(port: El2Port, vcpu: HypVcpu): void {
   if (!vcpuGetFlag(vcpu, IFLAG.DEBUG_DIRTY)) return;
   moveAll("save", port, hostState(vcpu));
+  port.save(R.MDCCINT_EL1, vcpu.hostCtxt.sysregs + MDCCINT_AT);
   moveAll("restore", port, guestState(vcpu));
+  port.restore(R.MDCCINT_EL1, vcpu.ctxt.sysregs + MDCCINT_AT);
 }
 
 /** __debug_switch_to_host. */
 export function debugSwitchToHost(port: El2Port, vcpu: HypVcpu): void {
   if (!vcpuGetFlag(vcpu, IFLAG.DEBUG_DIRTY)) return;
   moveAll("save", port, guestState(vcpu));
+  port.save(R.MDCCINT_EL1, vcpu.ctxt.sysregs + MDCCINT_AT);
   moveAll("restore", port, hostState(vcpu));
+  port.restore(R.MDCCINT_EL1, vcpu.hostCtxt.sysregs + MDCCINT_AT);
   vcpuClearFlag(vcpu, IFLAG.DEBUG_DIRTY);
 }
