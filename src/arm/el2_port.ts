@@ -14,7 +14,7 @@ import type { Arena } from "../base/arena.ts";
 import { TWO32 } from "../base/bits.ts";
 import type { SharedMemory } from "../base/memory.ts";
 import { layout, type Struct, u53 } from "../base/struct.ts";
-import { DAIF } from "./arch/cpu_state.ts";
+import { DAIF, SLOT } from "./arch/cpu_state.ts";
 import { HCR } from "./arch/fields.ts";
 import { EC } from "./arch/syndrome.ts";
 import { R, SYSREGS } from "./arch/sysregs.ts";
@@ -22,7 +22,7 @@ import { ACCESS, ramOffset } from "./arch/tlb_layout.ts";
 import { takeDataAbort, takeExternalAbort } from "./aborts.ts";
 import type { Device } from "./bus.ts";
 import type { CpuCore } from "./cpu.ts";
-import { exceptionReturn, fpTrap, takeSync } from "./exceptions.ts";
+import { exceptionReturn, fpTrap, pollInterrupts, takeSync } from "./exceptions.ts";
 import { pcHi, pcLo, setPc } from "./pstate.ts";
 import { VERDICT } from "./sysreg_traps.ts";
 import { performSystemOperation } from "./system_operation_access.ts";
@@ -391,14 +391,14 @@ export class El2Port {
     return pcHi(this.core.cpu);
   }
 
-  /** A branch: an exception taken from here on names the address in ELR. Below 2^53. */
-  branch(va: number): void {
-    setPc(this.core.cpu, va % TWO32, Math.floor(va / TWO32));
+  /** A branch: an exception taken from here on names the address in ELR. */
+  branch(lo: number, hi: number): void {
+    setPc(this.core.cpu, lo, hi);
   }
 
   /** Sets the stack pointer in use. */
   setSp(va: number): void {
-    this.memory.st53(this.core.cpu.gpr + GPR_BYTES, va);
+    this.memory.st53(this.core.cpu.gpr + 8 * SLOT.SP, va);
   }
 
   /**
@@ -445,11 +445,26 @@ export class El2Port {
     this.#count(K.trap, "");
   }
 
-  /** ERET: leaves the host's level for what ELR_ELx and SPSR_ELx say. */
+  /**
+   * Takes the physical interrupt that is pending, as the CPU would before its next instruction; whether
+   * there is one that is not masked.
+   */
+  takeInterrupt(): boolean {
+    if (!pollInterrupts(this.core)) return false;
+    this.#count(K.trap, "interrupt");
+    return true;
+  }
+
+  /**
+   * ERET: leaves the host's level for what ELR_ELx and SPSR_ELx say. After a return that is illegal the
+   * CPU is at the vector of the exception that the next instruction would be.
+   */
   eret(): void {
     this.#count(K.eret, "");
-    if (!this.inHost) throw new InternalError(`ERET of the port at EL${this.core.cpu.el}`);
-    exceptionReturn(this.core);
+    const { core } = this;
+    if (!this.inHost) throw new InternalError(`ERET of the port at EL${core.cpu.el}`);
+    exceptionReturn(core);
+    if (core.cpu.il && core.cpu.el === 2) takeSync(core, 2, EC.ILL, 0);
   }
 
   /** CNTPCT_EL0. */

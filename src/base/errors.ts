@@ -31,6 +31,14 @@ export class InternalError extends Error {
   override readonly name = "InternalError";
 }
 
+/**
+ * The host kernel has panicked, as a kernel does when its code at EL2 goes wrong: the machine stops, and
+ * the message, one line, says where and why.
+ */
+export class KernelPanic extends Error {
+  override readonly name = "KernelPanic";
+}
+
 /** Throws an {@link InternalError} unless `condition` holds. */
 export function assert(condition: boolean, message: string): asserts condition {
   if (!condition) throw new InternalError(message);

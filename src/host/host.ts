@@ -1,7 +1,7 @@
 /**
- * The host kernel: what runs at EL2 with VHE on every physical CPU when no guest does. The run loop of
- * the machine gives it a CPU by {@link Host.step} and tells it of exceptions to EL2 by
- * {@link Host.onEl2Exception}.
+ * The host kernel: what runs on every physical CPU when no guest does, at EL2 with VHE, or at EL1 with
+ * the hypervisor's own code at EL2. The run loop of the machine gives it a CPU by {@link Host.step} and
+ * tells it of exceptions to EL2 by {@link Host.onEl2Exception}.
  *
  * Interrupts: a CPU executing host code takes them where a phase begins with PSTATE.I clear, and where
  * code asks for it ({@link Host.takeInterrupts}); a phase is short, so that these are the places where
@@ -12,21 +12,49 @@ import { assert, InternalError } from "../base/errors.ts";
 import type { Locks } from "../base/lock.ts";
 import type { TraceRing } from "../trace/tracepoints.ts";
 import { MDSCR } from "../arm/arch/debug_registers.ts";
-import { HCR, HCR_HI } from "../arm/arch/fields.ts";
+import { CNTHCTL, CNTKCTL, HCR, HCR_HI } from "../arm/arch/fields.ts";
+import { ICC_SRE } from "../arm/arch/gic.ts";
 import { R } from "../arm/arch/sysregs.ts";
 import type { El2Port } from "../arm/el2_port.ts";
+import { El2Code } from "./el2_code.ts";
 import { DOORBELL_INTID, type HostHardware } from "./hardware.ts";
 import { Hrtimers } from "./hrtimer.ts";
+import { hypStubVectors } from "./hyp_stub.ts";
 import { IPI, Irqs, PPI } from "./irq.ts";
 import { type PageRange, Pages } from "./pages.ts";
 import { Scheduler } from "./scheduler.ts";
 import { type HostThread, SUSPEND, suspend, THREAD_STATE, Threads } from "./threads.ts";
+
+/** Bytes, and alignment, of a vector table. */
+const VECTOR_TABLE_BYTES = 0x800;
 
 /** What a CPU does after a step: execute its guest, wait for an interrupt, or be stepped again. */
 export type StepResult = "guest" | "idle" | "again";
 
 /** HCR_EL2 while the host runs (HCR_HOST_VHE_FLAGS). */
 export const HCR_HOST_VHE = { lo: (HCR.RW | HCR.TGE) >>> 0, hi: HCR_HI.E2H } as const;
+
+/** HCR_EL2 while a host at EL1 runs (HCR_HOST_NVHE_FLAGS): EL1 is AArch64, and nothing traps. */
+const HCR_HOST_NVHE_LO = HCR.RW;
+/** CPTR_EL2 without E2H: only what is RES1. */
+const CPTR_NVHE_RES1 = 0x33ff;
+/** SPSR for the way from EL2 to a kernel at EL1: EL1h, all masked. */
+const INIT_PSTATE_EL1 = 0x3c5;
+/** Where the kernel at EL1 goes on, its vectors, its HVC: the top half of the address space. Nothing is ever fetched there. */
+const KERNEL = {
+  textLo: 0x0801_0000,
+  vectorsLo: 0x0801_0800,
+  hvcLo: 0x0802_9000,
+  hi: 0xffff_8000,
+} as const;
+/** MAIR_EL1: Normal write-back, tagged, non-cacheable, Device nGnRnE, nGnRE, from attribute 0 up. */
+const KERNEL_MAIR = { lo: 0x0044_ffff, hi: 0x4 } as const;
+/** TCR_EL1: two halves of 48 bits, 4 KiB granules, inner-shareable write-back walks, IPS 48 bits. */
+const KERNEL_TCR = { lo: 0xb510_3510, hi: 0x5 } as const;
+/** CPACR_EL1.FPEN: the kernel may use FP. */
+const KERNEL_CPACR = 3 << 20;
+/** Vector of an interrupt within a level, from its own stack. */
+const VECTOR_CURRENT_IRQ = 0x280;
 
 /** CPTR_EL2 while the host runs, with E2H: FP and SVE not trapped (CPACR_EL1_DEFAULT). */
 export const CPACR_EL1_DEFAULT = (3 << 20) | (1 << 16);
@@ -40,8 +68,13 @@ export const PRIORITY = { SERVICE: 0, NORMAL: 1 } as const;
 /** The host's time of day at virtual time 0: 2024-01-01T00:00:00Z, in ns since 1970; the board's clock has the same. */
 export const BOOT_REAL_NS = 1_704_067_200_000_000_000n;
 
+/** Whether the kernel is at EL2 with VHE, or at EL1. */
+export type HostMode = "vhe" | "nvhe";
+
 export interface HostOptions {
   readonly hardware: HostHardware;
+  /** The kernel's level: EL2 (the default) or EL1. */
+  readonly mode?: HostMode;
   readonly locks: Locks;
   readonly trace: TraceRing;
   /** Kernel structures, within the machine's RAM. */
@@ -55,6 +88,12 @@ export interface HostOptions {
 /** The host kernel. */
 export class Host {
   readonly hardware: HostHardware;
+  readonly mode: HostMode;
+  /** The kernel's exception level. */
+  readonly hostEl: 1 | 2;
+  /** What is at EL2 below a kernel at EL1. */
+  readonly el2Code = new El2Code();
+  readonly #stubPa: number;
   readonly locks: Locks;
   readonly trace: TraceRing;
   readonly arena: Arena;
@@ -72,13 +111,24 @@ export class Host {
   constructor(options: HostOptions) {
     const { hardware, locks, trace, arena } = options;
     this.hardware = hardware;
+    this.mode = options.mode ?? "vhe";
+    this.hostEl = this.mode === "vhe" ? 2 : 1;
     this.locks = locks;
     this.trace = trace;
     this.arena = arena;
     this.pages = new Pages(arena, hardware.ram, options.pages);
     const currentCpu = () => this.#pcpu;
     this.threads = new Threads(hardware.memory, arena, options.maxThreads ?? 160);
-    this.hrtimers = new Hrtimers(hardware, locks, arena, options.maxTimers ?? 640, currentCpu);
+    this.hrtimers = new Hrtimers(
+      hardware,
+      locks,
+      arena,
+      options.maxTimers ?? 640,
+      currentCpu,
+      this.mode === "vhe"
+        ? { ctl: R.CNTHP_CTL_EL2, cval: R.CNTHP_CVAL_EL2 }
+        : { ctl: R.CNTP_CTL_EL0, cval: R.CNTP_CVAL_EL0 },
+    );
     this.irqs = new Irqs(hardware);
     this.scheduler = new Scheduler({
       hardware,
@@ -91,7 +141,25 @@ export class Host {
     locks.irqsOff = () => this.port().irqsDisabled();
     trace.timeNs = () => hardware.nowNs();
     this.#workThread = this.#makeWorkThread();
+    this.#stubPa = this.mode === "vhe" ? 0 : this.#installStub();
     this.#requestIrqs();
+  }
+
+  #installStub(): number {
+    const at = this.arena.reserve(VECTOR_TABLE_BYTES, VECTOR_TABLE_BYTES);
+    const { ram } = this.hardware;
+    this.el2Code.install(at - ram.at + ram.pa, hypStubVectors);
+    return at - ram.at + ram.pa;
+  }
+
+  /** __hyp_stub_vectors, a physical address: VBAR_EL2 of a kernel at EL1 without a hypervisor. */
+  get hypStubPa(): number {
+    return this.#stubPa;
+  }
+
+  /** The private interrupt of the timer that the kernel programs. */
+  get #clockEventPpi(): number {
+    return this.mode === "vhe" ? PPI.HYP_TIMER : PPI.PTIMER;
   }
 
   #makeWorkThread(): HostThread {
@@ -106,7 +174,7 @@ export class Host {
     this.irqs.request(IPI.RESCHEDULE, (_, pcpu) => this.scheduler.rescheduleInterrupt(pcpu));
     // Being interrupted is the whole effect: it is out of the guest.
     this.irqs.request(IPI.CALL_FUNC, () => {});
-    this.irqs.request(PPI.HYP_TIMER, () => this.hrtimers.interrupt());
+    this.irqs.request(this.#clockEventPpi, () => this.hrtimers.interrupt());
     this.irqs.request(DOORBELL_INTID, () => {
       this.hardware.doorbell(false);
       this.scheduler.wake(this.#workThread);
@@ -123,13 +191,14 @@ export class Host {
     return this.hardware.port(this.#pcpu);
   }
 
-  /** Brings every physical CPU up: EL2 set up for a VHE host, interrupt controller, interrupts open. Once. */
+  /** Brings every physical CPU up, from EL2 where it starts: EL2 set up, interrupt controller, interrupts open. Once. */
   boot(): void {
     assert(!this.#booted, "the host is booted already");
     this.#booted = true;
     for (let pcpu = 0; pcpu < this.hardware.pcpus; pcpu++) {
       this.#enter(pcpu);
-      this.#initEl2(this.port());
+      if (this.mode === "vhe") this.#initEl2(this.port());
+      else this.#dropToEl1(this.port());
       if (pcpu === 0) this.irqs.initDistributor();
       this.irqs.initCpu(pcpu, [
         ...Array.from({ length: 16 }, (_, sgi) => sgi),
@@ -137,7 +206,7 @@ export class Host {
         PPI.HYP_TIMER,
         PPI.VTIMER,
         PPI.PTIMER,
-      ]);
+      ], this.mode === "vhe");
       this.port().irqEnable();
     }
     this.#enter(0);
@@ -158,11 +227,67 @@ export class Host {
     port.write(R.VMPIDR_EL2, port.readLo(R.MPIDR_EL1), port.readHi(R.MPIDR_EL1));
     port.writeNum(R.VBAR_EL2, HOST_VECTORS);
     port.write(R.CNTHP_CTL_EL2, 0, 0);
-    // __cpu_setup and debug_monitors_init: no DCC for EL0, and the OS lock that reset leaves held goes.
+    this.#initDebug(port);
+    port.isb();
+  }
+
+  /** __cpu_setup and debug_monitors_init: no DCC for EL0, and the OS lock that reset leaves held goes. */
+  #initDebug(port: El2Port): void {
     port.write(R.MDSCR_EL1, MDSCR.TDCC, 0);
     port.write(R.OSDLR_EL1, 0, 0);
     port.write(R.OSLAR_EL1, 0, 0);
+  }
+
+  /** The same for a host at EL1 (init_el2 of head.S): EL2 is left with a stub, by ERET. */
+  #dropToEl1(port: El2Port): void {
+    port.irqDisable();
+    port.write(R.HCR_EL2, HCR_HOST_NVHE_LO, 0);
     port.isb();
+    port.write(R.SCTLR_EL2, 0x30c5_0830, 0);
+    port.isb();
+    port.write(R.CNTHCTL_EL2, CNTHCTL.EL1PCTEN | CNTHCTL.EL1PCEN, 0);
+    port.write(R.CNTVOFF_EL2, 0, 0);
+    port.write(R.MDCR_EL2, 0, 0);
+    port.write(R.VTTBR_EL2, 0, 0);
+    const sre = ICC_SRE.SRE | ICC_SRE.DFB | ICC_SRE.DIB | ICC_SRE.Enable;
+    port.write(R.ICC_SRE_EL2, sre, 0);
+    port.isb();
+    port.write(R.ICH_HCR_EL2, 0, 0);
+    port.write(R.HSTR_EL2, 0, 0);
+    port.write(R.VPIDR_EL2, port.readLo(R.MIDR_EL1), port.readHi(R.MIDR_EL1));
+    port.write(R.VMPIDR_EL2, port.readLo(R.MPIDR_EL1), port.readHi(R.MPIDR_EL1));
+    port.write(R.CPTR_EL2, CPTR_NVHE_RES1, 0);
+    port.writeNum(R.VBAR_EL2, this.#stubPa);
+    port.write(R.ELR_EL2, KERNEL.textLo, KERNEL.hi);
+    port.write(R.SPSR_EL2, INIT_PSTATE_EL1, 0);
+    port.eret();
+    this.#initEl1(port);
+  }
+
+  /**
+   * The kernel's own EL1 state. Its MMU stays off: TypeScript reaches memory without it, and the
+   * addresses it gives to cache maintenance are physical.
+   */
+  #initEl1(port: El2Port): void {
+    port.write(R.MAIR_EL1, KERNEL_MAIR.lo, KERNEL_MAIR.hi);
+    port.write(R.TCR_EL1, KERNEL_TCR.lo, KERNEL_TCR.hi);
+    port.write(R.CPACR_EL1, KERNEL_CPACR, 0);
+    this.#initDebug(port);
+    port.write(R.VBAR_EL1, KERNEL.vectorsLo, KERNEL.hi);
+    port.write(R.CNTKCTL_EL1, CNTKCTL.EL0VCTEN, 0);
+    port.write(R.CNTP_CTL_EL0, 0, 0);
+    port.write(R.CNTV_CTL_EL0, 0, 0);
+    port.isb();
+  }
+
+  /**
+   * HVC of the kernel at EL1 with X0, X1 and so on as they are set: EL2's code has run when it
+   * returns, and the CPU is at EL1 again or in a guest.
+   */
+  hvc(port: El2Port): void {
+    port.branch(KERNEL.hvcLo, KERNEL.hi);
+    port.hvc();
+    this.el2Code.run(port);
   }
 
   #enter(pcpu: number): void {
@@ -188,14 +313,17 @@ export class Host {
   takeInterrupts(): void {
     if (!this.hardware.irqPending(this.#pcpu)) return;
     const port = this.port();
-    if (port.irqsDisabled()) return;
-    const flags = port.irqSave();
+    if (port.irqsDisabled() || !port.takeInterrupt()) return;
+    const offset = port.pcLo() & (VECTOR_TABLE_BYTES - 1);
+    if (port.el !== this.hostEl || offset !== VECTOR_CURRENT_IRQ) {
+      throw new InternalError(`the host's interrupt arrives at EL${port.el}, vector ${offset}`);
+    }
     this.irqs.dispatch(this.#pcpu);
-    port.irqRestore(flags);
+    port.eret();
   }
 
   /**
-   * Gives CPU `pcpu`, which is at EL2, to the host: at most one phase of one thread. "guest": the CPU
+   * Gives CPU `pcpu`, which is in the host, to it: at most one phase of one thread. "guest": the CPU
    * has done ERET; "idle": it waits for an interrupt (WFI); "again": there is more to do.
    */
   step(pcpu: number): StepResult {

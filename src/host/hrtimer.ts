@@ -1,8 +1,8 @@
 /**
- * Soft timers: one queue per physical CPU, sorted by expiry, which programs the CPU's EL2 physical
- * timer (CNTHP) and is delivered as its private interrupt. There is no other source of time events.
- * After kernel/time/hrtimer.c and drivers/clocksource/arm_arch_timer.c, which on a VHE host uses the
- * hypervisor physical timer as well.
+ * Soft timers: one queue per physical CPU, sorted by expiry, which programs the physical timer of the
+ * host's level (CNTHP at EL2, CNTP at EL1) and is delivered as its private interrupt. There is no other
+ * source of time events. After kernel/time/hrtimer.c and drivers/clocksource/arm_arch_timer.c, which
+ * makes the same choice.
  */
 import { type Arena, Slab } from "../base/arena.ts";
 import { assert, InternalError } from "../base/errors.ts";
@@ -40,6 +40,12 @@ const QueueLayout = layout("hrtimer_queue", {
   expired: u53("observe"),
 });
 
+/** Registers of the timer that is programmed. */
+export interface ClockEventRegisters {
+  readonly ctl: number;
+  readonly cval: number;
+}
+
 /** What a timer does when it expires: the new expiry in ns to be armed again, or 0. Runs with interrupts off. */
 export type HrtimerFunction = (arg: number, nowNs: number) => number;
 
@@ -56,6 +62,7 @@ export class Hrtimers {
     capacity: number,
     /** The physical CPU that is executing. */
     readonly currentCpu: () => number,
+    readonly registers: ClockEventRegisters = { ctl: R.CNTHP_CTL_EL2, cval: R.CNTHP_CVAL_EL2 },
   ) {
     this.#slab = new Slab(arena, HrtimerLayout, capacity);
     this.#queues = Array.from({ length: hardware.pcpus }, () => arena.make(QueueLayout));
@@ -150,9 +157,10 @@ export class Hrtimers {
       : Math.max(1, Math.ceil(this.#timer(first).expiresNs / TICK_NS));
     if (tick === queue.programmed && !force) return;
     queue.programmed = tick;
-    if (tick === 0) return port.write(R.CNTHP_CTL_EL2, 0, 0);
-    port.writeNum(R.CNTHP_CVAL_EL2, tick);
-    port.write(R.CNTHP_CTL_EL2, TIMER_CTL.ENABLE, 0);
+    const { ctl, cval } = this.registers;
+    if (tick === 0) return port.write(ctl, 0, 0);
+    port.writeNum(cval, tick);
+    port.write(ctl, TIMER_CTL.ENABLE, 0);
   }
 
   /** The timer interrupt of the current CPU: runs everything that has expired. Interrupts are off. */

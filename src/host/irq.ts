@@ -67,8 +67,11 @@ export class Irqs {
     write(GICD.CTLR, GICD_CTLR.ARE | GICD_CTLR.EnableGrp1);
   }
 
-  /** One CPU's redistributor and CPU interface, with the private interrupts of `enabled` on. */
-  initCpu(pcpu: number, enabled: readonly number[]): void {
+  /**
+   * One CPU's redistributor and CPU interface, with the private interrupts of `enabled` on. A kernel at
+   * EL2 opens the system registers to EL1 as well; one at EL1 found them opened before it left EL2.
+   */
+  initCpu(pcpu: number, enabled: readonly number[], vhe = true): void {
     const base = this.#redistributor(pcpu);
     const write = (offset: number, v: number) => this.hardware.mmioWrite(pcpu, base + offset, v);
     write(GICR.WAKER, this.hardware.mmioRead(pcpu, base + GICR.WAKER) & ~GICR_WAKER.ProcessorSleep);
@@ -81,7 +84,9 @@ export class Irqs {
     write(GICR_SGI.ISENABLER0, enabled.reduce((mask, intid) => (mask | (1 << intid)) >>> 0, 0));
     const port = this.hardware.port(pcpu);
     this.#affinities[pcpu] = port.readLo(R.MPIDR_EL1) & 0x00ff_ffff;
-    port.write(R.ICC_SRE_EL2, ICC_SRE.SRE | ICC_SRE.DFB | ICC_SRE.DIB | ICC_SRE.Enable, 0);
+    const sre = ICC_SRE.SRE | ICC_SRE.DFB | ICC_SRE.DIB;
+    if (vhe) port.write(R.ICC_SRE_EL2, sre | ICC_SRE.Enable, 0);
+    else port.write(R.ICC_SRE_EL1, sre, 0);
     port.isb();
     port.write(R.ICC_PMR_EL1, PRIORITY_MASK, 0);
     port.write(R.ICC_BPR1_EL1, 0, 0);

@@ -21,6 +21,7 @@ import {
   kvmArchTimerGetInputLevel,
   kvmArchTimerHandler,
   kvmBgTimerExpire,
+  kvmHrtimerExpire,
   kvmTimerVcpuInit,
   kvmTimerVcpuTerminate,
 } from "./arch_timer.ts";
@@ -28,6 +29,8 @@ import { VcpuRunner } from "./arm.ts";
 import { kvmArchVcpuIoctlSetGuestDebug, type KvmGuestDebug } from "./debug.ts";
 import { type ArmVgic, IRQ_OPS } from "./arm_vgic.ts";
 import { CALL_HYP_VHE, type CallHyp } from "./call_hyp.ts";
+import { CallHypNvhe } from "./call_hyp_nvhe.ts";
+import { HypMode } from "./hyp_mode.ts";
 import { kvmArmInitHypercalls } from "./hypercalls.ts";
 import { kvmInitIdRegs } from "./id_regs.ts";
 import { kvmArmGetReg, kvmArmSetReg, kvmRegList } from "./guest.ts";
@@ -204,7 +207,7 @@ export class KvmSystem implements KvmHost {
     this.#vcpuSlab = new Slab(arena, KvmVcpuLayout, maxVcpus);
     this.#statSlab = new Slab(observeArena, KvmVcpuStatLayout, maxVcpus);
     this.#running = arena.reserve(4 * this.pcpus);
-    this.hyp = CALL_HYP_VHE;
+    this.hyp = kernel.mode === "vhe" ? CALL_HYP_VHE : new CallHypNvhe(new HypMode(kernel));
     this.vmids = new VmidAllocator(arena, kernel.locks, this.pcpus, this.hyp);
     this.hrtimers = this.#makeHrtimers();
     this.runner = new VcpuRunner({
@@ -236,7 +239,7 @@ export class KvmSystem implements KvmHost {
     const { hrtimers } = this.kernel;
     const kinds: Record<KvmTimerKind, number> = {
       kvm_bg_timer_expire: hrtimers.register((arg, now) => kvmBgTimerExpire(this.vcpuAt(arg), now)),
-      kvm_hrtimer_expire: hrtimers.register(() => 0),
+      kvm_hrtimer_expire: hrtimers.register((arg, now) => kvmHrtimerExpire(this.vcpuAt(arg), now)),
     };
     return {
       create: (kind, arg) => hrtimers.create(kinds[kind], arg),
@@ -250,8 +253,10 @@ export class KvmSystem implements KvmHost {
   #initHardware(countsGuestAcks: boolean): void {
     const { irqs } = this.kernel;
     irqs.request(PPI.VTIMER, (intid) => kvmArchTimerHandler(this, intid), true);
-    irqs.request(PPI.PTIMER, (intid) => kvmArchTimerHandler(this, intid), true);
+    // Without VHE the physical timer is the host's own.
+    if (this.hyp.vhe) irqs.request(PPI.PTIMER, (intid) => kvmArchTimerHandler(this, intid), true);
     irqs.request(PPI.MAINTENANCE, () => vgicMaintenanceHandler());
+    this.#enableHypMode();
     check(
       "KVM",
       kvmVgicHypInit(this, this.port(0), {
@@ -266,7 +271,16 @@ export class KvmSystem implements KvmHost {
     });
     for (let pcpu = 0; pcpu < this.pcpus; pcpu++) {
       kvmVgicInitCpuHardware(this, this.port(pcpu));
-      initTimerVhe(this.port(pcpu));
+      if (this.hyp.vhe) initTimerVhe(this.port(pcpu));
+    }
+  }
+
+  /** cpu_hyp_init_context on every CPU. */
+  #enableHypMode(): void {
+    const { hyp, kernel } = this;
+    if (!(hyp instanceof CallHypNvhe)) return;
+    for (let pcpu = 0; pcpu < this.pcpus; pcpu++) {
+      kernel.runAs(pcpu, () => hyp.mode.cpuInit(kernel.port()));
     }
   }
 
@@ -387,6 +401,7 @@ export class KvmSystem implements KvmHost {
   createVm(): Vm {
     const at = this.#vmSlab.allocate();
     if (at === 0) throw new KvmError("KVM_CREATE_VM", ERRNO.ENOMEM);
+    this.hyp.shareHyp(at, KvmLayout.size);
     const state = KvmLayout.at(this.memory, at);
     state.vmId = this.#nextVmId++;
     state.randomState = BigInt(state.vmId);
@@ -410,6 +425,7 @@ export class KvmSystem implements KvmHost {
   allocateVcpu(kvm: Kvm, vcpuId: number): VcpuHandle {
     const at = this.#vcpuSlab.allocate(), statAt = this.#statSlab.allocate();
     if (at === 0 || statAt === 0) throw new KvmError("KVM_CREATE_VCPU", ERRNO.ENOMEM);
+    this.hyp.shareHyp(at, KvmVcpuLayout.size);
     const vcpu = this.#makeViews(kvm, at, statAt);
     const { state } = vcpu;
     state.kvm = kvm.state.base;

@@ -1,7 +1,8 @@
 /**
- * The guest's timers. Mirrors arch/arm64/kvm/arch_timer.c on a VHE host: both the virtual and the
- * physical timer are the hardware's own while a vCPU is loaded (direct_vtimer, direct_ptimer); while
- * it is not, a soft timer wakes a vCPU that blocks.
+ * The guest's timers. Mirrors arch/arm64/kvm/arch_timer.c. The virtual timer is the hardware's own while
+ * a vCPU is loaded (direct_vtimer), and with VHE so is the physical one (direct_ptimer); without, that
+ * is the host's, and the guest's is a soft timer behind trapped registers (emul_ptimer). While a vCPU is
+ * not loaded, a soft timer wakes it if it blocks.
  *
  * What differs: the physical timer has no offset; no user-space interrupt controller; no WFIT; a timer
  * that has fired already does not wake a vCPU that still blocks.
@@ -32,11 +33,12 @@ const MAX_AHEAD_NS = 2 ** 50;
 /** Private interrupts, of the host and as the guest sees them. */
 const PPI = { VTIMER: 27, PTIMER: 30 } as const;
 
-/** How a loaded timer's registers are reached, by timer. */
-const HARDWARE = [
+/** How a loaded timer's registers are reached (read_sysreg_el0), by timer; from EL1 it is the virtual one only. */
+const HARDWARE_VHE = [
   { ctl: R.CNTP_CTL_EL02, cval: R.CNTP_CVAL_EL02 },
   { ctl: R.CNTV_CTL_EL02, cval: R.CNTV_CVAL_EL02 },
 ] as const;
+const HARDWARE_NVHE = { ctl: R.CNTV_CTL_EL0, cval: R.CNTV_CVAL_EL0 } as const;
 
 const { cntCval: CVAL_AT, cntvoff: CNTVOFF_AT } = ArchTimerContextLayout.offset;
 
@@ -51,8 +53,22 @@ export function vcpuPtimer(vcpu: Vcpu): ArchTimerContext {
   return vcpu.timers[TIMER_PTIMER];
 }
 
-function hardware(ctx: ArchTimerContext): (typeof HARDWARE)[number] {
-  return ctx.index === TIMER_VTIMER ? HARDWARE[TIMER_VTIMER] : HARDWARE[TIMER_PTIMER];
+function hardware(
+  vcpu: Vcpu,
+  ctx: ArchTimerContext,
+): { readonly ctl: number; readonly cval: number } {
+  if (!vcpu.kvm.host.hyp.vhe) return HARDWARE_NVHE;
+  return ctx.index === TIMER_VTIMER ? HARDWARE_VHE[TIMER_VTIMER] : HARDWARE_VHE[TIMER_PTIMER];
+}
+
+/** Whether the guest's physical timer is the hardware's (get_timer_map). */
+function ptimerIsDirect(vcpu: Vcpu): boolean {
+  return vcpu.kvm.host.hyp.vhe;
+}
+
+/** The timers that are the hardware's while the vCPU is loaded. */
+function directTimers(vcpu: Vcpu): readonly ArchTimerContext[] {
+  return ptimerIsDirect(vcpu) ? [vcpuVtimer(vcpu), vcpuPtimer(vcpu)] : [vcpuVtimer(vcpu)];
 }
 
 /** kvm_phys_timer_read: ticks. */
@@ -88,7 +104,7 @@ function kvmTimerIrqCanFire(ctx: ArchTimerContext): boolean {
 /** kvm_timer_should_fire: the level of the timer's output now. */
 export function kvmTimerShouldFire(vcpu: Vcpu, ctx: ArchTimerContext): boolean {
   if (ctx.loaded) {
-    const ctl = vcpu.port().readLo(hardware(ctx).ctl);
+    const ctl = vcpu.port().readLo(hardware(vcpu, ctx).ctl);
     const wanted = TIMER_CTL.ENABLE | TIMER_CTL.ISTATUS;
     return (ctl & (wanted | TIMER_CTL.IMASK)) === wanted;
   }
@@ -112,6 +128,16 @@ export function kvmBgTimerExpire(vcpu: Vcpu, nowNs: number): number {
   if (ns !== 0) return nowNs + Math.min(ns, MAX_AHEAD_NS);
   vcpu.stat.bgTimerExpired++;
   vcpu.kvm.host.kvmVcpuWakeUp(vcpu);
+  return 0;
+}
+
+/** kvm_hrtimer_expire: the emulated physical timer fires; a later expiry when it was too early. */
+export function kvmHrtimerExpire(vcpu: Vcpu, nowNs: number): number {
+  const ctx = vcpuPtimer(vcpu);
+  trace(vcpu, "kvm_timer_hrtimer_expire", ctx.index);
+  const ns = kvmTimerComputeDelta(vcpu.kvm.host, ctx);
+  if (ns !== 0) return nowNs + Math.min(ns, MAX_AHEAD_NS);
+  kvmTimerUpdateIrq(vcpu, true, ctx);
   return 0;
 }
 
@@ -149,7 +175,7 @@ function timerSaveState(vcpu: Vcpu, ctx: ArchTimerContext): void {
   if (!vcpu.timer.enabled || !ctx.loaded) return;
   const port = vcpu.port();
   const flags = port.irqSave();
-  const { ctl, cval } = hardware(ctx);
+  const { ctl, cval } = hardware(vcpu, ctx);
   // ISTATUS is not state, and the rest of CTL is what the guest wrote.
   ctx.cntCtl = port.readLo(ctl);
   port.save(cval, ctx.base + CVAL_AT);
@@ -164,7 +190,7 @@ function timerRestoreState(vcpu: Vcpu, ctx: ArchTimerContext): void {
   if (!vcpu.timer.enabled || ctx.loaded) return;
   const port = vcpu.port();
   const flags = port.irqSave();
-  const { ctl, cval } = hardware(ctx);
+  const { ctl, cval } = hardware(vcpu, ctx);
   port.restore(cval, ctx.base + CVAL_AT);
   port.isb();
   port.write(ctl, ctx.cntCtl, 0);
@@ -187,18 +213,31 @@ function kvmTimerVcpuLoadGic(vcpu: Vcpu, ctx: ArchTimerContext): void {
   host.irqSetPhysActive(ctx.hostTimerIrq, held || ctx.irqLevel);
 }
 
+/** timer_emulate: the level of the emulated timer, and a soft timer for when it fires. */
+function timerEmulate(vcpu: Vcpu, ctx: ArchTimerContext): void {
+  const { host } = vcpu.kvm;
+  const shouldFire = kvmTimerShouldFire(vcpu, ctx);
+  trace(vcpu, "kvm_timer_emulate", ctx.index, shouldFire ? 1 : 0);
+  if (shouldFire !== ctx.irqLevel) return kvmTimerUpdateIrq(vcpu, shouldFire, ctx);
+  if (!kvmTimerIrqCanFire(ctx)) return host.hrtimers.cancel(ctx.hrtimer);
+  const ns = Math.min(kvmTimerComputeDelta(host, ctx), MAX_AHEAD_NS);
+  host.hrtimers.start(ctx.hrtimer, host.nowNs() + ns);
+}
+
 /** kvm_timer_vcpu_load. */
 export function kvmTimerVcpuLoad(vcpu: Vcpu): void {
   if (!vcpu.timer.enabled) return;
   const vtimer = vcpuVtimer(vcpu), ptimer = vcpuPtimer(vcpu);
+  const direct = ptimerIsDirect(vcpu);
   kvmTimerVcpuLoadGic(vcpu, vtimer);
-  kvmTimerVcpuLoadGic(vcpu, ptimer);
+  if (direct) kvmTimerVcpuLoadGic(vcpu, ptimer);
   const at = vtimer.base + CNTVOFF_AT;
   const { host } = vcpu.kvm;
   host.hyp.kvmTimerSetCntvoff(vcpu.port(), vtimer.memory.ld32(at), vtimer.memory.ld32(at + 4));
   host.hrtimers.cancel(vcpu.timer.bgTimer);
   timerRestoreState(vcpu, vtimer);
-  timerRestoreState(vcpu, ptimer);
+  if (direct) timerRestoreState(vcpu, ptimer);
+  else timerEmulate(vcpu, ptimer);
 }
 
 /**
@@ -224,7 +263,9 @@ function kvmTimerBlocking(vcpu: Vcpu): void {
 export function kvmTimerVcpuPut(vcpu: Vcpu): void {
   if (!vcpu.timer.enabled) return;
   timerSaveState(vcpu, vcpuVtimer(vcpu));
-  timerSaveState(vcpu, vcpuPtimer(vcpu));
+  // The soft timer of a vCPU that sleeps is the one that wakes it; one that comes back starts its own anew.
+  if (ptimerIsDirect(vcpu)) timerSaveState(vcpu, vcpuPtimer(vcpu));
+  else vcpu.kvm.host.hrtimers.cancel(vcpuPtimer(vcpu).hrtimer);
   if (vcpu.state.blocking) kvmTimerBlocking(vcpu);
   vcpu.kvm.host.hyp.kvmTimerSetCntvoff(vcpu.port(), 0, 0);
 }
@@ -232,10 +273,11 @@ export function kvmTimerVcpuPut(vcpu: Vcpu): void {
 /** kvm_timer_vcpu_reset: timers off, lines low. The vCPU must be put. */
 export function kvmTimerVcpuReset(vcpu: Vcpu): void {
   for (const ctx of [vcpuVtimer(vcpu), vcpuPtimer(vcpu)]) ctx.cntCtl = 0;
+  if (!ptimerIsDirect(vcpu)) vcpu.kvm.host.hrtimers.cancel(vcpuPtimer(vcpu).hrtimer);
   if (!vcpu.timer.enabled) return;
   for (const ctx of [vcpuVtimer(vcpu), vcpuPtimer(vcpu)]) kvmTimerUpdateIrq(vcpu, false, ctx);
   if (!irqchipInKernel(vcpu.kvm)) return;
-  for (const ctx of [vcpuVtimer(vcpu), vcpuPtimer(vcpu)]) {
+  for (const ctx of directTimers(vcpu)) {
     vcpu.kvm.host.vgic.kvmVgicResetMappedIrq(vcpu, ctx.irq);
   }
 }
@@ -258,11 +300,13 @@ export function kvmTimerVcpuInit(vcpu: Vcpu): void {
   updateVtimerCntvoff(vcpu.kvm, vcpu, BigInt(kvmPhysTimerRead(host)));
   timerSetOffset(vcpuPtimer(vcpu), 0n);
   vcpu.timer.bgTimer = host.hrtimers.create("kvm_bg_timer_expire", vcpu.state.base);
+  vcpuPtimer(vcpu).hrtimer = host.hrtimers.create("kvm_hrtimer_expire", vcpu.state.base);
 }
 
 /** kvm_timer_vcpu_terminate. */
 export function kvmTimerVcpuTerminate(vcpu: Vcpu): void {
   vcpu.kvm.host.hrtimers.destroy(vcpu.timer.bgTimer);
+  vcpu.kvm.host.hrtimers.destroy(vcpuPtimer(vcpu).hrtimer);
 }
 
 /** timer_irqs_are_valid: both interrupts belong to the timers, and are the same on all vCPUs. */
@@ -282,7 +326,7 @@ export function kvmTimerEnable(vcpu: Vcpu): number {
   if (vcpu.timer.enabled) return 0;
   if (irqchipInKernel(vcpu.kvm)) {
     if (!timerIrqsAreValid(vcpu)) return ERRNO.EINVAL;
-    for (const ctx of [vcpuVtimer(vcpu), vcpuPtimer(vcpu)]) {
+    for (const ctx of directTimers(vcpu)) {
       const error = vcpu.kvm.host.vgic.kvmVgicMapPhysIrq(
         vcpu,
         ctx.hostTimerIrq,

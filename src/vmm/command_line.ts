@@ -64,7 +64,7 @@ function machineOptions(command: Command): Command {
       new Option("--gic <version>", "interrupt controller; 2 serves 8 CPUs at most")
         .choices(["2", "3"]).default("3"),
     )
-    .addOption(new Option("--mode <mode>", "world switch").choices(["vhe"]).default("vhe"))
+    .addOption(new Option("--mode <mode>", "world switch").choices(["vhe", "nvhe"]).default("vhe"))
     .option("--lrs <n>", "list registers, 1 to 16", "4")
     .addOption(new Option("--clock <kind>", "virtual time").choices(["paced", "fast"]))
     .option("--for <duration>", "stop after this virtual time, as 10s or 250ms")
@@ -100,7 +100,7 @@ function configOf(values: Values, command: "start" | "run"): MachineConfig {
     memory: parseMemory(text("memory")),
     lrs: parseCount("--lrs", text("lrs"), 1, 16),
     gic: parseGic(text("gic"), bare ? 1 : vcpus, pcpus),
-    mode: "vhe",
+    mode: text("mode") === "nvhe" ? "nvhe" : "vhe",
     clock: clock === "paced" ? "paced" : "fast",
     forNs: forText === undefined ? Infinity : parseDuration(forText),
     append: text("append"),

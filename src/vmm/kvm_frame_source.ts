@@ -200,13 +200,13 @@ export class KvmFrameSource implements FrameSource {
 
   #header(writer: FrameWriter): void {
     const { header } = writer;
-    const { machine } = this.parts;
+    const { machine, host } = this.parts;
     const { gic } = machine.platform;
     header.acknowledged = this.loop?.acknowledged ?? 0;
     header.virtualNs = machine.nowNs;
     header.wallNs = Math.round((this.loop?.wallMs() ?? 0) * 1e6);
     header.insns = machine.insns;
-    header.mode = 0;
+    header.mode = host.mode === "vhe" ? 0 : 1;
     header.gic = 3;
     header.nrLr = gic.lrs;
     header.priBits = fieldOf(gic.virtualInterface(0).vtr, ICH_VTR.PRIbits) + 1;

@@ -5,7 +5,7 @@
 import { Machine } from "../arm/machine.ts";
 import { Arena } from "../base/arena.ts";
 import { Locks } from "../base/lock.ts";
-import { Host } from "../host/host.ts";
+import { Host, type HostMode } from "../host/host.ts";
 import { machineHardware } from "../host/machine_hardware.ts";
 import {
   IRQ_TYPE,
@@ -52,6 +52,8 @@ export interface KvmGuestOptions {
   readonly transmit: (byte: number) => void;
   /** Instructions a CPU's turn lasts at most. */
   readonly quantum?: number;
+  /** The world switch: "vhe" if left out. */
+  readonly mode?: HostMode;
 }
 
 /** KVM_REG_ARM64 | KVM_REG_SIZE_U64 | KVM_REG_ARM_CORE, with the register's offset in 32-bit words. */
@@ -84,8 +86,9 @@ export class KvmMachine {
     readonly lrs: number;
     readonly shuffle?: number;
     readonly quantum?: number;
+    readonly mode?: HostMode;
   }) {
-    const { pcpus, guestRam, lrs, shuffle = 0, quantum } = options;
+    const { pcpus, guestRam, lrs, shuffle = 0, quantum, mode = "vhe" } = options;
     this.machine = new Machine({
       pcpus,
       ramSize: guestRam + HOST_ARENA_BYTES + HOST_PAGES_BYTES,
@@ -96,6 +99,7 @@ export class KvmMachine {
     this.trace = new TraceRing(memory, observeArena, TRACE_CAPACITY);
     this.host = new Host({
       hardware: machineHardware(this.machine),
+      mode,
       locks: new Locks(memory, "deterministic"),
       trace: this.trace,
       arena: new Arena("host", memory, ram.at, ram.at + HOST_ARENA_BYTES),
@@ -139,12 +143,13 @@ export class KvmGuest implements Guest {
   #plan: BootPlan | undefined;
 
   constructor(readonly options: KvmGuestOptions) {
-    const { pcpus, memory: guestRam, lrs, shuffle, quantum } = options;
+    const { pcpus, memory: guestRam, lrs, shuffle, quantum, mode = "vhe" } = options;
     this.kvmMachine = new KvmMachine({
       pcpus,
       guestRam,
       lrs,
       shuffle,
+      mode,
       ...(quantum === undefined ? {} : { quantum }),
     });
     this.machine = this.kvmMachine.machine;

@@ -53,8 +53,8 @@ export async function loadGuest(
   });
   if (config.bareEl === 0 && config.gic === 2) throw new UserError("--gic 2 wants --bare");
   if (config.bareEl === 0) {
-    const { vcpus, pcpus, memory, lrs, shuffle } = config;
-    const guest = new KvmGuest({ vcpus, pcpus, memory, lrs, shuffle, transmit });
+    const { vcpus, pcpus, memory, lrs, shuffle, mode } = config;
+    const guest = new KvmGuest({ vcpus, pcpus, memory, lrs, shuffle, mode, transmit });
     guest.boot(plan);
     return guest;
   }

@@ -13,7 +13,8 @@ export interface MachineConfig {
   readonly lrs: number;
   /** Version of the interrupt controller. */
   readonly gic: 2 | 3;
-  readonly mode: "vhe";
+  /** The world switch: the host kernel at EL2, or at EL1. */
+  readonly mode: "vhe" | "nvhe";
   readonly clock: "paced" | "fast";
   /** Virtual time to run for, in ns; Infinity without a limit. */
   readonly forNs: number;

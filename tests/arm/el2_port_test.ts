@@ -190,7 +190,7 @@ Deno.test("a pointer that EL2 cannot use is a data abort at its own vector", () 
   const { regs } = m.core();
   // Stage 1 off: physical addresses.
   assert.equal(port.translate(RAM + 0x1008, 8, true), m.at(RAM + 0x1008));
-  port.branch(RAM + 0x3000);
+  port.branch(RAM + 0x3000, 0);
   assert.throws(() => port.translate(0x1000, 8, true), (e: unknown) => e === EL2_EXCEPTION);
   assert.equal(port.pcLo(), VBAR2 + 0x200);
   assert.equal(regs.get("FAR_EL2"), 0x1000n);

@@ -82,6 +82,19 @@ export class FakePort {
   irqsDisabled(): boolean {
     return this.masked;
   }
+  readonly el = 2;
+  takeInterrupt(): boolean {
+    if (this.masked || this.pending.length === 0) return false;
+    this.masked = true;
+    return true;
+  }
+  /** The vector of an interrupt that the kernel itself takes. */
+  pcLo(): number {
+    return 0x280;
+  }
+  eret(): void {
+    this.masked = false;
+  }
 }
 
 /** A fake machine with its memory, RAM from offset 0x1000 up. */

@@ -56,6 +56,8 @@ export interface UnitGuestOptions {
   readonly memory?: number;
   /** Instructions of a turn at most; small: CPUs interleave finely, and the host's moments are exact. */
   readonly quantum?: number;
+  /** The world switch of the host; "vhe" if left out. */
+  readonly mode?: "vhe" | "nvhe";
 }
 
 export interface RunLimits {
@@ -78,7 +80,7 @@ export class UnitGuest {
 
   constructor(options: UnitGuestOptions = {}) {
     const { vcpus = 1, pcpus = 1, lrs = 4, shuffle = 0 } = options;
-    const { memory = 8 * MIB, quantum = 1000 } = options;
+    const { memory = 8 * MIB, quantum = 1000, mode = "vhe" } = options;
     this.guest = new KvmGuest({
       vcpus,
       pcpus,
@@ -86,6 +88,7 @@ export class UnitGuest {
       shuffle,
       memory,
       quantum,
+      mode,
       transmit: (byte) => this.#received(byte),
     });
   }
