@@ -47,6 +47,8 @@ Deno.test("every option arrives", () => {
   assert.deepEqual([clock, forNs, append], ["paced", 1.5e9, "a=b"]);
   assert.equal(invocation("run", "--bare").config.bareEl, 1);
   assert.equal(invocation("run").config.gic, 3);
+  assert.equal(invocation("run").config.mode, "vhe");
+  assert.equal(invocation("run", "--mode", "nvhe").config.mode, "nvhe");
   assert.equal(invocation("run", "--gic", "2", "--vcpus", "8").config.gic, 2);
   assert.equal(invocation("run", "--bare", "--gic", "2", "--vcpus", "9").config.gic, 2);
   assert.equal(invocation("run", "--bare", "--el", "2").config.bareEl, 2);
@@ -65,7 +67,7 @@ Deno.test("mistakes are one line each, with a suggestion where there is one", ()
     "--vcpus 9: a GICv2 serves at most 8 (use --gic 3)",
   );
   assert.match(mistake("run", "--gic", "2", "--pcpus", "12"), /--pcpus 12: a GICv2 serves/);
-  assert.match(mistake("run", "--mode", "nvhe"), /Allowed choices are vhe/);
+  assert.match(mistake("run", "--mode", "pkvm"), /Allowed choices are vhe, nvhe/);
   assert.match(mistake("fly"), /unknown command 'fly'/);
 });
 
