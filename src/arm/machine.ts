@@ -70,6 +70,15 @@ export interface MachineOptions {
   readonly codePages?: number;
   /** Instructions a turn lasts at most. */
   readonly quantum?: number;
+  /** Bytes of memory for devices' contents (what a guest writes to its disk), which no CPU can reach. */
+  readonly deviceBytes?: number;
+}
+
+/** Devices that act at a moment of virtual time, where no host kernel has timers for them. */
+export interface DeviceAlarms {
+  /** The next moment in ns; Infinity when there is none. */
+  readonly nextNs: number;
+  onTime(nowNs: number): void;
 }
 
 /**
@@ -176,6 +185,8 @@ class Executor implements ExecutionHost {
 export class Machine implements Hooks {
   readonly memory: SharedMemory;
   readonly ram: RamRange;
+  /** Memory for devices' contents: state like RAM, but not on the bus. */
+  readonly deviceArea: { readonly at: number; readonly size: number };
   /** `arch` state outside RAM; `cache`; `observe`. */
   readonly arena: Arena;
   readonly cacheArena: Arena;
@@ -188,6 +199,8 @@ export class Machine implements Hooks {
   readonly quantum: number;
   /** Called when a CPU reaches a guest's vector for the virtual interrupt `intid`. For whoever watches. */
   virtualInterrupt: ((cpu: number, intid: number) => void) | undefined;
+  /** Asked for its next moment whenever timers are. */
+  alarms: DeviceAlarms | undefined;
   /** Set while TypeScript is the software at EL2. */
   el2: El2Software | undefined;
   readonly #self: ViewOf<typeof MachineLayout>;
@@ -197,18 +210,20 @@ export class Machine implements Hooks {
 
   constructor(readonly options: MachineOptions, firmware?: Firmware) {
     const { pcpus, ramSize, lrs = 4, codePages = 1024, quantum = QUANTUM, cpu = "max" } = options;
+    const { deviceBytes = 0 } = options;
     assert(pcpus >= 1 && pcpus <= 16, `${pcpus} physical CPUs: 1 to 16 are possible`);
     this.quantum = quantum;
     const cacheBytes = TLB_BYTES * pcpus + codePages * RECORD_PAGE_SIZE + MIB;
     const ramAt = alignUp(4096 + ARCH_BYTES + cacheBytes + OBSERVE_BYTES, WASM_PAGE);
-    this.memory = SharedMemory.create(ramAt + ramSize);
+    this.memory = SharedMemory.create(ramAt + ramSize + deviceBytes);
     this.ram = { pa: BOARD.ram, size: ramSize, at: ramAt };
+    this.deviceArea = { at: ramAt + ramSize, size: deviceBytes };
     // Address 0 stays unused: it is the null of lists and slabs.
     const observeAt = 4096 + ARCH_BYTES;
     this.arena = new Arena("arch", this.memory, 4096, observeAt);
     this.observeArena = new Arena("observe", this.memory, observeAt, observeAt + OBSERVE_BYTES);
     this.cacheArena = new Arena("cache", this.memory, observeAt + OBSERVE_BYTES, ramAt);
-    this.state = new MachineState(this.memory, [this.arena], this.ram);
+    this.state = new MachineState(this.memory, [this.arena], [this.ram, this.deviceArea]);
     this.#self = this.arena.make(MachineLayout);
     this.platform = this.#makePlatform(pcpus, lrs, coreModel(cpu));
     this.cores = this.platform.cpus.map((cpu) => new CpuCore(this.platform, cpu, firmware));
@@ -359,7 +374,20 @@ export class Machine implements Hooks {
     const at = ramOffset(this.ram, pa, bytes.length);
     if (at < 0) throw new RangeError(`0x${pa.toString(16)}: ${bytes.length} bytes are not RAM`);
     this.memory.u8.set(bytes, at);
-    this.interpreter.invalidateAll();
+    this.ramWritten(at, bytes.length);
+  }
+
+  /**
+   * `length` bytes of RAM at byte offset `at` of the memory were written, not by a CPU: what was
+   * predecoded from there is stale. Whoever writes RAM from outside (loader, device, reset) calls this.
+   */
+  ramWritten(at: number, length: number): void {
+    this.interpreter.invalidateRange(at - this.ram.at + this.ram.pa, length);
+  }
+
+  /** A device's next moment has changed. */
+  alarmChanged(): void {
+    this.onEndSlice(this.platform.cpus[0] as Cpu);
   }
 
   /** Starts CPU `index` at `pc` in exception level `el`. */
@@ -378,7 +406,9 @@ export class Machine implements Hooks {
     const { clock, timer } = this.platform;
     const now = clock.now();
     if (now < this.#deadlineNs) return;
-    let next = Infinity;
+    const { alarms } = this;
+    if (alarms && now >= alarms.nextNs) alarms.onTime(now);
+    let next = alarms?.nextNs ?? Infinity;
     for (let n = 0; n < this.cores.length; n++) {
       timer.update(n);
       next = Math.min(next, timer.nextDeadlineNs(n));

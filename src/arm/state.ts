@@ -5,7 +5,6 @@
 import type { Arena } from "../base/arena.ts";
 import type { SharedMemory } from "../base/memory.ts";
 import { rangesOf } from "../base/struct.ts";
-import type { RamRange } from "./arch/tlb_layout.ts";
 
 /** A run of bytes of the shared memory. */
 interface Range {
@@ -41,12 +40,12 @@ class Hasher {
   }
 }
 
-/** The `arch` bytes of a set of arenas and of the RAM. */
+/** The `arch` bytes of a set of arenas and of large areas (RAM), of which only the pages that are not all zero count. */
 export class MachineState {
   constructor(
     readonly memory: SharedMemory,
     readonly arenas: readonly Arena[],
-    readonly ram: RamRange,
+    readonly areas: readonly { readonly at: number; readonly size: number }[],
   ) {}
 
   /** The `arch` ranges of everything placed in the arenas now. */
@@ -71,11 +70,11 @@ export class MachineState {
     return true;
   }
 
-  /** Addresses of the RAM pages that are not all zero. */
+  /** Addresses of the areas' pages that are not all zero. */
   #touched(): number[] {
     const out: number[] = [];
-    for (let at = this.ram.at; at < this.ram.at + this.ram.size; at += PAGE) {
-      if (!this.#zero(at)) out.push(at);
+    for (const { at: start, size } of this.areas) {
+      for (let at = start; at < start + size; at += PAGE) if (!this.#zero(at)) out.push(at);
     }
     return out;
   }
@@ -89,7 +88,7 @@ export class MachineState {
       else for (let i = at; i < at + length; i++) h.word(this.memory.ld8(i));
     }
     for (const at of this.#touched()) {
-      h.word((at - this.ram.at) / PAGE);
+      h.word((at - (this.areas[0]?.at ?? 0)) / PAGE);
       h.words(this.memory, at, PAGE);
     }
     return h.digest();
@@ -106,7 +105,7 @@ export class MachineState {
   /** Puts a snapshot's bytes back. Whoever holds caches (TLBs, predecoded code, views of contexts) must drop them after. */
   restore(snapshot: Snapshot): void {
     for (const { at, bytes } of snapshot.ranges) this.memory.u8.set(bytes, at);
-    this.memory.u8.fill(0, this.ram.at, this.ram.at + this.ram.size);
+    for (const { at, size } of this.areas) this.memory.u8.fill(0, at, at + size);
     for (const [at, bytes] of snapshot.pages) this.memory.u8.set(bytes, at);
   }
 }

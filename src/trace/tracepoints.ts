@@ -69,6 +69,31 @@ const USER_EXITS: Readonly<Record<number, string>> = {
 const userExit = (reason: number): string =>
   reason === 10 ? "restart" : USER_EXITS[reason] ?? "UNKNOWN";
 
+/** What the driver of a virtio device can do that leaves the device needing a reset. */
+export const VIRTIO_FAULTS = [
+  "bad queue size",
+  "bad queue address",
+  "avail index jumped",
+  "descriptor number out of range",
+  "descriptor chain loops",
+  "indirect descriptor not allowed",
+  "bad indirect table",
+  "empty buffer",
+  "chain too long",
+  "buffer outside memory",
+  "readable buffer behind a writable one",
+  "request without a header",
+  "request without room for its status",
+] as const;
+export type VirtioFault = (typeof VIRTIO_FAULTS)[number];
+/** virtio device ids (Virtio 1.2, section 5) that have a name here. */
+export const VIRTIO_NAMES: Readonly<Record<number, string>> = {
+  1: "net",
+  2: "block",
+  3: "console",
+  4: "entropy",
+};
+
 /** Name to text. The arguments, up to six numbers, are in the order of the text. */
 export const TRACEPOINTS = {
   kvm_entry: (pc: TraceArg) => `PC: 0x${x(pc, 16)}`,
@@ -122,6 +147,9 @@ export const TRACEPOINTS = {
     `VCPU: ${vcpu}, IRQ ${irq}, level: ${level}`,
   kvm_userspace_exit: (reason: number) =>
     `reason ${userExit(reason)} (${reason === 10 ? 4 : reason})`,
+  /** Ours: user space gave a device up until its driver resets it. */
+  virtio_needs_reset: (slot: number, device: number, fault: number) =>
+    `slot ${slot} (${VIRTIO_NAMES[device] ?? device}): ${VIRTIO_FAULTS[fault] ?? "?"}`,
   kvm_vcpu_wakeup: (ns: number, waited: number, valid: number) =>
     `${waited ? "wait" : "poll"} time ${ns} ns, polling ${valid ? "valid" : "invalid"}`,
 } as const;

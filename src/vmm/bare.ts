@@ -2,21 +2,19 @@
  * `--bare`: an image runs on the machine itself, from EL2 or EL1, without host and hypervisor. The
  * board's devices hang on the physical bus; PSCI is answered by the built-in firmware.
  */
+import { ramOffset } from "../arm/arch/tlb_layout.ts";
 import type { Device } from "../arm/bus.ts";
 import { Firmware } from "../arm/firmware.ts";
 import { Machine, type MachineOptions } from "../arm/machine.ts";
 import type { Guest, GuestEvent, GuestStats, TracePlace } from "./guest.ts";
 import type { LoopState } from "./machine_loop.ts";
 import { bytesOfHex, type Input } from "./recording.ts";
-import { placePl011, placeTestDevice } from "./device_state.ts";
-import { EmptyVirtioWindow } from "./empty_window.ts";
+import { Board, type BoardOptions, diskBytes } from "./board.ts";
+import { GuestRam } from "./guest_ram.ts";
 import type { AccessSize, MmioDevice } from "./mmio.ts";
-import { Pl011 } from "./pl011.ts";
 import { TRACE_CAPACITY } from "./worker_protocol.ts";
-import { TraceRing } from "../trace/tracepoints.ts";
-import { TestDevice } from "./test_device.ts";
+import { NO_VCPU, TraceRing } from "../trace/tracepoints.ts";
 import type { BootPlan } from "./boot_plan.ts";
-import { VIRT_INTID, VIRT_MAP } from "./virt_map.ts";
 
 /** Function not implemented, as Linux numbers it. */
 const ENOSYS = 38;
@@ -26,6 +24,11 @@ export interface BareOptions extends MachineOptions {
   readonly el: 1 | 2;
   /** A byte of console output. */
   readonly transmit: (byte: number) => void;
+  /** A line about something that a guest did to a device. */
+  readonly report?: (line: string) => void;
+  /** The kernel command line, for fw_cfg. */
+  readonly append?: string;
+  readonly board?: BoardOptions;
 }
 
 /** A device of ours on the physical bus: wider accesses go word by word, low word first. */
@@ -46,34 +49,49 @@ export function onBus(device: MmioDevice): Device {
 /** A machine without a host. */
 export class BareMachine implements Guest {
   readonly machine: Machine;
-  readonly uart: Pl011;
-  readonly testDevice: TestDevice;
+  readonly board: Board;
 
   constructor(readonly options: BareOptions) {
     const conduit = options.el === 2 ? "smc" : "hvc";
-    this.machine = new Machine(options, new Firmware(conduit));
+    this.machine = new Machine(
+      { ...options, deviceBytes: diskBytes(options.board?.disks) },
+      new Firmware(conduit),
+    );
     const { arena, observeArena, memory, platform } = this.machine;
     const ring = new TraceRing(memory, observeArena, TRACE_CAPACITY);
     this.trace = { head: ring.headAt, records: ring.recordsAt };
-    const line = (intid: number) => (level: boolean) => platform.gic.setSpi(intid, level);
-    const uartState = placePl011(arena);
-    this.uart = new Pl011(uartState, {
-      transmit: options.transmit,
-      setIrq: line(VIRT_INTID.uart),
+    const { ram } = this.machine;
+    const guestRam = new GuestRam({
+      memory,
+      ramOffset: (pa) => ramOffset(ram, pa, 1),
+      ramWritten: (at, length) => this.machine.ramWritten(at, length),
     });
-    this.uart.reset();
-    this.testDevice = new TestDevice(placeTestDevice(arena), line(VIRT_INTID.testDevice));
-    const { uart, testDevice, virtioMmio } = VIRT_MAP;
-    platform.bus.add(uart.name, uart.base, uart.size, onBus(this.uart));
-    platform.bus.add(testDevice.name, testDevice.base, testDevice.size, onBus(this.testDevice));
-    platform.bus.add(
-      virtioMmio.name,
-      virtioMmio.base,
-      virtioMmio.size,
-      onBus(new EmptyVirtioWindow()),
+    this.#ram = guestRam;
+    this.board = new Board(
+      arena,
+      guestRam,
+      {
+        transmit: options.transmit,
+        setSpi: (intid, level) => platform.gic.setSpi(intid, level),
+        nowNs: () => this.machine.nowNs,
+        alarmChanged: () => this.machine.alarmChanged(),
+        broken: (slot, device, fault, line) => {
+          ring.emit("virtio_needs_reset", 0, NO_VCPU, slot, device, fault);
+          options.report?.(line);
+        },
+      },
+      { cpus: options.pcpus, ramSize: options.ramSize, cmdline: options.append ?? "", files: [] },
+      options.board,
+      this.machine.deviceArea.at,
     );
+    for (const { name, base, size, device } of this.board.placed) {
+      platform.bus.add(name, base, size, onBus(device));
+    }
+    this.machine.alarms = this.board;
+    this.board.reset();
   }
 
+  readonly #ram: GuestRam;
   readonly trace: TracePlace;
   attach(_loop: LoopState): void {}
   /** There is nothing of KVM to show. */
@@ -88,14 +106,17 @@ export class BareMachine implements Guest {
   }
 
   get consoleRoom(): number {
-    return this.uart.receiveSpace();
+    return this.board.consoleRoom;
   }
 
   apply(input: Input): number {
     const { gic } = this.machine.platform;
     switch (input.op) {
       case "consoleBytes":
-        for (const byte of bytesOfHex(input.hex)) this.uart.receive(byte);
+        this.board.consoleInput(bytesOfHex(input.hex));
+        return 0;
+      case "pressPowerButton":
+        this.board.gpio.pressPowerButton();
         return 0;
       case "raiseLine":
       case "lowerLine":
@@ -111,8 +132,7 @@ export class BareMachine implements Guest {
   }
 
   reset(): void {
-    this.uart.reset();
-    this.testDevice.reset();
+    this.board.reset();
     this.machine.platform.gic.reset();
     if (this.#plan) this.boot(this.#plan);
   }
@@ -125,7 +145,7 @@ export class BareMachine implements Guest {
   /** Loads what was planned and starts CPU 0 there. */
   boot(plan: BootPlan): void {
     this.#plan = plan;
-    for (const { pa, bytes } of plan.segments) this.machine.writeRam(pa, bytes);
+    for (const { pa, bytes } of plan.segments) this.#ram.write(pa, bytes);
     this.machine.start(0, this.options.el, plan.registers.pc, plan.registers.x0);
   }
 }

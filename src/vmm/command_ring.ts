@@ -26,6 +26,8 @@ export const COMMAND_ARGS = {
   moveVcpu: ["vm", "vcpu", "pcpu"],
   /** Makes an SGI pending at each vCPU whose bit is set; `targetsHi` are vCPUs 32 to 63. */
   sendSgi: ["vm", "intid", "targets", "targetsHi"],
+  /** Presses the power button for a tenth of a virtual second. */
+  pressPowerButton: ["vm"],
   pause: [],
   resume: [],
   /** Pauses, and retires one instruction of the vCPU. */

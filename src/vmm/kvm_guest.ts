@@ -19,20 +19,18 @@ import {
   VGIC_V3_ADDR_TYPE,
   type Vm,
 } from "../kvm/api.ts";
-import { TraceRing } from "../trace/tracepoints.ts";
+import { NO_VCPU, TraceRing } from "../trace/tracepoints.ts";
 import type { BootPlan } from "./boot_plan.ts";
-import { placePl011, placeTestDevice } from "./device_state.ts";
-import { EmptyVirtioWindow } from "./empty_window.ts";
+import { Board, type BoardOptions, type BoardWires, diskBytes } from "./board.ts";
+import { GuestRam } from "./guest_ram.ts";
 import type { Guest, GuestEvent, GuestFailure, GuestStats, TracePlace } from "./guest.ts";
 import { KvmFrameSource, retiredInsns } from "./kvm_frame_source.ts";
 import { kvmStats } from "./kvm_stats.ts";
 import type { LoopState } from "./machine_loop.ts";
 import type { AccessSize, MmioDevice } from "./mmio.ts";
-import { Pl011 } from "./pl011.ts";
 import { stepOf, workOf } from "./kvm_inputs.ts";
 import type { Input } from "./recording.ts";
-import { TestDevice } from "./test_device.ts";
-import { VIRT_INTID, VIRT_MAP } from "./virt_map.ts";
+import { VIRT_MAP } from "./virt_map.ts";
 import { TRACE_CAPACITY } from "./worker_protocol.ts";
 
 const MIB = 1 << 20;
@@ -50,6 +48,11 @@ export interface KvmGuestOptions {
   /** Seed of the order of the host pages behind guest memory; 0: one run of pages, mapped by blocks. */
   readonly shuffle: number;
   readonly transmit: (byte: number) => void;
+  /** A line about something that a guest did to a device. */
+  readonly report?: (line: string) => void;
+  /** The kernel command line, for fw_cfg. */
+  readonly append?: string;
+  readonly board?: BoardOptions;
   /** Instructions a CPU's turn lasts at most. */
   readonly quantum?: number;
   /** The world switch: "vhe" if left out. */
@@ -66,12 +69,6 @@ const ERRNO = { EINTR: 4, EINVAL: 22, EBUSY: 16, ENOSYS: 38 } as const;
 /** Rounds of one instruction within which the host kernel gets to work that came from outside. */
 const SETTLE_ROUNDS = 1000;
 
-interface MappedDevice {
-  readonly base: number;
-  readonly end: number;
-  readonly device: MmioDevice;
-}
-
 /** The machine and the host kernel with KVM on it, before there is a VM. */
 export class KvmMachine {
   readonly machine: Machine;
@@ -87,12 +84,14 @@ export class KvmMachine {
     readonly shuffle?: number;
     readonly quantum?: number;
     readonly mode?: HostMode;
+    readonly deviceBytes?: number;
   }) {
-    const { pcpus, guestRam, lrs, shuffle = 0, quantum, mode = "vhe" } = options;
+    const { pcpus, guestRam, lrs, shuffle = 0, quantum, mode = "vhe", deviceBytes = 0 } = options;
     this.machine = new Machine({
       pcpus,
       ramSize: guestRam + HOST_ARENA_BYTES + HOST_PAGES_BYTES,
       lrs,
+      deviceBytes,
       ...(quantum === undefined ? {} : { quantum }),
     });
     const { memory, ram, observeArena } = this.machine;
@@ -132,13 +131,14 @@ export class KvmGuest implements Guest {
   readonly kvmMachine: KvmMachine;
   readonly machine: Machine;
   readonly trace: TracePlace;
-  readonly uart: Pl011;
-  readonly testDevice: TestDevice;
+  readonly board: Board;
   readonly frames: KvmFrameSource;
   failure: GuestFailure | undefined;
   vm: Vm;
   readonly #pfns: Uint32Array;
-  readonly #devices: readonly MappedDevice[];
+  readonly #ram: GuestRam;
+  /** The soft timer of the board's next moment. */
+  readonly #alarm: number;
   #event: GuestEvent | undefined;
   #plan: BootPlan | undefined;
 
@@ -150,34 +150,63 @@ export class KvmGuest implements Guest {
       lrs,
       shuffle,
       mode,
+      deviceBytes: diskBytes(options.board?.disks),
       ...(quantum === undefined ? {} : { quantum }),
     });
     this.machine = this.kvmMachine.machine;
     this.frames = new KvmFrameSource(this.kvmMachine);
     const { trace } = this.kvmMachine;
     this.trace = { head: trace.headAt, records: trace.recordsAt };
-    const { arena } = this.machine;
-    this.uart = new Pl011(placePl011(arena), {
-      transmit: options.transmit,
-      setIrq: (level) => this.#setSpi(VIRT_INTID.uart, level),
-    });
-    this.testDevice = new TestDevice(
-      placeTestDevice(arena),
-      (level) => this.#setSpi(VIRT_INTID.testDevice, level),
-    );
-    this.#devices = ([
-      [VIRT_MAP.uart, this.uart],
-      [VIRT_MAP.testDevice, this.testDevice],
-      [VIRT_MAP.virtioMmio, new EmptyVirtioWindow()],
-    ] as const).map(([{ base, size }, device]) => ({ base, end: base + size, device }));
     this.#pfns = this.kvmMachine.allocatePages(guestRam, shuffle === 0);
     this.vm = this.#createVm();
-    this.uart.reset();
-    this.testDevice.reset();
+    this.#ram = new GuestRam({
+      memory: this.machine.memory,
+      ramOffset: (ipa) => this.#ramOffset(ipa),
+      ramWritten: (at, length) => this.machine.ramWritten(at, length),
+    });
+    const { hrtimers } = this.kvmMachine.host;
+    this.#alarm = hrtimers.create(hrtimers.register((_, now) => this.#onAlarm(now)), 0);
+    this.board = this.#makeBoard();
+    this.board.reset();
   }
 
-  #setSpi(intid: number, level: boolean): void {
-    this.vm.irqLine(IRQ_TYPE.SPI, 0, intid, level);
+  #makeBoard(): Board {
+    const { options, machine } = this;
+    const wires: BoardWires = {
+      transmit: options.transmit,
+      setSpi: (intid, level) => this.vm.irqLine(IRQ_TYPE.SPI, 0, intid, level),
+      nowNs: () => machine.nowNs,
+      alarmChanged: () => this.#setAlarm(),
+      broken: (slot, device, fault, line) => {
+        this.kvmMachine.trace.emit("virtio_needs_reset", 0, NO_VCPU, slot, device, fault);
+        options.report?.(line);
+      },
+    };
+    const { vcpus, memory, append = "" } = options;
+    const content = { cpus: vcpus, ramSize: memory, cmdline: append, files: [] };
+    return new Board(
+      machine.arena,
+      this.#ram,
+      wires,
+      content,
+      options.board,
+      machine.deviceArea.at,
+    );
+  }
+
+  /** Arms the timer for what the board wants next. The timer is not there while the board is being made. */
+  #setAlarm(): void {
+    const { host } = this.kvmMachine;
+    host.asHost(() => {
+      const next = this.board.nextNs;
+      if (next === Infinity) host.hrtimers.cancel(this.#alarm);
+      else host.hrtimers.start(this.#alarm, next);
+    });
+  }
+
+  #onAlarm(nowNs: number): number {
+    this.board.onTime(nowNs);
+    return 0;
   }
 
   #createVm(): Vm {
@@ -198,23 +227,23 @@ export class KvmGuest implements Guest {
     return vm;
   }
 
-  /** Byte offset in the shared memory of guest physical address `ipa`. RangeError outside guest RAM. */
-  offsetOf(ipa: number): number {
+  #ramOffset(ipa: number): number {
     const page = this.#pfns[Math.floor((ipa - VIRT_MAP.ram.base) / PAGE)];
-    if (page === undefined) throw new RangeError(`IPA 0x${ipa.toString(16)} is not guest RAM`);
+    if (page === undefined) return -1;
     const { ram } = this.machine;
     return ram.at + (page * PAGE - ram.pa) + (ipa % PAGE);
   }
 
+  /** Byte offset in the shared memory of guest physical address `ipa`. RangeError outside guest RAM. */
+  offsetOf(ipa: number): number {
+    const at = this.#ramOffset(ipa);
+    if (at < 0) throw new RangeError(`IPA 0x${ipa.toString(16)} is not guest RAM`);
+    return at;
+  }
+
   /** Writes guest memory from outside, as a loader does. */
   writeMemory(ipa: number, bytes: Uint8Array): void {
-    for (let done = 0; done < bytes.length;) {
-      const at = ipa + done;
-      const part = bytes.subarray(done, done + PAGE - (at % PAGE));
-      this.machine.memory.u8.set(part, this.offsetOf(at));
-      done += part.length;
-    }
-    this.machine.interpreter.invalidateAll();
+    this.#ram.write(ipa, bytes);
   }
 
   /** Loads what was planned, sets vCPU 0 to its entry and lets all vCPUs run. */
@@ -247,7 +276,7 @@ export class KvmGuest implements Guest {
 
   #mmio({ vcpu: { run } }: VcpuHandle): boolean {
     const at = run.mmioPhysAddr;
-    const found = this.#devices.find((d) => at >= d.base && at + run.mmioLen <= d.end);
+    const found = this.board.find(at, run.mmioLen);
     if (run.mmioIsWrite) {
       if (found) writeDevice(found.device, at - found.base, run.mmioLen, run.mmioData);
     } else {
@@ -269,7 +298,7 @@ export class KvmGuest implements Guest {
   }
 
   get consoleRoom(): number {
-    return this.uart.receiveSpace();
+    return this.board.consoleRoom;
   }
 
   takeEvent(): GuestEvent | undefined {
@@ -289,10 +318,10 @@ export class KvmGuest implements Guest {
     for (let ipa = 0; ipa < this.options.memory; ipa += PAGE) {
       const at = this.offsetOf(VIRT_MAP.ram.base + ipa);
       memory.u8.fill(0, at, at + PAGE);
+      this.machine.ramWritten(at, PAGE);
     }
     this.vm = host.runAs(0, () => this.#createVm());
-    this.uart.reset();
-    this.testDevice.reset();
+    this.board.reset();
     if (this.#plan) this.boot(this.#plan);
   }
 

@@ -49,7 +49,9 @@ function sendSgi(guest: KvmGuest, intid: number, targets: number, targetsHi: num
 export function workOf(input: Input): ((guest: KvmGuest) => void) | undefined {
   switch (input.op) {
     case "consoleBytes":
-      return (guest) => bytesOfHex(input.hex).forEach((byte) => guest.uart.receive(byte));
+      return (guest) => guest.board.consoleInput(bytesOfHex(input.hex));
+    case "pressPowerButton":
+      return (guest) => guest.board.gpio.pressPowerButton();
     case "raiseLine":
     case "lowerLine":
       return (guest) =>

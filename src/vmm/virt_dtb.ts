@@ -8,6 +8,7 @@
 
 import { UserError } from "../base/errors.ts";
 import { cells, cells64, type FdtNode, flag, node, text, writeFdt } from "./fdt.ts";
+import { POWER_BUTTON_PIN } from "./pl061.ts";
 import {
   GICV2_MAX_VCPUS,
   MAX_VCPUS,
@@ -42,11 +43,13 @@ export interface VirtDtbOptions {
   virtioMmio?: boolean;
 }
 
-const PHANDLE = { gic: 1, clock: 2 } as const;
+const PHANDLE = { gic: 1, clock: 2, gpio: 3 } as const;
 const SPI = 0;
 const PPI = 1;
 const EDGE_RISING = 1;
 const LEVEL_HIGH = 4;
+/** KEY_POWER of Linux's input events. */
+const KEY_POWER = 116;
 const UART_CLOCK_HZ = 24_000_000;
 const RNG_SEED_WORDS = 8;
 
@@ -73,6 +76,10 @@ export function virtDeviceTree(options: VirtDtbOptions): FdtNode {
     ...(options.virtioMmio ?? true ? virtioNodes() : []),
     testDeviceNode(),
     uartNode(),
+    rtcNode(),
+    fwCfgNode(),
+    gpioNode(),
+    gpioKeysNode(),
     options.gic === 2 ? gicV2Node(options) : gicNode(options),
     cpusNode(options),
     timerNode(options),
@@ -137,6 +144,47 @@ function uartNode(): FdtNode {
     reg: cells64(VIRT_MAP.uart.base, VIRT_MAP.uart.size),
     compatible: text("arm,pl011", "arm,primecell"),
   });
+}
+
+function rtcNode(): FdtNode {
+  return node(at("pl031", VIRT_MAP.rtc.base), {
+    "clock-names": text("apb_pclk"),
+    clocks: cells(PHANDLE.clock),
+    interrupts: cells(...interrupt(VIRT_INTID.rtc, LEVEL_HIGH)),
+    reg: cells64(VIRT_MAP.rtc.base, VIRT_MAP.rtc.size),
+    compatible: text("arm,pl031", "arm,primecell"),
+  });
+}
+
+function fwCfgNode(): FdtNode {
+  return node(at("fw-cfg", VIRT_MAP.fwCfg.base), {
+    "dma-coherent": flag(),
+    reg: cells64(VIRT_MAP.fwCfg.base, VIRT_MAP.fwCfg.size),
+    compatible: text("qemu,fw-cfg-mmio"),
+  });
+}
+
+function gpioNode(): FdtNode {
+  return node(at("pl061", VIRT_MAP.gpio.base), {
+    phandle: cells(PHANDLE.gpio),
+    "clock-names": text("apb_pclk"),
+    clocks: cells(PHANDLE.clock),
+    interrupts: cells(...interrupt(VIRT_INTID.gpio, LEVEL_HIGH)),
+    "gpio-controller": flag(),
+    "#gpio-cells": cells(2),
+    compatible: text("arm,pl061", "arm,primecell"),
+    reg: cells64(VIRT_MAP.gpio.base, VIRT_MAP.gpio.size),
+  });
+}
+
+function gpioKeysNode(): FdtNode {
+  return node("gpio-keys", { compatible: text("gpio-keys") }, [
+    node("poweroff", {
+      gpios: cells(PHANDLE.gpio, POWER_BUTTON_PIN, 0),
+      "linux,code": cells(KEY_POWER),
+      label: text("GPIO Key Poweroff"),
+    }),
+  ]);
 }
 
 function gicNode(options: VirtDtbOptions): FdtNode {

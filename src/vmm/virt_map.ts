@@ -35,6 +35,9 @@ export const VIRT_MAP = {
   gicv: { name: "gicv", base: 0x0804_0000, size: 0x1_0000 },
   gicr: { name: "gicr", base: 0x080a_0000, size: 0xf6_0000 },
   uart: { name: "pl011", base: 0x0900_0000, size: 0x1000 },
+  rtc: { name: "pl031", base: 0x0901_0000, size: 0x1000 },
+  fwCfg: { name: "fw-cfg", base: 0x0902_0000, size: 0x18 },
+  gpio: { name: "pl061", base: 0x0903_0000, size: 0x1000 },
   virtioMmio: {
     name: "virtio-mmio",
     base: 0x0a00_0000,
@@ -69,6 +72,8 @@ export const VIRT_INTID = {
   timerSecurePhys: ppiIntid(13),
   timerPhys: ppiIntid(14),
   uart: spiIntid(1),
+  rtc: spiIntid(2),
+  gpio: spiIntid(7),
   testDevice: spiIntid(8),
   virtioMmio0: spiIntid(16),
 } as const;

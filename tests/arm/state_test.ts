@@ -22,7 +22,7 @@ function world(pages = 4) {
   const arena = new Arena("arch", memory, 64, 4096);
   const ram = { pa: 0x4000_0000, at: 65536, size: pages * PAGE };
   const first = Odd.at(memory, arena.allocate(Odd, 4));
-  const state = new MachineState(memory, [arena], ram);
+  const state = new MachineState(memory, [arena], [ram]);
   return { memory, arena, ram, state, first };
 }
 

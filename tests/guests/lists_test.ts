@@ -175,7 +175,7 @@ const CHANGES: Readonly<Record<string, Change>> = {
     taken: [0, 2, 0],
   },
   "its line is lowered": {
-    act: (guest) => guest.guest.testDevice.write(DEVICE.ack & 0xff, 4, 1),
+    act: (guest) => guest.guest.board.testDevice.write(DEVICE.ack & 0xff, 4, 1),
     first: [0, 0, 0],
     taken: [0, 1, 0],
   },
@@ -194,8 +194,8 @@ const CHANGES: Readonly<Record<string, Change>> = {
   },
   "its line is lowered and raised again": {
     act: (guest) => {
-      guest.guest.testDevice.write(DEVICE.ack & 0xff, 4, 1);
-      guest.guest.testDevice.write(DEVICE.line & 0xff, 4, 1);
+      guest.guest.board.testDevice.write(DEVICE.ack & 0xff, 4, 1);
+      guest.guest.board.testDevice.write(DEVICE.line & 0xff, 4, 1);
     },
     first: [0, 1, 0],
     taken: [0, 2, 0],

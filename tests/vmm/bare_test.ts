@@ -194,7 +194,7 @@ Deno.test("the devices' state is covered by the hash, field by field", () => {
 
 Deno.test("what a device was told is part of a snapshot", () => {
   const run = smp("off");
-  const { machine, testDevice } = run.bare;
+  const { machine, board: { testDevice } } = run.bare;
   const { testDevice: { base } } = VIRT_MAP;
   const found = machine.platform.bus.find(base + 4, 4);
   assert.ok(found && testDevice);

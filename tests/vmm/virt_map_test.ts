@@ -26,6 +26,8 @@ Deno.test("the regions are in address order and do not overlap", () => {
 Deno.test("interrupts have the numbers of the board", () => {
   assert.deepEqual(VIRT_INTID, {
     gicMaintenance: 25,
+    rtc: 34,
+    gpio: 39,
     timerHypPhys: 26,
     timerVirt: 27,
     timerHypVirt: 28,

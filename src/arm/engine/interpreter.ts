@@ -3,6 +3,7 @@
  * pages. Executes until the budget is used up or the environment says that the slice has ended.
  */
 import type { Arena } from "../../base/arena.ts";
+import { alignUp } from "../../base/bits.ts";
 import type { SharedMemory } from "../../base/memory.ts";
 import { type Cpu, CpuLayout } from "../arch/cpu_state.ts";
 import { CODE_TLB, CODE_TLB_ENTRIES, CODE_TLB_ENTRY } from "../arch/tlb_layout.ts";
@@ -241,6 +242,17 @@ export class Interpreter {
     const page = this.#pages.get(pa - offset);
     const from = offset - (offset % CACHE_LINE);
     if (page !== undefined) this.#validate(page, from, from + CACHE_LINE);
+  }
+
+  /** `length` bytes of RAM at `pa` were written from outside. */
+  invalidateRange(pa: number, length: number): void {
+    for (let here = pa; here < pa + length;) {
+      const offset = here % 4096;
+      const size = Math.min(4096 - offset, pa + length - here);
+      const page = this.#pages.get(here - offset);
+      if (page !== undefined) this.#validate(page, offset, alignUp(offset + size, 4));
+      here += size;
+    }
   }
 
   /** The whole instruction cache was invalidated: every page is compared with memory before it is used again. */

@@ -68,6 +68,11 @@ export const PALETTE: readonly PaletteEntry[] = [
     key: String(i + 1),
     run: { focus: panel },
   })),
+  {
+    title: "Press the power button",
+    key: "",
+    run: { command: { op: "pressPowerButton", vm: 0 } },
+  },
   ...PACES.map(([title, permille]): PaletteEntry => ({
     title,
     key: "",
