@@ -23,12 +23,7 @@ import { ECHO_PEER } from "./virtio/echo_peer.ts";
 import { type VirtioDevice, VirtioMmio, VirtioMmioLayout } from "./virtio/mmio_transport.ts";
 import { LOOPBACK, VirtioNet } from "./virtio/net.ts";
 import { VirtioRng, VirtioRngLayout } from "./virtio/rng.ts";
-import {
-  type MapRegion,
-  VIRT_INTID,
-  VIRT_MAP,
-  VIRTIO_MMIO_SLOT_SIZE,
-} from "./virt_map.ts";
+import { type MapRegion, VIRT_INTID, VIRT_MAP, VIRTIO_MMIO_SLOT_SIZE } from "./virt_map.ts";
 
 /** Slots of the devices that have a fixed one. */
 export const VIRTIO_SLOT = { console: 0, rng: 1, net: 2, disk: 3 } as const;
