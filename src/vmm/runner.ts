@@ -2,7 +2,8 @@
  * Runs a guest chunk by chunk: takes inputs between chunks, records or replays them, notices the end.
  * The same for the headless run and for the dashboard's worker.
  */
-import { UserError } from "../base/errors.ts";
+import { KernelPanic, UserError } from "../base/errors.ts";
+import type { StopReason } from "../arm/machine.ts";
 import type { Guest, GuestStats } from "./guest.ts";
 import { EXIT_CODE } from "./options.ts";
 import type { Input, RecordedEnd, RecordedInput, Recording } from "./recording.ts";
@@ -47,7 +48,8 @@ export class Runner {
     const { guest, options } = this;
     this.#replayDue();
     const limitNs = Math.min(options.forNs, guest.machine.nowNs + CHUNK_NS);
-    const reason = guest.machine.run(CHUNK, limitNs);
+    const reason = this.#run(limitNs);
+    if (typeof reason !== "string") return reason;
     if (guest.failure) return { code: EXIT_CODE.INTERNAL_ERROR, reason: guest.failure.message };
     const event = guest.takeEvent();
     if (event === "off") return { code: EXIT_CODE.POWER_OFF, reason: "power off" };
@@ -56,6 +58,16 @@ export class Runner {
       return { code: EXIT_CODE.TIME_LIMIT, reason: "time limit reached" };
     }
     return reason === "stalled" && !this.#moreToReplay ? "stalled" : undefined;
+  }
+
+  /** Runs the machine. A host kernel that panics is the end, and says why. */
+  #run(limitNs: number): StopReason | Ending {
+    try {
+      return this.guest.machine.run(CHUNK, limitNs);
+    } catch (error) {
+      if (!(error instanceof KernelPanic)) throw error;
+      return { code: EXIT_CODE.INTERNAL_ERROR, reason: error.message };
+    }
   }
 
   get #moreToReplay(): boolean {

@@ -7,6 +7,7 @@ import {
   IN_FLIGHT,
   irqsOfCpu0,
   LEVEL,
+  loggingTicks,
   onEveryShape,
   PRIORITY,
   SIGNAL_REGISTER,
@@ -98,11 +99,9 @@ onEveryShape("SGI to all other CPUs", (guest) => {
 /** Ticks that may pass from a timer's deadline to the guest's vector, with nothing else to do: 5 us. */
 const TIMER_LATENCY_TICKS = 5000 / 16;
 const DELTA = 5000;
-/** From reading the counter to the entry in the log, at most. */
-const LOGGING_TICKS = 32;
 
 for (const [name, timer] of [["virtual", TIMER.VIRTUAL], ["physical", TIMER.PHYSICAL]] as const) {
-  onEveryShape(`PPI of the ${name} timer`, (guest) => {
+  onEveryShape(`PPI of the ${name} timer`, (guest, shape) => {
     const intid = TIMER_INTID[timer];
     guest.script(0, [
       op.config(intid, PRIORITY, LEVEL),
@@ -120,7 +119,8 @@ for (const [name, timer] of [["virtual", TIMER.VIRTUAL], ["physical", TIMER.PHYS
     const programmed = guest.results(0, OP.TIMER_IN);
     guest.entries(0, KIND.IRQ).forEach(({ cntvct }, i) => {
       // The log has the virtual counter, CVAL may be of the physical one: both count from the same moment.
-      const late = cntvct - (programmed[i]?.cntvct ?? 0) - DELTA + LOGGING_TICKS;
+      const late = cntvct - (programmed[i]?.cntvct ?? 0) - DELTA +
+        loggingTicks(shape, timer);
       assert.ok(late >= 0 && late <= TIMER_LATENCY_TICKS, `${late} ticks late`);
     });
     // The handler has masked it: enabled, masked, condition met.
