@@ -8,6 +8,7 @@ const LAYERS = [
   "src/base/",
   "src/trace/",
   "src/arm/arch/",
+  "src/arm/fp/",
   "src/arm/isa/",
   "src/arm/engine/",
   "src/arm/mmu/",

@@ -29,6 +29,8 @@ import type {
 } from "../isa/vector_ops.ts";
 import type { Consts, Decoded, Row, Shape, Slots } from "../isa/row.ts";
 import type { Environment } from "./environment.ts";
+import { type FpSize, FpState } from "../fp/format.ts";
+import { evaluateFp, type FpOperation, isComparison } from "../fp/operations.ts";
 import { applyVector, Lanes, lanes, shiftVector, testVector } from "./vector_lanes.ts";
 
 class Concrete {
@@ -373,6 +375,23 @@ export class Evaluator implements Builder {
   }
   raiseFpsr(bits: V32): void {
     this.cpu.fpsr = (this.cpu.fpsr | numberOf(bits)) >>> 0;
+  }
+
+  #fp(operation: FpOperation, size: FpSize, operands: readonly bigint[]): bigint {
+    const state = new FpState(this.cpu.fpcr);
+    const result = evaluateFp(state, operation, size, operands);
+    this.cpu.fpsr = (this.cpu.fpsr | state.flags) >>> 0;
+    return result;
+  }
+  fp(operation: FpOperation, size: FpSize, ...operands: V64[]): V64 {
+    return v64(this.#fp(operation, size, operands.map(bitsOf)));
+  }
+  fpVector(operation: FpOperation, size: FpSize, q: boolean, ...operands: V128[]): V128 {
+    return vector(lanes(size, (i) => {
+      if (!q && i >= 64 / size) return 0n;
+      const result = this.#fp(operation, size, operands.map((v) => lanesOf(v).get(size, i)));
+      return isComparison(operation) ? -result : result;
+    }));
   }
 
   c128(low: bigint, high: bigint): V128 {

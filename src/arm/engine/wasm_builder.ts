@@ -7,6 +7,8 @@
 import { CpuLayout, sysregOffset } from "../arch/cpu_state.ts";
 import { sysreg, sysregKey } from "../arch/sysregs.ts";
 import { ACCESS, DATA_TLB, DATA_TLB_ENTRIES, DATA_TLB_ENTRY } from "../arch/tlb_layout.ts";
+import type { FpSize } from "../fp/format.ts";
+import type { FpOperation } from "../fp/operations.ts";
 import type {
   AccessOptions,
   AccessSize,
@@ -907,6 +909,15 @@ export class WasmBuilder implements Builder {
       this.#push(node);
       this.frame.asm.vectorMem("store", 0);
     });
+  }
+
+  fp(_operation: FpOperation, _size: FpSize, ..._operands: V64[]): V64 {
+    this.#slow();
+    return this.c64(0);
+  }
+  fpVector(_operation: FpOperation, _size: FpSize, _q: boolean, ..._operands: V128[]): V128 {
+    this.#slow();
+    return this.c128(0n, 0n);
   }
 
   #requireInline(r: Inline, from: 0 | 1): void {

@@ -5,8 +5,8 @@ import {
   fpInfinity,
   fpNeg,
   fpOnePointFive,
-  FPSR,
   type FpSize,
+  FPSR,
   FpState,
   fpTwo,
   fpZero,
@@ -14,8 +14,8 @@ import {
   isNaN,
   processNaN,
   processNaNs,
-  type Unpacked,
   unpack,
+  type Unpacked,
 } from "./format.ts";
 import { bitLength, fpRound, type Real } from "./round.ts";
 

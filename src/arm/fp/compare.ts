@@ -1,5 +1,5 @@
 /** Comparisons (manual: FPCompare, FPCompareEQ, FPCompareGE, FPCompareGT). */
-import { FPSR, type FpSize, type FpState, isNaN, unpack } from "./format.ts";
+import { type FpSize, FPSR, type FpState, isNaN, unpack } from "./format.ts";
 import { order } from "./arithmetic.ts";
 
 /** 1, 0, -1, or null when unordered; a quiet NaN raises Invalid Operation only where `signal`. */

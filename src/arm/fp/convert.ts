@@ -3,8 +3,8 @@ import {
   formatOf,
   fpDefaultNaN,
   fpInfinity,
-  FPSR,
   type FpSize,
+  FPSR,
   type FpState,
   fpZero,
   isNaN,
@@ -12,8 +12,8 @@ import {
   pack,
   processNaN,
   type Rounding,
-  type Unpacked,
   unpack,
+  type Unpacked,
 } from "./format.ts";
 import { fpRound, type Real, roundToUnit } from "./round.ts";
 

@@ -3,8 +3,8 @@ import {
   fieldsOf,
   formatOf,
   fpInfinity,
-  FPSR,
   type FpSize,
+  FPSR,
   type FpState,
   fpZero,
   invalid,
@@ -106,9 +106,7 @@ export function fpRSqrtEstimate(state: FpState, size: FpSize, bits: bigint): big
     for (; (fraction & TOP) === 0n; exponent--) fraction <<= 1n;
     fraction = (fraction << 1n) & ones(52);
   }
-  const scaled = exponent % 2 === 0
-    ? scaledOf(fraction)
-    : 128 | Number(fraction >> 45n);
+  const scaled = exponent % 2 === 0 ? scaledOf(fraction) : 128 | Number(fraction >> 45n);
   const bias3 = 3 * (1 - formatOf(size).minimum) - 1;
   const result = BigInt(recipSqrtEstimate(scaled) & 0xff) << 44n;
   return packWide(size, 0, Math.floor((bias3 - exponent) / 2), result);

@@ -17,7 +17,14 @@ import {
   fpSub,
 } from "./arithmetic.ts";
 import { fpCompare, fpCompareEq, fpCompareGe, fpCompareGt } from "./compare.ts";
-import { fpRoundInt, fpToFixedJs } from "./convert.ts";
+import {
+  fixedToFp,
+  fpConvert,
+  fpRoundInt,
+  fpToFixed,
+  fpToFixedJs,
+  type IntegerType,
+} from "./convert.ts";
 import {
   fpRecipEstimate,
   fpRecpX,
@@ -90,3 +97,65 @@ export const FP_OPERATIONS = {
 } as const satisfies Record<string, Operation>;
 
 export type FpOp = keyof typeof FP_OPERATIONS;
+
+/** To an integer of the type's width; operands: the number, fraction bits. */
+export interface FpToInteger extends IntegerType {
+  readonly kind: "toInteger";
+  readonly rounding: Rounding;
+}
+
+/** From an integer; operands: the integer (only its type's bits count), fraction bits. */
+export interface FpFromInteger extends IntegerType {
+  readonly kind: "fromInteger";
+}
+
+/** To another size, rounded as FPCR says, or to odd (FCVTXN). */
+export interface FpToSize {
+  readonly kind: "convert";
+  readonly to: FpSize;
+  readonly odd?: boolean;
+}
+
+export type FpOperation = FpOp | FpToInteger | FpFromInteger | FpToSize;
+
+/** The element that `operation` on elements of `size` bits makes; flags go to `state`. */
+export function evaluateFp(
+  state: FpState,
+  operation: FpOperation,
+  size: FpSize,
+  operands: readonly bigint[],
+): bigint {
+  const cut = operands.map((x) => BigInt.asUintN(size, x));
+  if (typeof operation === "string") return FP_OPERATIONS[operation](state, size, ...cut);
+  const [value = 0n, fractionBits = 0n] = operands;
+  switch (operation.kind) {
+    case "toInteger":
+      return fpToFixed(
+        state,
+        size,
+        cut[0] ?? 0n,
+        operation,
+        Number(fractionBits),
+        operation.rounding,
+      );
+    case "fromInteger": {
+      const integer = BigInt.asUintN(operation.bits, value);
+      return fixedToFp(state, size, integer, operation, Number(fractionBits));
+    }
+    case "convert":
+      return fpConvert(
+        state,
+        size,
+        operation.to,
+        cut[0] ?? 0n,
+        operation.odd ? "odd" : undefined,
+      );
+  }
+}
+
+const COMPARISONS: ReadonlySet<FpOperation> = new Set<FpOperation>(["eq", "ge", "gt"]);
+
+/** Whether a lane's result is a mask: all ones where the relation holds. */
+export function isComparison(operation: FpOperation): boolean {
+  return COMPARISONS.has(operation);
+}

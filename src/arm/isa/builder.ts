@@ -4,6 +4,8 @@
  *
  * Booleans are {@link V32} 0 or 1. Reading a register or memory takes its value at that point.
  */
+import type { FpSize } from "../fp/format.ts";
+import type { FpOperation } from "../fp/operations.ts";
 import type { LaneBits, VectorBinary, VectorShift, VectorTest, VectorUnary } from "./vector_ops.ts";
 
 /** A 32-bit value; which bits, only the builder knows. */
@@ -216,6 +218,15 @@ export interface Builder {
   /** 16 bytes, one access: aligned to 16 where alignment is checked, unless `options` says otherwise. */
   loadQ(address: V64, options?: AccessOptions): V128;
   storeQ(address: V64, value: V128, options?: AccessOptions): void;
+
+  // Floating point: under FPCR, accumulating into FPSR. Before any register write of the instruction.
+  /** On elements of `size` bits, the low ones of each operand; the result is zero-extended. */
+  fp(operation: FpOperation, size: FpSize, ...operands: V64[]): V64;
+  /**
+   * On the lanes of whole vectors (`q`) or their low halves, the result's upper half being 0 then.
+   * A comparison makes a mask. Not for conversions to another size.
+   */
+  fpVector(operation: FpOperation, size: FpSize, q: boolean, ...operands: V128[]): V128;
 
   // System
   /** Raises the exception of SVC, HVC, SMC, BRK or HLT. */

@@ -4,8 +4,8 @@
  */
 import { signExtend } from "../../base/bits.ts";
 import type { AccessSize, Builder, Slot, V128, V64 } from "./builder.ts";
-import { type Row, row, vr, xr, xsp, xw } from "./row.ts";
-import { offsetAddress, postAddress, preAddress, reg, registerAddress, target } from "./text.ts";
+import { type Row, row, vr, xr, xsp } from "./row.ts";
+import { offsetAddress, postAddress, preAddress, registerAddress, target } from "./text.ts";
 
 interface Fields {
   readonly s: number;
@@ -274,61 +274,5 @@ export const simdSubset: readonly Row[] = [
     disassemble: (f) => pairText(f, "", preAddress(f.n, pairOffset(f))),
     predecode: pairPredecode,
     semantics: (b, o, shape) => pairWritebackSemantics(b, o, shape, false),
-  }),
-  row({
-    name: "FMOV_from_v",
-    pattern: "f00111100f100110000000nnnnnddddd",
-    disassemble: (f) => `fmov\t${reg(f.f & 1, f.d)}, ${vreg(f.f ? 3 : 2, f.n)}`,
-    predecode: (f) => {
-      if (f.f !== 0 && f.f !== 3) return null;
-      return {
-        shape: { double: f.f === 3 },
-        slots: { d: xw(f.d), n: vr(f.n) },
-        consts: {},
-      };
-    },
-    semantics: (b, o, { double }) => {
-      b.fpAccess();
-      const low = b.v(o.n, 0);
-      if (double) b.setX(o.d, low);
-      else b.setW(o.d, b.wrap(low));
-    },
-  }),
-  row({
-    name: "FMOV_to_v",
-    pattern: "f00111100f100111000000nnnnnddddd",
-    disassemble: (f) => `fmov\t${vreg(f.f ? 3 : 2, f.d)}, ${reg(f.f & 1, f.n)}`,
-    predecode: (f) => {
-      if (f.f !== 0 && f.f !== 3) return null;
-      return {
-        shape: { double: f.f === 3 },
-        slots: { d: vr(f.d), n: xr(f.n) },
-        consts: {},
-      };
-    },
-    semantics: (b, o, { double }) => {
-      b.fpAccess();
-      b.setV(o.d, double ? b.x(o.n) : b.zext(b.w(o.n)), b.c64(0));
-    },
-  }),
-  row({
-    name: "FMOV_from_v_top",
-    pattern: "1001111010101110000000nnnnnddddd",
-    disassemble: (f) => `fmov\t${reg(1, f.d)}, v${f.n}.d[1]`,
-    predecode: (f) => ({ shape: {}, slots: { d: xw(f.d), n: vr(f.n) }, consts: {} }),
-    semantics: (b, o) => {
-      b.fpAccess();
-      b.setX(o.d, b.v(o.n, 1));
-    },
-  }),
-  row({
-    name: "FMOV_to_v_top",
-    pattern: "1001111010101111000000nnnnnddddd",
-    disassemble: (f) => `fmov\tv${f.d}.d[1], ${reg(1, f.n)}`,
-    predecode: (f) => ({ shape: {}, slots: { d: vr(f.d), n: xr(f.n) }, consts: {} }),
-    semantics: (b, o) => {
-      b.fpAccess();
-      b.setV(o.d, b.v(o.d, 0), b.x(o.n));
-    },
   }),
 ];

@@ -13,6 +13,8 @@ import { crc32AndFlags } from "./crc32_and_flags.ts";
 import { dataProcessingImmediate } from "./data_processing_immediate.ts";
 import { dataProcessingRegister } from "./data_processing_register.ts";
 import { exceptionsAndSystem } from "./exceptions_and_system.ts";
+import { floatingPoint } from "./floating_point.ts";
+import { floatingPointInteger } from "./floating_point_integer.ts";
 import { loadsAndStores } from "./loads_and_stores.ts";
 import { loadsAndStoresExclusive } from "./loads_and_stores_exclusive.ts";
 import { loadsAndStoresPair } from "./loads_and_stores_pair.ts";
@@ -36,6 +38,8 @@ export const ROWS: readonly Row[] = [
   ...simdTwoRegister,
   ...simdThreeDifferent,
   ...simdThreeSame,
+  ...floatingPoint,
+  ...floatingPointInteger,
 ];
 
 /** Decodes by the top 11 bits (31 to 21) to the few rows that can match. */
