@@ -24,7 +24,9 @@ import type { Device } from "./bus.ts";
 import type { CpuCore } from "./cpu.ts";
 import { exceptionReturn, fpTrap, pollInterrupts, takeSync } from "./exceptions.ts";
 import { pcHi, pcLo, setPc } from "./pstate.ts";
+import { FPSR_MASK } from "./sysreg_masks.ts";
 import { VERDICT } from "./sysreg_traps.ts";
+import { fpcrMask } from "./sysreg_views.ts";
 import { performSystemOperation } from "./system_operation_access.ts";
 import {
   type AtName,
@@ -298,8 +300,9 @@ export class El2Port {
     this.#requireFp();
     const { cpu } = this.core;
     this.memory.u8.copyWithin(cpu.vreg, from, from + VREG_BYTES);
-    cpu.fpsr = this.memory.ld32(from + VREG_BYTES);
-    cpu.fpcr = this.memory.ld32(from + VREG_BYTES + 4);
+    // As by MSR: what user space wrote for a vCPU may have more bits than there are.
+    cpu.fpsr = this.memory.ld32(from + VREG_BYTES) & FPSR_MASK;
+    cpu.fpcr = this.memory.ld32(from + VREG_BYTES + 4) & fpcrMask(this.core);
   }
 
   // Barriers and maintenance

@@ -15,6 +15,7 @@ import {
   withIdField,
 } from "./arch/features.ts";
 import { SPSR } from "./arch/fields.ts";
+import { FPCR } from "./fp/format.ts";
 import { R, type SysregName, SYSREGS } from "./arch/sysregs.ts";
 import type { Consts, Decoded, Row, Shape, Slots } from "./isa/row.ts";
 import { Decoder, ROWS } from "./isa/table.ts";
@@ -67,6 +68,7 @@ const FIELD_FEATURES: readonly (readonly [SysregName, FeatureName, number, numbe
   ["SPSR_EL2", "FEAT_UAO", SPSR.UAO, 0],
   ["SPSR_EL1", "FEAT_DIT", SPSR.DIT, 0],
   ["SPSR_EL2", "FEAT_DIT", SPSR.DIT, 0],
+  ["FPCR", "FEAT_FP16", FPCR.FZ16, 0],
 ];
 
 const LEVELS = { "v8.0": ["v8.0", "vhe"], max: ["v8.0", "vhe", "max"] } as const;

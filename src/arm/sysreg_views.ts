@@ -257,6 +257,11 @@ const pstateField = (
   write: (core: Core, lo: number) => void,
 ): View => ({ read: low(read), write: (core, _, lo) => write(core, lo) });
 
+/** Bits of FPCR that this core has. */
+export function fpcrMask(core: Core): number {
+  return FPCR_MASK & ~(core.platform.model.res0[2 * R.FPCR] as number);
+}
+
 const PSTATE_VIEWS: Views = {
   CurrentEL: { read: low((c) => c.cpu.el << 2) },
   SPSel: pstateField((c) => c.cpu.spsel, (c, lo) => setElAndSpsel(c.cpu, c.regs, c.cpu.el, lo & 1)),
@@ -271,7 +276,9 @@ const PSTATE_VIEWS: Views = {
   DIT: pstateField((c) => c.cpu.dit << 24, (c, lo) => (c.cpu.dit = (lo >>> 24) & 1)),
   NZCV: pstateField((c) => (c.cpu.nzcv << 28) >>> 0, (c, lo) => (c.cpu.nzcv = lo >>> 28)),
   DAIF: pstateField((c) => c.cpu.daif << 6, (c, lo) => setDaif(c, (lo >>> 6) & 15)),
-  FPCR: pstateField((c) => c.cpu.fpcr, (c, lo) => (c.cpu.fpcr = lo & FPCR_MASK)),
+  FPCR: pstateField((c) => c.cpu.fpcr, (c, lo) => {
+    c.cpu.fpcr = lo & fpcrMask(c);
+  }),
   FPSR: pstateField((c) => c.cpu.fpsr, (c, lo) => (c.cpu.fpsr = lo & FPSR_MASK)),
 };
 

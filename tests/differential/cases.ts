@@ -200,6 +200,11 @@ export class CaseMaker {
 
   /** Registers that the instruction needs to hold something in particular. */
   #special({ row, decoded }: RandomInstruction): RegisterValue[] {
+    if (this.operands === "float") {
+      const { size, from, elements } = decoded.shape;
+      const bits = Number(elements ?? size ?? from ?? 64);
+      return [[REGISTER.FLOATS, (BigInt(this.#number) << 8n) | BigInt(bits)]];
+    }
     if (row.name === "BR" || row.name === "BLR" || row.name === "RET") {
       const register = registerOfSlot(decoded.slots.n);
       return register === null ? [] : [[register, BigInt(this.#branchTarget())]];

@@ -5,6 +5,8 @@ import { crc32AndFlags } from "../../src/arm/isa/crc32_and_flags.ts";
 import { dataProcessingImmediate } from "../../src/arm/isa/data_processing_immediate.ts";
 import { dataProcessingRegister } from "../../src/arm/isa/data_processing_register.ts";
 import { exceptionsAndSystem } from "../../src/arm/isa/exceptions_and_system.ts";
+import { floatingPoint } from "../../src/arm/isa/floating_point.ts";
+import { floatingPointInteger } from "../../src/arm/isa/floating_point_integer.ts";
 import { loadsAndStores } from "../../src/arm/isa/loads_and_stores.ts";
 import { loadsAndStoresExclusive } from "../../src/arm/isa/loads_and_stores_exclusive.ts";
 import { loadsAndStoresPair } from "../../src/arm/isa/loads_and_stores_pair.ts";
@@ -13,6 +15,9 @@ import { simdThreeSame } from "../../src/arm/isa/simd_three_same.ts";
 import { simdThreeDifferent } from "../../src/arm/isa/simd_three_different.ts";
 import { simdTwoRegister } from "../../src/arm/isa/simd_two_register.ts";
 import type { Operands } from "./state.ts";
+import { simdFpByElement } from "../../src/arm/isa/simd_fp_by_element.ts";
+import { simdFpMisc } from "../../src/arm/isa/simd_fp_misc.ts";
+import { simdFpThreeSame } from "../../src/arm/isa/simd_fp_three_same.ts";
 import { simdSubset } from "../../src/arm/isa/simd_subset.ts";
 
 /** A family of rows and how its cases are made. */
@@ -22,7 +27,7 @@ export interface FamilySpec {
   /** Cases for each shape of each row. */
   readonly cases: number;
   /** What qemu-aarch64 is told to be. */
-  readonly cpu: "cortex-a57" | "max";
+  readonly cpu: "cortex-a57" | "max" | "max,sve=off";
 }
 
 function general(rows: readonly Row[]): FamilySpec {
@@ -31,6 +36,10 @@ function general(rows: readonly Row[]): FamilySpec {
 
 function vector(rows: readonly Row[]): FamilySpec {
   return { rows, operands: "vector", cases: 200, cpu: "max" };
+}
+
+function float(rows: readonly Row[]): FamilySpec {
+  return { rows, operands: "float", cases: 200, cpu: "max,sve=off" };
 }
 
 export const FAMILIES = {
@@ -47,6 +56,11 @@ export const FAMILIES = {
   simd_two_register: vector(simdTwoRegister),
   simd_three_different: vector(simdThreeDifferent),
   simd_three_same: vector(simdThreeSame),
+  floating_point: float(floatingPoint),
+  floating_point_integer: float(floatingPointInteger),
+  simd_fp_three_same: float(simdFpThreeSame),
+  simd_fp_by_element: float(simdFpByElement),
+  simd_fp_misc: float(simdFpMisc),
 } as const satisfies Record<string, FamilySpec>;
 
 export type Family = keyof typeof FAMILIES;

@@ -13,11 +13,22 @@ import dataProcessingRegister from "../../fixtures/vectors/data_processing_regis
 import exceptionsAndSystem from "../../fixtures/vectors/exceptions_and_system.bin.gz" with {
   type: "bytes",
 };
+import floatingPoint from "../../fixtures/vectors/floating_point.bin.gz" with { type: "bytes" };
+import floatingPointInteger from "../../fixtures/vectors/floating_point_integer.bin.gz" with {
+  type: "bytes",
+};
 import loadsAndStores from "../../fixtures/vectors/loads_and_stores.bin.gz" with { type: "bytes" };
 import loadsAndStoresExclusive from "../../fixtures/vectors/loads_and_stores_exclusive.bin.gz" with {
   type: "bytes",
 };
 import loadsAndStoresPair from "../../fixtures/vectors/loads_and_stores_pair.bin.gz" with {
+  type: "bytes",
+};
+import simdFpByElement from "../../fixtures/vectors/simd_fp_by_element.bin.gz" with {
+  type: "bytes",
+};
+import simdFpMisc from "../../fixtures/vectors/simd_fp_misc.bin.gz" with { type: "bytes" };
+import simdFpThreeSame from "../../fixtures/vectors/simd_fp_three_same.bin.gz" with {
   type: "bytes",
 };
 import simdSubset from "../../fixtures/vectors/simd_subset.bin.gz" with { type: "bytes" };
@@ -44,6 +55,11 @@ const FILES: Readonly<Record<Family, Uint8Array<ArrayBuffer>>> = {
   simd_two_register: simdTwoRegister,
   simd_three_different: simdThreeDifferent,
   simd_three_same: simdThreeSame,
+  floating_point: floatingPoint,
+  floating_point_integer: floatingPointInteger,
+  simd_fp_three_same: simdFpThreeSame,
+  simd_fp_by_element: simdFpByElement,
+  simd_fp_misc: simdFpMisc,
 };
 
 /** The bytes of a family's file. */

@@ -75,21 +75,21 @@ function check(
   return mismatches(expected, actual);
 }
 
-/** Replays all cases of `file`, made with `operands`, of which `accept` (if given) says so. */
+/** Replays all cases of `file`, made with `operands`, of which `accept` (if given) says so, looking at the state before. */
 export function replay(
   driver: Driver,
   file: Uint8Array,
   operands: Operands,
-  accept: (vector: Vector) => boolean = () => true,
+  accept: (vector: Vector, before: MachineState) => boolean = () => true,
 ): Replay {
   const [actual, expected] = [emptyState(), emptyState()];
   const first: string[] = [];
   let cases = 0, failures = 0, number = 0;
   for (const vector of decodeVectors(file)) {
     const current = number++;
-    if (!accept(vector)) continue;
-    cases++;
     prepare(actual, current, operands, vector);
+    if (!accept(vector, actual)) continue;
+    cases++;
     prepare(expected, current, operands, vector);
     const wrong = check(driver, vector, actual, expected);
     if (wrong.length === 0) continue;

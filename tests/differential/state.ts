@@ -82,14 +82,16 @@ export const INITIAL_DATA: Uint8Array = Uint8Array.from({ length: DATA_SIZE }, (
 
 /**
  * What the vector registers hold: any bits; lanes of all widths at the limits of integers; lanes at
- * the special values of floating-point numbers. The last two also vary FPSR, and "float" FPCR.
+ * the special values of floating-point numbers, which each case fills in ({@link fillFloats}). The
+ * last two also vary FPSR, and "float" FPCR.
  */
 export type Operands = "general" | "vector" | "float";
 
 /** Bits of FPSR: QC, IDC, IXC, UFC, OFC, DZC, IOC. */
 const FPSR_BITS = 0x0800_009f;
-/** Bits of FPCR that every implementation of Armv8.0 has: AHP, DN, FZ, RMode. */
-const FPCR_BITS = 0x07c0_0000;
+const FPSR_IXC = 0x10;
+/** Bits of FPCR: AHP, DN, FZ, RMode, FZ16. */
+const FPCR_BITS = 0x07c8_0000;
 
 /** A number of `bits` (at most 32) bits near a limit, a shift amount, a single bit, or anything. */
 function specialInteger(bits: number, a: number, kind: number): number {
@@ -112,26 +114,64 @@ function specialInteger(bits: number, a: number, kind: number): number {
   }
 }
 
-/** Sign, exponent and fraction widths of the floating-point formats. */
+/** Exponent and fraction widths of the floating-point formats. */
 const FORMATS = { 16: [5, 10], 32: [8, 23], 64: [11, 52] } as const;
+export type FloatBits = keyof typeof FORMATS;
 
-/**
- * A floating-point number of `bits` bits as its high and low word: zero, subnormal, the ends of the
- * normal range, near 1, infinite, quiet or signalling NaN, or anything.
- */
-function specialFloat(bits: 16 | 32 | 64, a: number, b: number, kind: number): [number, number] {
+/** Exponents around these powers of two are limits of integers. */
+const INTEGER_LIMITS = [6, 7, 8, 14, 15, 16, 30, 31, 32, 52, 53, 62, 63, 64] as const;
+
+/** A biased exponent of each kind that finds mistakes. */
+function specialExponent(bits: FloatBits, random: number, kind: number): number {
   const [exponentBits, fractionBits] = FORMATS[bits];
   const top = 2 ** exponentBits - 1;
   const bias = top >> 1;
-  const near = (a >>> 8) % 5 - 2;
-  const exponents = [0, 0, 1, top - 1, bias + near, bias + fractionBits + near, top, top];
-  const exponent = exponents[kind % 16] ?? (a >>> 4) & top;
+  const near = random % 7 - 3;
+  const kinds = [
+    0, // zero and subnormal
+    0,
+    top, // infinity and NaN
+    1 + (random & 1),
+    top - 1 - (random & 1),
+    1 + random % (fractionBits + 3),
+    (bias >> 1) + near, // products and roots at the ends of the range
+    bias + (bias >> 1) + near,
+    bias + (INTEGER_LIMITS[random % INTEGER_LIMITS.length] ?? 0),
+    bias + near * (fractionBits >> 2),
+    bias + fractionBits + near,
+    random & top,
+  ];
+  return Math.max(0, Math.min(top, kinds[kind] ?? bias + near));
+}
+
+/**
+ * A floating-point number of `bits` bits as its high and low word: zero, subnormal, the ends of the
+ * normal range, halves and the limits of integers, near 1, infinite, quiet or signalling NaN, a
+ * small integer's bits, or anything.
+ */
+function specialFloat(bits: FloatBits, seed: number): readonly [number, number] {
+  const [exponentBits, fractionBits] = FORMATS[bits];
+  const random = mix(seed, 1);
+  const kind = mix(seed, 0) % 20;
+  if (kind === 19) return [bits === 64 ? (random & 1) - 1 : (random & 15) - 8, random & 15];
   const highBits = bits === 64 ? fractionBits - 32 : fractionBits;
-  const fractions = [0, b, 1, -1, 2 ** (highBits - 1)];
-  const fraction = (fractions[(kind >>> 4) % 8] ?? b) & (2 ** highBits - 1);
-  const word = ((a & 1) * 2 ** (bits === 64 ? 31 : bits - 1)) + exponent * 2 ** highBits + fraction;
-  const low = [0, 0, -1, 1][(kind >>> 7) % 8] ?? Math.imul(b, 0x9e3779b9);
-  return [word, low];
+  const low = mix(seed, 2);
+  const high = mix(seed, 3);
+  // Nothing, all ones, one bit at the top or the bottom, a few at the top, or anything.
+  const [fraction, lowWord] = ([
+    [0, 0],
+    [0, 0],
+    [-1, -1],
+    [2 ** (highBits - 1), 0],
+    [0, bits === 64 ? 1 + (low & 3) : 0],
+    [high << (highBits - 4), 0],
+    [high << (highBits - 4), bits === 64 ? low & 1 : 0],
+  ] as const)[(random >>> 12) & 15] ?? [high, low];
+  const exponent = specialExponent(bits, random >>> 16, kind);
+  const sign = random & 1;
+  const word = (sign * 2 ** exponentBits + exponent) * 2 ** highBits +
+    ((fraction & (2 ** highBits - 1)) >>> 0);
+  return [word, lowWord];
 }
 
 /** Writes the V register at words `at` to `at + 3`. */
@@ -174,29 +214,26 @@ const writeInteger: WriteRegister = (words, at, seed) => {
   });
 };
 
-const writeFloat: WriteRegister = (words, at, seed) => {
-  const bits = ([16, 32, 64, 32, 64, 32, 64] as const)[mix(seed, 0) & 7];
-  if (bits === undefined) return writeInteger(words, at, seed);
-  writeLanes(
-    words,
-    at,
-    bits,
-    (i) => specialFloat(bits, mix(seed, 3 * i + 1), mix(seed, 3 * i + 2), mix(seed, 3 * i + 3)),
-  );
-};
-
-const WRITERS: Readonly<Record<"vector" | "float", WriteRegister>> = {
-  vector: writeInteger,
-  float: writeFloat,
-};
-
-function fillVectors(v: Uint32Array, seed: number, operands: Operands): void {
-  if (operands === "general") {
-    for (let i = 0; i < 128; i++) v[i] = mix(seed, 200 + i);
-    return;
+/** Overwrites the V registers with special numbers of `bits` bits in all lanes. */
+export function fillFloats(v: BigUint64Array, bits: FloatBits, seed: number): void {
+  const words = SCRATCH.v;
+  for (let i = 0; i < 32; i++) {
+    const register = mix(seed, 300 + i);
+    writeLanes(words, 4 * i, bits, (lane) => specialFloat(bits, mix(register, lane)));
   }
-  const write = WRITERS[operands];
-  for (let i = 0; i < 32; i++) write(v, 4 * i, mix(seed, 200 + i));
+  v.set(new BigUint64Array(words.buffer));
+}
+
+/** "float" is as "general" here: which width the lanes have depends on the instruction. */
+function fillVectors(v: Uint32Array, seed: number, operands: Operands): void {
+  if (operands === "vector") {
+    for (let i = 0; i < 32; i++) writeInteger(v, 4 * i, mix(seed, 200 + i));
+  } else for (let i = 0; i < 128; i++) v[i] = mix(seed, 200 + i);
+}
+
+/** FPSR at the start of a "float" case: mostly Inexact alone, or nothing. */
+function floatFpsr(seed: number): number {
+  return [0, FPSR_IXC, FPSR_IXC, mix(seed, 104) & FPSR_BITS][mix(seed, 102) & 3] as number;
 }
 
 /** Overwrites `state` with the initial state of case `number`. */
@@ -215,6 +252,10 @@ export function resetState(state: MachineState, number: number, operands: Operan
   state.nzcv = mix(seed, 101) & 15;
   const kind = mix(seed, 102);
   const some = (bits: number, chance: number) => chance & 3 ? 0 : (mix(seed, 103) & bits) >>> 0;
-  state.fpcr = operands === "float" ? some(FPCR_BITS, kind) : 0;
-  state.fpsr = operands === "general" ? 0 : some(FPSR_BITS, kind >>> 2);
+  state.fpcr = operands === "float" && kind & 8 ? (mix(seed, 103) & FPCR_BITS) >>> 0 : 0;
+  state.fpsr = operands === "float"
+    ? floatFpsr(seed)
+    : operands === "general"
+    ? 0
+    : some(FPSR_BITS, kind >>> 2);
 }

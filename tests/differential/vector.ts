@@ -7,10 +7,14 @@
  * from CODE, the words (u32), the overrides and changed registers (u8 register, u64 value), the
  * changed bytes (u16 offset, u8 value).
  */
-import { CODE, type MachineState } from "./state.ts";
+import { CODE, fillFloats, type FloatBits, type MachineState } from "./state.ts";
 
-/** Register numbers in a vector: 0 to 30, 31 is SP, then the halves of V0 to V31, then these. */
-export const REGISTER = { V: 32, NZCV: 96, FPCR: 97, FPSR: 98 } as const;
+/**
+ * Register numbers in a vector: 0 to 30, 31 is SP, then the halves of V0 to V31, then these. FLOATS as
+ * an override fills all V registers with special numbers: of the width in its low 8 bits, made from
+ * what is above them.
+ */
+export const REGISTER = { V: 32, NZCV: 96, FPCR: 97, FPSR: 98, FLOATS: 99 } as const;
 
 export type RegisterValue = readonly [register: number, value: bigint];
 export type ByteValue = readonly [offset: number, value: number];
@@ -34,7 +38,9 @@ export function setRegister(state: MachineState, [register, value]: RegisterValu
   else if (register < REGISTER.NZCV) state.v[register - REGISTER.V] = value;
   else if (register === REGISTER.NZCV) state.nzcv = Number(value);
   else if (register === REGISTER.FPCR) state.fpcr = Number(value);
-  else state.fpsr = Number(value);
+  else if (register === REGISTER.FLOATS) {
+    fillFloats(state.v, Number(value & 0xffn) as FloatBits, Number(value >> 8n));
+  } else state.fpsr = Number(value);
 }
 
 /** Makes `state` what it must be after the case, from what it was before it. */

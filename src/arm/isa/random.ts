@@ -119,7 +119,7 @@ export function shapeKey(shape: Shape): string {
 /** The values that are tried for a field of `width` bits when looking for shapes. */
 function corners(width: number): number[] {
   const last = 2 ** width - 1;
-  if (width <= 3) return Array.from({ length: last + 1 }, (_, i) => i);
+  if (width <= 4) return Array.from({ length: last + 1 }, (_, i) => i);
   return [0, 1, 8, last >> 1, last];
 }
 

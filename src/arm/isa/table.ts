@@ -21,6 +21,9 @@ import { loadsAndStoresPair } from "./loads_and_stores_pair.ts";
 import { simdThreeSame } from "./simd_three_same.ts";
 import { simdThreeDifferent } from "./simd_three_different.ts";
 import { simdTwoRegister } from "./simd_two_register.ts";
+import { simdFpByElement } from "./simd_fp_by_element.ts";
+import { simdFpMisc } from "./simd_fp_misc.ts";
+import { simdFpThreeSame } from "./simd_fp_three_same.ts";
 import { simdSubset } from "./simd_subset.ts";
 
 /** Every row, in decode order. */
@@ -40,6 +43,9 @@ export const ROWS: readonly Row[] = [
   ...simdThreeSame,
   ...floatingPoint,
   ...floatingPointInteger,
+  ...simdFpThreeSame,
+  ...simdFpByElement,
+  ...simdFpMisc,
 ];
 
 /** Decodes by the top 11 bits (31 to 21) to the few rows that can match. */

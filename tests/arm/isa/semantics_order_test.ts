@@ -26,6 +26,8 @@ const ACCESSES = new Set([
   "compareAndSwap",
   "compareAndSwapPair",
   "fpAccess",
+  "fp",
+  "fpVector",
   "exceptionCall",
   "mrs",
   "sysl",
@@ -60,10 +62,11 @@ const NARROW = new Set([
   "vectorTest",
 ]);
 const WIDE = new Set(["c64", "x", "zext", "sext", "pc", "load", "loadExclusive", "umulh", "v"])
-  .add("lane").add("atomic").add("compareAndSwap");
+  .add("lane").add("fp").add("atomic").add("compareAndSwap");
 const VECTOR = new Set(["q", "c128", "v128", "vector", "bitselect", "shuffle", "splat", "withLane"])
-  .add("loadQ");
-const VECTOR_STATE = new Set(["v", "setV", "q", "setQ", "fpcr", "fpsr", "raiseFpsr"]);
+  .add("loadQ").add("fpVector");
+const VECTOR_STATE = new Set(["v", "setV", "q", "setQ", "fpcr", "fpsr", "raiseFpsr"])
+  .add("fp").add("fpVector");
 const PAIRS = new Set(["loadExclusivePair", "compareAndSwapPair", "xPair"]);
 const LAST_OPERAND = new Set(["select"]);
 

@@ -11,6 +11,8 @@ const SPECIAL_CASES: readonly (readonly [special: string, general: string])[] = 
   ["WFE_WFI", "HINT"],
   ["SEV_SEVL", "HINT"],
   ["HINT_6_7", "HINT"],
+  ["FMLAL_v", "FP_three_same_v"],
+  ["FMLAL2_v", "FP_three_same_v"],
 ];
 
 /** Rows whose shape is an encoding, so that not all shapes can be listed. */
@@ -161,6 +163,16 @@ Deno.test("unallocated encodings are UNDEFINED", () => {
     0xd65f0bff, // RETAA
     0xd6bf03e0, // DRPS
     0x1e260000 | 0x400000, // FMOV W from D
+    0x1ea22820, // FADD of type 2
+    0x1e229820, // FP two-source opcode 9
+    0x1e224020, // FCVT from S to S
+    0x1e634020, // BFCVT
+    0x1e020020, // SCVTF W with more than 32 fraction bits
+    0x4ea0dc20, // FMULX with size 1x
+    0x0e60d420, // FADD 1D
+    0x0fe01020, // FMLA by element of D with L
+    0x0f08e420, // conversion with immh 0001
+    0x5ea18820, // scalar two-register opcode 11000
     0x00000000, // UDF
   ];
   for (const word of words) {
