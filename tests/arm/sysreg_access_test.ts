@@ -492,7 +492,11 @@ Deno.test("FPCR and FPSR are masked, and trap like FP", () => {
   m.enter(1);
   m.msr("FPCR", 0xffff_ffff_ffffn);
   m.msr("FPSR", 0xffff_ffffn);
-  assert.deepEqual([m.mrs("FPCR"), m.mrs("FPSR")], [0x07c0_0000n, 0x0800_009fn]);
+  assert.deepEqual([m.mrs("FPCR"), m.mrs("FPSR")], [0x07c8_0000n, 0x0800_009fn]);
+  const plain = new Machine({ cpu: "v8.0", el: 1 });
+  plain.set({ CPACR_EL1: 3n << 20n });
+  plain.msr("FPCR", 0xffff_ffffn);
+  assert.equal(plain.mrs("FPCR"), 0x07c0_0000n, "FZ16 comes with half precision");
   m.set({ CPACR_EL1: 0n });
   assert.deepEqual(outcome(m, 1, sysreg("FPCR").key, false), [1, 0x1fe0_0000]);
 });
