@@ -32,7 +32,7 @@ import { CALL_HYP_VHE, type CallHyp } from "./call_hyp.ts";
 import { CallHypNvhe } from "./call_hyp_nvhe.ts";
 import { HypMode } from "./hyp_mode.ts";
 import { kvmArmInitHypercalls } from "./hypercalls.ts";
-import { kvmInitIdRegs } from "./id_regs.ts";
+import { kvmInitIdRegs, kvmRegWritableMask } from "./id_regs.ts";
 import { kvmArmGetReg, kvmArmSetReg, kvmRegList } from "./guest.ts";
 import {
   ArchTimerContextLayout,
@@ -519,6 +519,13 @@ export class Vm {
   /** KVM_CHECK_EXTENSION: what there is of `cap` ({@link KVM_CAP}), 0 for nothing. */
   checkExtension(cap: number): number {
     return kvmVmIoctlCheckExtension(this.kvm, cap);
+  }
+
+  /**
+   * KVM_ARM_GET_REG_WRITABLE_MASKS, of one register ({@link sysregKey}): the bits that user space may lower.
+   */
+  regWritableMask(key: number): bigint {
+    return kvmRegWritableMask(key);
   }
 
   /** KVM_ENABLE_CAP: {@link KVM_CAP}.ARM_SYSTEM_SUSPEND or ARM_NISV_TO_USER. */

@@ -64,7 +64,8 @@ function unsigned(...shifts: readonly number[]): ReadonlyMap<number, Kind> {
 
 /** Fields (by their lowest bit) that user space may lower; all others must stay. */
 const WRITABLE: Readonly<Partial<Record<SysregName, ReadonlyMap<number, Kind>>>> = {
-  ID_AA64PFR0_EL1: unsigned(0, 4, 8, 12, 24, 36, 48, 56, 60),
+  // FP and AdvSIMD, which 6.12 fixes: half precision can be hidden, so that a guest sees Armv8.0
+  ID_AA64PFR0_EL1: unsigned(0, 4, 8, 12, 16, 20, 24, 36, 48, 56, 60),
   ID_AA64PFR1_EL1: unsigned(4),
   ID_AA64DFR0_EL1: unsigned(0, 8, 20, 36),
   ID_AA64ISAR0_EL1: unsigned(4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 44, 48, 52, 56, 60),
@@ -78,6 +79,12 @@ const WRITABLE: Readonly<Partial<Record<SysregName, ReadonlyMap<number, Kind>>>>
   ID_AA64MMFR1_EL1: unsigned(0, 12, 16, 20, 24, 36, 44),
   ID_AA64MMFR2_EL1: unsigned(0, 4, 8, 12, 16, 28, 32, 48, 52, 60),
 };
+
+/** What {@link WRITABLE} says of an encoding, as a mask; 0 for one that is no identification register. */
+export function kvmRegWritableMask(key: number): bigint {
+  const fields = WRITABLE[sysregByKey(key)?.name as SysregName];
+  return [...fields?.keys() ?? []].reduce((mask, shift) => mask | (15n << BigInt(shift)), 0n);
+}
 
 function address(kvm: Kvm, key: number): number {
   return kvm.state.idRegs + 8 * indexOf(key);

@@ -22,6 +22,7 @@ export interface Invocation {
   /** Paths of files; undefined takes the built-in guest, no initrd and so on. */
   readonly kernel: string | undefined;
   readonly initrd: string | undefined;
+  readonly dtb: string | undefined;
   readonly record: string | undefined;
   readonly replay: string | undefined;
   /** Where statistics go: a path, or "-" for standard output. */
@@ -56,6 +57,7 @@ function machineOptions(command: Command): Command {
       "guest image: arm64 Image, ELF or flat (default: the built-in guest)",
     )
     .option("--initrd <file>", "initial RAM disk")
+    .option("--dtb <file>", "device tree (default: the machine's own)")
     .option("--append <string>", "kernel command line", "")
     .option("--vcpus <n>", "vCPUs, 1 to 64", "4")
     .option("--pcpus <n>", "physical CPUs, 1 to 16", "2")
@@ -65,6 +67,10 @@ function machineOptions(command: Command): Command {
         .choices(["2", "3"]).default("3"),
     )
     .addOption(new Option("--mode <mode>", "world switch").choices(["vhe", "nvhe"]).default("vhe"))
+    .addOption(
+      new Option("--cpu <model>", "what the guest is told its CPUs are").choices(["v8.0", "max"])
+        .default("v8.0"),
+    )
     .option("--lrs <n>", "list registers, 1 to 16", "4")
     .addOption(new Option("--clock <kind>", "virtual time").choices(["paced", "fast"]))
     .option("--for <duration>", "stop after this virtual time, as 10s or 250ms")
@@ -99,6 +105,7 @@ function configOf(values: Values, command: "start" | "run"): MachineConfig {
     pcpus,
     memory: parseMemory(text("memory")),
     lrs: parseCount("--lrs", text("lrs"), 1, 16),
+    cpu: text("cpu") === "max" ? "max" : "v8.0",
     gic: parseGic(text("gic"), bare ? 1 : vcpus, pcpus),
     mode: text("mode") === "nvhe" ? "nvhe" : "vhe",
     clock: clock === "paced" ? "paced" : "fast",
@@ -115,6 +122,7 @@ function invocationOf(values: Values, command: "start" | "run"): Invocation {
     config: configOf(values, command),
     kernel: textOf(values, "kernel"),
     initrd: textOf(values, "initrd"),
+    dtb: textOf(values, "dtb"),
     record: textOf(values, "record"),
     replay: textOf(values, "replay"),
     stats: textOf(values, "stats"),

@@ -52,6 +52,7 @@ function named(path: string | undefined): NamedBytes | undefined {
 export function readImages(paths: {
   readonly kernel: string | undefined;
   readonly initrd: string | undefined;
+  readonly dtb: string | undefined;
 }): Images {
-  return { kernel: named(paths.kernel), initrd: named(paths.initrd) };
+  return { kernel: named(paths.kernel), initrd: named(paths.initrd), dtb: named(paths.dtb) };
 }

@@ -26,8 +26,8 @@ class Output {
 
 /** The options that decide a run, for its recording. */
 export function decisive(config: MachineConfig): Record<string, string | number> {
-  const { vcpus, pcpus, memory, lrs, gic, append, bareEl, shuffle } = config;
-  return { vcpus, pcpus, memory, lrs, gic, append, bareEl, shuffle };
+  const { vcpus, pcpus, memory, lrs, cpu, gic, append, bareEl, shuffle } = config;
+  return { vcpus, pcpus, memory, lrs, cpu, gic, append, bareEl, shuffle };
 }
 
 function checkSame(recording: Recording, config: MachineConfig): void {

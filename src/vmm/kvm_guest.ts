@@ -2,6 +2,7 @@
  * A guest under KVM: the machine, the host kernel on it, one VM with its user-space devices. What QEMU
  * is to KVM on a real host, by KVM's interface alone.
  */
+import type { CpuModel } from "../arm/arch/features.ts";
 import { Machine } from "../arm/machine.ts";
 import { Arena } from "../base/arena.ts";
 import { Locks } from "../base/lock.ts";
@@ -9,9 +10,11 @@ import { Host, type HostMode } from "../host/host.ts";
 import { machineHardware } from "../host/machine_hardware.ts";
 import {
   IRQ_TYPE,
+  KVM_CAP,
   KVM_EXIT,
   KVM_SYSTEM_EVENT,
   KvmSystem,
+  VCPU_ATTR,
   VCPU_FEATURE,
   type VcpuHandle,
   VGIC_CTRL_INIT,
@@ -23,6 +26,7 @@ import { NO_VCPU, TraceRing } from "../trace/tracepoints.ts";
 import type { BootPlan } from "./boot_plan.ts";
 import { Board, type BoardOptions, type BoardWires, diskBytes } from "./board.ts";
 import { GuestRam } from "./guest_ram.ts";
+import { showCpuModel } from "./cpu_model.ts";
 import type { Guest, GuestEvent, GuestFailure, GuestStats, TracePlace } from "./guest.ts";
 import { KvmFrameSource, retiredInsns } from "./kvm_frame_source.ts";
 import { kvmStats } from "./kvm_stats.ts";
@@ -45,6 +49,8 @@ export interface KvmGuestOptions {
   /** Guest RAM in bytes. */
   readonly memory: number;
   readonly lrs: number;
+  /** What the guest is told its CPUs are; `v8.0` unless told. */
+  readonly cpu?: CpuModel;
   /** Seed of the order of the host pages behind guest memory; 0: one run of pages, mapped by blocks. */
   readonly shuffle: number;
   readonly transmit: (byte: number) => void;
@@ -63,6 +69,11 @@ export interface KvmGuestOptions {
 const coreReg = (words: number): bigint => 0x6030_0000_0010_0000n + BigInt(words);
 const REG_X0 = coreReg(0);
 const REG_PC = coreReg(64);
+
+/** Memory slots. */
+const SLOT = { RAM: 0, PVTIME: 1 } as const;
+/** Bytes of a vCPU's struct pvclock_vcpu_stolen_time. */
+const STOLEN_TIME_SIZE = 64;
 
 const ERRNO = { EINTR: 4, EINVAL: 22, EBUSY: 16, ENOSYS: 38 } as const;
 
@@ -139,6 +150,7 @@ export class KvmGuest implements Guest {
   readonly #ram: GuestRam;
   /** The soft timer of the board's next moment. */
   readonly #alarm: number;
+  readonly #pvtimePfns: Uint32Array;
   #event: GuestEvent | undefined;
   #plan: BootPlan | undefined;
 
@@ -158,6 +170,7 @@ export class KvmGuest implements Guest {
     const { trace } = this.kvmMachine;
     this.trace = { head: trace.headAt, records: trace.recordsAt };
     this.#pfns = this.kvmMachine.allocatePages(guestRam, shuffle === 0);
+    this.#pvtimePfns = this.kvmMachine.allocatePages(VIRT_MAP.pvtime.size, false);
     this.vm = this.#createVm();
     this.#ram = new GuestRam({
       memory: this.machine.memory,
@@ -212,14 +225,17 @@ export class KvmGuest implements Guest {
   #createVm(): Vm {
     const vm = this.kvmMachine.kvm.createVm();
     vm.createVgic(3);
-    vm.setUserMemoryRegion(0, VIRT_MAP.ram.base, this.#pfns);
+    vm.enableCap(KVM_CAP.ARM_NISV_TO_USER);
+    vm.setUserMemoryRegion(SLOT.RAM, VIRT_MAP.ram.base, this.#pfns);
+    vm.setUserMemoryRegion(SLOT.PVTIME, VIRT_MAP.pvtime.base, this.#pvtimePfns);
     for (let id = 0; id < this.options.vcpus; id++) {
       const off = id === 0 ? [] : [VCPU_FEATURE.POWER_OFF];
-      vm.createVcpu(id, (vcpu, ret) => this.#onExit(vcpu, ret)).init([
-        VCPU_FEATURE.PSCI_0_2,
-        ...off,
-      ]);
+      const vcpu = vm.createVcpu(id, (vcpu, ret) => this.#onExit(vcpu, ret));
+      vcpu.init([VCPU_FEATURE.PSCI_0_2, ...off]);
+      const stolen = VIRT_MAP.pvtime.base + id * STOLEN_TIME_SIZE;
+      vcpu.setAttr(VCPU_ATTR.PVTIME_CTRL, 0, BigInt(stolen));
     }
+    showCpuModel(vm, this.options.cpu ?? "v8.0");
     vm.setVgicAttr(VGIC_GRP.NR_IRQS, 0n, 256n);
     vm.setVgicAttr(VGIC_GRP.ADDR, BigInt(VGIC_V3_ADDR_TYPE.DIST), BigInt(VIRT_MAP.gicd.base));
     vm.setVgicAttr(VGIC_GRP.ADDR, BigInt(VGIC_V3_ADDR_TYPE.REDIST), BigInt(VIRT_MAP.gicr.base));
@@ -266,6 +282,11 @@ export class KvmGuest implements Guest {
       return false;
     }
     if (run.exitReason === KVM_EXIT.MMIO) return this.#mmio(handle);
+    if (run.exitReason === KVM_EXIT.ARM_NISV) {
+      // Nobody could emulate it: the guest gets an abort, as from a bus with nothing there.
+      handle.setVcpuEvents({ extDabtPending: true });
+      return true;
+    }
     if (run.exitReason === KVM_EXIT.SYSTEM_EVENT) return this.#systemEvent(run.systemEventType);
     this.failure = {
       message:

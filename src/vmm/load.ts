@@ -1,11 +1,12 @@
 /** From files' bytes and a configuration to a guest that is ready to run. */
 import { UserError } from "../base/errors.ts";
 import { BareMachine } from "./bare.ts";
-import { planBoot } from "./boot_plan.ts";
+import { type AddressRange, planBoot } from "./boot_plan.ts";
 import type { Guest } from "./guest.ts";
 import { loadImage } from "./image.ts";
 import { KvmGuest } from "./kvm_guest.ts";
 import type { MachineConfig } from "./options.ts";
+import { completeDtb } from "./user_dtb.ts";
 import { buildVirtDtb } from "./virt_dtb.ts";
 import { VIRT_MAP } from "./virt_map.ts";
 import builtin from "../../fixtures/guests/smp.bin" with { type: "bytes" };
@@ -24,6 +25,27 @@ export interface NamedBytes {
 export interface Images {
   readonly kernel: NamedBytes | undefined;
   readonly initrd: NamedBytes | undefined;
+  readonly dtb?: NamedBytes | undefined;
+}
+
+type DtbOf = (initrd: AddressRange | undefined) => Uint8Array;
+
+/** The machine's own device tree, or the user's with what this run knows. */
+function dtbOf(config: MachineConfig, own: Uint8Array | undefined): DtbOf {
+  const ram = { base: VIRT_MAP.ram.base, size: config.memory };
+  if (own !== undefined) {
+    return (initrd) => completeDtb(own, { ram, bootargs: config.append, initrd });
+  }
+  return (initrd) =>
+    buildVirtDtb({
+      vcpus: config.bareEl === 0 ? config.vcpus : config.pcpus,
+      ramSize: config.memory,
+      bootargs: config.append,
+      psciMethod: config.bareEl === 2 ? "smc" : "hvc",
+      el2: config.bareEl === 2,
+      gic: config.gic,
+      ...(initrd ? { initrd } : {}),
+    });
 }
 
 /** Makes the machine and loads the images; UserError for images that do not fit. `transmit` gets the console's bytes. */
@@ -34,27 +56,16 @@ export async function loadGuest(
 ): Promise<Guest> {
   const { name, bytes } = images.kernel ?? { name: "built-in guest", bytes: builtin };
   const kernel = await loadImage(bytes, { label: name, maxBytes: config.memory });
-  const bare = config.bareEl !== 0;
-  const cpus = bare ? config.pcpus : config.vcpus;
   const plan = planBoot({
     kernel,
     ...(images.initrd ? { initrd: images.initrd.bytes } : {}),
-    dtb: (initrd) =>
-      buildVirtDtb({
-        vcpus: cpus,
-        ramSize: config.memory,
-        bootargs: config.append,
-        psciMethod: config.bareEl === 2 ? "smc" : "hvc",
-        el2: config.bareEl === 2,
-        gic: config.gic,
-        ...(initrd ? { initrd } : {}),
-      }),
+    dtb: dtbOf(config, images.dtb?.bytes),
     ram: { base: VIRT_MAP.ram.base, size: config.memory },
   });
   if (config.bareEl === 0 && config.gic === 2) throw new UserError("--gic 2 wants --bare");
   if (config.bareEl === 0) {
-    const { vcpus, pcpus, memory, lrs, shuffle, mode } = config;
-    const guest = new KvmGuest({ vcpus, pcpus, memory, lrs, shuffle, mode, transmit });
+    const { vcpus, pcpus, memory, lrs, shuffle, mode, cpu } = config;
+    const guest = new KvmGuest({ vcpus, pcpus, memory, lrs, shuffle, mode, cpu, transmit });
     guest.boot(plan);
     return guest;
   }
@@ -62,6 +73,7 @@ export async function loadGuest(
     pcpus: config.pcpus,
     ramSize: config.memory,
     lrs: config.lrs,
+    cpu: config.cpu,
     gic: config.gic,
     el: config.bareEl,
     transmit,

@@ -2,6 +2,7 @@
  * The options of `run` and `start` as plain values: parsing of sizes and durations, defaults, and the
  * checks that can be made before anything is started. Every mistake is one UserError.
  */
+import type { CpuModel } from "../arm/arch/features.ts";
 import { UserError } from "../base/errors.ts";
 
 /** What a machine is to be like and to run. */
@@ -11,6 +12,8 @@ export interface MachineConfig {
   /** Guest RAM in bytes. */
   readonly memory: number;
   readonly lrs: number;
+  /** What a guest's identification registers show; of a bare image: what its CPUs are. */
+  readonly cpu: CpuModel;
   /** Version of the interrupt controller. */
   readonly gic: 2 | 3;
   /** The world switch: the host kernel at EL2, or at EL1. */

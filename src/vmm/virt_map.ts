@@ -38,6 +38,8 @@ export const VIRT_MAP = {
   rtc: { name: "pl031", base: 0x0901_0000, size: 0x1000 },
   fwCfg: { name: "fw-cfg", base: 0x0902_0000, size: 0x18 },
   gpio: { name: "pl061", base: 0x0903_0000, size: 0x1000 },
+  /** Stolen time, 64 bytes a vCPU. */
+  pvtime: { name: "pvtime", base: 0x090a_0000, size: 0x1000 },
   virtioMmio: {
     name: "virtio-mmio",
     base: 0x0a00_0000,

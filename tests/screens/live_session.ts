@@ -16,6 +16,7 @@ const CONFIG: MachineConfig = {
   pcpus: 2,
   memory: 32 << 20,
   lrs: 4,
+  cpu: "v8.0",
   gic: 3,
   mode: "vhe",
   clock: "paced",

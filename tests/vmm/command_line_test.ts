@@ -45,6 +45,9 @@ Deno.test("every option arrives", () => {
   const { vcpus, pcpus, memory, lrs, clock, forNs, append } = all.config;
   assert.deepEqual([vcpus, pcpus, memory, lrs], [8, 3, 2 ** 30, 16]);
   assert.deepEqual([clock, forNs, append], ["paced", 1.5e9, "a=b"]);
+  assert.equal(invocation("run").config.cpu, "v8.0");
+  assert.equal(invocation("run", "--cpu", "max").config.cpu, "max");
+  assert.equal(invocation("run", "--dtb", "d").dtb, "d");
   assert.equal(invocation("run", "--bare").config.bareEl, 1);
   assert.equal(invocation("run").config.gic, 3);
   assert.equal(invocation("run").config.mode, "vhe");
@@ -58,6 +61,7 @@ Deno.test("mistakes are one line each, with a suggestion where there is one", ()
   assert.match(mistake("run", "--kernl", "x"), /did you mean --kernel/i);
   assert.match(mistake("run", "--vcpus", "0"), /--vcpus: a whole number from 1 to 64, not 0/);
   assert.match(mistake("run", "--pcpus", "x"), /--pcpus/);
+  assert.match(mistake("run", "--cpu", "v9"), /--cpu.*v8\.0, max/);
   assert.match(mistake("run", "--memory", "1T"), /not a size: 1T/);
   assert.match(mistake("run", "--memory", "3G"), /--memory: from 16M to 2560M/);
   assert.match(mistake("run", "--for", "10"), /not a duration: 10/);

@@ -22,6 +22,7 @@ export async function smpGuest(
     pcpus,
     memory: 32 * MIB,
     lrs,
+    cpu: "v8.0",
     gic: 3,
     mode: "vhe",
     clock: "fast",
