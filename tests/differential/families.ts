@@ -14,6 +14,7 @@ import type { Row } from "../../src/arm/isa/row.ts";
 import { simdThreeSame } from "../../src/arm/isa/simd_three_same.ts";
 import { simdThreeDifferent } from "../../src/arm/isa/simd_three_different.ts";
 import { simdTwoRegister } from "../../src/arm/isa/simd_two_register.ts";
+import { simdShiftImmediate } from "../../src/arm/isa/simd_shift_immediate.ts";
 import type { Operands } from "./state.ts";
 import { simdFpByElement } from "../../src/arm/isa/simd_fp_by_element.ts";
 import { simdFpMisc } from "../../src/arm/isa/simd_fp_misc.ts";
@@ -53,6 +54,7 @@ export const FAMILIES = {
   atomic_memory_operations: { ...general(atomicMemoryOperations), cpu: "max" },
   crc32_and_flags: { ...general(crc32AndFlags), cases: 200, cpu: "max" },
   simd_subset: general(simdSubset),
+  simd_shift_immediate: vector(simdShiftImmediate),
   simd_two_register: vector(simdTwoRegister),
   simd_three_different: vector(simdThreeDifferent),
   simd_three_same: vector(simdThreeSame),

@@ -39,6 +39,9 @@ import simdThreeDifferent from "../../fixtures/vectors/simd_three_different.bin.
 import simdTwoRegister from "../../fixtures/vectors/simd_two_register.bin.gz" with {
   type: "bytes",
 };
+import simdShiftImmediate from "../../fixtures/vectors/simd_shift_immediate.bin.gz" with {
+  type: "bytes",
+};
 import type { Family } from "./families.ts";
 
 const FILES: Readonly<Record<Family, Uint8Array<ArrayBuffer>>> = {
@@ -52,6 +55,7 @@ const FILES: Readonly<Record<Family, Uint8Array<ArrayBuffer>>> = {
   atomic_memory_operations: atomicMemoryOperations,
   crc32_and_flags: crc32AndFlags,
   simd_subset: simdSubset,
+  simd_shift_immediate: simdShiftImmediate,
   simd_two_register: simdTwoRegister,
   simd_three_different: simdThreeDifferent,
   simd_three_same: simdThreeSame,

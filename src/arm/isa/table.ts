@@ -24,6 +24,7 @@ import { simdTwoRegister } from "./simd_two_register.ts";
 import { simdFpByElement } from "./simd_fp_by_element.ts";
 import { simdFpMisc } from "./simd_fp_misc.ts";
 import { simdFpThreeSame } from "./simd_fp_three_same.ts";
+import { simdShiftImmediate } from "./simd_shift_immediate.ts";
 import { simdSubset } from "./simd_subset.ts";
 
 /** Every row, in decode order. */
@@ -38,6 +39,7 @@ export const ROWS: readonly Row[] = [
   ...atomicMemoryOperations,
   ...crc32AndFlags,
   ...simdSubset,
+  ...simdShiftImmediate,
   ...simdTwoRegister,
   ...simdThreeDifferent,
   ...simdThreeSame,
