@@ -15,6 +15,7 @@ import { simdThreeSame } from "../../src/arm/isa/simd_three_same.ts";
 import { simdThreeDifferent } from "../../src/arm/isa/simd_three_different.ts";
 import { simdTwoRegister } from "../../src/arm/isa/simd_two_register.ts";
 import { simdShiftImmediate } from "../../src/arm/isa/simd_shift_immediate.ts";
+import { simdByElement } from "../../src/arm/isa/simd_by_element.ts";
 import type { Operands } from "./state.ts";
 import { simdFpByElement } from "../../src/arm/isa/simd_fp_by_element.ts";
 import { simdFpMisc } from "../../src/arm/isa/simd_fp_misc.ts";
@@ -54,6 +55,7 @@ export const FAMILIES = {
   atomic_memory_operations: { ...general(atomicMemoryOperations), cpu: "max" },
   crc32_and_flags: { ...general(crc32AndFlags), cases: 200, cpu: "max" },
   simd_subset: general(simdSubset),
+  simd_by_element: vector(simdByElement),
   simd_shift_immediate: vector(simdShiftImmediate),
   simd_two_register: vector(simdTwoRegister),
   simd_three_different: vector(simdThreeDifferent),

@@ -42,6 +42,7 @@ import simdTwoRegister from "../../fixtures/vectors/simd_two_register.bin.gz" wi
 import simdShiftImmediate from "../../fixtures/vectors/simd_shift_immediate.bin.gz" with {
   type: "bytes",
 };
+import simdByElement from "../../fixtures/vectors/simd_by_element.bin.gz" with { type: "bytes" };
 import type { Family } from "./families.ts";
 
 const FILES: Readonly<Record<Family, Uint8Array<ArrayBuffer>>> = {
@@ -55,6 +56,7 @@ const FILES: Readonly<Record<Family, Uint8Array<ArrayBuffer>>> = {
   atomic_memory_operations: atomicMemoryOperations,
   crc32_and_flags: crc32AndFlags,
   simd_subset: simdSubset,
+  simd_by_element: simdByElement,
   simd_shift_immediate: simdShiftImmediate,
   simd_two_register: simdTwoRegister,
   simd_three_different: simdThreeDifferent,

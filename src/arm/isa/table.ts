@@ -25,6 +25,7 @@ import { simdFpByElement } from "./simd_fp_by_element.ts";
 import { simdFpMisc } from "./simd_fp_misc.ts";
 import { simdFpThreeSame } from "./simd_fp_three_same.ts";
 import { simdShiftImmediate } from "./simd_shift_immediate.ts";
+import { simdByElement } from "./simd_by_element.ts";
 import { simdSubset } from "./simd_subset.ts";
 
 /** Every row, in decode order. */
@@ -39,6 +40,7 @@ export const ROWS: readonly Row[] = [
   ...atomicMemoryOperations,
   ...crc32AndFlags,
   ...simdSubset,
+  ...simdByElement,
   ...simdShiftImmediate,
   ...simdTwoRegister,
   ...simdThreeDifferent,
