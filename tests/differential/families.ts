@@ -16,6 +16,11 @@ import { simdThreeDifferent } from "../../src/arm/isa/simd_three_different.ts";
 import { simdTwoRegister } from "../../src/arm/isa/simd_two_register.ts";
 import { simdShiftImmediate } from "../../src/arm/isa/simd_shift_immediate.ts";
 import { simdByElement } from "../../src/arm/isa/simd_by_element.ts";
+import { simdCopy } from "../../src/arm/isa/simd_copy.ts";
+import { simdPermute } from "../../src/arm/isa/simd_permute.ts";
+import { simdModifiedImmediate } from "../../src/arm/isa/simd_modified_immediate.ts";
+import { simdLoadsAndStores } from "../../src/arm/isa/simd_loads_and_stores.ts";
+import { simdCrypto } from "../../src/arm/isa/simd_crypto.ts";
 import type { Operands } from "./state.ts";
 import { simdFpByElement } from "../../src/arm/isa/simd_fp_by_element.ts";
 import { simdFpMisc } from "../../src/arm/isa/simd_fp_misc.ts";
@@ -55,6 +60,11 @@ export const FAMILIES = {
   atomic_memory_operations: { ...general(atomicMemoryOperations), cpu: "max" },
   crc32_and_flags: { ...general(crc32AndFlags), cases: 200, cpu: "max" },
   simd_subset: general(simdSubset),
+  simd_crypto: vector(simdCrypto),
+  simd_loads_and_stores: vector(simdLoadsAndStores),
+  simd_modified_immediate: vector(simdModifiedImmediate),
+  simd_permute: vector(simdPermute),
+  simd_copy: vector(simdCopy),
   simd_by_element: vector(simdByElement),
   simd_shift_immediate: vector(simdShiftImmediate),
   simd_two_register: vector(simdTwoRegister),

@@ -43,6 +43,15 @@ import simdShiftImmediate from "../../fixtures/vectors/simd_shift_immediate.bin.
   type: "bytes",
 };
 import simdByElement from "../../fixtures/vectors/simd_by_element.bin.gz" with { type: "bytes" };
+import simdCopy from "../../fixtures/vectors/simd_copy.bin.gz" with { type: "bytes" };
+import simdPermute from "../../fixtures/vectors/simd_permute.bin.gz" with { type: "bytes" };
+import simdModifiedImmediate from "../../fixtures/vectors/simd_modified_immediate.bin.gz" with {
+  type: "bytes",
+};
+import simdLoadsAndStores from "../../fixtures/vectors/simd_loads_and_stores.bin.gz" with {
+  type: "bytes",
+};
+import simdCrypto from "../../fixtures/vectors/simd_crypto.bin.gz" with { type: "bytes" };
 import type { Family } from "./families.ts";
 
 const FILES: Readonly<Record<Family, Uint8Array<ArrayBuffer>>> = {
@@ -56,6 +65,11 @@ const FILES: Readonly<Record<Family, Uint8Array<ArrayBuffer>>> = {
   atomic_memory_operations: atomicMemoryOperations,
   crc32_and_flags: crc32AndFlags,
   simd_subset: simdSubset,
+  simd_crypto: simdCrypto,
+  simd_loads_and_stores: simdLoadsAndStores,
+  simd_modified_immediate: simdModifiedImmediate,
+  simd_permute: simdPermute,
+  simd_copy: simdCopy,
   simd_by_element: simdByElement,
   simd_shift_immediate: simdShiftImmediate,
   simd_two_register: simdTwoRegister,

@@ -22,12 +22,15 @@ export interface RecordPlan {
   readonly consts: ReadonlyMap<string, { offset: number; type: "i32" | "i64" }>;
 }
 
-/** Places up to 4 slots and constants of at most 20 bytes. RangeError for more. */
+/** Slots that a record holds, the last two in place of its first 32-bit constant. */
+const MAX_SLOTS = 6;
+
+/** Places up to 6 slots and constants of at most 20 bytes, 16 with more than 4 slots. RangeError for more. */
 export function planRecord(slots: Slots, consts: Consts): RecordPlan {
   const slotNames = Object.keys(slots);
-  if (slotNames.length > 4) throw new RangeError(`${slotNames.length} slots`);
+  if (slotNames.length > MAX_SLOTS) throw new RangeError(`${slotNames.length} slots`);
   const places = new Map<string, { offset: number; type: "i32" | "i64" }>();
-  const free = [12, 16, 20, 24, 28];
+  const free = slotNames.length > 4 ? [16, 20, 24, 28] : [12, 16, 20, 24, 28];
   const take = (offset: number) => free.splice(free.indexOf(offset), 1);
   for (const [name, value] of Object.entries(consts)) {
     if (typeof value !== "bigint") continue;

@@ -9,9 +9,9 @@
  * - `shape`: known whenever the semantics runs. Plain JavaScript values; `if` on them freely. There is
  *   one compiled handler per row and distinct shape, so keep shapes few (sizes, sf, S, kind), and put
  *   everything else into constants.
- * - `slots`: byte offsets of registers in the CPU state (at most 4).
+ * - `slots`: byte offsets of registers in the CPU state (at most 6).
  * - `consts`: numbers (32-bit) or bigints (64-bit) (at most two bigints and one number, or one bigint
- *   and three numbers, or five numbers).
+ *   and three numbers, or five numbers; with more than 4 slots, one number less).
  *
  * `semantics` describes what the instruction does, against a {@link Builder}: nothing there may depend
  * on the value behind a {@link V32} or {@link V64} except through `select`, `when` and the branches.

@@ -473,6 +473,16 @@ export const polynomialMul: LaneOp = (b, bits, a, c) => {
   return sum;
 };
 
+/** Bytes of `table`, one vector after the other, by the indices; 0 for an index beyond it. */
+export function lookUpBytes(b: Builder, table: readonly V128[], indices: V128): V128 {
+  return table
+    .map((part, i) => {
+      const inside = i === 0 ? indices : sub(b, 8, indices, constant(b, 8, BigInt(16 * i)));
+      return b.vector("i8x16.swizzle", part, inside);
+    })
+    .reduce((x, y) => or(b, x, y));
+}
+
 /** Sixteen values by the low four bits of each byte. */
 function lookUp(b: Builder, table: (nibble: number) => number, nibbles: V128): V128 {
   return b.vector("i8x16.swizzle", bytes(b, table), nibbles);

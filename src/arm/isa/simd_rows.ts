@@ -67,6 +67,14 @@ export function scalarText(n: number, s: number): string {
   return `${"bhsdq"[s]}${n}`;
 }
 
+/** `{v1.16b-v3.16b}`: registers one after the other, v0 after v31; two are both named. */
+export function listText(first: number, count: number, lanes: string): string {
+  const names = Array.from({ length: count }, (_, i) => `v${(first + i) % 32}.${lanes}`);
+  const inOrder = first + count <= 32;
+  if (count > 2 && inOrder) return `{${names[0]}-${names.at(-1)}}`;
+  return `{${names.join(", ")}}`;
+}
+
 /** A row whose pattern is put together, so that its fields are stated. */
 export function vectorRow<F, S extends Shape, L extends Slots, C extends Consts>(
   spec: Omit<RowSpec<string, S, L, C>, "predecode" | "disassemble"> & {

@@ -26,6 +26,11 @@ import { simdFpMisc } from "./simd_fp_misc.ts";
 import { simdFpThreeSame } from "./simd_fp_three_same.ts";
 import { simdShiftImmediate } from "./simd_shift_immediate.ts";
 import { simdByElement } from "./simd_by_element.ts";
+import { simdCopy } from "./simd_copy.ts";
+import { simdPermute } from "./simd_permute.ts";
+import { simdModifiedImmediate } from "./simd_modified_immediate.ts";
+import { simdLoadsAndStores } from "./simd_loads_and_stores.ts";
+import { simdCrypto } from "./simd_crypto.ts";
 import { simdSubset } from "./simd_subset.ts";
 
 /** Every row, in decode order. */
@@ -40,6 +45,11 @@ export const ROWS: readonly Row[] = [
   ...atomicMemoryOperations,
   ...crc32AndFlags,
   ...simdSubset,
+  ...simdCrypto,
+  ...simdLoadsAndStores,
+  ...simdModifiedImmediate,
+  ...simdPermute,
+  ...simdCopy,
   ...simdByElement,
   ...simdShiftImmediate,
   ...simdTwoRegister,

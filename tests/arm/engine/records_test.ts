@@ -47,8 +47,17 @@ Deno.test("as much as fits: four slots, two 64-bit constants and a 32-bit one, o
   assert.equal(planRecord(slots, { a: 0, b: 0, c: 0, d: 0, e: 0 }).consts.size, 5);
 });
 
+Deno.test("two more slots take the place of a 32-bit constant", () => {
+  const slots = { a: 0, b: 0, c: 0, d: 0, e: 0, f: 0 };
+  const plan = planRecord(slots, { x: 0n, y: 0, z: 0 });
+  assert.deepEqual([...plan.slots.values()], [4, 6, 8, 10, 12, 14]);
+  assert.deepEqual([...plan.consts.values()].map((c) => c.offset), [16, 24, 28]);
+});
+
 Deno.test("more than fits is an error", () => {
-  assert.throws(() => planRecord({ a: 0, b: 0, c: 0, d: 0, e: 0 }, {}), RangeError);
+  assert.throws(() => planRecord({ a: 0, b: 0, c: 0, d: 0, e: 0, f: 0, g: 0 }, {}), RangeError);
+  const five = { a: 0, b: 0, c: 0, d: 0, e: 0 };
+  assert.throws(() => planRecord(five, { x: 0n, y: 0n, z: 0 }), RangeError);
   assert.throws(() => planRecord({}, { x: 0n, y: 0n, z: 0n }), RangeError);
   assert.throws(() => planRecord({}, { x: 0n, y: 0n, z: 0, w: 0 }), RangeError);
   assert.throws(() => planRecord({}, { a: 0, b: 0, c: 0, d: 0, e: 0, f: 0 }), RangeError);
