@@ -39,8 +39,8 @@ const BASE: Readonly<Partial<Record<SysregName, bigint>>> = {
   ID_AA64DFR0_EL1: BigInt(
     6 | ((BREAKPOINTS - 1) << 12) | ((WATCHPOINTS - 1) << 20) | ((CONTEXT_BREAKPOINTS - 1) << 28),
   ),
-  // PARange 5 (48 bits), ASIDBits 2 (16), 4K granule only
-  ID_AA64MMFR0_EL1: 0x0f00_0025n,
+  // PARange 5 (48 bits), ASIDBits 2 (16), granules of 4, 16 and 64 KiB
+  ID_AA64MMFR0_EL1: 0x0010_0025n,
   // Lines of 64 bytes, L1Ip PIPT, IDC (no clean needed to fetch what was written), not DIC
   CTR_EL0: 0x9444_c004n,
   // Separate level 1, unified level 2; LoC 2, LoUU and LoUIS 1
@@ -56,14 +56,32 @@ const SYSTEM_FEATURES: readonly FeatureName[] = [
   "FEAT_DPB",
   "FEAT_DPB2",
   "FEAT_TTL",
+  "FEAT_HAFDBS",
+  "FEAT_HPDS",
+  "FEAT_XNX",
 ];
 
-/** Registers, and the fields [clear bits lo, hi] of registers, that exist with a feature only. */
+/** Registers, and fields of registers (bits of the low and the high half), that exist with a feature only. */
 const REGISTER_FEATURES: readonly (readonly [SysregName, FeatureName])[] = [
   ["UAO", "FEAT_UAO"],
   ["DIT", "FEAT_DIT"],
 ];
-const FIELD_FEATURES: readonly (readonly [SysregName, FeatureName, number, number])[] = [
+type TcrLayout = "two ranges" | "one range";
+const FIELD_FEATURES: readonly (readonly [
+  SysregName,
+  FeatureName,
+  lo: number,
+  hi: number,
+  TcrLayout?,
+])[] = [
+  // HA and HD, HPD0 and HPD1; the same of one range
+  ["TCR_EL1", "FEAT_HAFDBS", 0, 0x180],
+  ["TCR_EL1", "FEAT_HPDS", 0, 0x600],
+  ["TCR_EL2", "FEAT_HAFDBS", 0, 0x180, "two ranges"],
+  ["TCR_EL2", "FEAT_HPDS", 0, 0x600, "two ranges"],
+  ["TCR_EL2", "FEAT_HAFDBS", 3 << 21, 0, "one range"],
+  ["TCR_EL2", "FEAT_HPDS", 1 << 24, 0, "one range"],
+  ["VTCR_EL2", "FEAT_HAFDBS", 3 << 21, 0],
   ["SPSR_EL1", "FEAT_UAO", SPSR.UAO, 0],
   ["SPSR_EL2", "FEAT_UAO", SPSR.UAO, 0],
   ["SPSR_EL1", "FEAT_DIT", SPSR.DIT, 0],
@@ -87,8 +105,14 @@ export class CoreModel {
   readonly ids: readonly bigint[];
   /** By register-file index: 1 for a register that only an absent feature has. */
   readonly absent: Uint8Array = new Uint8Array(SYSREGS.length);
-  /** By twice the register-file index, low half and high half: fields that only absent features have. */
-  readonly res0: Uint32Array = new Uint32Array(2 * SYSREGS.length);
+  /**
+   * By twice the register-file index, low half and high half: fields that only absent features have, with
+   * HCR_EL2.E2H set and clear (which changes the layout of TCR_EL2).
+   */
+  readonly res0 = [
+    new Uint32Array(2 * SYSREGS.length),
+    new Uint32Array(2 * SYSREGS.length),
+  ] as const;
   readonly #decoder: Decoder;
   /** Words decoded before: a cache, emptied when it is full. */
   readonly #decoded = new Map<number, DecodedRow | null>();
@@ -109,10 +133,13 @@ export class CoreModel {
     for (const [register, feature] of REGISTER_FEATURES) {
       if (!this.features.has(feature)) this.absent[R[register]] = 1;
     }
-    for (const [register, feature, lo, hi] of FIELD_FEATURES) {
+    for (const [register, feature, lo, hi, layout] of FIELD_FEATURES) {
       if (this.features.has(feature)) continue;
-      (this.res0[2 * R[register]] as number) |= lo;
-      (this.res0[2 * R[register] + 1] as number) |= hi;
+      const at = 2 * R[register];
+      for (const res0 of layoutsOf(this.res0, layout)) {
+        (res0[at] as number) |= lo;
+        (res0[at + 1] as number) |= hi;
+      }
     }
   }
 
@@ -125,6 +152,14 @@ export class CoreModel {
     this.#decoded.set(word, fresh);
     return fresh;
   }
+}
+
+function layoutsOf(
+  [e2h, plain]: readonly [Uint32Array, Uint32Array],
+  layout: TcrLayout | undefined,
+): Uint32Array[] {
+  if (layout === undefined) return [e2h, plain];
+  return [layout === "two ranges" ? e2h : plain];
 }
 
 const MODELS = new Map<CpuModel, CoreModel>();

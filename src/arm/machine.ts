@@ -258,7 +258,9 @@ export class Machine implements Hooks {
       const core = this.cores?.[cpu];
       if (core) refreshInterrupts(core);
     };
-    const mmu = new Mmu(this.memory, this.ram, this.cacheArena, pcpus);
+    const mmu = new Mmu(this.memory, this.ram, this.cacheArena, pcpus, {
+      xnx: model.features.has("FEAT_XNX"),
+    });
     return {
       memory: this.memory,
       ram: this.ram,

@@ -17,9 +17,9 @@ export const SCTLR_TWO_LEVELS: WriteMask = low(0x048d_d21f, 0x3050_0980);
 /** SCTLR_EL2 with E2H clear. */
 export const SCTLR_ONE_LEVEL: WriteMask = low(0x0008_100f, 0x30c5_0830);
 /** Regime of two ranges: TCR_EL1, and TCR_EL2 with E2H. */
-export const TCR_TWO_RANGES: WriteMask = [0xffff_ffbf, 0x77, 0, 0];
+export const TCR_TWO_RANGES: WriteMask = [0xffff_ffbf, 0x7f7, 0, 0];
 /** TCR_EL2 with E2H clear. */
-export const TCR_ONE_RANGE: WriteMask = low(0x0017_ff3f, 0x8080_0000);
+export const TCR_ONE_RANGE: WriteMask = low(0x0177_ff3f, 0x8080_0000);
 /** CPTR_EL2 with E2H set, and clear. */
 export const CPTR_E2H: WriteMask = low(0x9030_0000);
 export const CPTR_PLAIN: WriteMask = low(0x8010_0400, 0x0000_33ff);
@@ -67,7 +67,7 @@ export const WRITE_MASKS: Readonly<Partial<Record<SysregName, WriteMask>>> = {
   MDCR_EL2: low(0xf00),
   HSTR_EL2: low(0xffff),
   HACR_EL2: low(0),
-  VTCR_EL2: low(0x0007_ffff, 0x8000_0000),
+  VTCR_EL2: low(0x0067_ffff, 0x8000_0000),
   // 8 bits of VMID, no CnP
   VTTBR_EL2: [0xffff_fffe, 0x00ff_ffff, 0, 0],
   HPFAR_EL2: [0xffff_fff0, 0xff, 0, 0],

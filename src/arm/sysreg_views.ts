@@ -233,8 +233,9 @@ function storeWriter(name: SysregName): Writer {
   const effects = EFFECTS[name] ?? (/^DBG[BW][CV]R/.test(name) ? ARMED : undefined);
   return (core, index, lo, hi) => {
     const { regs } = core;
-    const mask = byE2h === undefined ? plain : byE2h[isE2h(regs) ? 0 : 1];
-    const { res0 } = core.platform.model;
+    const layout = isE2h(regs) ? 0 : 1;
+    const mask = byE2h === undefined ? plain : byE2h[layout];
+    const res0 = core.platform.model.res0[layout];
     const keepLo = mask[0] & ~(res0[2 * index] as number);
     const keepHi = mask[1] & ~(res0[2 * index + 1] as number);
     const newLo = ((lo & keepLo) | mask[2]) >>> 0, newHi = ((hi & keepHi) | mask[3]) >>> 0;

@@ -104,7 +104,7 @@ function translateOperand(core: Core, access: Access, lo: number, hi: number): b
   const { mmu } = core.platform;
   const pan = cpu.pan;
   cpu.pan = 0;
-  const ok = mmu.translate(cpu, lo, hi, access, cpu.el);
+  const ok = mmu.translate(cpu, lo, hi, access, cpu.el, false, false);
   cpu.pan = pan;
   if (!ok) mmu.fault.cm = true;
   return ok || abort(core);

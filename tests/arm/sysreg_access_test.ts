@@ -379,7 +379,7 @@ Deno.test("a core of Armv8.0 says what is there", () => {
     0n,
     1n,
   ]);
-  assert.deepEqual([0, 4, 20, 24, 28].map((at) => field(mmfr0, at)), [5n, 2n, 0n, 15n, 0n]);
+  assert.deepEqual([0, 4, 20, 24, 28].map((at) => field(mmfr0, at)), [5n, 2n, 1n, 0n, 0n]);
   assert.deepEqual([0, 4, 8, 20].map((at) => field(mmfr1, at)), [0n, 0n, 1n, 1n]);
   assert.deepEqual([0, 8, 12, 20, 28].map((at) => field(dfr0, at)), [7n, 0n, 5n, 3n, 1n]);
   for (const name of ["ID_AA64ISAR1_EL1", "ID_AA64MMFR2_EL1"] as const) {
@@ -476,8 +476,19 @@ Deno.test("reserved bits on a write", () => {
   const plain = new Machine({ cpu: "v8.0" });
   plain.msr("SPSR_EL2", all);
   assert.equal(plain.core().regs.get("SPSR_EL2"), 0xf070_03dfn);
+  plain.msr("TCR_EL1", all);
+  plain.msr("TCR_EL2", all);
+  plain.msr("VTCR_EL2", all);
+  const { regs } = plain.core();
+  assert.deepEqual(
+    [regs.get("TCR_EL1"), regs.get("TCR_EL2"), regs.get("VTCR_EL2")],
+    [0x77_ffff_ffbfn, 0x8097_ff3fn, 0x8007_ffffn],
+  );
+  plain.set({ HCR_EL2: RW | E2H });
+  plain.msr("TCR_EL2", all);
+  assert.equal(regs.get("TCR_EL2"), 0x77_ffff_ffbfn);
   assert.equal(written("SCTLR_EL1", 0n), 0x3050_0980n);
-  assert.equal(written("TCR_EL1"), 0x77_ffff_ffbfn);
+  assert.equal(written("TCR_EL1"), 0x7f7_ffff_ffbfn);
   assert.equal(written("VBAR_EL1"), 0xffff_ffff_ffff_f800n);
   assert.equal(written("CPTR_EL2", 0n), 0x33ffn);
   assert.equal(written("VTTBR_EL2"), 0x00ff_ffff_ffff_fffen);

@@ -42,6 +42,12 @@ export const FILL = {
 } as const;
 export type Fill = (typeof FILL)[keyof typeof FILL];
 
+/** What differs between models of core; register fields that they have not are RES0. */
+export interface MmuFeatures {
+  /** FEAT_XNX: stage 2 denies execution to EL1 and EL0 separately. */
+  readonly xnx: boolean;
+}
+
 const SP_ALIGN_MASK = 15;
 const ALIGN_MASK = 0xffff_ffff;
 
@@ -67,19 +73,26 @@ export class Mmu {
   readonly #stage2: Stage2;
 
   /** `arena`: where the TLBs go (about 690 KB for each of `cpuCount` CPUs). */
-  constructor(memory: SharedMemory, ram: RamRange, arena: Arena, cpuCount: number) {
+  constructor(
+    memory: SharedMemory,
+    ram: RamRange,
+    arena: Arena,
+    cpuCount: number,
+    features: MmuFeatures = { xnx: true },
+  ) {
     this.#memory = memory;
     this.#ram = ram;
     this.#contexts = new Contexts(memory, arena, cpuCount);
     const tables = new TableReader(memory, ram);
-    this.#stage2 = new Stage2(tables, this.fault);
+    this.#stage2 = new Stage2(tables, this.fault, features.xnx);
     this.#stage1 = new Stage1(tables, this.#stage2, this.fault);
   }
 
   /**
    * Translates an access to the address in halves, made with the privilege of `el`, as by an
    * unprivileged load or store if `unprivileged`. Walks the tables, never looks into a TLB. True: `pa`,
-   * `normal` and the other fields are set. False: `fault` is. Alignment is not looked at.
+   * `normal` and the other fields are set. False: `fault` is. Alignment is not looked at. Access flags
+   * and dirty state are updated as by that access, unless `updates` is false.
    */
   translate(
     cpu: Cpu,
@@ -88,8 +101,10 @@ export class Mmu {
     access: Access,
     el: number,
     unprivileged = false,
+    updates = true,
   ): boolean {
     loadControls(this.#controls, this.#memory, cpu, el, unprivileged);
+    this.#controls.updates = updates;
     return this.#translate(vaLo, vaHi, access);
   }
 
@@ -101,10 +116,7 @@ export class Mmu {
   #translateStage1(vaLo: number, vaHi: number, access: Access): boolean {
     const s1 = this.#stage1;
     this.fault.begin(vaLo, vaHi, access);
-    if (!s1.translate(this.#controls, vaLo, vaHi, access === ACCESS.EXECUTE)) return false;
-    if ((s1.permissions & (1 << access)) === 0) {
-      return this.fault.stage1(FSC.PERMISSION + s1.level);
-    }
+    if (!s1.access(this.#controls, vaLo, vaHi, access)) return false;
     this.pa = joinAddress(s1.outLo, s1.outHi);
     this.permissions = s1.permissions;
     this.attr = s1.attr;
@@ -116,10 +128,7 @@ export class Mmu {
   #translateStage2(access: Access): boolean {
     const s2 = this.#stage2;
     const { outLo, outHi } = this.#stage1;
-    if (!s2.translate(this.#controls, outLo, outHi)) return false;
-    if ((s2.permissions & (1 << access)) === 0) {
-      return this.fault.second(FSC.PERMISSION + s2.level, outLo, outHi);
-    }
+    if (!s2.access(this.#controls, outLo, outHi, access)) return false;
     this.pa = joinAddress(s2.paLo, s2.paHi);
     this.permissions &= s2.permissions;
     this.attr = combineAttr(this.attr, s2.memAttr);
@@ -218,6 +227,7 @@ export class Mmu {
     const el = op.el === 1 && isVheHost(this.#memory, cpu) ? 2 : op.el;
     loadControls(this.#controls, this.#memory, cpu, el, false);
     this.#controls.pan &&= op.pan;
+    this.#controls.updates = false;
     return op.stages === 1
       ? this.#translateStage1(vaLo, vaHi, op.access)
       : this.#translate(vaLo, vaHi, op.access);

@@ -14,6 +14,9 @@ const USER = Uint8Array.of(0, PERM.R | PERM.W, 0, PERM.R);
 const LEAF = { PXN: 1 << 21, UXN: 1 << 22 } as const;
 const TABLE = { PXN: 1 << 27, UXN: 1 << 28, NO_EL0: 1 << 29, READ_ONLY: 1 << 30 } as const;
 
+/** AP[2] of a leaf: read-only. */
+export const AP_READ_ONLY = 1 << 7;
+
 /** AP[2:1] of a leaf narrowed by APTable of the tables on the way. */
 function accessPermissions(leafLo: number, tablesHi: number): number {
   let ap = (leafLo >>> 6) & 3;
@@ -65,8 +68,22 @@ export function stage1Permissions(
   return privilegedPermissions(c, ap, leafHi, tablesHi);
 }
 
-/** The {@link PERM} bits of a stage 2 leaf: S2AP, and XN in bit 54 alone (no XNX). */
-export function stage2Permissions(leafLo: number, leafHi: number): number {
+/** S2AP[1] of a stage 2 leaf: writable. */
+export const S2AP_WRITE = 1 << 7;
+
+/**
+ * The {@link PERM} bits of a stage 2 leaf: S2AP, and XN in bit 54. With `xnx`, XN[1:0] in bits 54 and
+ * 53 is 0: anyone executes, 1: EL0 does, 2: nobody, 3: EL1 does.
+ */
+export function stage2Permissions(
+  leafLo: number,
+  leafHi: number,
+  xnx: boolean,
+  user: boolean,
+): number {
   const data = (leafLo >>> 6) & 3;
-  return (leafHi & LEAF.UXN) !== 0 ? data : data | PERM.X;
+  const first = (leafHi & LEAF.UXN) !== 0;
+  const second = xnx && (leafHi & LEAF.PXN) !== 0;
+  const xn = user || !second ? first : !first;
+  return xn ? data : data | PERM.X;
 }

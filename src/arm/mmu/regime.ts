@@ -8,7 +8,8 @@ import { R } from "../arch/sysregs.ts";
 
 /**
  * Physical address bits (ID_AA64MMFR0_EL1.PARange 0b0101). The other identification that belongs to
- * this MMU: ASIDBits 16, VMIDBits 8, PAN2, UAO, TTL; no HAFDBS, HPDS, XNX, LVA, TTST, CnP.
+ * this MMU: all granules, ASIDBits 16, VMIDBits 8, PAN2, UAO, TTL, HAFDBS, HPDS, XNX (where the core
+ * has not the last three, the register fields that turn them on are RES0); no LVA, LPA, TTST, CnP.
  */
 export const PA_BITS = 48;
 
@@ -73,6 +74,13 @@ const TCR_A1 = 1 << 22;
 const TCR_HI_AS = 1 << 4;
 const TCR_HI_TBI0 = 1 << 5;
 const TCR_EL2_TBI = 1 << 20;
+/** TCR.HA, HD, HPD0 (HPD1 above it) in the high half; the same of TCR_EL2 without E2H, and VTCR_EL2's, in the low half. */
+const TCR_HI_HA = 1 << 7;
+const TCR_HI_HD = 1 << 8;
+const TCR_HI_HPD0 = 1 << 9;
+const TCR_LO_HA = 1 << 21;
+const TCR_LO_HD = 1 << 22;
+const TCR_EL2_HPD = 1 << 24;
 
 /** The ASID bits that a TCR value (its high half) uses. */
 export function asidMask(tcrHi: number): number {
@@ -115,6 +123,8 @@ export class Controls {
   unprivilegedIsUser = false;
   stage1 = false;
   stage2 = false;
+  /** The access may set access flags and dirty state. */
+  updates = true;
   /** HCR_EL2.DC applies: with stage 1 off, memory is Normal Write-Back. */
   defaultCacheable = false;
   /** HCR_EL2.PTW applies. */
@@ -156,6 +166,31 @@ export class Controls {
   topByteIgnored(vaHi: number): boolean {
     if (!this.twoRanges) return this.regime === REGIME.EL2 && (this.tcrLo & TCR_EL2_TBI) !== 0;
     return (this.tcrHi & (TCR_HI_TBI0 << ((vaHi >>> 23) & 1))) !== 0;
+  }
+
+  /** Hardware sets access flags in stage 1 tables. */
+  get stage1SetsAf(): boolean {
+    return this.twoRanges ? (this.tcrHi & TCR_HI_HA) !== 0 : (this.tcrLo & TCR_LO_HA) !== 0;
+  }
+
+  /** Hardware manages the dirty state in stage 1 tables: only together with the access flag. */
+  get stage1SetsDirty(): boolean {
+    const hd = this.twoRanges ? this.tcrHi & TCR_HI_HD : this.tcrLo & TCR_LO_HD;
+    return hd !== 0 && this.stage1SetsAf;
+  }
+
+  get stage2SetsAf(): boolean {
+    return (this.vtcr & TCR_LO_HA) !== 0;
+  }
+
+  get stage2SetsDirty(): boolean {
+    return (this.vtcr & TCR_LO_HD) !== 0 && this.stage2SetsAf;
+  }
+
+  /** The permissions in table descriptors are disabled, in the upper or the lower range. */
+  ignoresTablePermissions(upper: boolean): boolean {
+    if (!this.twoRanges) return (this.tcrLo & TCR_EL2_HPD) !== 0;
+    return (this.tcrHi & (TCR_HI_HPD0 << (upper ? 1 : 0))) !== 0;
   }
 
   /** The regime's output size in address bits. */
@@ -228,6 +263,7 @@ export function loadControls(
   loadBank(c, words, base, c.regime === REGIME.EL10 ? EL1_BANK : EL2_BANK);
   if (c.regime === REGIME.EL10) loadEl10(c, words, base, e2h && tge);
   else loadOther(c);
+  c.updates = true;
   c.unprivilegedIsUser = cpu.uao === 0 && (el === 1 || (el === 2 && e2h && tge));
   c.user = el === 0 || (unprivileged && c.unprivilegedIsUser);
   c.pan = cpu.pan !== 0 && !c.user && c.twoRanges;

@@ -1,25 +1,31 @@
 /**
- * Stage 1: virtual to intermediate (or, without stage 2, physical) addresses, 4 KiB granule; TG fields
- * that select another granule count as 4 KiB. Source: DDI 0487 D8.2 "Translation process".
+ * Stage 1: virtual to intermediate (or, without stage 2, physical) addresses. Source: DDI 0487 D8.2
+ * "Translation process", D8.4 "Hardware management of the Access flag and dirty state".
  */
+import { ACCESS, type Access } from "../arch/tlb_layout.ts";
 import { ATTR, mairAttr, SH, stage2IsDevice } from "./attributes.ts";
 import { FSC, type TranslationFault } from "./fault.ts";
-import { PERM, stage1Permissions } from "./permissions.ts";
+import { AP_READ_ONLY, PERM, stage1Permissions } from "./permissions.ts";
 import { type Controls, PA_BITS, SCTLR } from "./regime.ts";
 import type { Stage2 } from "./stage2.ts";
 import {
   addressHi,
   beyond,
   DESCRIPTOR_AF,
+  DESCRIPTOR_DBM,
   descriptorKind,
   firstTableLo,
+  type Granule,
   KIND,
   leafLo,
   levelShift,
+  lowerGranule,
   startLevel,
+  stride,
   tableIndex,
   tableLo,
   type TableReader,
+  upperGranule,
 } from "./walk.ts";
 
 const MIN_TSZ = 16;
@@ -40,15 +46,27 @@ export class Stage1 {
   /** The output in halves: an IPA when stage 2 is on, else a PA. */
   outLo = 0;
   outHi = 0;
-  /** PERM bits for the privilege that was asked for. */
+  /**
+   * PERM bits for the privilege that was asked for; not W while the page is clean and hardware is to say
+   * when it no longer is.
+   */
   permissions = 0;
   /** Attributes as a MAIR byte. */
   attr = 0;
   shareability = 0;
   /** Level of the leaf. */
   level = 0;
-  /** Size of the mapping, as a power of two: 12, 21 or 30. */
+  /** Size of the mapping, as a power of two: 12 to 30. */
   shift = 12;
+  /** The leaf's descriptor, and where it was read: as stage 1 names it, and physically. */
+  #leafLo = 0;
+  #leafHi = 0;
+  #leafIpaLo = 0;
+  #leafIpaHi = 0;
+  #leafAtLo = 0;
+  #leafAtHi = 0;
+  /** The leaf is clean: a write is allowed and makes it writable. */
+  #clean = false;
   readonly #tables: TableReader;
   readonly #stage2: Stage2;
   readonly #fault: TranslationFault;
@@ -59,7 +77,32 @@ export class Stage1 {
     this.#fault = fault;
   }
 
-  /** Finds what an address maps to. False: the fault is recorded. Permissions are for the caller to check. */
+  /** {@link translate}, with the permission for `access` checked and the leaf's access flag and dirty state updated. */
+  access(c: Controls, vaLo: number, vaHi: number, access: Access): boolean {
+    if (!this.translate(c, vaLo, vaHi, access === ACCESS.EXECUTE)) return false;
+    const write = access === ACCESS.WRITE;
+    const allowed = write && this.#clean ? PERM.W : this.permissions;
+    if ((allowed & (1 << access)) === 0) return this.#fault.stage1(FSC.PERMISSION + this.level);
+    if (!c.stage1 || !c.updates) return true;
+    const old = this.#leafLo;
+    const lo = ((old | DESCRIPTOR_AF) & ~(write && this.#clean ? AP_READ_ONLY : 0)) >>> 0;
+    if (write && this.#clean) this.permissions |= PERM.W;
+    if (lo === old) return true;
+    if (!this.#mayUpdate(c)) return false;
+    return this.#tables.replaceLo(this.#leafAtLo, this.#leafAtHi, old, this.#leafHi, lo) ||
+      this.access(c, vaLo, vaHi, access);
+  }
+
+  /** Whether stage 2 lets the leaf's descriptor be written. */
+  #mayUpdate(c: Controls): boolean {
+    if (!c.stage2) return true;
+    if (this.#stage2.access(c, this.#leafIpaLo, this.#leafIpaHi, ACCESS.WRITE)) return true;
+    this.#fault.s1ptw = true;
+    this.#fault.write = true;
+    return false;
+  }
+
+  /** Finds what an address maps to. False: the fault is recorded. Permissions are not checked. */
   translate(c: Controls, vaLo: number, vaHi: number, fetch: boolean): boolean {
     const tbi = c.topByteIgnored(vaHi);
     if (!c.stage1) return this.#flat(c, vaLo, vaHi, tbi, fetch);
@@ -73,7 +116,8 @@ export class Stage1 {
       topIsZero(vaLo ^ flip, vaHi ^ flip, inputBits, tbi) &&
       !(c.twoRanges && (tcr & TCR_EPD0) !== 0);
     if (!reachable) return this.#fault.stage1(FSC.TRANSLATION);
-    return this.#walk(c, vaLo, vaHi, inputBits, upper === 1);
+    const granule = upper === 1 ? upperGranule(c.tcrLo) : lowerGranule(c.tcrLo);
+    return this.#walk(c, vaLo, vaHi, inputBits, upper === 1, granule);
   }
 
   /** Stage 1 off: the address is the output; data is Device, instructions are Normal memory. */
@@ -82,6 +126,7 @@ export class Stage1 {
     this.outLo = vaLo;
     this.outHi = addressHi(vaHi);
     this.permissions = PERM.ALL;
+    this.#clean = false;
     this.level = 0;
     this.shift = 12;
     this.shareability = c.defaultCacheable ? SH.NONE : SH.OUTER;
@@ -91,25 +136,41 @@ export class Stage1 {
     return true;
   }
 
-  #walk(c: Controls, vaLo: number, vaHi: number, inputBits: number, upper: boolean): boolean {
+  #walk(
+    c: Controls,
+    vaLo: number,
+    vaHi: number,
+    inputBits: number,
+    upper: boolean,
+    granule: Granule,
+  ): boolean {
     const tables = this.#tables;
     const { outputBits } = c;
-    const first = startLevel(inputBits);
-    let mask = (1 << (inputBits - levelShift(first))) - 1;
+    const first = startLevel(granule, inputBits);
+    let mask = (1 << (inputBits - levelShift(granule, first))) - 1;
     let lo = firstTableLo(upper ? c.ttbr1Lo : c.ttbr0Lo, mask);
     let hi = addressHi(upper ? c.ttbr1Hi : c.ttbr0Hi);
     if (beyond(hi, outputBits)) return this.#fault.stage1(FSC.ADDRESS_SIZE);
     let tablesHi = 0;
     for (let level = first;; level++) {
-      if (!this.#read(c, lo + 8 * tableIndex(vaLo, vaHi, level, mask), hi, level)) return false;
-      const kind = descriptorKind(tables.lo, level);
+      const shift = levelShift(granule, level);
+      const atLo = lo + 8 * tableIndex(vaLo, vaHi, shift, mask);
+      if (!this.#read(c, atLo, hi, level)) return false;
+      const kind = descriptorKind(granule, tables.lo, level);
       if (kind === KIND.INVALID) return this.#fault.stage1(FSC.TRANSLATION + level);
-      lo = tableLo(tables.lo);
+      if (beyond(addressHi(tables.hi), outputBits)) {
+        return this.#fault.stage1(FSC.ADDRESS_SIZE + level);
+      }
+      if (kind === KIND.LEAF) {
+        this.#leafIpaLo = atLo;
+        this.#leafIpaHi = hi;
+        const disabled = c.ignoresTablePermissions(upper);
+        return this.#leaf(c, vaLo, level, shift, disabled ? 0 : tablesHi);
+      }
+      lo = tableLo(granule, tables.lo);
       hi = addressHi(tables.hi);
-      if (beyond(hi, outputBits)) return this.#fault.stage1(FSC.ADDRESS_SIZE + level);
-      if (kind === KIND.LEAF) return this.#leaf(c, vaLo, level, tablesHi);
       tablesHi |= tables.hi;
-      mask = 511;
+      mask = (1 << stride(granule)) - 1;
     }
   }
 
@@ -117,31 +178,45 @@ export class Stage1 {
   #read(c: Controls, atLo: number, atHi: number, level: number): boolean {
     const s2 = this.#stage2;
     if (c.stage2 && !this.#throughStage2(c, atLo, atHi)) return false;
-    const read = c.stage2 ? this.#tables.read(s2.paLo, s2.paHi) : this.#tables.read(atLo, atHi);
+    this.#leafAtLo = c.stage2 ? s2.paLo : atLo;
+    this.#leafAtHi = c.stage2 ? s2.paHi : atHi;
+    const read = this.#tables.read(this.#leafAtLo, this.#leafAtHi);
     return read || this.#fault.stage1(FSC.EXTERNAL_ON_WALK + level);
   }
 
   #throughStage2(c: Controls, ipaLo: number, ipaHi: number): boolean {
     const s2 = this.#stage2;
-    const found = s2.translate(c, ipaLo, ipaHi);
-    const refused = found && ((s2.permissions & PERM.R) === 0 ||
-      (c.ptw && stage2IsDevice(s2.memAttr)));
+    const found = s2.access(c, ipaLo, ipaHi, ACCESS.READ);
+    const refused = found && c.ptw && stage2IsDevice(s2.memAttr);
     if (refused) this.#fault.second(FSC.PERMISSION + s2.level, ipaLo, ipaHi);
     if (found && !refused) return true;
     this.#fault.s1ptw = true;
     return false;
   }
 
-  #leaf(c: Controls, vaLo: number, level: number, tablesHi: number): boolean {
+  #leaf(c: Controls, vaLo: number, level: number, shift: number, tablesHi: number): boolean {
     const { lo, hi } = this.#tables;
-    if ((lo & DESCRIPTOR_AF) === 0) return this.#fault.stage1(FSC.ACCESS_FLAG + level);
-    this.outLo = leafLo(lo, vaLo, level);
+    if ((lo & DESCRIPTOR_AF) === 0 && !c.stage1SetsAf) {
+      return this.#fault.stage1(FSC.ACCESS_FLAG + level);
+    }
+    this.#leafLo = lo;
+    this.#leafHi = hi;
+    this.outLo = leafLo(lo, vaLo, shift);
     this.outHi = addressHi(hi);
-    this.permissions = stage1Permissions(c, lo, hi, tablesHi);
+    this.#permit(c, tablesHi);
     this.attr = mairAttr(c, lo);
     this.shareability = (lo >>> 8) & 3;
     this.level = level;
-    this.shift = levelShift(level);
+    this.shift = shift;
     return true;
+  }
+
+  /** Where hardware manages the dirty state, a read-only leaf with DBM is a writable one that is clean. */
+  #permit(c: Controls, tablesHi: number): void {
+    const lo = this.#leafLo, hi = this.#leafHi;
+    const managed = (hi & DESCRIPTOR_DBM) !== 0 && c.stage1SetsDirty;
+    const permissions = stage1Permissions(c, managed ? lo & ~AP_READ_ONLY : lo, hi, tablesHi);
+    this.#clean = managed && (lo & AP_READ_ONLY) !== 0 && (permissions & PERM.W) !== 0;
+    this.permissions = this.#clean ? permissions & ~PERM.W : permissions;
   }
 }

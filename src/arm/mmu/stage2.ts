@@ -1,30 +1,39 @@
 /**
- * Stage 2: intermediate physical to physical addresses, 4 KiB granule, tables concatenated at the
- * start level. Source: DDI 0487 D8.2.5 "Stage 2 translation table lookup", VTCR_EL2, VTTBR_EL2.
+ * Stage 2: intermediate physical to physical addresses, tables concatenated at the start level.
+ * Source: DDI 0487 D8.2.5 "Stage 2 translation table lookup", D8.4 "Hardware management of the Access
+ * flag and dirty state", VTCR_EL2, VTTBR_EL2.
  */
+import { ACCESS, type Access } from "../arch/tlb_layout.ts";
 import { FSC, type TranslationFault } from "./fault.ts";
-import { stage2Permissions } from "./permissions.ts";
+import { PERM, S2AP_WRITE, stage2Permissions } from "./permissions.ts";
 import { type Controls, outputBits } from "./regime.ts";
 import {
   addressHi,
   beyond,
   DESCRIPTOR_AF,
+  DESCRIPTOR_DBM,
   descriptorKind,
   firstTableLo,
+  GRANULE,
+  type Granule,
   KIND,
   leafLo,
   levelShift,
+  lowerGranule,
+  stride,
   tableIndex,
   tableLo,
   type TableReader,
 } from "./walk.ts";
 
-/** VTCR_EL2.SL0 to the start level; -1: reserved. */
-const START_LEVEL = Int8Array.of(2, 1, 0, -1);
+/** VTCR_EL2.SL0 to the start level, with 4 KiB pages and with larger ones; -1: reserved. */
+const START_LEVEL_4K = Int8Array.of(2, 1, 0, -1);
+const START_LEVEL_LARGER = Int8Array.of(3, 2, 1, -1);
 
 /** What VTCR_EL2 says, kept until another value is met. */
 class Setup {
   vtcr = -1;
+  granule: Granule = GRANULE.K4;
   valid = false;
   level = 0;
   mask = 0;
@@ -36,11 +45,15 @@ class Setup {
     const inputBits = 64 - (vtcr & 0x3f);
     this.vtcr = vtcr;
     this.inputBits = inputBits;
-    this.level = START_LEVEL[(vtcr >>> 6) & 3] as number;
+    this.granule = lowerGranule(vtcr);
+    const levels = this.granule === GRANULE.K4 ? START_LEVEL_4K : START_LEVEL_LARGER;
+    this.level = levels[(vtcr >>> 6) & 3] as number;
     this.outputBits = outputBits(vtcr >>> 16);
-    const indexBits = inputBits - levelShift(this.level);
+    const indexBits = inputBits - levelShift(this.granule, this.level);
     this.mask = (1 << indexBits) - 1;
-    const sizesFit = inputBits >= 25 && inputBits <= 48 && indexBits >= 1 && indexBits <= 13;
+    // At most 16 tables are concatenated.
+    const sizesFit = inputBits >= 25 && inputBits <= 48 && indexBits >= 1 &&
+      indexBits <= stride(this.granule) + 4;
     const levelFits = this.level > 0 || (this.level === 0 && this.outputBits > 42);
     this.valid = sizesFit && levelFits && inputBits <= this.outputBits;
   }
@@ -57,7 +70,7 @@ export class Stage2 {
   /** The physical address in halves. */
   paLo = 0;
   paHi = 0;
-  /** PERM bits of the leaf. */
+  /** PERM bits of the leaf; not W while it is clean and hardware is to say when it no longer is. */
   permissions = 0;
   /** MemAttr[3:0] of the leaf. */
   memAttr = 0;
@@ -67,10 +80,44 @@ export class Stage2 {
   readonly #tables: TableReader;
   readonly #fault: TranslationFault;
   readonly #setup = new Setup();
+  readonly #xnx: boolean;
+  /** The leaf's descriptor and where it was read. */
+  #leafLo = 0;
+  #leafHi = 0;
+  #leafAtLo = 0;
+  #leafAtHi = 0;
 
-  constructor(tables: TableReader, fault: TranslationFault) {
+  /** `xnx`: execution is denied to EL1 and EL0 separately (FEAT_XNX). */
+  constructor(tables: TableReader, fault: TranslationFault, xnx: boolean) {
     this.#tables = tables;
     this.#fault = fault;
+    this.#xnx = xnx;
+  }
+
+  /** {@link translate}, with the permission for `access` checked and the leaf's access flag and dirty state updated. */
+  access(c: Controls, ipaLo: number, ipaHi: number, access: Access): boolean {
+    if (!this.translate(c, ipaLo, ipaHi)) return false;
+    const allowed = access === ACCESS.WRITE && this.#isClean(c) ? PERM.W : this.permissions;
+    if ((allowed & (1 << access)) === 0) {
+      return this.#fault.second(FSC.PERMISSION + this.level, ipaLo, ipaHi);
+    }
+    return !c.updates || this.#update(c, access) || this.access(c, ipaLo, ipaHi, access);
+  }
+
+  /** Not written yet, and to be made writable by the first write. */
+  #isClean(c: Controls): boolean {
+    return (this.#leafLo & S2AP_WRITE) === 0 && (this.#leafHi & DESCRIPTOR_DBM) !== 0 &&
+      c.stage2SetsDirty;
+  }
+
+  /** False: the descriptor has changed since it was read. */
+  #update(c: Controls, access: Access): boolean {
+    const old = this.#leafLo;
+    const writes = access === ACCESS.WRITE && this.#isClean(c);
+    const lo = (old | DESCRIPTOR_AF | (writes ? S2AP_WRITE : 0)) >>> 0;
+    if (writes) this.permissions |= PERM.W;
+    if (lo === old) return true;
+    return this.#tables.replaceLo(this.#leafAtLo, this.#leafAtHi, old, this.#leafHi, lo);
   }
 
   /**
@@ -85,37 +132,53 @@ export class Stage2 {
     }
     const hi = addressHi(c.vttbrHi);
     if (beyond(hi, setup.outputBits)) return this.#fault.second(FSC.ADDRESS_SIZE, ipaLo, ipaHi);
-    return this.#walk(ipaLo, ipaHi, firstTableLo(c.vttbrLo, setup.mask), hi);
+    return this.#walk(c, ipaLo, ipaHi, firstTableLo(c.vttbrLo, setup.mask), hi);
   }
 
-  #walk(ipaLo: number, ipaHi: number, firstLo: number, firstHi: number): boolean {
+  #walk(
+    c: Controls,
+    ipaLo: number,
+    ipaHi: number,
+    firstLo: number,
+    firstHi: number,
+  ): boolean {
     const tables = this.#tables;
-    const { outputBits } = this.#setup;
+    const { outputBits, granule } = this.#setup;
     let lo = firstLo;
     let hi = firstHi;
     let mask = this.#setup.mask;
     for (let level = this.#setup.level;; level++) {
-      if (!tables.read(lo + 8 * tableIndex(ipaLo, ipaHi, level, mask), hi)) {
+      const shift = levelShift(granule, level);
+      const atLo = lo + 8 * tableIndex(ipaLo, ipaHi, shift, mask);
+      if (!tables.read(atLo, hi)) {
         return this.#fault.second(FSC.EXTERNAL_ON_WALK + level, ipaLo, ipaHi);
       }
-      const kind = descriptorKind(tables.lo, level);
+      const kind = descriptorKind(granule, tables.lo, level);
       if (kind === KIND.INVALID) return this.#fault.second(FSC.TRANSLATION + level, ipaLo, ipaHi);
-      lo = tableLo(tables.lo);
+      if (beyond(addressHi(tables.hi), outputBits)) {
+        return this.#fault.second(FSC.ADDRESS_SIZE + level, ipaLo, ipaHi);
+      }
+      if (kind === KIND.LEAF) {
+        this.#leafAtLo = atLo;
+        this.#leafAtHi = hi;
+        return this.#leaf(c, ipaLo, ipaHi, level, shift);
+      }
+      lo = tableLo(granule, tables.lo);
       hi = addressHi(tables.hi);
-      if (beyond(hi, outputBits)) return this.#fault.second(FSC.ADDRESS_SIZE + level, ipaLo, ipaHi);
-      if (kind === KIND.LEAF) return this.#leaf(ipaLo, ipaHi, level);
-      mask = 511;
+      mask = (1 << stride(granule)) - 1;
     }
   }
 
-  #leaf(ipaLo: number, ipaHi: number, level: number): boolean {
+  #leaf(c: Controls, ipaLo: number, ipaHi: number, level: number, shift: number): boolean {
     const { lo, hi } = this.#tables;
-    if ((lo & DESCRIPTOR_AF) === 0) {
+    if ((lo & DESCRIPTOR_AF) === 0 && !c.stage2SetsAf) {
       return this.#fault.second(FSC.ACCESS_FLAG + level, ipaLo, ipaHi);
     }
-    this.paLo = leafLo(lo, ipaLo, level);
+    this.#leafLo = lo;
+    this.#leafHi = hi;
+    this.paLo = leafLo(lo, ipaLo, shift);
     this.paHi = addressHi(hi);
-    this.permissions = stage2Permissions(lo, hi);
+    this.permissions = stage2Permissions(lo, hi, this.#xnx, c.user);
     this.memAttr = (lo >>> 2) & 15;
     this.shareability = (lo >>> 8) & 3;
     this.level = level;

@@ -1,5 +1,5 @@
 /**
- * What the walks of both stages share: reading descriptors and taking them apart (4 KiB granule).
+ * What the walks of both stages share: reading descriptors and taking them apart, in all granules.
  * Source: DDI 0487 D8.3 "Translation table descriptor formats".
  *
  * Addresses are pairs of 32-bit halves here: as numbers above 2^31 they would be boxed at each call.
@@ -10,42 +10,71 @@ import { ramOffset, type RamRange } from "../arch/tlb_layout.ts";
 
 /** Descriptor bit AF, in the low half. */
 export const DESCRIPTOR_AF = 1 << 10;
+/** Descriptor bit DBM (dirty bit modifier), in the high half. */
+export const DESCRIPTOR_DBM = 1 << 19;
 
 /** What a descriptor is at its level. */
 export const KIND = { INVALID: 0, TABLE: 1, LEAF: 2 } as const;
 
-/** By `level * 4 + bits 1 to 0`: no blocks at level 0, and at level 3 only pages. */
-const KINDS = Uint8Array.of(
-  ...[KIND.INVALID, KIND.INVALID, KIND.INVALID, KIND.TABLE],
-  ...[KIND.INVALID, KIND.LEAF, KIND.INVALID, KIND.TABLE],
-  ...[KIND.INVALID, KIND.LEAF, KIND.INVALID, KIND.TABLE],
-  ...[KIND.INVALID, KIND.INVALID, KIND.INVALID, KIND.LEAF],
+const { INVALID, TABLE, LEAF } = KIND;
+/** By `level * 4 + bits 1 to 0`: at level 3 only pages, at levels 0 and 1 blocks only with 4 KiB pages at level 1. */
+const KINDS_4K = Uint8Array.of(
+  ...[INVALID, INVALID, INVALID, TABLE],
+  ...[INVALID, LEAF, INVALID, TABLE],
+  ...[INVALID, LEAF, INVALID, TABLE],
+  ...[INVALID, INVALID, INVALID, LEAF],
+);
+const KINDS_LARGER = Uint8Array.of(
+  ...[INVALID, INVALID, INVALID, TABLE],
+  ...[INVALID, INVALID, INVALID, TABLE],
+  ...[INVALID, LEAF, INVALID, TABLE],
+  ...[INVALID, INVALID, INVALID, LEAF],
 );
 
+/** A translation granule, as the logarithm of its page size: 4, 16 or 64 KiB. */
+export const GRANULE = { K4: 12, K16: 14, K64: 16 } as const;
+export type Granule = (typeof GRANULE)[keyof typeof GRANULE];
+
+/** By TG0 (TCR_ELx and VTCR_EL2 bits 15 to 14), and by TG1 (TCR_ELx bits 31 to 30). A reserved value counts as 4 KiB. */
+const TG0: readonly Granule[] = [GRANULE.K4, GRANULE.K64, GRANULE.K16, GRANULE.K4];
+const TG1: readonly Granule[] = [GRANULE.K4, GRANULE.K16, GRANULE.K4, GRANULE.K64];
+
+/** The granule of the lower range, or of stage 2. */
+export function lowerGranule(tcrLo: number): Granule {
+  return TG0[(tcrLo >>> 14) & 3] as Granule;
+}
+
+/** The granule of the upper range. */
+export function upperGranule(tcrLo: number): Granule {
+  return TG1[tcrLo >>> 30] as Granule;
+}
+
 /** One of {@link KIND} for the descriptor with low half `lo` at `level`. */
-export function descriptorKind(lo: number, level: number): number {
-  return KINDS[level * 4 + (lo & 3)] as number;
+export function descriptorKind(granule: Granule, lo: number, level: number): number {
+  const kinds = granule === GRANULE.K4 ? KINDS_4K : KINDS_LARGER;
+  return kinds[level * 4 + (lo & 3)] as number;
+}
+
+/** Address bits that one level resolves. */
+export function stride(granule: Granule): number {
+  return granule - 3;
 }
 
 /** Address bits below the index of `level`: the size of a leaf there, as a power of two. */
-export function levelShift(level: number): number {
-  return 39 - 9 * level;
+export function levelShift(granule: Granule, level: number): number {
+  return granule + (3 - level) * (granule - 3);
 }
 
 /** The level at which a walk of `inputBits` (25 to 48) address bits starts in stage 1. */
-export function startLevel(inputBits: number): number {
-  return 4 - Math.ceil((inputBits - 12) / 9);
+export function startLevel(granule: Granule, inputBits: number): number {
+  return 4 - Math.ceil((inputBits - granule) / (granule - 3));
 }
 
-/** The index into a table of `level` (`mask`: number of its entries less one) for an address in halves. */
-export function tableIndex(lo: number, hi: number, level: number, mask: number): number {
-  if (level === 3) return (lo >>> 12) & mask;
-  if (level === 2) return ((lo >>> 21) | (hi << 11)) & mask;
-  if (level === 1) return ((lo >>> 30) | (hi << 2)) & mask;
-  return (hi >>> 7) & mask;
+/** The index into a table whose leaves have `2 ** shift` bytes (`mask`: number of its entries less one) for an address in halves. */
+export function tableIndex(lo: number, hi: number, shift: number, mask: number): number {
+  if (shift >= 32) return (hi >>> (shift - 32)) & mask;
+  return ((lo >>> shift) | (hi << (32 - shift))) & mask;
 }
-
-const LEAF_MASK = Int32Array.of(0, 0xc000_0000, 0xffe0_0000, 0xffff_f000);
 
 /** Bits 47 to 32 of the address in a descriptor, TTBR or VTTBR. */
 export function addressHi(hi: number): number {
@@ -58,8 +87,8 @@ export function beyond(hi: number, bits: number): boolean {
 }
 
 /** The low half of the address of the next table, from a table descriptor's. */
-export function tableLo(lo: number): number {
-  return lo & ~0xfff;
+export function tableLo(granule: Granule, lo: number): number {
+  return lo & -(1 << granule);
 }
 
 /** The low half of the address of a first table of `mask + 1` entries: the low bits of a TTBR are not its. */
@@ -67,9 +96,9 @@ export function firstTableLo(ttbrLo: number, mask: number): number {
   return ttbrLo & ~(8 * mask + 7);
 }
 
-/** The low half of what the address with low half `at` maps to by a leaf of `level`. */
-export function leafLo(lo: number, at: number, level: number): number {
-  const mask = LEAF_MASK[level] as number;
+/** The low half of what the address with low half `at` maps to by a leaf of `2 ** shift` (at most 2^30) bytes. */
+export function leafLo(lo: number, at: number, shift: number): number {
+  const mask = -(1 << shift);
   return (lo & mask) | (at & ~mask);
 }
 
@@ -78,7 +107,7 @@ export function joinAddress(lo: number, hi: number): number {
   return (lo >>> 0) + hi * TWO32;
 }
 
-/** Reads descriptors from RAM, little-endian (SCTLR_ELx.EE is RES0 here). */
+/** Reads descriptors from RAM and updates them, little-endian (SCTLR_ELx.EE is RES0 here). */
 export class TableReader {
   /** The halves of the last descriptor read. */
   lo = 0;
@@ -102,5 +131,15 @@ export class TableReader {
       this.hi = this.#words[index + 1] as number;
     } while ((this.#words[index] as number) !== this.lo);
     return true;
+  }
+
+  /**
+   * Replaces the low half of the descriptor at a physical address that was read as (`lo`, `hi`), if it
+   * still is that. False: it is not, and the walk is to be made again.
+   */
+  replaceLo(paLo: number, paHi: number, lo: number, hi: number, by: number): boolean {
+    const index = ramOffset(this.#ram, joinAddress(paLo, paHi), 8) >>> 2;
+    if ((this.#words[index + 1] as number) !== hi) return false;
+    return Atomics.compareExchange(this.#words, index, lo, by >>> 0) === lo;
   }
 }

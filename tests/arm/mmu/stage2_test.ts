@@ -34,7 +34,7 @@ const second = (fsc: number, ipa: number): Expected => ({ fsc, stage2: true, s1p
 
 /** A world at EL1 with stage 1 off, and stage 2 of `inputBits` from `level`. */
 function stage2Only(inputBits: number, level: number): { w: World; s2: Tables } {
-  const w = new World();
+  const w = new World(1, false);
   const indexBits = inputBits - (39 - 9 * level);
   const s2 = new Tables(w, level, Math.max(1, 2 ** (indexBits - 9)));
   w.set({ HCR_EL2: HCR.VM | HCR.RW, VTCR_EL2: vtcr(inputBits, level), VTTBR_EL2: s2.base });

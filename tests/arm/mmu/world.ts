@@ -29,7 +29,7 @@ export class World {
   readonly cpus: Cpu[];
   #nextTable = RAM_PA;
 
-  constructor(cpuCount = 1) {
+  constructor(cpuCount = 1, xnx = true) {
     const state = 64 * 1024 + cpuCount * 768 * 1024;
     this.memory = SharedMemory.create(state + RAM_SIZE);
     const arena = new Arena("caches", this.memory, 4096, state);
@@ -39,7 +39,7 @@ export class World {
       cpu.index = index;
       return cpu;
     });
-    this.mmu = new Mmu(this.memory, this.ram, arena, cpuCount);
+    this.mmu = new Mmu(this.memory, this.ram, arena, cpuCount, { xnx });
   }
 
   get cpu(): Cpu {
