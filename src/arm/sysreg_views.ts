@@ -260,7 +260,7 @@ const pstateField = (
 
 /** Bits of FPCR that this core has. */
 export function fpcrMask(core: Core): number {
-  return FPCR_MASK & ~(core.platform.model.res0[2 * R.FPCR] as number);
+  return FPCR_MASK & ~(core.platform.model.res0[0][2 * R.FPCR] as number);
 }
 
 const PSTATE_VIEWS: Views = {

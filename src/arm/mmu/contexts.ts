@@ -7,15 +7,32 @@
  * TTBR and VTTBR addresses are not in the key: as on hardware, ASID and VMID stand for them.
  */
 import type { Arena } from "../../base/arena.ts";
-import { TWO32 } from "../../base/bits.ts";
 import type { SharedMemory } from "../../base/memory.ts";
-import { layout, u32, u53 } from "../../base/struct.ts";
+import { array, layout, u32 } from "../../base/struct.ts";
 import { CODE_TLB_SIZE, DATA_TLB_SIZE } from "../arch/tlb_layout.ts";
 import { asidMask, type Controls, type Regime, SCTLR } from "./regime.ts";
-import { clearCodeEntry, clearDataEntry, Emptier, EMPTY_TLB_SIZE } from "./tlb.ts";
+import {
+  clearCodeBlock,
+  clearCodeEntry,
+  clearDataBlock,
+  clearDataEntry,
+  Emptier,
+  EMPTY_TLB_SIZE,
+} from "./tlb.ts";
 
 /** Contexts in one CPU's pool. */
 export const CONTEXTS_PER_CPU = 16;
+
+/**
+ * Pages of one block are dropped together, so a context remembers which blocks it has entered anything
+ * of: bits of a hash of their numbers, never cleared but by emptying the context.
+ */
+const FILTER_BITS = 4096;
+/** Sizes of blocks, and the largest whose pages are looked for instead of emptying the context. */
+const BLOCK_SHIFTS = [21, 25, 29, 30] as const;
+const SEARCHED_SHIFT = 21;
+/** Pages up to this size (64 KiB) are dropped by their neighbours without asking. */
+const SMALL_SHIFT = 16;
 
 /** One context's directory entry. The seven words of the key come first. */
 export const TlbContextLayout = layout("tlb_context", {
@@ -33,9 +50,9 @@ export const TlbContextLayout = layout("tlb_context", {
   /** Not 0 when there may be entries since it was emptied. */
   dataUsed: u32("cache"),
   codeUsed: u32("cache"),
-  /** First and last virtual page (VA bits 55 to 12) within blocks entered: pages of one block are dropped together. */
-  largeFirst: u53("cache"),
-  largeLast: u53("cache"),
+  /** Sizes of mappings entered, `1 << shift` or'ed together, of those above 4 KiB. */
+  shifts: u32("cache"),
+  blocks: array("u32", FILTER_BITS / 32, "cache"),
 });
 
 const SIZE = TlbContextLayout.size;
@@ -46,6 +63,8 @@ const TCR_HI = OFFSET.tcrHi >>> 2;
 const STAMP = OFFSET.stamp >>> 2;
 const DATA_USED = OFFSET.dataUsed >>> 2;
 const CODE_USED = OFFSET.codeUsed >>> 2;
+const SHIFTS = OFFSET.shifts >>> 2;
+const BLOCKS = OFFSET.blocks >>> 2;
 
 const FLAG = {
   VALID: 1,
@@ -60,8 +79,11 @@ const FLAG = {
 /** The regime is in bits 2 to 1. */
 const REGIME_SHIFT = 1;
 
-/** No block entered: a range that contains nothing. */
-const NOTHING_FIRST = 2 ** 52;
+/** The place in the filter of the block of `2 ** shift` bytes around an address in halves (bits 55 and down count). */
+function filterBit(lo: number, hi: number, shift: number): number {
+  const block = (lo >>> shift) | ((hi & 0x00ff_ffff) << (32 - shift));
+  return Math.imul(block ^ shift, 0x9e37_79b1) >>> (32 - Math.log2(FILTER_BITS));
+}
 
 /** A key as the words of the layout. */
 class Key {
@@ -214,20 +236,19 @@ export class Contexts {
   }
 
   #noteLarge(context: number, vaLo: number, vaHi: number, shift: number): void {
-    const at = this.#directory + context * SIZE;
-    const pages = 2 ** (shift - 12);
-    const page = (vaLo >>> 12) + (vaHi & 0x00ff_ffff) * (TWO32 / 4096);
-    const first = page - page % pages;
-    const last = first + pages - 1;
-    const memory = this.#memory;
-    if (first < memory.ld53(at + OFFSET.largeFirst)) memory.st53(at + OFFSET.largeFirst, first);
-    if (last > memory.ld53(at + OFFSET.largeLast)) memory.st53(at + OFFSET.largeLast, last);
+    const at = this.#at(context);
+    const words = this.#words;
+    (words[at + SHIFTS] as number) |= 1 << shift;
+    if (shift <= SMALL_SHIFT) return;
+    const bit = filterBit(vaLo, vaHi, shift);
+    (words[at + BLOCKS + (bit >>> 5)] as number) |= 1 << (bit & 31);
   }
 
   #forgetLarge(context: number): void {
-    const at = this.#directory + context * SIZE;
-    this.#memory.st53(at + OFFSET.largeFirst, NOTHING_FIRST);
-    this.#memory.st53(at + OFFSET.largeLast, 0);
+    const at = this.#at(context);
+    if (this.#words[at + SHIFTS] === 0) return;
+    this.#words[at + SHIFTS] = 0;
+    this.#words.fill(0, at + BLOCKS, at + BLOCKS + FILTER_BITS / 32);
   }
 
   /** Empties one context. */
@@ -268,26 +289,54 @@ export class Contexts {
     }
   }
 
-  /** Drops what was entered for virtual page `page` (VA bits 55 to 12), and for the rest of its block. */
-  #flushPage(context: number, page: number): void {
-    const at = this.#directory + context * SIZE;
-    const large = page >= this.#memory.ld53(at + OFFSET.largeFirst) &&
-      page <= this.#memory.ld53(at + OFFSET.largeLast);
-    if (large) return this.flush(context);
-    clearDataEntry(this.#memory, this.dataTlb(context), page >>> 0);
-    clearCodeEntry(this.#memory, this.codeTlb(context), page >>> 0);
+  /** Drops what was entered for the virtual page at an address in halves, and for the rest of its block. */
+  #flushPage(context: number, vaLo: number, vaHi: number): void {
+    const at = this.#at(context);
+    const shifts = this.#words[at + SHIFTS] as number;
+    for (const shift of BLOCK_SHIFTS) {
+      if ((shifts & (1 << shift)) === 0) continue;
+      const bit = filterBit(vaLo, vaHi, shift);
+      const entered = (this.#words[at + BLOCKS + (bit >>> 5)] as number) & (1 << (bit & 31));
+      if (entered === 0) continue;
+      if (shift > SEARCHED_SHIFT) return this.flush(context);
+      this.#flushBlock(context, vaLo, vaHi);
+    }
+    // The largest page size that there may be here: 4, 16 or 64 KiB.
+    const log = shifts & (1 << SMALL_SHIFT) ? 4 : shifts & (1 << 14) ? 2 : 0;
+    const page = vaLo >>> 12;
+    const first = page & -(1 << log);
+    for (let i = first; i < first + (1 << log); i++) {
+      clearDataEntry(this.#memory, this.dataTlb(context), i);
+      clearCodeEntry(this.#memory, this.codeTlb(context), i);
+    }
+  }
+
+  #flushBlock(context: number, vaLo: number, vaHi: number): void {
+    const at = this.#at(context);
+    if (this.#words[at + DATA_USED] !== 0) {
+      clearDataBlock(this.#memory, this.dataTlb(context), vaLo, vaHi, SEARCHED_SHIFT);
+    }
+    if (this.#words[at + CODE_USED] !== 0) {
+      clearCodeBlock(this.#memory, this.codeTlb(context), vaLo, vaHi, SEARCHED_SHIFT);
+    }
   }
 
   /**
-   * TLB maintenance on CPU number `cpu`: in every context of `regime` with this VMID and ASID (-1: any)
-   * drops virtual page `page` (-1: all).
+   * TLB maintenance on CPU number `cpu`: empties every context of `regime` with this VMID and ASID (-1:
+   * any).
    */
-  invalidate(cpu: number, regime: Regime, vmid: number, asid: number, page: number): void {
+  invalidateAll(cpu: number, regime: Regime, vmid: number, asid: number): void {
     const first = cpu * CONTEXTS_PER_CPU;
     for (let context = first; context < first + CONTEXTS_PER_CPU; context++) {
-      if (!this.#matches(context, regime, vmid, asid)) continue;
-      if (page < 0) this.flush(context);
-      else this.#flushPage(context, page);
+      if (this.#matches(context, regime, vmid, asid)) this.flush(context);
+    }
+  }
+
+  /** The same for the page at a virtual address in halves (bits 55 to 12 count), under every ASID. */
+  invalidatePage(cpu: number, regime: Regime, vmid: number, vaLo: number, vaHi: number): void {
+    const first = cpu * CONTEXTS_PER_CPU;
+    for (let context = first; context < first + CONTEXTS_PER_CPU; context++) {
+      if (this.#matches(context, regime, vmid, -1)) this.#flushPage(context, vaLo, vaHi);
     }
   }
 

@@ -75,6 +75,75 @@ export function clearCodeEntry(memory: SharedMemory, tlb: number, page: number):
   setTag(memory.u32, entry + (CODE_TLB.TAG >>> 2), NO_TAG_HALF, NO_TAG_HALF);
 }
 
+/** Empties what a TLB of `entries` entries of `2 ** log` bytes, a tag first, holds of the block of `2 ** shift` bytes around an address. */
+function clearBlock(
+  words: Uint32Array,
+  tlb: number,
+  entries: number,
+  log: number,
+  vaLo: number,
+  vaHi: number,
+  shift: number,
+  clear: (entry: number) => void,
+): void {
+  const first = (vaLo >>> shift) << (shift - 12);
+  const count = Math.min(entries, 1 << (shift - 12));
+  for (let page = first; page < first + count; page++) {
+    const entry = (tlb + ((page & (entries - 1)) << log)) >>> 2;
+    const lo = words[entry] as number, hi = words[entry + 1] as number;
+    // The top byte may be a tag.
+    const inside = lo >>> shift === vaLo >>> shift && ((hi ^ vaHi) & 0x00ff_ffff) === 0;
+    if (inside) clear(entry);
+  }
+}
+
+/** Empties the data TLB entries of pages in the block of `2 ** shift` bytes around an address in halves. */
+export function clearDataBlock(
+  memory: SharedMemory,
+  tlb: number,
+  vaLo: number,
+  vaHi: number,
+  shift: number,
+): void {
+  const words = memory.u32;
+  clearBlock(
+    words,
+    tlb,
+    DATA_TLB_ENTRIES,
+    Math.log2(DATA_TLB_ENTRY),
+    vaLo,
+    vaHi,
+    shift,
+    (entry) => {
+      setTag(words, entry + (DATA_TLB.READ_TAG >>> 2), NO_TAG_HALF, NO_TAG_HALF);
+      setTag(words, entry + (DATA_TLB.WRITE_TAG >>> 2), NO_TAG_HALF, NO_TAG_HALF);
+    },
+  );
+}
+
+/** The same in the code TLB. */
+export function clearCodeBlock(
+  memory: SharedMemory,
+  tlb: number,
+  vaLo: number,
+  vaHi: number,
+  shift: number,
+): void {
+  const words = memory.u32;
+  clearBlock(
+    words,
+    tlb,
+    CODE_TLB_ENTRIES,
+    Math.log2(CODE_TLB_ENTRY),
+    vaLo,
+    vaHi,
+    shift,
+    (entry) => {
+      setTag(words, entry + (CODE_TLB.TAG >>> 2), NO_TAG_HALF, NO_TAG_HALF);
+    },
+  );
+}
+
 /** Bytes that {@link Emptier} needs of its own. */
 export const EMPTY_TLB_SIZE = Math.max(DATA_TLB_SIZE, CODE_TLB_SIZE);
 

@@ -7,7 +7,6 @@
  * every ASID: the page may be global, and dropping too much is always right.
  */
 import type { SharedMemory } from "../../base/memory.ts";
-import { TWO32 } from "../../base/bits.ts";
 import type { Cpu } from "../arch/cpu_state.ts";
 import { sysregKey } from "../arch/sysregs.ts";
 import type { Contexts } from "./contexts.ts";
@@ -111,9 +110,13 @@ export function invalidate(
   const oneVmid = regime === REGIME.EL10 && op.owner !== "guests";
   const vmid = oneVmid ? currentVmid(memory, cpu) : -1;
   const asid = op.scope === "asid" ? valueHi >>> 16 : -1;
-  const page = op.scope === "va" ? (valueLo >>> 0) + (valueHi & 0xfff) * TWO32 : -1;
-  if (!isBroadcast(memory, cpu, op)) {
-    return contexts.invalidate(cpu.index, regime, vmid, asid, page);
+  const broadcast = isBroadcast(memory, cpu, op);
+  for (const { index } of broadcast ? cpus : [cpu]) {
+    if (op.scope !== "va") contexts.invalidateAll(index, regime, vmid, asid);
+    else {
+      // The operand has VA bits 55 to 12 in its low bits.
+      const vaHi = (valueLo >>> 20) | ((valueHi & 0xfff) << 12);
+      contexts.invalidatePage(index, regime, vmid, valueLo << 12, vaHi);
+    }
   }
-  for (const each of cpus) contexts.invalidate(each.index, regime, vmid, asid, page);
 }

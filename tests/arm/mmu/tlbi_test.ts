@@ -208,3 +208,39 @@ Deno.test("the table has each encoding once", () => {
   assert.equal(tlbiByKey(sysregKey(1, 4, 8, 0, 1))?.name, "IPAS2E1IS");
   assert.equal(tlbiByKey(sysregKey(1, 6, 8, 7, 0)), undefined);
 });
+
+Deno.test("by address inside a block: all of the block goes, and nothing else", () => {
+  const w = new World();
+  const t = new Tables(w, 1);
+  // None of these shares an entry of the TLB with another.
+  const block = 0x4020_0000n, page = 0x4041_0000n, next = 0x4080_0000n;
+  t.map(block, DATA_PA, USER, 2);
+  t.map(page, DATA_PA, USER);
+  t.map(next, DATA_PA, USER, 2);
+  w.set({ SCTLR_EL1: 1n, TCR_EL1: tcr(25), MAIR_EL1: MAIR, TTBR0_EL1: t.base });
+  w.enter(1);
+  const inBlock = [0n, 0x1000n, 0x8_7000n, 0x1f_f000n].map((offset) => block + offset);
+  const others = [page, next, next + 0x5000n];
+  const all = [...inBlock, ...others];
+  for (const va of all) w.fill(va, READ);
+  const held = (vas: readonly bigint[]) => vas.map((va) => w.lookup(va, READ) >= 0);
+  assert.deepEqual(held(all), all.map(() => true));
+  w.mmu.tlbi(w.cpus, w.cpu, "VAE1", Number((block + 0x3000n) >> 12n), 0);
+  assert.deepEqual(held(inBlock), inBlock.map(() => false));
+  assert.deepEqual(held(others), others.map(() => true));
+  w.mmu.tlbi(w.cpus, w.cpu, "VAE1", Number(page >> 12n), 0);
+  assert.deepEqual(held(others), [false, true, true]);
+});
+
+Deno.test("by address, where a block of 1 GiB was entered: everything of the context goes", () => {
+  const w = new World();
+  const t = new Tables(w, 1);
+  t.map(0x4000_0000n, 0x4000_0000, USER, 1);
+  t.map(0x8000_0000n, DATA_PA, USER);
+  w.set({ SCTLR_EL1: 1n, TCR_EL1: tcr(25), MAIR_EL1: MAIR, TTBR0_EL1: t.base });
+  w.enter(1);
+  const vas = [0x4000_0000n, 0x4100_0000n, 0x8000_0000n];
+  for (const va of vas) w.fill(va, READ);
+  w.mmu.tlbi(w.cpus, w.cpu, "VAE1", 0x40123, 0);
+  assert.deepEqual(vas.map((va) => w.lookup(va, READ)), [-1, -1, -1]);
+});
