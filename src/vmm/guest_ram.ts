@@ -37,6 +37,7 @@ export class GuestRam {
 
   /** Calls `use` with each piece of the range that lies in one page, and how far into the range it is. */
   #pieces(pa: number, length: number, use: (at: number, size: number, done: number) => void): void {
+    if (pa + length > Number.MAX_SAFE_INTEGER) throw new NotGuestRam(pa);
     for (let done = 0; done < length;) {
       const here = pa + done;
       const size = Math.min(length - done, PAGE - (here % PAGE));
@@ -48,6 +49,8 @@ export class GuestRam {
   /** Whether `length` bytes at `pa` are all guest memory. */
   has(pa: number, length: number): boolean {
     const { backing } = this;
+    // Sums are not exact there, and no memory is.
+    if (pa + length > Number.MAX_SAFE_INTEGER) return false;
     for (let here = pa; here < pa + length; here += PAGE - (here % PAGE)) {
       if (backing.ramOffset(here) < 0) return false;
     }
@@ -80,10 +83,6 @@ export class GuestRam {
   }
   ld32(pa: number): number {
     return this.backing.memory.ld32(this.#at(pa));
-  }
-  /** A 64-bit word as a number: not exact, and in no guest memory, from 2^53. */
-  ld64(pa: number): number {
-    return this.backing.memory.ld53(this.#at(pa));
   }
   st16(pa: number, value: number): void {
     const at = this.#at(pa);

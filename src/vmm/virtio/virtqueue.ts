@@ -171,30 +171,29 @@ export class Virtqueue {
 
   /** Collects the chain that starts at descriptor `first`. No chain is longer than its table. */
   #follow(walk: Walk, first: number): void {
-    const { ram } = this;
+    const descriptor = new DataView(new ArrayBuffer(DESC.SIZE));
+    const bytes = new Uint8Array(descriptor.buffer);
     let index = first;
     for (let i = 0; i < walk.count; i++) {
-      const at = walk.table + DESC.SIZE * index;
-      const flags = ram.ld16(at + DESC.FLAGS);
-      if (flags & DESC_F.INDIRECT) return this.#followIndirect(walk, at, flags);
-      this.#addSegment(walk, ram.ld64(at), ram.ld32(at + DESC.LEN), flags);
+      // An indirect table may lie anywhere, so that no descriptor is read in words.
+      this.ram.read(walk.table + DESC.SIZE * index, bytes);
+      const pa = descriptor.getUint32(0, true) + descriptor.getUint32(4, true) * 2 ** 32;
+      const length = descriptor.getUint32(DESC.LEN, true);
+      const flags = descriptor.getUint16(DESC.FLAGS, true);
+      if (flags & DESC_F.INDIRECT) return this.#followIndirect(walk, pa, length, flags);
+      this.#addSegment(walk, pa, length, flags);
       if (!(flags & DESC_F.NEXT)) return;
-      index = ram.ld16(at + DESC.NEXT);
+      index = descriptor.getUint16(DESC.NEXT, true);
       if (index >= walk.count) throw new VirtioError("descriptor number out of range");
     }
     throw new VirtioError("descriptor chain loops");
   }
 
-  #followIndirect(walk: Walk, at: number, flags: number): void {
-    const { ram } = this;
+  #followIndirect(walk: Walk, table: number, bytes: number, flags: number): void {
     const allowed = this.features().indirect && !walk.indirect && !(flags & DESC_F.NEXT);
     if (!allowed) throw new VirtioError("indirect descriptor not allowed");
-    const table = ram.ld64(at);
-    const bytes = ram.ld32(at + DESC.LEN);
     const valid = bytes > 0 && bytes % DESC.SIZE === 0 && bytes / DESC.SIZE <= MAX_INDIRECT;
-    if (!valid || table % 8 !== 0 || !ram.has(table, bytes)) {
-      throw new VirtioError("bad indirect table");
-    }
+    if (!valid || !this.ram.has(table, bytes)) throw new VirtioError("bad indirect table");
     this.#follow({ ...walk, table, count: bytes / DESC.SIZE, indirect: true }, 0);
   }
 
