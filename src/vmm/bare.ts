@@ -80,7 +80,7 @@ export class BareMachine implements Guest {
           options.report?.(line);
         },
       },
-      { cpus: options.pcpus, ramSize: options.ramSize, cmdline: options.append ?? "", files: [] },
+      { cpus: options.pcpus, ramSize: options.ramSize, cmdline: options.append ?? "" },
       options.board,
       this.machine.deviceArea.at,
     );

@@ -9,7 +9,7 @@ import type { Arena } from "../base/arena.ts";
 import { VIRTIO_FAULTS, VIRTIO_NAMES, type VirtioFault } from "../trace/tracepoints.ts";
 import { placePl011, placeTestDevice } from "./device_state.ts";
 import { EmptyVirtioWindow } from "./empty_window.ts";
-import { FwCfg, type FwCfgContent, FwCfgLayout } from "./fw_cfg.ts";
+import { FwCfg, type FwCfgContent, type FwCfgFile, FwCfgLayout } from "./fw_cfg.ts";
 import type { GuestRam } from "./guest_ram.ts";
 import type { AccessSize, MmioDevice } from "./mmio.ts";
 import { Pl011 } from "./pl011.ts";
@@ -50,6 +50,8 @@ export interface BoardOptions {
   readonly console?: ConsoleKind;
   /** Seconds since 1970 at virtual time 0. Default: {@link RTC_EPOCH}. */
   readonly rtcEpoch?: number;
+  /** Files of fw_cfg. */
+  readonly files?: readonly FwCfgFile[];
 }
 
 /** What the devices are connected to. */
@@ -110,7 +112,7 @@ export class Board {
     readonly arena: Arena,
     readonly ram: GuestRam,
     readonly wires: BoardWires,
-    content: FwCfgContent,
+    content: Omit<FwCfgContent, "files">,
     readonly options: BoardOptions = {},
     diskArea = 0,
   ) {
@@ -124,7 +126,8 @@ export class Board {
     this.testDevice = new TestDevice(placeTestDevice(arena), line(VIRT_INTID.testDevice));
     this.rtc = new Pl031(arena.make(Pl031Layout), { ...timed, setIrq: line(VIRT_INTID.rtc) });
     this.gpio = new Pl061(arena.make(Pl061Layout), { ...timed, setIrq: line(VIRT_INTID.gpio) });
-    this.fwCfg = new FwCfg(arena.make(FwCfgLayout), ram, content);
+    const { files = [] } = options;
+    this.fwCfg = new FwCfg(arena.make(FwCfgLayout), ram, { ...content, files });
     this.#console = new VirtioConsole(transmit);
     this.#rng = new VirtioRng(arena.make(VirtioRngLayout));
     this.slots = new Map(

@@ -4,6 +4,7 @@
  */
 import { Command, CommanderError, Option } from "commander";
 import { UserError } from "../base/errors.ts";
+import { type DeviceConfig, parseDisks, parseFwCfg, parseRtc } from "./device_options.ts";
 import {
   EXIT_CODE,
   type MachineConfig,
@@ -86,7 +87,47 @@ function machineOptions(command: Command): Command {
     );
 }
 
-type Values = Readonly<Record<string, string | boolean | undefined>>;
+/** Collects an option that may be given several times. */
+const several = (value: string, before: readonly string[]): string[] => [...before, value];
+
+function deviceOptions(command: Command): Command {
+  return command
+    .option(
+      "--disk <file[,ro]>",
+      "a virtio disk of a raw image; what the guest writes is forgotten at the end",
+      several,
+      [],
+    )
+    .addOption(
+      new Option("--net <kind>", "a virtio network card: sent frames come back, or a peer answers")
+        .choices(["none", "loopback", "echo"]).default("none"),
+    )
+    .addOption(
+      new Option("--console <device>", "device that console input goes to")
+        .choices(["pl011", "virtio"]).default("pl011"),
+    )
+    .option("--rtc <date>", "date at the start, UTC (default: 2024-01-01T00:00:00)")
+    .option("--fw-cfg <name=text>", "a file of fw_cfg", several, []);
+}
+
+type Values = Readonly<Record<string, string | boolean | readonly string[] | undefined>>;
+
+function listOf(values: Values, name: string): readonly string[] {
+  const value = values[name];
+  return Array.isArray(value) ? value : [];
+}
+
+function devicesOf(values: Values): DeviceConfig {
+  const net = textOf(values, "net");
+  const rtc = textOf(values, "rtc");
+  return {
+    disks: parseDisks(listOf(values, "disk")),
+    net: net === "loopback" || net === "echo" ? net : "none",
+    console: textOf(values, "console") === "virtio" ? "virtio" : "pl011",
+    rtcEpoch: rtc === undefined ? undefined : parseRtc(rtc),
+    fwCfg: listOf(values, "fwCfg").map(parseFwCfg),
+  };
+}
 
 function textOf(values: Values, name: string): string | undefined {
   const value = values[name];
@@ -113,6 +154,7 @@ function configOf(values: Values, command: "start" | "run"): MachineConfig {
     append: text("append"),
     bareEl: bare ? (text("el") === "2" ? 2 : 1) : 0,
     shuffle: parseCount("--shuffle", text("shuffle"), 0, 999_999_999),
+    devices: devicesOf(values),
   };
 }
 
@@ -146,15 +188,15 @@ export function parseCommandLine(args: readonly string[]): Invocation | Printed 
       getOutHasColors: () => false,
       getErrHasColors: () => false,
     });
-  machineOptions(program.command("start").description("the dashboard"))
+  deviceOptions(machineOptions(program.command("start").description("the dashboard")))
     .option("--plain", "lines instead of a screen, for screen readers and pipes", false)
     .addHelpText("after", EXAMPLES)
     .action((values: Values) => {
       invocation = invocationOf(values, "start");
     });
-  machineOptions(
+  deviceOptions(machineOptions(
     program.command("run").description("headless: the guest's console on standard output"),
-  )
+  ))
     .addHelpText("after", EXAMPLES)
     .action((values: Values) => {
       invocation = invocationOf(values, "run");

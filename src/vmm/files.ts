@@ -1,6 +1,7 @@
 /** Files that the user names: each problem is one UserError. */
 import { UserError } from "../base/errors.ts";
 import type { Images, NamedBytes } from "./load.ts";
+import type { DiskImage } from "./virtio/disk.ts";
 
 const FLAGS = { read: "--allow-read", write: "--allow-write" } as const;
 
@@ -41,6 +42,36 @@ export function writeText(path: string, text: string): void {
     Deno.writeTextFileSync(path, text);
   } catch (error) {
     throw explain(error, path, "write");
+  }
+}
+
+/**
+ * Opens a disk image. The file is read as the guest reads its disk, and must not change meanwhile; it is
+ * never written.
+ */
+export function openDisk(path: string): DiskImage {
+  try {
+    const file = Deno.openSync(path, { read: true });
+    const { size, isFile } = file.statSync();
+    if (!isFile || size === 0) throw new UserError(`${path}: no disk image, or an empty one`);
+    return { size, read: (offset, into) => readAt(file, path, offset, into) };
+  } catch (error) {
+    throw error instanceof UserError ? error : explain(error, path, "read");
+  }
+}
+
+function readAt(file: Deno.FsFile, path: string, offset: number, into: Uint8Array): void {
+  try {
+    file.seekSync(offset, Deno.SeekMode.Start);
+    let done = 0;
+    while (done < into.length) {
+      const count = file.readSync(into.subarray(done));
+      if (count === null || count === 0) break;
+      done += count;
+    }
+    into.fill(0, done);
+  } catch (error) {
+    throw explain(error, path, "read");
   }
 }
 

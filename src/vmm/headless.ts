@@ -1,6 +1,7 @@
 /** `run`: the machine in this thread, the guest's console on standard output. */
 import { UserError } from "../base/errors.ts";
 import type { Invocation } from "./command_line.ts";
+import { describeDevices, NO_DEVICES } from "./device_options.ts";
 import { readImages, readText, requireWritable, writeText } from "./files.ts";
 import { loadGuest } from "./load.ts";
 import { EXIT_CODE, type MachineConfig } from "./options.ts";
@@ -24,10 +25,21 @@ class Output {
   }
 }
 
+/** What a guest can make this program say on standard error, in lines: it must not fill a disk. */
+const MAX_REPORTS = 20;
+
+function reporter(): (line: string) => void {
+  let left = MAX_REPORTS;
+  return (line) => {
+    if (left-- > 0) console.error(`worldswitch: ${line}`);
+  };
+}
+
 /** The options that decide a run, for its recording. */
 export function decisive(config: MachineConfig): Record<string, string | number> {
   const { vcpus, pcpus, memory, lrs, cpu, gic, append, bareEl, shuffle } = config;
-  return { vcpus, pcpus, memory, lrs, cpu, gic, append, bareEl, shuffle };
+  const devices = describeDevices(config.devices ?? NO_DEVICES);
+  return { vcpus, pcpus, memory, lrs, cpu, gic, append, bareEl, shuffle, devices };
 }
 
 function checkSame(recording: Recording, config: MachineConfig): void {
@@ -84,7 +96,7 @@ export async function runHeadless(invocation: Invocation): Promise<number> {
   const recording = replay === undefined ? undefined : parseRecording(readText(replay));
   if (recording) checkSame(recording, config);
   const output = new Output();
-  const guest = await loadGuest(config, readImages(invocation), output.push);
+  const guest = await loadGuest(config, readImages(invocation), output.push, reporter());
   const runner = new Runner(guest, {
     forNs: config.forNs,
     ...(recording ? { replay: recording } : {}),

@@ -196,7 +196,7 @@ export class KvmGuest implements Guest {
       },
     };
     const { vcpus, memory, append = "" } = options;
-    const content = { cpus: vcpus, ramSize: memory, cmdline: append, files: [] };
+    const content = { cpus: vcpus, ramSize: memory, cmdline: append };
     return new Board(
       machine.arena,
       this.#ram,

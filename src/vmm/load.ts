@@ -2,6 +2,8 @@
 import { UserError } from "../base/errors.ts";
 import { BareMachine } from "./bare.ts";
 import { type AddressRange, planBoot } from "./boot_plan.ts";
+import { boardOptions, NO_DEVICES } from "./device_options.ts";
+import { openDisk } from "./files.ts";
 import type { Guest } from "./guest.ts";
 import { loadImage } from "./image.ts";
 import { KvmGuest } from "./kvm_guest.ts";
@@ -48,11 +50,12 @@ function dtbOf(config: MachineConfig, own: Uint8Array | undefined): DtbOf {
     });
 }
 
-/** Makes the machine and loads the images; UserError for images that do not fit. `transmit` gets the console's bytes. */
+/** Makes the machine and loads the images; UserError for images that do not fit. `transmit` gets the console's bytes, `report` what a guest did wrong to a device. */
 export async function loadGuest(
   config: MachineConfig,
   images: Images,
   transmit: (byte: number) => void,
+  report: (line: string) => void = () => {},
 ): Promise<Guest> {
   const { name, bytes } = images.kernel ?? { name: "built-in guest", bytes: builtin };
   const kernel = await loadImage(bytes, { label: name, maxBytes: config.memory });
@@ -62,10 +65,12 @@ export async function loadGuest(
     dtb: dtbOf(config, images.dtb?.bytes),
     ram: { base: VIRT_MAP.ram.base, size: config.memory },
   });
+  const { append, devices = NO_DEVICES } = config;
+  const own = { transmit, report, append, board: boardOptions(devices, openDisk) };
   if (config.bareEl === 0 && config.gic === 2) throw new UserError("--gic 2 wants --bare");
   if (config.bareEl === 0) {
     const { vcpus, pcpus, memory, lrs, shuffle, mode, cpu } = config;
-    const guest = new KvmGuest({ vcpus, pcpus, memory, lrs, shuffle, mode, cpu, transmit });
+    const guest = new KvmGuest({ vcpus, pcpus, memory, lrs, shuffle, mode, cpu, ...own });
     guest.boot(plan);
     return guest;
   }
@@ -76,7 +81,7 @@ export async function loadGuest(
     cpu: config.cpu,
     gic: config.gic,
     el: config.bareEl,
-    transmit,
+    ...own,
   });
   guest.boot(plan);
   return guest;

@@ -4,6 +4,7 @@
  */
 import type { CpuModel } from "../arm/arch/features.ts";
 import { UserError } from "../base/errors.ts";
+import type { DeviceConfig } from "./device_options.ts";
 
 /** What a machine is to be like and to run. */
 export interface MachineConfig {
@@ -26,6 +27,8 @@ export interface MachineConfig {
   readonly bareEl: 0 | 1 | 2;
   /** Shuffle the host pages behind guest memory: 0 no, else the seed. */
   readonly shuffle: number;
+  /** Choices about devices; the default ones if left out. */
+  readonly devices?: DeviceConfig;
 }
 
 const KIB = 1024;
