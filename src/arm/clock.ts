@@ -63,6 +63,24 @@ export class Clock {
     return retired;
   }
 
+  /** Instructions begun on `cpu` since the start, in the middle of its slice the one at hand included. */
+  begunOn(cpu: Cpu): number {
+    return cpu.insns + (this.isRunning(cpu) ? this.#retired() : 0);
+  }
+
+  /** Whether `cpu` is in a slice: there is an instruction at hand. */
+  isRunning(cpu: Cpu): boolean {
+    return this.#running === cpu;
+  }
+
+  /** The running slice ends after `left` more instructions, if it would not before. */
+  shortenSlice(left: number): void {
+    const cpu = this.#running;
+    if (cpu === undefined || cpu.budget <= left) return;
+    this.#state.sliceBudget -= cpu.budget - left;
+    cpu.budget = left;
+  }
+
   /** Takes what is left of the running slice away, without losing count of what has retired. */
   cutSlice(): void {
     const cpu = this.#running;

@@ -3,6 +3,7 @@
  * devices, exclusives. Every function takes the exception itself and returns false, with the PC and
  * PSTATE of the handler, when the access is not made.
  */
+import { PMU_EVENT } from "./arch/pmu.ts";
 import { ACCESS, type Access, ramOffset } from "./arch/tlb_layout.ts";
 import type { SharedMemory } from "../base/memory.ts";
 import type { AccessOptions, AccessSize } from "./isa/builder.ts";
@@ -14,6 +15,7 @@ import {
 } from "./aborts.ts";
 import { meetsWatchpoint, takeWatchpoint } from "./debug.ts";
 import { FILL } from "./mmu/mmu.ts";
+import { countEvent } from "./pmu.ts";
 import type { Core } from "./parts.ts";
 
 const PAGE = 4096;
@@ -35,15 +37,17 @@ export class DataAccess {
     return false;
   }
 
-  /** Takes the exception if the access, which the MMU allows, meets a watchpoint. */
+  /** Takes the exception if the access, which the MMU allows, meets a watchpoint; else counts it where that is wanted. */
   #unwatched(va: bigint, size: number, access: Access, unprivileged: boolean): boolean {
     const { core } = this;
-    if (core.cpu.debugArmed === 0) return true;
-    const lo = Number(va & 0xffff_ffffn), hi = Number(va >> 32n);
     const write = access === ACCESS.WRITE;
-    if (!meetsWatchpoint(core, lo, hi, size, write, unprivileged)) return true;
-    takeWatchpoint(core, lo, hi, write);
-    return false;
+    const lo = Number(va & 0xffff_ffffn), hi = Number(va >> 32n);
+    if (core.cpu.debugArmed !== 0 && meetsWatchpoint(core, lo, hi, size, write, unprivileged)) {
+      takeWatchpoint(core, lo, hi, write);
+      return false;
+    }
+    if (core.cpu.countsAccesses !== 0) countEvent(core, PMU_EVENT.MEM_ACCESS);
+    return true;
   }
 
   #aligned(va: bigint, access: Access, align: number): boolean {

@@ -6,10 +6,12 @@
 import { CHECK, DAIF, LINE } from "./arch/cpu_state.ts";
 import { MDSCR } from "./arch/debug_registers.ts";
 import { HCR, SCTLR, SPSR, TCR } from "./arch/fields.ts";
+import { PMU_EVENT } from "./arch/pmu.ts";
 import { EC, esr, ISS_CONDITION } from "./arch/syndrome.ts";
 import { R } from "./arch/sysregs.ts";
 import { refreshSingle, stepOnReturn } from "./debug_enable.ts";
 import type { Core } from "./parts.ts";
+import { boundSliceByPmu, countException, syncPmu } from "./pmu.ts";
 import {
   isE2h,
   isEl0Host,
@@ -66,6 +68,7 @@ export function takeException(
   returnOffset: 0 | 4 = 0,
 ): void {
   const { cpu, regs } = core;
+  if (cpu.pmuActive !== 0) pmuLeaves(core, PMU_EVENT.EXC_TAKEN);
   const returnLo = pcLo(cpu) + returnOffset;
   const carry = returnLo > 0xffff_ffff ? 1 : 0;
   const group = vectorGroup(core, target);
@@ -83,6 +86,13 @@ export function takeException(
   const vbar = VBAR_OF[target] as number;
   setPc(cpu, (regs.lo(vbar) & ~0x7ff) + group + vector, regs.hi(vbar));
   contextSwitched(core);
+  if (cpu.pmuActive !== 0) boundSliceByPmu(core);
+}
+
+/** The instruction at hand, if it is this that leaves the level, counts where it was. */
+function pmuLeaves(core: Core, event: number): void {
+  syncPmu(core);
+  countException(core, event);
 }
 
 /** Takes a synchronous exception of class `ec`. */
@@ -93,6 +103,7 @@ export function takeSync(
   iss: number,
   returnOffset: 0 | 4 = 0,
 ): void {
+  if (returnOffset === 0) core.cpu.aborted++;
   takeException(core, target, VECTOR.SYNC, esr(ec, iss), returnOffset);
 }
 
@@ -171,6 +182,7 @@ function illegalMode(core: Core, mode: number): boolean {
 export function exceptionReturn(core: Core): void {
   const { cpu, regs } = core;
   const from = cpu.el as Target;
+  if (cpu.pmuActive !== 0) pmuLeaves(core, PMU_EVENT.EXC_RETURN);
   const spsr = regs.lo(SPSR_OF[from] as number);
   const elr = ELR_OF[from] as number;
   const mode = spsr & 31;
@@ -192,6 +204,7 @@ export function exceptionReturn(core: Core): void {
   cpu.monitorOpen = 0;
   cpu.eventRegister = 1;
   contextSwitched(core);
+  if (cpu.pmuActive !== 0) boundSliceByPmu(core);
 }
 
 /** AArch64.BranchAddr(): the high half of a branch target with its tag replaced, where TBI is on. */

@@ -16,6 +16,7 @@ import {
 } from "./arch/features.ts";
 import { SPSR } from "./arch/fields.ts";
 import { FPCR } from "./fp/format.ts";
+import { EVENT_COUNTERS } from "./arch/pmu.ts";
 import { R, type SysregName, SYSREGS } from "./arch/sysregs.ts";
 import type { Consts, Decoded, Row, Shape, Slots } from "./isa/row.ts";
 import { Decoder, ROWS } from "./isa/table.ts";
@@ -52,6 +53,7 @@ const SYSTEM_FEATURES: readonly FeatureName[] = [
   "FEAT_VHE",
   "FEAT_Debugv8p1",
   "FEAT_LOR",
+  "FEAT_PMUv3",
   "FEAT_PAN2",
   "FEAT_DPB",
   "FEAT_DPB2",
@@ -205,6 +207,10 @@ export const ABSENT: ReadonlySet<SysregName> = new Set<SysregName>([
     `ICC_AP1R${n}_EL1`,
     `ICH_AP0R${n}_EL2`,
     `ICH_AP1R${n}_EL2`,
+  ]),
+  ...range(EVENT_COUNTERS, 31).flatMap((n): SysregName[] => [
+    `PMEVCNTR${n}_EL0` as SysregName,
+    `PMEVTYPER${n}_EL0` as SysregName,
   ]),
   ...range(BREAKPOINTS, 16).flatMap((n): SysregName[] => [
     `DBGBVR${n}_EL1` as SysregName,

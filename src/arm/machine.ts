@@ -30,6 +30,7 @@ import { type CoreModel, coreModel } from "./id_registers.ts";
 import { isBreakpointPage } from "./mmu/debug_pages.ts";
 import { FILL, Mmu } from "./mmu/mmu.ts";
 import type { Hooks, Platform, PowerEvent } from "./parts.ts";
+import { refreshPmu, syncPmu, untilPmuInterrupt } from "./pmu.ts";
 import { pcHi, pcLo } from "./pstate.ts";
 import { resetCpu } from "./reset.ts";
 import { MachineState, type Snapshot } from "./state.ts";
@@ -466,9 +467,12 @@ export class Machine implements Hooks {
   #slice(index: number, cpu: Cpu, budget: number): void {
     const { clock } = this.platform;
     const toDeadline = Math.max(1, Math.ceil(this.#deadlineNs - clock.now()));
-    clock.beginSlice(cpu, Math.min(budget, toDeadline));
+    const core = this.cores[index] as CpuCore;
+    const toOverflow = cpu.pmuActive !== 0 ? untilPmuInterrupt(core) : Infinity;
+    clock.beginSlice(cpu, Math.min(budget, toDeadline, toOverflow));
     this.interpreter.run(cpu, this.#executors[index] as Executor, this.#toOffset);
     this.#self.insns += clock.endSlice();
+    if (cpu.pmuActive !== 0) syncPmu(core);
     // Another CPU's turn may write what this one has reserved.
     if (this.cores.length > 1) this.#closeMonitor(cpu);
     this.#updateTimers();
@@ -545,6 +549,7 @@ export class Machine implements Hooks {
     for (const core of this.cores) {
       contextSwitched(core);
       refreshArmed(core);
+      refreshPmu(core);
     }
   }
 }

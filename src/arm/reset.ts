@@ -3,12 +3,14 @@
  * and the reset values in D19; what is UNKNOWN there is zero here.
  */
 import { CpuLayout, DAIF, HALT } from "./arch/cpu_state.ts";
+import { EVENT_COUNTERS } from "./arch/pmu.ts";
 import { R, type SysregName } from "./arch/sysregs.ts";
 import { COUNTER_HZ } from "./clock.ts";
 import { refreshArmed } from "./debug.ts";
 import { contextSwitched } from "./exceptions.ts";
 import { MIDR } from "./id_registers.ts";
 import type { Core } from "./parts.ts";
+import { resetPmu } from "./pmu.ts";
 import { setPc } from "./pstate.ts";
 import { CPTR_PLAIN, SCTLR_ONE_LEVEL, WRITE_MASKS } from "./sysreg_masks.ts";
 
@@ -26,6 +28,7 @@ function resetValues(core: Core): readonly (readonly [SysregName, number])[] {
     ["CNTFRQ_EL0", COUNTER_HZ],
     ["VTCR_EL2", 0x8000_0000],
     ["OSLSR_EL1", 0xa],
+    ["MDCR_EL2", EVENT_COUNTERS],
   ];
 }
 
@@ -73,4 +76,5 @@ export function resetCpu(core: Core, entry: Entry): void {
   core.platform.timer.update(cpu.index);
   contextSwitched(core);
   refreshArmed(core);
+  resetPmu(core);
 }

@@ -64,7 +64,7 @@ export const WRITE_MASKS: Readonly<Partial<Record<SysregName, WriteMask>>> = {
   VMPIDR_EL2: [0xc1ff_ffff, 0xff, 0x8000_0000, 0],
   // CD, ID, E2H, TLOR, MIOCNCE; EL1 is AArch64 only, so RW is RES1
   HCR_EL2: [ALL, 0x4f, 0x8000_0000, 0],
-  MDCR_EL2: low(0xf00),
+  MDCR_EL2: low(0xfff),
   HSTR_EL2: low(0xffff),
   HACR_EL2: low(0),
   VTCR_EL2: low(0x0067_ffff, 0x8000_0000),

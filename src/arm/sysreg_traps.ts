@@ -7,9 +7,11 @@
  */
 import { MDSCR } from "./arch/debug_registers.ts";
 import { CNTHCTL, CNTKCTL, HCR, HCR_HI, ICH_HCR, MDCR, SCTLR } from "./arch/fields.ts";
+import { EVENT_COUNTERS, PMUSERENR } from "./arch/pmu.ts";
 import { R, type SysregName, SYSREGS } from "./arch/sysregs.ts";
 import { fpTrap } from "./exceptions.ts";
 import type { Core } from "./parts.ts";
+import { reachesCounter, selectsCounter } from "./pmu_registers.ts";
 import { isE2h, isEl0Host, isTge } from "./pstate.ts";
 
 /** What a check says: go on, a SYS64 trap to EL1 or EL2, UNDEFINED, or the FP trap that `fpTrap` names. */
@@ -65,6 +67,25 @@ function debugTrap(mask: number): Check {
 
 const commsEl0: Check = (core) =>
   core.regs.lo(R.MDSCR_EL1) & MDSCR.TDCC ? trapEl1(core) : VERDICT.OK;
+
+// Performance monitors
+
+/** EL0: PMUSERENR_EL0.EN, or another bit of it that opens the register for reading and writing. */
+function userMonitor(read: number, write = read): Check {
+  return (core, writes) => {
+    const open = PMUSERENR.EN | (writes ? write : read);
+    return core.regs.lo(R.PMUSERENR_EL0) & open ? VERDICT.OK : trapEl1(core);
+  };
+}
+
+function monitorTrap(mask: number): Check {
+  return (core) => core.regs.lo(R.MDCR_EL2) & mask ? VERDICT.EL2 : VERDICT.OK;
+}
+
+/** A counter beyond those that the level has, where the architecture leaves the choice. */
+function orUndefined(there: boolean): number {
+  return there ? VERDICT.OK : VERDICT.UNDEFINED;
+}
 
 // Timers and counters
 
@@ -164,6 +185,23 @@ const ROWS: readonly Row[] = [
     ),
   ],
   [[0, 1], debugTrap(MDCR.TDA), ["MDCCSR_EL0", "DBGDTR_EL0", "DBGDTRRX_EL0"]],
+  // Performance monitors
+  [[0], notWritten, ["PMUSERENR_EL0"]],
+  [[0], userMonitor(PMUSERENR.SW), ["PMSWINC_EL0"]],
+  [[0], userMonitor(PMUSERENR.CR, 0), ["PMCCNTR_EL0"]],
+  [[0], userMonitor(PMUSERENR.ER), ["PMSELR_EL0"]],
+  [[0], userMonitor(PMUSERENR.ER, 0), named(/^PM(EVCNTR\d+|XEVCNTR)_EL0$/)],
+  [[0], userMonitor(0), named(/^PM(CR|CNTEN(SET|CLR)|OVS(SET|CLR)|CEID[01]|CCFILTR)_EL0$/)],
+  [[0], userMonitor(0), named(/^PM(EVTYPER\d+|XEVTYPER)_EL0$/)],
+  [[0, 1], monitorTrap(MDCR.TPM), named(/^PM/)],
+  [[0, 1], monitorTrap(MDCR.TPMCR), ["PMCR_EL0"]],
+  [[0, 1, 2], (core) => orUndefined(selectsCounter(core, false)), ["PMXEVCNTR_EL0"]],
+  [[0, 1, 2], (core) => orUndefined(selectsCounter(core, true)), ["PMXEVTYPER_EL0"]],
+  ...Array.from({ length: EVENT_COUNTERS }, (_, n): Row => [
+    [0, 1],
+    (core) => orUndefined(reachesCounter(core, n)),
+    [`PMEVCNTR${n}_EL0` as SysregName, `PMEVTYPER${n}_EL0` as SysregName],
+  ]),
   // Counters and timers
   [[0], counterEl0(CNTKCTL.EL0PCTEN | CNTKCTL.EL0VCTEN), ["CNTFRQ_EL0"]],
   [[0], counterEl0(CNTKCTL.EL0PCTEN), ["CNTPCT_EL0"]],

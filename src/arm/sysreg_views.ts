@@ -12,6 +12,8 @@ import { contextSwitched, isrEl1, refreshFp, refreshInterrupts } from "./excepti
 import { TIMER, type Timer } from "./generic_timer.ts";
 import { ccsidr, MIDR, ZVA_BYTES } from "./id_registers.ts";
 import type { Core, Halves } from "./parts.ts";
+import { pmuChanged, syncPmu } from "./pmu.ts";
+import { PMU_VIEWS } from "./pmu_registers.ts";
 import { isE2h, isEl0Host, setElAndSpsel } from "./pstate.ts";
 import { TWO32 } from "../base/bits.ts";
 import {
@@ -175,6 +177,8 @@ interface Effects {
   readonly step?: boolean;
   /** Which breakpoints and watchpoints are armed. */
   readonly armed?: boolean;
+  /** Which performance monitors count. */
+  readonly pmu?: boolean;
 }
 
 const TRANSLATION: Effects = { translation: true };
@@ -195,7 +199,7 @@ const EFFECTS: Readonly<Partial<Record<SysregName, Effects>>> = {
   VTCR_EL2: TRANSLATION,
   VTTBR_EL2: TRANSLATION,
   HCR_EL2: { translation: true, fp: true, interrupts: true, step: true },
-  MDCR_EL2: { step: true },
+  MDCR_EL2: { step: true, pmu: true },
   OSDLR_EL1: LOCK,
   DBGPRCR_EL1: LOCK,
   CPACR_EL1: { fp: true },
@@ -220,6 +224,7 @@ function applyEffects(core: Core, index: number, effects: Effects): void {
   if (effects.interrupts) refreshInterrupts(core);
   if (effects.step) refreshSingle(core);
   if (effects.armed) refreshArmed(core);
+  if (effects.pmu) pmuChanged(core);
   if (effects.timer) {
     timer.update(core.cpu.index);
     hooks.onEndSlice(core.cpu);
@@ -240,6 +245,7 @@ function storeWriter(name: SysregName): Writer {
     const keepHi = mask[1] & ~(res0[2 * index + 1] as number);
     const newLo = ((lo & keepLo) | mask[2]) >>> 0, newHi = ((hi & keepHi) | mask[3]) >>> 0;
     const changed = effects && (regs.lo(index) !== newLo || regs.hi(index) !== newHi);
+    if (changed && effects.pmu) syncPmu(core);
     regs.set(index, newLo, newHi);
     if (changed) applyEffects(core, index, effects);
   };
@@ -247,11 +253,12 @@ function storeWriter(name: SysregName): Writer {
 
 // The table
 
-interface View {
+/** A register whose value is not just stored. */
+export interface View {
   readonly read?: Reader;
   readonly write?: Writer;
 }
-type Views = Readonly<Partial<Record<SysregName, View>>>;
+export type Views = Readonly<Partial<Record<SysregName, View>>>;
 
 const pstateField = (
   read: (core: Core) => number,
@@ -341,6 +348,7 @@ const VIEWS: Views = {
   ID_AA64PFR0_EL1: PFR0,
   ...PSTATE_VIEWS,
   ...DEBUG_VIEWS,
+  ...PMU_VIEWS,
   MIDR_EL1: { read: identified(() => MIDR, R.VPIDR_EL2) },
   MPIDR_EL1: { read: identified((c) => c.cpu.mpidr, R.VMPIDR_EL2) },
   CCSIDR_EL1: { read: low((c) => ccsidr(c.regs.lo(R.CSSELR_EL1))) },

@@ -239,7 +239,8 @@ const UNDEFINED_CASES: readonly (readonly [string, 0 | 1 | 2, bigint, number, bo
   ["ICH_AP1R1_EL2 with 5 priority bits", 2, RW, sysreg("ICH_AP1R1_EL2").key, false],
   ["DBGBVR6_EL1 with six breakpoints", 1, RW, sysreg("DBGBVR6_EL1").key, false],
   ["DACR32_EL2 without AArch32", 2, RW, sysreg("DACR32_EL2").key, false],
-  ["PMCR_EL0 without a PMU", 1, RW, sysregKey(3, 3, 9, 12, 0), false],
+  ["PMEVCNTR6_EL0 with six counters", 1, RW, sysreg("PMEVCNTR6_EL0").key, false],
+  ["PMMIR_EL1 without PMUv3p4", 1, RW, sysregKey(3, 0, 9, 14, 6), false],
   ["an implementation-defined register", 1, RW, sysregKey(3, 0, 15, 2, 0), false],
   ["an ID register at EL0", 0, RW, sysreg("ID_AA64PFR0_EL1").key, false],
   ["a reserved ID register at EL0", 0, RW, sysregKey(3, 0, 0, 7, 7), false],
@@ -381,7 +382,7 @@ Deno.test("a core of Armv8.0 says what is there", () => {
   ]);
   assert.deepEqual([0, 4, 20, 24, 28].map((at) => field(mmfr0, at)), [5n, 2n, 1n, 0n, 0n]);
   assert.deepEqual([0, 4, 8, 20].map((at) => field(mmfr1, at)), [0n, 0n, 1n, 1n]);
-  assert.deepEqual([0, 8, 12, 20, 28].map((at) => field(dfr0, at)), [7n, 0n, 5n, 3n, 1n]);
+  assert.deepEqual([0, 8, 12, 20, 28].map((at) => field(dfr0, at)), [7n, 1n, 5n, 3n, 1n]);
   for (const name of ["ID_AA64ISAR1_EL1", "ID_AA64MMFR2_EL1"] as const) {
     assert.equal(m.mrs(name), 0n);
   }

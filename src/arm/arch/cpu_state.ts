@@ -89,6 +89,13 @@ export const CpuLayout = layout("pcpu", {
   mpidr: u53(),
   /** Instructions retired since the start. */
   insns: u53(),
+  /** Of the instructions begun, those that ended in an exception of their own. */
+  aborted: u53(),
+  /** Up to which instruction begun, and which of those aborted, the performance monitors have counted. */
+  pmuAt: u53(),
+  pmuAbortedAt: u53(),
+  /** The level of the monitors' interrupt. */
+  pmuLine: u32(),
   /** The system register file, one 64-bit word at `sysregs + 8 * index`. */
   sysregs: array("u64", SYSREGS.length),
 
@@ -111,6 +118,10 @@ export const CpuLayout = layout("pcpu", {
   single: u32("cache"),
   /** Enabled breakpoints and watchpoints, as bits of `ARMED` in debug_registers.ts; 0 while debug exceptions are off. */
   debugArmed: u32("cache"),
+  /** Not 0 while the performance monitors count instructions or exceptions (pmu.ts). */
+  pmuActive: u32("cache"),
+  /** 1 while they count accesses: no access may hit a TLB. */
+  countsAccesses: u32("cache"),
   /** Why generated code left: the access that missed. */
   faultVa: u64("cache"),
   faultAccess: u32("cache"),

@@ -70,7 +70,16 @@ export const SCTLR = {
 export const CPTR = { TFP: 1 << 10, TTA: 1 << 20, TCPAC: 1 << 31 } as const;
 
 /** MDCR_EL2. */
-export const MDCR = { TDE: 1 << 8, TDA: 1 << 9, TDOSA: 1 << 10, TDRA: 1 << 11 } as const;
+export const MDCR = {
+  HPMN: 0x1f,
+  TPMCR: 1 << 5,
+  TPM: 1 << 6,
+  HPME: 1 << 7,
+  TDE: 1 << 8,
+  TDA: 1 << 9,
+  TDOSA: 1 << 10,
+  TDRA: 1 << 11,
+} as const;
 
 /** CNTKCTL_EL1, and CNTHCTL_EL2 with E2H set (EL1PCTEN and EL1PTEN only there). */
 export const CNTKCTL = {

@@ -229,6 +229,23 @@ const NAMED = [
   ["DBGDTR_EL0", 2, 3, 0, 4, 0, "view", "rw"],
   ["DBGDTRRX_EL0", 2, 3, 0, 5, 0, "view", "rw"],
   ["DBGVCR32_EL2", 2, 4, 0, 7, 0, "store", "rw"],
+  // Performance monitors
+  ["PMINTENSET_EL1", 3, 0, 9, 14, 1, "view", "rw"],
+  ["PMINTENCLR_EL1", 3, 0, 9, 14, 2, "view", "rw"],
+  ["PMCR_EL0", 3, 3, 9, 12, 0, "view", "rw"],
+  ["PMCNTENSET_EL0", 3, 3, 9, 12, 1, "view", "rw"],
+  ["PMCNTENCLR_EL0", 3, 3, 9, 12, 2, "view", "rw"],
+  ["PMOVSCLR_EL0", 3, 3, 9, 12, 3, "view", "rw"],
+  ["PMSWINC_EL0", 3, 3, 9, 12, 4, "view", "wo"],
+  ["PMSELR_EL0", 3, 3, 9, 12, 5, "store", "rw"],
+  ["PMCEID0_EL0", 3, 3, 9, 12, 6, "view", "ro"],
+  ["PMCEID1_EL0", 3, 3, 9, 12, 7, "view", "ro"],
+  ["PMCCNTR_EL0", 3, 3, 9, 13, 0, "view", "rw"],
+  ["PMXEVTYPER_EL0", 3, 3, 9, 13, 1, "view", "rw"],
+  ["PMXEVCNTR_EL0", 3, 3, 9, 13, 2, "view", "rw"],
+  ["PMUSERENR_EL0", 3, 3, 9, 14, 0, "store", "rw"],
+  ["PMOVSSET_EL0", 3, 3, 9, 14, 3, "view", "rw"],
+  ["PMCCFILTR_EL0", 3, 3, 14, 15, 7, "view", "rw"],
   // E2H names of EL1 registers, from EL2
   ["SCTLR_EL12", 3, 5, 1, 0, 0, "alias", "rw", "SCTLR_EL1"],
   ["CPACR_EL12", 3, 5, 1, 0, 2, "alias", "rw", "CPACR_EL1"],
@@ -261,7 +278,8 @@ export type SysregName =
   | (typeof NAMED)[number][0]
   | `ICH_LR${UpTo15}_EL2`
   | `ICH_AP${0 | 1}R${0 | 1 | 2 | 3}_EL2`
-  | `DBG${"B" | "W"}${"C" | "V"}R${UpTo15}_EL1`;
+  | `DBG${"B" | "W"}${"C" | "V"}R${UpTo15}_EL1`
+  | `PMEV${"CNTR" | "TYPER"}${UpTo15 | `1${6 | 7 | 8 | 9}` | `2${Digit}` | 30}_EL0`;
 
 const NUMBERED: Row[] = [
   ...numbered("ICH_LR", 16, "_EL2", (n) => [3, 4, 12, 12 + (n >> 3), n & 7], "view"),
@@ -271,6 +289,8 @@ const NUMBERED: Row[] = [
   ...numbered("DBGBCR", 16, "_EL1", (n) => [2, 0, 0, n, 5], "store"),
   ...numbered("DBGWVR", 16, "_EL1", (n) => [2, 0, 0, n, 6], "store"),
   ...numbered("DBGWCR", 16, "_EL1", (n) => [2, 0, 0, n, 7], "store"),
+  ...numbered("PMEVCNTR", 31, "_EL0", (n) => [3, 3, 14, 8 + (n >> 3), n & 7], "view"),
+  ...numbered("PMEVTYPER", 31, "_EL0", (n) => [3, 3, 14, 12 + (n >> 3), n & 7], "view"),
 ];
 
 /** One system register. */

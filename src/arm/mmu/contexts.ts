@@ -163,6 +163,16 @@ export class Contexts {
     return this.#code + context * CODE_TLB_SIZE;
   }
 
+  /** Address of a data TLB that is always empty: it must not be written to. */
+  get emptyTlb(): number {
+    return this.#emptier.empty;
+  }
+
+  /** The context that a code TLB address belongs to. */
+  contextOfCode(codeTlb: number): number {
+    return (codeTlb - this.#code) / CODE_TLB_SIZE;
+  }
+
   /** The context that a data TLB address belongs to. */
   contextOf(dataTlb: number): number {
     return (dataTlb - this.#data) / DATA_TLB_SIZE;

@@ -35,7 +35,7 @@ import { joinAddress, TableReader } from "./walk.ts";
 export const FILL = {
   /** The page is RAM and was entered. */
   RAM: 0,
-  /** Translated to `pa`, not entered: not RAM, RAM mapped as Device or write-only, or watched. Go through the bus. */
+  /** Translated to `pa`, not entered: not RAM, RAM mapped as Device or write-only, or accesses are watched or counted. Go through the bus. */
   DEVICE: 1,
   /** `fault` tells why not. */
   FAULT: 2,
@@ -162,6 +162,7 @@ export class Mmu {
       this.#misalignedDevice();
       return FILL.FAULT;
     }
+    if (cpu.countsAccesses !== 0) return FILL.DEVICE;
     if (cpu.debugArmed & ARMED_DATA && isWatchedPage(this.#memory, cpu, vaLo, vaHi)) {
       return FILL.DEVICE;
     }
@@ -198,8 +199,13 @@ export class Mmu {
    */
   translateCode(cpu: Cpu, vaLo: number, vaHi: number): boolean {
     if (!this.translate(cpu, vaLo, vaHi, ACCESS.EXECUTE, cpu.el)) return false;
-    assert(cpu.tlb !== 0, "a TLB is filled before contextChanged");
-    this.#contexts.noteCode(this.#contexts.contextOf(cpu.tlb), vaLo, vaHi, this.#stage1.shift);
+    assert(cpu.codeTlb !== 0, "a TLB is filled before contextChanged");
+    this.#contexts.noteCode(
+      this.#contexts.contextOfCode(cpu.codeTlb),
+      vaLo,
+      vaHi,
+      this.#stage1.shift,
+    );
     return true;
   }
 
@@ -263,6 +269,7 @@ export class Mmu {
     const checkSp = (c.sctlr & (cpu.el === 0 ? SCTLR.SA0 : SCTLR.SA)) !== 0;
     cpu.spAlignMask = checkSp ? SP_ALIGN_MASK : 0;
     cpu.tlbUnprivileged = c.unprivilegedIsUser ? this.#unprivileged(cpu) : cpu.tlb;
+    if (cpu.countsAccesses !== 0) cpu.tlb = cpu.tlbUnprivileged = this.#contexts.emptyTlb;
   }
 
   #unprivileged(cpu: Cpu): number {

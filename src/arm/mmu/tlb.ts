@@ -150,20 +150,21 @@ export const EMPTY_TLB_SIZE = Math.max(DATA_TLB_SIZE, CODE_TLB_SIZE);
 /** Empties whole TLBs by copying an empty one over them: on shared memory that is 8 times faster than `fill`. */
 export class Emptier {
   readonly #memory: SharedMemory;
-  readonly #empty: number;
+  /** Address of the empty TLB. */
+  readonly empty: number;
 
   /** `empty`: address of {@link EMPTY_TLB_SIZE} bytes. */
   constructor(memory: SharedMemory, empty: number) {
     this.#memory = memory;
-    this.#empty = empty;
+    this.empty = empty;
     memory.u8.fill(0xff, empty, empty + EMPTY_TLB_SIZE);
   }
 
   data(tlb: number): void {
-    this.#memory.u8.copyWithin(tlb, this.#empty, this.#empty + DATA_TLB_SIZE);
+    this.#memory.u8.copyWithin(tlb, this.empty, this.empty + DATA_TLB_SIZE);
   }
 
   code(tlb: number): void {
-    this.#memory.u8.copyWithin(tlb, this.#empty, this.#empty + CODE_TLB_SIZE);
+    this.#memory.u8.copyWithin(tlb, this.empty, this.empty + CODE_TLB_SIZE);
   }
 }
