@@ -12,7 +12,8 @@ import { assert, InternalError } from "../base/errors.ts";
 import type { Locks } from "../base/lock.ts";
 import type { TraceRing } from "../trace/tracepoints.ts";
 import { MDSCR } from "../arm/arch/debug_registers.ts";
-import { CNTHCTL, CNTKCTL, HCR, HCR_HI } from "../arm/arch/fields.ts";
+import { CNTHCTL, CNTKCTL, HCR, HCR_HI, MDCR } from "../arm/arch/fields.ts";
+import { PMCR } from "../arm/arch/pmu.ts";
 import { ICC_SRE } from "../arm/arch/gic.ts";
 import { R } from "../arm/arch/sysregs.ts";
 import type { El2Port } from "../arm/el2_port.ts";
@@ -83,6 +84,11 @@ export interface HostOptions {
   readonly pages: PageRange;
   readonly maxThreads?: number;
   readonly maxTimers?: number;
+}
+
+/** __init_el2_debug: MDCR_EL2.HPMN leaves every event counter to EL1. */
+function allCounters(port: El2Port): number {
+  return (port.readLo(R.PMCR_EL0) >>> PMCR.N_SHIFT) & MDCR.HPMN;
 }
 
 /** The host kernel. */
@@ -219,7 +225,7 @@ export class Host {
     port.write(R.HCR_EL2, HCR_HOST_VHE.lo, HCR_HOST_VHE.hi);
     port.isb();
     port.write(R.CPTR_EL2, CPACR_EL1_DEFAULT, 0);
-    port.write(R.MDCR_EL2, 0, 0);
+    port.write(R.MDCR_EL2, allCounters(port), 0);
     port.write(R.HSTR_EL2, 0, 0);
     port.write(R.CNTVOFF_EL2, 0, 0);
     port.write(R.VTTBR_EL2, 0, 0);
@@ -247,7 +253,7 @@ export class Host {
     port.isb();
     port.write(R.CNTHCTL_EL2, CNTHCTL.EL1PCTEN | CNTHCTL.EL1PCEN, 0);
     port.write(R.CNTVOFF_EL2, 0, 0);
-    port.write(R.MDCR_EL2, 0, 0);
+    port.write(R.MDCR_EL2, allCounters(port), 0);
     port.write(R.VTTBR_EL2, 0, 0);
     const sre = ICC_SRE.SRE | ICC_SRE.DFB | ICC_SRE.DIB | ICC_SRE.Enable;
     port.write(R.ICC_SRE_EL2, sre, 0);

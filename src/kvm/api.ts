@@ -190,6 +190,8 @@ export class KvmSystem implements KvmHost {
   readonly #observeArena: Arena;
   /** kvm_running_vcpu: an address per physical CPU, 0 for none. */
   readonly #running: number;
+  /** mdcr_el2: a word per physical CPU. */
+  readonly #mdcrEl2: number;
   readonly #vcpus = new Map<number, VcpuHandle>();
   #nextVmId = 1;
 
@@ -207,6 +209,7 @@ export class KvmSystem implements KvmHost {
     this.#vcpuSlab = new Slab(arena, KvmVcpuLayout, maxVcpus);
     this.#statSlab = new Slab(observeArena, KvmVcpuStatLayout, maxVcpus);
     this.#running = arena.reserve(4 * this.pcpus);
+    this.#mdcrEl2 = arena.reserve(4 * this.pcpus);
     this.hyp = kernel.mode === "vhe" ? CALL_HYP_VHE : new CallHypNvhe(new HypMode(kernel));
     this.vmids = new VmidAllocator(arena, kernel.locks, this.pcpus, this.hyp);
     this.hrtimers = this.#makeHrtimers();
@@ -257,6 +260,7 @@ export class KvmSystem implements KvmHost {
     if (this.hyp.vhe) irqs.request(PPI.PTIMER, (intid) => kvmArchTimerHandler(this, intid), true);
     irqs.request(PPI.MAINTENANCE, () => vgicMaintenanceHandler());
     this.#enableHypMode();
+    this.#initDebug();
     check(
       "KVM",
       kvmVgicHypInit(this, this.port(0), {
@@ -300,6 +304,18 @@ export class KvmSystem implements KvmHost {
   }
   currentCpu(): number {
     return this.kernel.currentCpu;
+  }
+  initialMdcrEl2(): number {
+    return this.memory.ld32(this.#mdcrEl2 + 4 * this.currentCpu());
+  }
+
+  /** kvm_arm_init_debug, on every CPU. */
+  #initDebug(): void {
+    for (let pcpu = 0; pcpu < this.pcpus; pcpu++) {
+      this.kernel.runAs(pcpu, () => {
+        this.memory.st32(this.#mdcrEl2 + 4 * pcpu, this.hyp.kvmGetMdcrEl2(this.kernel.port()));
+      });
+    }
   }
   runningVcpu(): Vcpu | undefined {
     return this.loadedVcpu(this.currentCpu());

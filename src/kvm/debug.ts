@@ -22,9 +22,7 @@ import {
 } from "./kvm_host.ts";
 import { trace } from "./trace.ts";
 
-/** MDCR_EL2: performance monitors, trace filter and profiling registers trap. */
-const MDCR_TPMCR = 1 << 5;
-const MDCR_TPM = 1 << 6;
+/** MDCR_EL2: trace filter and profiling registers trap. */
 const MDCR_TPMS = 1 << 14;
 const MDCR_TTRF = 1 << 19;
 /** OSLSR_EL1.OSLK. */
@@ -80,7 +78,9 @@ export function kvmArmSetupMdcrEl2(vcpu: Vcpu): void {
   const { guestDebug } = vcpu.state;
   const trapDebug = (guestDebug & KVM_GUESTDBG.USE_HW) !== 0 ||
     !vcpuGetFlag(vcpu, IFLAG.DEBUG_DIRTY) || kvmVcpuOsLockEnabled(vcpu);
-  vcpu.state.mdcr = MDCR_TPM | MDCR_TPMS | MDCR_TTRF | MDCR_TPMCR | MDCR.TDRA | MDCR.TDOSA |
+  const counters = vcpu.kvm.host.initialMdcrEl2() & MDCR.HPMN;
+  vcpu.state.mdcr = counters | MDCR.TPM | MDCR_TPMS | MDCR_TTRF | MDCR.TPMCR | MDCR.TDRA |
+    MDCR.TDOSA |
     (guestDebug !== 0 ? MDCR.TDE : 0) | (trapDebug ? MDCR.TDA : 0);
   traceRegister(vcpu, "MDCR_EL2", vcpu.state.mdcr);
 }

@@ -523,6 +523,8 @@ export interface KvmHost {
   port(index: number): El2Port;
   /** The physical CPU that is executing host code now. */
   currentCpu(): number;
+  /** MDCR_EL2 as boot code has left it on the current CPU (mdcr_el2). */
+  initialMdcrEl2(): number;
   /** The vCPU loaded on the current physical CPU, if any (kvm_get_running_vcpu). */
   runningVcpu(): Vcpu | undefined;
   /** The views of the vCPU whose structure lies at `address`; InternalError if there is none. */

@@ -39,6 +39,8 @@ export interface VirtDtbOptions {
   kaslr?: boolean;
   /** Version of the interrupt controller. Default: 3. */
   gic?: 2 | 3;
+  /** The CPUs have performance monitors. Default: true. */
+  pmu?: boolean;
   /** Describe the virtio-mmio slots. Default: true. */
   virtioMmio?: boolean;
 }
@@ -83,6 +85,7 @@ export function virtDeviceTree(options: VirtDtbOptions): FdtNode {
     options.gic === 2 ? gicV2Node(options) : gicNode(options),
     cpusNode(options),
     timerNode(options),
+    ...(options.pmu ?? true ? [pmuNode(options)] : []),
     clockNode(),
     aliasesNode(),
     chosenNode(options),
@@ -243,6 +246,14 @@ function cpusNode(options: VirtDtbOptions): FdtNode {
 }
 
 /** Four entries always, as on QEMU: guests exist that insist on it. EL2 with VHE adds its own. */
+/** The performance monitors of all CPUs, by their private overflow interrupt. */
+function pmuNode(options: VirtDtbOptions): FdtNode {
+  return node("pmu", {
+    interrupts: cells(...interrupt(VIRT_INTID.pmu, LEVEL_HIGH | ppiCpuMask(options))),
+    compatible: text("arm,armv8-pmuv3"),
+  });
+}
+
 function timerNode(options: VirtDtbOptions): FdtNode {
   const { timerSecurePhys, timerPhys, timerVirt, timerHypPhys, timerHypVirt } = VIRT_INTID;
   const intids = [timerSecurePhys, timerPhys, timerVirt, timerHypPhys];

@@ -67,6 +67,7 @@ export function spiIntid(spi: number): number {
 
 /** Interrupt numbers of the board, as INTIDs. All are level, except the virtio slots. */
 export const VIRT_INTID = {
+  pmu: ppiIntid(7),
   gicMaintenance: ppiIntid(9),
   timerHypPhys: ppiIntid(10),
   timerVirt: ppiIntid(11),

@@ -267,7 +267,7 @@ Deno.test("KVM_SET_GUEST_DEBUG: unknown flags, capabilities, tracepoints", () =>
     seen,
     [
       "kvm_arm_setup_debug vcpu: 0, flags: 0x00000003",
-      "kvm_arm_set_dreg32 MDCR_EL2: 0x84f60",
+      "kvm_arm_set_dreg32 MDCR_EL2: 0x84f66",
       "kvm_arm_set_dreg32 Saved MDSCR_EL1: 0x0",
       "kvm_arm_set_dreg32 SPSR_EL2: 0x2003c5",
       "kvm_arm_set_dreg32 MDSCR_EL1: 0x1",

@@ -48,6 +48,9 @@ Deno.test("a guest's tree has its CPUs, memory, PSCI by hvc, and four timer inte
     cellsAt(root, "/timer", "interrupts"),
     [1, 13, 4, 1, 14, 4, 1, 11, 4, 1, 10, 4],
   );
+  assert.deepEqual(cellsAt(root, "/pmu", "interrupts"), [1, 7, 4]);
+  assert.deepEqual(textsAt(root, "/pmu", "compatible"), ["arm,armv8-pmuv3"]);
+  assert.equal(findNode(rootOf({ ...GUEST, pmu: false }), "/pmu"), undefined);
   assert.equal(findNode(root, "/intc@8000000")?.properties.has("interrupts"), false);
   assert.deepEqual(textsAt(root, "/chosen", "stdout-path"), ["/pl011@9000000"]);
   for (const absent of ["bootargs", "linux,initrd-start", "rng-seed", "kaslr-seed"]) {
