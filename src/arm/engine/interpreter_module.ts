@@ -7,7 +7,16 @@ import { CpuLayout } from "../arch/cpu_state.ts";
 import { CODE_TLB, CODE_TLB_ENTRIES, CODE_TLB_ENTRY } from "../arch/tlb_layout.ts";
 import type { Row, Shape } from "../isa/row.ts";
 import { RECORD, RECORD_SIZE, type RecordPlan } from "./records.ts";
-import { FunctionBody, I32, I64, ModuleAssembler, V128, type ValType } from "./wasm_assembler.ts";
+import {
+  F32,
+  F64,
+  FunctionBody,
+  I32,
+  I64,
+  ModuleAssembler,
+  V128,
+  type ValType,
+} from "./wasm_assembler.ts";
 import { EXIT, type Frame, WasmBuilder } from "./wasm_builder.ts";
 
 /** One compiled combination of row and shape. */
@@ -34,13 +43,17 @@ const PAGE_RECORDS_BYTES = 1024 * RECORD_SIZE;
 /** From a byte offset within a page of code to the offset of its record. */
 const RECORD_SHIFT = Math.log2(RECORD_SIZE / 4);
 
+function perType<T>(make: () => T): Record<ValType, T> {
+  return { [I32]: make(), [I64]: make(), [F32]: make(), [F64]: make(), [V128]: make() };
+}
+
 /** Locals of each type handed out per handler and reused by the next. */
 class TemporaryPool {
-  readonly #locals: Record<ValType, number[]> = { [I32]: [], [I64]: [], [V128]: [] };
-  readonly #used: Record<ValType, number> = { [I32]: 0, [I64]: 0, [V128]: 0 };
+  readonly #locals = perType<number[]>(() => []);
+  #used = perType(() => 0);
   constructor(readonly asm: FunctionBody) {}
   reset(): void {
-    this.#used[I32] = this.#used[I64] = this.#used[V128] = 0;
+    this.#used = perType(() => 0);
   }
   take(type: ValType): number {
     const locals = this.#locals[type];

@@ -7,8 +7,10 @@ import { SIMD, SIMD_LANE, SIMD_OP } from "./wasm_simd.ts";
 
 export const I32 = 0x7f;
 export const I64 = 0x7e;
+export const F32 = 0x7d;
+export const F64 = 0x7c;
 export const V128 = 0x7b;
-export type ValType = typeof I32 | typeof I64 | typeof V128;
+export type ValType = typeof I32 | typeof I64 | typeof F32 | typeof F64 | typeof V128;
 
 /** One-byte instructions by their name in the text format. */
 export const OP = {
@@ -57,6 +59,59 @@ export const OP = {
   "i64.extend8_s": 0xc2,
   "i64.extend16_s": 0xc3,
   "i64.extend32_s": 0xc4,
+  "f32.eq": 0x5b,
+  "f32.ne": 0x5c,
+  "f32.lt": 0x5d,
+  "f32.gt": 0x5e,
+  "f32.le": 0x5f,
+  "f32.ge": 0x60,
+  "f64.eq": 0x61,
+  "f64.ne": 0x62,
+  "f64.lt": 0x63,
+  "f64.gt": 0x64,
+  "f64.le": 0x65,
+  "f64.ge": 0x66,
+  "i64.ctz": 0x7a,
+  "f32.abs": 0x8b,
+  "f32.neg": 0x8c,
+  "f32.ceil": 0x8d,
+  "f32.floor": 0x8e,
+  "f32.trunc": 0x8f,
+  "f32.nearest": 0x90,
+  "f32.sqrt": 0x91,
+  "f32.add": 0x92,
+  "f32.sub": 0x93,
+  "f32.mul": 0x94,
+  "f32.div": 0x95,
+  "f32.min": 0x96,
+  "f32.max": 0x97,
+  "f32.copysign": 0x98,
+  "f64.abs": 0x99,
+  "f64.neg": 0x9a,
+  "f64.ceil": 0x9b,
+  "f64.floor": 0x9c,
+  "f64.trunc": 0x9d,
+  "f64.nearest": 0x9e,
+  "f64.sqrt": 0x9f,
+  "f64.add": 0xa0,
+  "f64.sub": 0xa1,
+  "f64.mul": 0xa2,
+  "f64.div": 0xa3,
+  "f64.min": 0xa4,
+  "f64.max": 0xa5,
+  "f64.copysign": 0xa6,
+  "i64.trunc_f64_s": 0xb0,
+  "i64.trunc_f64_u": 0xb1,
+  "f32.convert_i64_s": 0xb4,
+  "f32.convert_i64_u": 0xb5,
+  "f32.demote_f64": 0xb6,
+  "f64.convert_i64_s": 0xb9,
+  "f64.convert_i64_u": 0xba,
+  "f64.promote_f32": 0xbb,
+  "i32.reinterpret_f32": 0xbc,
+  "i64.reinterpret_f64": 0xbd,
+  "f32.reinterpret_i32": 0xbe,
+  "f64.reinterpret_i64": 0xbf,
   select: 0x1b,
 } as const;
 export type OpName = keyof typeof OP;
@@ -130,6 +185,21 @@ export class FunctionBody {
     this.code.push(0x42);
     pushSigned(this.code, BigInt.asIntN(64, value));
     return this;
+  }
+  f32(value: number): this {
+    this.code.push(0x43);
+    this.#number(4, (view) => view.setFloat32(0, value, true));
+    return this;
+  }
+  f64(value: number): this {
+    this.code.push(0x44);
+    this.#number(8, (view) => view.setFloat64(0, value, true));
+    return this;
+  }
+  #number(size: 4 | 8, write: (view: DataView) => void): void {
+    const view = new DataView(new ArrayBuffer(size));
+    write(view);
+    for (let i = 0; i < size; i++) this.code.push(view.getUint8(i));
   }
   get(local: number): this {
     this.code.push(0x20);

@@ -31,7 +31,11 @@ import type {
   VectorTest,
   VectorUnary,
 } from "../isa/vector_ops.ts";
+import type { Float, FpTarget } from "./fp_kinds.ts";
+import { FpFast } from "./fp_wasm.ts";
 import {
+  F32,
+  F64,
   type FunctionBody,
   I32,
   I64,
@@ -90,10 +94,16 @@ export interface Frame {
   leaveRetired(code: number): void;
 }
 
-type NodeType = "i32" | "i64" | "v128";
-type AnyValue = Value | V128;
+type NodeType = "i32" | "i64" | "f32" | "f64" | "v128";
+type AnyValue = Value | Float;
 
-const LOCAL_TYPE: Readonly<Record<NodeType, ValType>> = { i32: I32, i64: I64, v128: V128_TYPE };
+const LOCAL_TYPE: Readonly<Record<NodeType, ValType>> = {
+  i32: I32,
+  i64: I64,
+  f32: F32,
+  f64: F64,
+  v128: V128_TYPE,
+};
 
 interface Node {
   readonly type: NodeType;
@@ -170,10 +180,11 @@ const STORE: Record<AccessSize, MemName> = {
 };
 
 /** Compiles one handler: run a row's semantics against it, then {@link emit}. */
-export class WasmBuilder implements Builder {
+export class WasmBuilder implements Builder, FpTarget {
   #statements: Statement[] = [];
   /** The semantics ended in a jump: nothing follows. */
   #closed = false;
+  readonly #fp = new FpFast(this);
 
   constructor(readonly frame: Frame, readonly plan: RecordPlan) {}
 
@@ -244,7 +255,7 @@ export class WasmBuilder implements Builder {
   }
 
   // deno-lint-ignore no-explicit-any -- see #node
-  #apply(type: "i32" | "i64", op: OpName, ...args: Value[]): any {
+  #apply(type: NodeType, op: OpName, ...args: AnyValue[]): any {
     return this.#node(type, args, () => {
       for (const a of args) this.#push(a);
       this.frame.asm.op(op);
@@ -415,8 +426,10 @@ export class WasmBuilder implements Builder {
   when(condition: V32, then: () => void): void {
     const outer = this.#statements;
     const closed = this.#closed;
+    const { inexactBefore } = this.#fp;
     this.#statements = [];
     then();
+    this.#fp.inexactBefore = inexactBefore;
     const inner = this.#statements;
     this.#statements = outer;
     this.#closed = closed;
@@ -911,13 +924,24 @@ export class WasmBuilder implements Builder {
     });
   }
 
-  fp(_operation: FpOperation, _size: FpSize, ..._operands: V64[]): V64 {
-    this.#slow();
-    return this.c64(0);
+  fp(operation: FpOperation, size: FpSize, ...operands: V64[]): V64 {
+    const result = this.#fp.scalar(operation, size, operands);
+    if (result === null) this.#slow();
+    return result ?? this.c64(0);
   }
-  fpVector(_operation: FpOperation, _size: FpSize, _q: boolean, ..._operands: V128[]): V128 {
-    this.#slow();
-    return this.c128(0n, 0n);
+  fpVector(operation: FpOperation, size: FpSize, q: boolean, ...operands: V128[]): V128 {
+    const result = this.#fp.vector(operation, size, q, operands);
+    if (result === null) this.#slow();
+    return result ?? this.c128(0n, 0n);
+  }
+  apply<T extends AnyValue>(type: T["type"], op: OpName, ...operands: AnyValue[]): T {
+    return this.#apply(type, op, ...operands);
+  }
+  float(type: "f32" | "f64", value: number): Float {
+    return this.#node(type, [], () => this.frame.asm[type](value), { repeat: true });
+  }
+  require(condition: V32): void {
+    this.#require(condition);
   }
 
   #requireInline(r: Inline, from: 0 | 1): void {

@@ -1,0 +1,474 @@
+/**
+ * The fast path of floating point: WebAssembly's own arithmetic exactly where it cannot differ from
+ * Arm's. That is with FPCR.RMode and FZ zero; where no operand that matters and no result is a NaN;
+ * where the result neither overflows nor may be tiny; and where it is exact or FPSR.IXC is set already.
+ * Everything else leaves, before anything is written, and the evaluator executes the instruction.
+ *
+ * Exactness is found with error-free transformations; a fused multiply-add is made of them too.
+ * WebAssembly promises nothing about the sign and payload of NaNs, so none gets out of here.
+ */
+import { FPCR, type FpSize, FPSR } from "../fp/format.ts";
+import type { FpFromInteger, FpOp, FpOperation, FpToInteger } from "../fp/operations.ts";
+import type { V128, V32, V64 } from "../isa/builder.ts";
+import { type Condition, type Float, type FpTarget, Kind } from "./fp_kinds.ts";
+import type { OpName } from "./wasm_assembler.ts";
+
+const SPECIAL_MODES = FPCR.FZ | (3 << FPCR.RMODE_SHIFT);
+
+const ROUND: Readonly<Record<string, string>> = {
+  even: "nearest",
+  up: "ceil",
+  down: "floor",
+  zero: "trunc",
+};
+const INTEGRAL: Readonly<Record<string, string>> = {
+  rintn: "even",
+  rintp: "up",
+  rintm: "down",
+  rintz: "zero",
+  rinta: "away",
+  rinti: "even",
+  rintx: "even",
+};
+
+/** 2^`exponent` as the bits of a double with the fraction bits subtracted from or added to it: see `scale`. */
+const DOUBLE_ONE = 1023n;
+
+/** Emits into one handler. */
+export class FpFast {
+  /** FPSR.IXC as it was before, once FPCR has been looked at: in the block of code at hand. */
+  inexactBefore: V32 | null = null;
+
+  constructor(readonly b: FpTarget) {}
+
+  /** Leaves unless FPCR is as WebAssembly is. */
+  #begin(): void {
+    if (this.inexactBefore !== null) return;
+    const { b } = this;
+    b.require(b.isZero(b.and(b.fpcr(), b.c32(SPECIAL_MODES))));
+    this.inexactBefore = b.and(b.fpsr(), b.c32(FPSR.IXC));
+  }
+  /** Leaves if IXC is not set and `exact` does not hold. */
+  #exactOrNoted(k: Kind, exact: () => Condition): void {
+    const { b, inexactBefore } = this;
+    if (inexactBefore === null) throw new RangeError("not begun");
+    b.when(b.isZero(inexactBefore), () => k.require(exact()));
+  }
+  /** Leaves unless `likely` or `other` holds (lane by lane); the other is looked at only where it matters. */
+  #requireEither(k: Kind, likely: Condition, other: () => Condition): void {
+    const { b } = this;
+    b.when(b.isZero(k.all(likely)), () => k.require(k.or(likely, other())));
+  }
+
+  /** The result as an element, or null where the whole instruction is the evaluator's. */
+  scalar(operation: FpOperation, size: FpSize, operands: readonly V64[]): V64 | null {
+    if (size === 16) return null;
+    if (typeof operation !== "string") return this.#conversion(operation, size, operands);
+    const k = new Kind(this.b, size === 32 ? "f32" : "f64");
+    const numbers = operands.map((x) => k.fromBits(x));
+    if (!isFast(operation)) return null;
+    this.#begin();
+    if (isRelation(operation)) {
+      return this.b.zext(this.#relation(k, operation, numbers) as V32);
+    }
+    if (operation === "cmp" || operation === "cmpe") return this.b.zext(this.#flags(k, numbers));
+    return k.toBits(this.#arithmetic(k, operation, numbers));
+  }
+
+  /** The same for whole vectors, or for low halves with the upper one of the result 0. */
+  vector(
+    operation: FpOperation,
+    size: FpSize,
+    q: boolean,
+    operands: readonly V128[],
+  ): V128 | null {
+    if (size === 16) return null;
+    if (typeof operation === "string" && !isFast(operation)) return null;
+    // Lanes that do not count are copies of those that do.
+    const lanes = q ? operands : operands.map((v) => this.b.shuffle(LOW_TWICE, v, v));
+    const result = this.#lanes(operation, size, lanes);
+    if (q || result === null) return result;
+    return this.b.vector("v128.and", result, this.b.c128((1n << 64n) - 1n, 0n));
+  }
+
+  #lanes(operation: FpOperation, size: 32 | 64, operands: readonly V128[]): V128 | null {
+    const k = new Kind(this.b, size === 32 ? "f32x4" : "f64x2");
+    if (typeof operation === "string") {
+      this.#begin();
+      const result = isRelation(operation)
+        ? this.#relation(k, operation, operands)
+        : this.#arithmetic(k, operation, operands);
+      return result as V128;
+    }
+    if (operation.kind === "convert") return null;
+    if (size === 64) return this.#laneByLane(operation, operands);
+    this.#begin();
+    return operation.kind === "toInteger"
+      ? this.#toIntegerLanes(k, operation, operands)
+      : this.#fromIntegerLanes(k, operation, operands);
+  }
+
+  /** Doubles to and from integers, which WebAssembly has no vector instructions for. */
+  #laneByLane(operation: FpOperation, operands: readonly V128[]): V128 | null {
+    const { b } = this;
+    const results: V64[] = [];
+    for (const lane of [0, 1]) {
+      const result = this.#conversion(operation, 64, operands.map((v) => b.lane(64, v, lane)));
+      if (result === null) return null;
+      results.push(result);
+    }
+    const [low, high] = results as [V64, V64];
+    return b.v128(low, high);
+  }
+
+  #arithmetic(k: Kind, operation: FpOp, operands: readonly Float[]): Float {
+    const [a, c, d] = operands as [Float, Float, Float];
+    const integral = INTEGRAL[operation];
+    if (integral !== undefined) return this.#integral(k, a, integral, operation === "rintx");
+    switch (operation) {
+      case "add":
+        return this.#sum(k, a, c);
+      case "sub":
+        return this.#sum(k, a, k.unary("neg", c));
+      case "abd":
+        return k.unary("abs", this.#sum(k, a, k.unary("neg", c)));
+      case "mul":
+      case "mulx":
+        return this.#product(k, a, c);
+      case "nmul":
+        return k.unary("neg", this.#product(k, a, c));
+      case "div":
+        return this.#quotient(k, a, c);
+      case "sqrt":
+        return this.#root(k, a);
+      case "max":
+      case "maxnm":
+        return this.#extreme(k, "max", a, c);
+      case "min":
+      case "minnm":
+        return this.#extreme(k, "min", a, c);
+      case "muladd":
+        return this.#fused(k, a, c, d);
+      case "recps":
+        return this.#fused(k, k.constant(2), k.unary("neg", a), c);
+      case "rsqrts": {
+        const twice = this.#fused(k, k.constant(3), k.unary("neg", a), c);
+        return k.binary("mul", twice, k.constant(0.5));
+      }
+      default:
+        throw new RangeError(`${operation} has no fast path`);
+    }
+  }
+
+  /** A sum is never tiny and inexact. */
+  #sum(k: Kind, a: Float, c: Float): Float {
+    const s = k.binary("add", a, c);
+    k.require(k.below(s, Infinity));
+    this.#exactOrNoted(k, () => k.isZero(k.sumError(a, c, s)));
+    return s;
+  }
+
+  /** Finite and not tiny, or the zero that `zero` says is one. */
+  #requireNormal(k: Kind, r: Float, zero: () => Condition): void {
+    const normal = k.and(k.below(r, Infinity), k.atLeast(r, k.numbers.notTiny));
+    this.#requireEither(k, normal, () => k.and(k.isZero(r), zero()));
+  }
+
+  #exactProduct(k: Kind, a: Float, c: Float, p: Float): Condition {
+    return k.and(k.productHasError(a, c, p), k.isZero(k.productError(a, c, p)));
+  }
+  #product(k: Kind, a: Float, c: Float): Float {
+    const p = k.binary("mul", a, c);
+    this.#requireNormal(k, p, () => k.or(k.isZero(a), k.isZero(c)));
+    this.#exactOrNoted(k, () => this.#exactProduct(k, a, c, p));
+    return p;
+  }
+  /** The product of a rounded quotient and the divisor: exactly the dividend or not. */
+  #isExactly(k: Kind, a: Float, r: Float, c: Float): Condition {
+    const p = k.binary("mul", r, c);
+    return k.and(k.compare("eq", p, a), this.#exactProduct(k, r, c, p));
+  }
+  #quotient(k: Kind, a: Float, c: Float): Float {
+    const r = k.binary("div", a, c);
+    this.#requireNormal(k, r, () => k.isZero(a));
+    this.#exactOrNoted(k, () => this.#isExactly(k, a, r, c));
+    return r;
+  }
+  #root(k: Kind, a: Float): Float {
+    const r = k.unary("sqrt", a);
+    k.require(k.below(r, Infinity));
+    this.#exactOrNoted(k, () => this.#isExactly(k, a, r, r));
+    return r;
+  }
+  #extreme(k: Kind, op: "max" | "min", a: Float, c: Float): Float {
+    const r = k.binary(op, a, c);
+    k.require(k.isNumber(r));
+    return r;
+  }
+
+  /** Rounded to an integral number. */
+  #rounded(k: Kind, a: Float, rounding: string): Float {
+    const simple = ROUND[rounding];
+    if (simple !== undefined) return k.unary(simple, a);
+    // Ties away from zero: truncation, and one more where at least a half was cut off.
+    const cut = k.unary("trunc", a);
+    const half = k.atLeast(k.binary("sub", a, cut), 0.5);
+    const one = this.#withSign(k, k.constant(1), a);
+    return k.select(half, k.binary("add", cut, one), cut);
+  }
+  #withSign(k: Kind, magnitude: Float, a: Float): Float {
+    if (!k.vector) return k.binary("copysign", magnitude, a);
+    const sign = k.lanes(1n << BigInt(k.numbers.bits - 1));
+    const signs = this.b.vector("v128.and", a as V128, sign);
+    return this.b.vector("v128.or", magnitude as V128, signs);
+  }
+  #integral(k: Kind, a: Float, rounding: string, exact: boolean): Float {
+    const r = this.#rounded(k, a, rounding);
+    k.require(k.isNumber(r));
+    if (exact) this.#exactOrNoted(k, () => k.compare("eq", r, a));
+    return r;
+  }
+
+  #relation(k: Kind, operation: FpOp, [a, c]: readonly Float[]): Condition {
+    const [x, y] = [a, c] as [Float, Float];
+    const ordered = k.and(k.isNumber(x), k.isNumber(y));
+    k.require(ordered);
+    return k.compare(operation as "eq" | "ge" | "gt", x, y);
+  }
+  #flags(k: Kind, [a, c]: readonly Float[]): V32 {
+    const { b } = this;
+    const [x, y] = [a, c] as [Float, Float];
+    const less = k.compare("lt", x, y) as V32;
+    const same = k.compare("eq", x, y) as V32;
+    const more = k.compare("gt", x, y) as V32;
+    b.require(b.or(b.or(less, same), more));
+    return b.select(same, b.c32(6), b.select(less, b.c32(8), b.c32(2)));
+  }
+
+  /** addend + x * y, rounded once. */
+  #fused(k: Kind, addend: Float, x: Float, y: Float): Float {
+    if (k.name === "f64" || k.name === "f64x2") return this.#fusedDouble(k, addend, x, y);
+    if (k.name === "f32x4") return this.#fusedLanes(addend as V128, x as V128, y as V128);
+    const wide = new Kind(this.b, "f64");
+    const [c, a, m] = [addend, x, y].map((v) =>
+      this.b.apply<Float>("f64", "f64.promote_f32", v)
+    ) as [Float, Float, Float];
+    const { odd, exact } = this.#oddSum(wide, c, a, m);
+    const r = this.b.apply<Float>("f32", "f32.demote_f64", odd);
+    this.#requireNormal(k, r, () => wide.isZero(odd));
+    this.#exactOrNoted(wide, () => {
+      const back = this.b.apply<Float>("f64", "f64.promote_f32", r);
+      return wide.and(exact(), wide.compare("eq", back, odd));
+    });
+    return r;
+  }
+  /** Of singles as doubles: the product is exact, the sum rounded to odd. */
+  #oddSum(wide: Kind, c: Float, a: Float, m: Float) {
+    const p = wide.binary("mul", a, m);
+    const s = wide.binary("add", p, c);
+    const e = wide.sumError(p, c, s);
+    return { odd: wide.toOdd(s, e), exact: () => wide.isZero(e) };
+  }
+  /** Four singles as two times two doubles. */
+  #fusedLanes(c: V128, x: V128, y: V128): V128 {
+    const { b } = this;
+    const k = new Kind(b, "f32x4");
+    const wide = new Kind(b, "f64x2");
+    const halves = [false, true].map((upper) => {
+      const [cc, a, m] = [c, x, y].map((v) =>
+        b.vector("f64x2.promote_low_f32x4", upper ? b.shuffle(HIGH_TWICE, v, v) : v)
+      ) as [V128, V128, V128];
+      const { odd, exact } = this.#oddSum(wide, cc, a, m);
+      return { odd: odd as V128, exact, narrow: b.vector("f32x4.demote_f64x2_zero", odd as V128) };
+    });
+    const [low, high] = halves as [(typeof halves)[0], (typeof halves)[0]];
+    const r = b.shuffle(LOW_HALVES, low.narrow, high.narrow);
+    this.#requireNormal(k, r, () => this.#narrowMasks(wide, low.odd, high.odd));
+    for (const half of [low, high]) {
+      this.#exactOrNoted(wide, () => {
+        const back = b.vector("f64x2.promote_low_f32x4", half.narrow);
+        return wide.and(half.exact(), wide.compare("eq", back, half.odd));
+      });
+    }
+    return r;
+  }
+  /** Which of four doubles are zero, as a mask of four singles. */
+  #narrowMasks(wide: Kind, low: V128, high: V128): V128 {
+    const [l, h] = [low, high].map((v) => wide.isZero(v)) as [V128, V128];
+    return this.b.shuffle(EVEN_WORDS, l, h);
+  }
+  /**
+   * Exactly: the product as a number and its error, added to the addend with the errors of those sums
+   * rounded to odd (Boldo and Melquiond, "Emulation of FMA and correctly rounded sums", 2008).
+   */
+  #fusedDouble(k: Kind, addend: Float, x: Float, y: Float): Float {
+    const p = k.binary("mul", x, y);
+    const inRange = k.and(k.below(addend, 2 ** 1000), k.below(p, 2 ** 1000));
+    k.require(k.and(inRange, k.productHasError(x, y, p)));
+    const low = k.productError(x, y, p);
+    const th = k.binary("add", addend, low);
+    const tl = k.sumError(addend, low, th);
+    const vh = k.binary("add", p, th);
+    const vl = k.sumError(p, th, vh);
+    const rest = k.binary("add", tl, vl);
+    const restError = k.sumError(tl, vl, rest);
+    const odd = k.toOdd(rest, restError);
+    const sum = k.binary("add", vh, odd);
+    this.#exactOrNoted(k, () => k.and(k.isZero(restError), k.isZero(k.sumError(vh, odd, sum))));
+    // A product of zero decides with the addend on the sign of a zero.
+    return k.select(k.isZero(p), k.binary("add", addend, p), sum);
+  }
+
+  #conversion(operation: FpOperation, size: 32 | 64, operands: readonly V64[]): V64 | null {
+    if (typeof operation === "string") return null;
+    const [value, fraction] = operands as [V64, V64 | undefined];
+    switch (operation.kind) {
+      case "convert":
+        if (operation.to === 16 || operation.odd) return null;
+        this.#begin();
+        return size === 32 ? this.#widen(value) : this.#narrow(value);
+      case "toInteger":
+        this.#begin();
+        return this.#toInteger(operation, size, value, fraction);
+      case "fromInteger":
+        this.#begin();
+        return this.#fromInteger(operation, size, value, fraction);
+    }
+  }
+
+  #widen(value: V64): V64 {
+    const [from, to] = [new Kind(this.b, "f32"), new Kind(this.b, "f64")];
+    const r = this.b.apply<Float>("f64", "f64.promote_f32", from.fromBits(value));
+    to.require(to.isNumber(r));
+    return to.toBits(r);
+  }
+  #narrow(value: V64): V64 {
+    const [from, to] = [new Kind(this.b, "f64"), new Kind(this.b, "f32")];
+    const a = from.fromBits(value);
+    const r = this.b.apply<Float>("f32", "f32.demote_f64", a);
+    this.#requireNormal(to, r, () => from.isZero(a));
+    this.#exactOrNoted(from, () => {
+      return from.compare("eq", this.b.apply<Float>("f64", "f64.promote_f32", r), a);
+    });
+    return to.toBits(r);
+  }
+
+  /** The double 2^`fraction`, or 2^-`fraction`. */
+  #scale(fraction: V64, negative: boolean): Float {
+    const { b } = this;
+    const one = b.c64(DOUBLE_ONE);
+    const exponent = negative ? b.sub(one, fraction) : b.add(one, fraction);
+    return new Kind(b, "f64").fromBits(b.shl(exponent, b.c64(52)));
+  }
+
+  #toInteger(
+    { bits, unsigned, rounding }: FpToInteger,
+    size: 32 | 64,
+    value: V64,
+    fraction: V64 | undefined,
+  ): V64 {
+    const { b } = this;
+    const k = new Kind(b, "f64");
+    const a = size === 64 ? k.fromBits(value) : this.#promoted(value);
+    // Exact, or infinite and out of range.
+    const scaled = fraction ? k.binary("mul", a, this.#scale(fraction, false)) : a;
+    const r = this.#rounded(k, scaled, rounding);
+    const [least, limit] = unsigned ? [0, 2 ** bits] : [-(2 ** (bits - 1)), 2 ** (bits - 1)];
+    k.require(
+      k.and(k.compare("ge", r, k.constant(least)), k.compare("lt", r, k.constant(limit))),
+    );
+    this.#exactOrNoted(k, () => k.compare("eq", r, scaled));
+    const signed = !unsigned || bits === 32;
+    const integer = b.apply<V64>("i64", signed ? "i64.trunc_f64_s" : "i64.trunc_f64_u", r);
+    return bits === 32 ? b.zext(b.wrap(integer)) : integer;
+  }
+  #promoted(value: V64): Float {
+    return this.b.apply("f64", "f64.promote_f32", new Kind(this.b, "f32").fromBits(value));
+  }
+
+  #fromInteger(
+    { bits, unsigned }: FpFromInteger,
+    size: 32 | 64,
+    value: V64,
+    fraction: V64 | undefined,
+  ): V64 {
+    const { b } = this;
+    const k = new Kind(b, size === 32 ? "f32" : "f64");
+    const x = bits === 64 ? value : unsigned ? b.zext(b.wrap(value)) : b.signExtend(value, 32);
+    const op = `f${size}.convert_i64_${unsigned ? "u" : "s"}` as OpName;
+    const r = b.apply<Float>(k.name as "f32" | "f64", op, x);
+    if (bits > k.numbers.fraction) {
+      this.#exactOrNoted(k, () => this.#fits(x, unsigned, k.numbers.fraction + 1));
+    }
+    if (fraction === undefined) return k.toBits(r);
+    const wide = this.#scale(fraction, true);
+    const scale = size === 64 ? wide : b.apply<Float>("f32", "f32.demote_f64", wide);
+    return k.toBits(k.binary("mul", r, scale));
+  }
+  /** Whether an integer has at most `digits` significant bits. */
+  #fits(x: V64, unsigned: boolean, digits: number): V32 {
+    const { b } = this;
+    const magnitude = unsigned ? x : b.select(b.ltS(x, b.c64(0)), b.neg(x), x);
+    const odd = b.shrU(magnitude, b.apply<V64>("i64", "i64.ctz", magnitude));
+    return b.ltU(odd, b.c64(1n << BigInt(digits)));
+  }
+
+  /** 2^`fraction` (or its reciprocal) in each lane of singles. */
+  #scaleLanes(fractions: V128, negative: boolean): V128 {
+    const { b } = this;
+    const bias = b.c128(127n | (127n << 32n), 127n | (127n << 32n));
+    const exponents = b.vector(negative ? "i32x4.sub" : "i32x4.add", bias, fractions);
+    return b.vector("i32x4.shl", exponents, b.c32(23));
+  }
+  #toIntegerLanes(k: Kind, { unsigned, rounding }: FpToInteger, operands: readonly V128[]): V128 {
+    const { b } = this;
+    const [a, fractions] = operands as [V128, V128 | undefined];
+    const scaled = fractions ? k.binary("mul", a, this.#scaleLanes(fractions, false)) : a;
+    const r = this.#rounded(k, scaled, rounding);
+    const [least, limit] = unsigned ? [0, 2 ** 32] : [-(2 ** 31), 2 ** 31];
+    k.require(
+      k.and(k.compare("ge", r, k.constant(least)), k.compare("lt", r, k.constant(limit))),
+    );
+    this.#exactOrNoted(k, () => k.compare("eq", r, scaled));
+    return b.vector(`i32x4.trunc_sat_f32x4_${unsigned ? "u" : "s"}`, r as V128);
+  }
+  #fromIntegerLanes(k: Kind, { unsigned }: FpFromInteger, operands: readonly V128[]): V128 {
+    const { b } = this;
+    const [x, fractions] = operands as [V128, V128 | undefined];
+    const s = unsigned ? "u" : "s";
+    const r = b.vector(`f32x4.convert_i32x4_${s}`, x);
+    this.#exactOrNoted(k, () => {
+      // Rounded up to the limit it would come back saturated, and wrong by one.
+      const inside = k.compare("lt", r, k.constant(unsigned ? 2 ** 32 : 2 ** 31));
+      const back = b.vector(`i32x4.trunc_sat_f32x4_${s}`, r);
+      return k.and(inside, b.vector("i32x4.eq", back, x));
+    });
+    return fractions ? k.binary("mul", r, this.#scaleLanes(fractions, true)) as V128 : r;
+  }
+}
+
+const RELATIONS: ReadonlySet<FpOp> = new Set<FpOp>(["eq", "ge", "gt"]);
+const SLOW: ReadonlySet<FpOp> = new Set<FpOp>([
+  "recpe",
+  "rsqrte",
+  "recpx",
+  "urecpe",
+  "ursqrte",
+  "muladdh",
+  "jcvt",
+]);
+
+function isRelation(operation: FpOp): boolean {
+  return RELATIONS.has(operation);
+}
+function isFast(operation: FpOp): boolean {
+  return !SLOW.has(operation);
+}
+
+/** Byte orders of `shuffle`. */
+const bytes = (...words: number[]): number[] =>
+  words.flatMap((w) => [0, 1, 2, 3].map((i) => 4 * w + i));
+const LOW_TWICE = bytes(0, 1, 0, 1);
+const HIGH_TWICE = bytes(2, 3, 2, 3);
+const LOW_HALVES = bytes(0, 1, 4, 5);
+const EVEN_WORDS = bytes(0, 2, 4, 6);
