@@ -21,7 +21,7 @@ import {
   kvmVcpuTrapIsIabt,
 } from "./emulate.ts";
 import { granule, type PgtableOps, PROT, Stage2, VTCR } from "./hyp/pgtable.ts";
-import { kvmInjectDabt, kvmInjectPabt, kvmInjectVabt } from "./inject_fault.ts";
+import { kvmInjectDabt, kvmInjectPabt, kvmInjectSizeFault, kvmInjectVabt } from "./inject_fault.ts";
 import {
   ERRNO,
   type Kvm,
@@ -352,6 +352,9 @@ function handleNoMemory(vcpu: Vcpu, faultIpa: number, slot: Memslot | undefined)
   return ioMemAbort(vcpu, faultIpa + kvmVcpuGetHfarOffset(vcpu));
 }
 
+/** get_kvm_ipa_limit: physical address bits of the host, at most 48. */
+const PARANGE_BITS = 48;
+
 const HANDLED: readonly number[] = [FSC.TRANSLATION, FSC.PERMISSION, FSC.ACCESS_FLAG];
 
 /** kvm_handle_guest_abort: every stage-2 fault, and external aborts. */
@@ -359,6 +362,11 @@ export function kvmHandleGuestAbort(vcpu: Vcpu): number {
   const type = kvmVcpuTrapFaultType(vcpu);
   const faultIpa = kvmVcpuGetFaultIpa(vcpu);
   const isIabt = kvmVcpuTrapIsIabt(vcpu);
+  if (type === FSC.TRANSLATION && faultIpa >= 2 ** PARANGE_BITS) {
+    kvmInjectSizeFault(vcpu, faultIpa, isIabt);
+    return RET.GUEST;
+  }
+  // Between what the VM has and what a guest may believe to have from its identification registers.
   if (type === FSC.TRANSLATION && faultIpa >= 2 ** KVM_IPA_BITS) {
     const inject = isIabt ? kvmInjectPabt : kvmInjectDabt;
     inject(vcpu, BigInt(faultIpa + kvmVcpuGetHfarOffset(vcpu)));
