@@ -12,8 +12,11 @@ export interface HostHardware {
   readonly ram: RamRange;
   /** Physical CPUs: 1 to 16. */
   readonly pcpus: number;
-  /** Physical addresses of the interrupt controller's frames. */
+  /** The interrupt controller: its version, and of a GICv2 the physical addresses of GICH and GICV (else 0). */
+  readonly gic: { readonly type: 2 | 3; readonly vctrl: number; readonly vcpu: number };
+  /** Physical addresses of the interrupt controller's frames: GICC of a GICv2, GICR of a GICv3. */
   readonly gicdPa: number;
+  readonly giccPa: number;
   readonly gicrPa: number;
   /** Bytes of redistributor frames per CPU. */
   readonly gicrStride: number;

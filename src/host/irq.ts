@@ -1,32 +1,20 @@
 /**
- * Physical interrupts of the host: the GICv3 driver and the table of handlers. After
- * drivers/irqchip/irq-gic-v3.c as a KVM host runs it, with EOImode 1: the priority drops on EOI, and
- * the deactivation is a step of its own, left to the guest for interrupts forwarded to it.
+ * Physical interrupts of the host: the table of handlers, and the driver of the interrupt controller the
+ * machine has (irq_gic.ts, irq_gic_v3.ts). After the kernel's drivers as a KVM host runs them, with
+ * EOImode 1: the priority drops on EOI, and the deactivation is a step of its own, left to the guest for
+ * interrupts forwarded to it.
  */
 import { InternalError } from "../base/errors.ts";
-import {
-  GICD,
-  GICD_CTLR,
-  GICD_IROUTER,
-  GICR,
-  GICR_SGI,
-  GICR_WAKER,
-  ICC_CTLR,
-  ICC_SRE,
-  INTID,
-} from "../arm/arch/gic.ts";
-import { R } from "../arm/arch/sysregs.ts";
+import { GICD, INTID } from "../arm/arch/gic.ts";
 import type { HostHardware } from "./hardware.ts";
+import { GicV2Chip } from "./irq_gic.ts";
+import { GicV3Chip } from "./irq_gic_v3.ts";
 
 /** Software-generated interrupts between physical CPUs, by Linux's numbers. */
 export const IPI = { RESCHEDULE: 0, CALL_FUNC: 1 } as const;
 
 /** Private interrupts of the host and of what KVM gives to guests. */
 export const PPI = { MAINTENANCE: 25, HYP_TIMER: 26, VTIMER: 27, PTIMER: 30 } as const;
-
-/** The priority of every host interrupt, and the mask that lets it through. */
-const DEFAULT_PRIORITY = 0xa0;
-const PRIORITY_MASK = 0xf0;
 
 /** A handler, run with interrupts off on the CPU that took the interrupt. */
 export type IrqHandler = (intid: number, pcpu: number) => void;
@@ -37,12 +25,32 @@ interface IrqDescriptor {
   readonly forwarded: boolean;
 }
 
+/** struct irq_chip: what a driver does. `irqstat` is what its acknowledge register gave. */
+export interface IrqChip {
+  /** The distributor, once: all SPIs off. */
+  initDistributor(): void;
+  /** One CPU's private interrupts and its CPU interface, with the interrupts of `enabled` on; `vhe`: at EL2. */
+  initCpu(pcpu: number, enabled: readonly number[], vhe: boolean): void;
+  /** Turns an SPI on, routed to physical CPU `target`. */
+  enableSpi(pcpu: number, intid: number, target: number): void;
+  acknowledge(pcpu: number): number;
+  intidOf(irqstat: number): number;
+  /** Drops the priority. */
+  eoi(pcpu: number, irqstat: number): void;
+  deactivate(pcpu: number, irqstat: number): void;
+  sendIpi(from: number, to: number, ipi: number): void;
+  /** Physical address of the word with the interrupt's bit, of the registers at `offset` of the distributor. */
+  bitRegister(pcpu: number, intid: number, offset: number): number;
+}
+
 /** Interrupts of all physical CPUs. */
 export class Irqs {
   readonly #table = new Map<number, IrqDescriptor>();
-  readonly #affinities: number[] = [];
+  readonly #chip: IrqChip;
 
-  constructor(readonly hardware: HostHardware) {}
+  constructor(readonly hardware: HostHardware) {
+    this.#chip = hardware.gic.type === 2 ? new GicV2Chip(hardware) : new GicV3Chip(hardware);
+  }
 
   /** request_irq: a handler for `intid`; with `forwarded`, the guest deactivates it. */
   request(intid: number, handler: IrqHandler, forwarded = false): void {
@@ -50,124 +58,69 @@ export class Irqs {
     this.#table.set(intid, { handler, forwarded });
   }
 
-  /** The distributor, once: affinity routing, group 1 on, all SPIs in group 1 and off. */
+  /** The distributor, once. */
   initDistributor(): void {
-    const d = this.hardware.gicdPa;
-    const write = (offset: number, value: number) => this.hardware.mmioWrite(0, d + offset, value);
-    write(GICD.CTLR, 0);
-    const lines = 32 * ((this.hardware.mmioRead(0, d + GICD.TYPER) & 31) + 1);
-    for (let intid = 32; intid < lines; intid += 32) {
-      write(GICD.IGROUPR + intid / 8, 0xffff_ffff);
-      write(GICD.ICENABLER + intid / 8, 0xffff_ffff);
-      write(GICD.ICACTIVER + intid / 8, 0xffff_ffff);
-    }
-    for (let intid = 32; intid < lines; intid += 4) {
-      write(GICD.IPRIORITYR + intid, DEFAULT_PRIORITY * 0x0101_0101);
-    }
-    write(GICD.CTLR, GICD_CTLR.ARE | GICD_CTLR.EnableGrp1);
+    this.#chip.initDistributor();
   }
 
-  /**
-   * One CPU's redistributor and CPU interface, with the private interrupts of `enabled` on. A kernel at
-   * EL2 opens the system registers to EL1 as well; one at EL1 found them opened before it left EL2.
-   */
+  /** One CPU's side, with the private interrupts of `enabled` on. `vhe`: the kernel is at EL2. */
   initCpu(pcpu: number, enabled: readonly number[], vhe = true): void {
-    const base = this.#redistributor(pcpu);
-    const write = (offset: number, v: number) => this.hardware.mmioWrite(pcpu, base + offset, v);
-    write(GICR.WAKER, this.hardware.mmioRead(pcpu, base + GICR.WAKER) & ~GICR_WAKER.ProcessorSleep);
-    write(GICR_SGI.IGROUPR0, 0xffff_ffff);
-    write(GICR_SGI.ICENABLER0, 0xffff_ffff);
-    write(GICR_SGI.ICACTIVER0, 0xffff_ffff);
-    for (let i = 0; i < 32; i += 4) {
-      write(GICR_SGI.IPRIORITYR + i, DEFAULT_PRIORITY * 0x0101_0101);
-    }
-    write(GICR_SGI.ISENABLER0, enabled.reduce((mask, intid) => (mask | (1 << intid)) >>> 0, 0));
-    const port = this.hardware.port(pcpu);
-    this.#affinities[pcpu] = port.readLo(R.MPIDR_EL1) & 0x00ff_ffff;
-    const sre = ICC_SRE.SRE | ICC_SRE.DFB | ICC_SRE.DIB;
-    if (vhe) port.write(R.ICC_SRE_EL2, sre | ICC_SRE.Enable, 0);
-    else port.write(R.ICC_SRE_EL1, sre, 0);
-    port.isb();
-    port.write(R.ICC_PMR_EL1, PRIORITY_MASK, 0);
-    port.write(R.ICC_BPR1_EL1, 0, 0);
-    port.write(R.ICC_CTLR_EL1, ICC_CTLR.EOImode, 0);
-    port.write(R.ICC_IGRPEN1_EL1, 1, 0);
-    port.isb();
-  }
-
-  #redistributor(pcpu: number): number {
-    return this.hardware.gicrPa + pcpu * this.hardware.gicrStride;
+    this.#chip.initCpu(pcpu, enabled, vhe);
   }
 
   /** Turns an SPI on, routed to physical CPU `target`. */
   enableSpi(pcpu: number, intid: number, target: number): void {
-    const d = this.hardware.gicdPa;
-    const affinity = this.#affinities[target] ?? 0;
-    this.hardware.mmioWrite(pcpu, d + GICD.IROUTER + 8 * intid, affinity & GICD_IROUTER.AFF210);
-    this.hardware.mmioWrite(pcpu, d + GICD.ISENABLER + 4 * (intid >> 5), (1 << (intid & 31)) >>> 0);
+    this.#chip.enableSpi(pcpu, intid, target);
   }
 
   /** Takes every interrupt that is pending on this CPU: acknowledge, drop the priority, handle, deactivate. */
   dispatch(pcpu: number): void {
-    const port = this.hardware.port(pcpu);
+    const chip = this.#chip;
     while (this.hardware.irqPending(pcpu)) {
-      const intid = port.readLo(R.ICC_IAR1_EL1) & 0xff_ffff;
+      const irqstat = chip.acknowledge(pcpu);
+      const intid = chip.intidOf(irqstat);
       if (intid >= INTID.FIRST_SPECIAL && intid < INTID.END_SPECIAL) return;
       const irq = this.#table.get(intid);
-      port.write(R.ICC_EOIR1_EL1, intid, 0);
-      port.isb();
+      chip.eoi(pcpu, irqstat);
+      this.hardware.port(pcpu).isb();
       irq?.handler(intid, pcpu);
-      if (irq === undefined || !irq.forwarded) port.write(R.ICC_DIR_EL1, intid, 0);
+      if (irq === undefined || !irq.forwarded) chip.deactivate(pcpu, irqstat);
     }
   }
 
   /** Sends software-generated interrupt `ipi` from CPU `from` to CPU `to`. */
   sendIpi(from: number, to: number, ipi: number): void {
-    const affinity = this.#affinities[to];
-    if (affinity === undefined) throw new InternalError(`no physical CPU ${to}`);
-    const lo = (1 << (affinity & 15)) | (((affinity >>> 8) & 0xff) << 16) | (ipi << 24);
-    const range = (affinity >>> 4) & 15;
-    const port = this.hardware.port(from);
-    port.dsb();
-    port.write(R.ICC_SGI1R_EL1, lo >>> 0, ((affinity >>> 16) & 0xff) | (range << 12));
-    port.isb();
+    this.#chip.sendIpi(from, to, ipi);
   }
 
   /** irq_set_irqchip_state(IRQCHIP_STATE_ACTIVE): private interrupts are those of CPU `pcpu`. */
   setActive(pcpu: number, intid: number, active: boolean): void {
-    const set = active ? GICR_SGI.ISACTIVER0 : GICR_SGI.ICACTIVER0;
-    const spiSet = active ? GICD.ISACTIVER : GICD.ICACTIVER;
-    this.hardware.mmioWrite(pcpu, this.#bitRegister(pcpu, intid, set, spiSet), this.#bit(intid));
+    this.#set(pcpu, intid, active ? GICD.ISACTIVER : GICD.ICACTIVER);
   }
 
   /** irq_set_irqchip_state(IRQCHIP_STATE_PENDING). */
   setPending(pcpu: number, intid: number, pending: boolean): void {
-    const set = pending ? GICR_SGI.ISPENDR0 : GICR_SGI.ICPENDR0;
-    const spiSet = pending ? GICD.ISPENDR : GICD.ICPENDR;
-    this.hardware.mmioWrite(pcpu, this.#bitRegister(pcpu, intid, set, spiSet), this.#bit(intid));
+    this.#set(pcpu, intid, pending ? GICD.ISPENDR : GICD.ICPENDR);
   }
 
   /** irq_get_irqchip_state(IRQCHIP_STATE_ACTIVE). */
   getActive(pcpu: number, intid: number): boolean {
-    return this.#get(pcpu, intid, GICR_SGI.ISACTIVER0, GICD.ISACTIVER);
+    return this.#get(pcpu, intid, GICD.ISACTIVER);
   }
 
   /** irq_get_irqchip_state(IRQCHIP_STATE_PENDING). */
   getPending(pcpu: number, intid: number): boolean {
-    return this.#get(pcpu, intid, GICR_SGI.ISPENDR0, GICD.ISPENDR);
+    return this.#get(pcpu, intid, GICD.ISPENDR);
   }
 
-  #get(pcpu: number, intid: number, privateOffset: number, spiOffset: number): boolean {
-    const pa = this.#bitRegister(pcpu, intid, privateOffset, spiOffset);
-    return (this.hardware.mmioRead(pcpu, pa) & this.#bit(intid)) !== 0;
+  #set(pcpu: number, intid: number, offset: number): void {
+    this.hardware.mmioWrite(pcpu, this.#chip.bitRegister(pcpu, intid, offset), bit(intid));
   }
 
-  #bit(intid: number): number {
-    return (1 << (intid & 31)) >>> 0;
-  }
-
-  #bitRegister(pcpu: number, intid: number, privateOffset: number, spiOffset: number): number {
-    if (intid < INTID.FIRST_SPI) return this.#redistributor(pcpu) + privateOffset;
-    return this.hardware.gicdPa + spiOffset + 4 * (intid >> 5);
+  #get(pcpu: number, intid: number, offset: number): boolean {
+    const word = this.hardware.mmioRead(pcpu, this.#chip.bitRegister(pcpu, intid, offset));
+    return (word & bit(intid)) !== 0;
   }
 }
+
+const bit = (intid: number): number => (1 << (intid & 31)) >>> 0;

@@ -16,6 +16,10 @@ export function machineHardware(machine: Machine): HostHardware {
     memory: machine.memory,
     ram: machine.ram,
     pcpus: machine.cores.length,
+    gic: gic.version === 2
+      ? { type: 2, vctrl: BOARD.gich.pa, vcpu: BOARD.gicv.pa }
+      : { type: 3, vctrl: 0, vcpu: 0 },
+    giccPa: BOARD.gicc.pa,
     gicdPa: BOARD.gicd.pa,
     gicrPa: BOARD.gicr.pa,
     gicrStride: BOARD.gicr.stride,

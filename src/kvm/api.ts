@@ -57,6 +57,7 @@ import {
   VCPU_MODE,
   VgicCpuLayout,
   VgicDistLayout,
+  VgicV2CpuIfLayout,
   VgicV3CpuIfLayout,
 } from "./kvm_host.ts";
 import { kvmVcpuExitingGuestMode } from "./kvm_main.ts";
@@ -68,7 +69,7 @@ import {
   kvmSetMemoryRegion,
 } from "./mmu.ts";
 import { VGIC } from "./vgic/vgic_ops.ts";
-import { setVgicIrqOps } from "./vgic/vgic_global.ts";
+import { setVgicIrqOps, vgicGlobal } from "./vgic/vgic_global.ts";
 import {
   kvmVgicEarlyInit,
   kvmVgicHypInit,
@@ -77,9 +78,9 @@ import {
 } from "./vgic/vgic_init.ts";
 import {
   type KvmDeviceAttr,
-  vgicV3GetAttr,
-  vgicV3HasAttr,
-  vgicV3SetAttr,
+  vgicGetAttr,
+  vgicHasAttr,
+  vgicSetAttr,
 } from "./vgic/vgic_kvm_device.ts";
 import { kvmArmPvtimeVcpuInit } from "./pvtime.ts";
 import {
@@ -111,7 +112,12 @@ export {
   VCPU_MODE,
 } from "./kvm_host.ts";
 export * from "./stats.ts";
-export { VGIC_CTRL_INIT, VGIC_GRP, VGIC_V3_ADDR_TYPE } from "./vgic/vgic_kvm_device.ts";
+export {
+  VGIC_CTRL_INIT,
+  VGIC_GRP,
+  VGIC_V2_ADDR_TYPE,
+  VGIC_V3_ADDR_TYPE,
+} from "./vgic/vgic_kvm_device.ts";
 export {
   vgicDebugIrqs,
   vgicDebugLatencies,
@@ -264,6 +270,7 @@ export class KvmSystem implements KvmHost {
     check(
       "KVM",
       kvmVgicHypInit(this, this.port(0), {
+        ...this.kernel.hardware.gic,
         maintIrq: PPI.MAINTENANCE,
         countsGuestAcks,
         setPhysPending: (intid, pending) => irqs.setPending(this.currentCpu(), intid, pending),
@@ -421,6 +428,7 @@ export class KvmSystem implements KvmHost {
     const state = KvmLayout.at(this.memory, at);
     state.vmId = this.#nextVmId++;
     state.randomState = BigInt(state.vmId);
+    state.maxVcpus = Math.min(KVM_MAX_VCPUS, vgicGlobal(this).maxGicVcpus);
     const kvm: Kvm = {
       host: this,
       state,
@@ -475,6 +483,7 @@ export class KvmSystem implements KvmHost {
       ctxt: KvmCpuContextLayout.at(m, state.ctxt),
       hostCtxt: KvmCpuContextLayout.at(m, state.hostCtxt),
       cpuIf: VgicV3CpuIfLayout.at(m, vgic.cpuIf),
+      vgicV2: VgicV2CpuIfLayout.at(m, vgic.vgicV2),
       timers: [timerAt(TIMER_PTIMER), timerAt(TIMER_VTIMER)],
       run: KvmRunLayout.at(m, state.run),
       stat,
@@ -552,7 +561,8 @@ export class Vm {
   /** KVM_CREATE_VCPU. `onExit` gets its returns to user space. */
   createVcpu(id: number, onExit: ExitHandler): VcpuHandle {
     const { kvm } = this;
-    if (id < 0 || id >= KVM_MAX_VCPUS) throw new KvmError("KVM_CREATE_VCPU", ERRNO.EINVAL);
+    const full = kvm.state.createdVcpus >= kvm.state.maxVcpus;
+    if (id < 0 || id >= KVM_MAX_VCPUS || full) throw new KvmError("KVM_CREATE_VCPU", ERRNO.EINVAL);
     if (kvm.vgic.initialized) throw new KvmError("KVM_CREATE_VCPU", ERRNO.EBUSY);
     if (kvm.vcpus.some(({ state }) => state.vcpuId === id)) {
       throw new KvmError("KVM_CREATE_VCPU", ERRNO.EEXIST);
@@ -571,26 +581,31 @@ export class Vm {
     return handle;
   }
 
-  /** KVM_CREATE_DEVICE of an interrupt controller: `version` 3. */
+  /** KVM_CREATE_DEVICE of an interrupt controller: `version` 2 or 3, that of the hardware (else ENODEV). */
   createVgic(version = 3): void {
     check("KVM_CREATE_DEVICE", this.system.vgic.kvmVgicCreate(this.kvm, version));
   }
 
+  /** KVM_CREATE_IRQCHIP: the old way to a GICv2. */
+  createIrqchip(): void {
+    check("KVM_CREATE_IRQCHIP", this.system.vgic.kvmVgicCreate(this.kvm, 2));
+  }
+
   /** KVM_SET_DEVICE_ATTR of the vgic. */
   setVgicAttr(group: number, attr: bigint, value: bigint): void {
-    check("KVM_SET_DEVICE_ATTR", vgicV3SetAttr(this.kvm, { group, attr, value }));
+    check("KVM_SET_DEVICE_ATTR", vgicSetAttr(this.kvm, { group, attr, value }));
   }
 
   /** KVM_GET_DEVICE_ATTR of the vgic. */
   getVgicAttr(group: number, attr: bigint): bigint {
     const request: KvmDeviceAttr = { group, attr, value: 0n };
-    check("KVM_GET_DEVICE_ATTR", vgicV3GetAttr(this.kvm, request));
+    check("KVM_GET_DEVICE_ATTR", vgicGetAttr(this.kvm, request));
     return request.value;
   }
 
   /** KVM_HAS_DEVICE_ATTR of the vgic. */
   hasVgicAttr(group: number, attr: bigint): boolean {
-    return vgicV3HasAttr(this.kvm, { group, attr, value: 0n }) === 0;
+    return vgicHasAttr(this.kvm, { group, attr, value: 0n }) === 0;
   }
 
   /**

@@ -40,9 +40,10 @@ function capPmu(value: bigint): bigint {
 
 /** What KVM's view differs in from the host's. */
 const SANITISE: Readonly<Partial<Record<SysregName, (value: bigint) => bigint>>> = {
-  // No SVE, no AMU; nothing here speculates: CSV2 1, CSV3 1; the GIC's system registers
+  // No SVE, no AMU; nothing here speculates: CSV2 1, CSV3 1. The GIC's system registers (1 or none) as
+  // the host has them, which is the kind of controller that guests get.
   ID_AA64PFR0_EL1: (value) =>
-    [[56, 1], [60, 1], [24, 1]].reduce(
+    [[56, 1], [60, 1]].reduce(
       (v, [shift, field]) => withField(v, shift as number, field as number),
       without(32, 44)(value),
     ),

@@ -209,6 +209,8 @@ export const VgicIrqLayout = layout("vgic_irq", {
   /** Physical interrupt of a HW-mapped one. */
   hwIntid: u32(),
   mpidr: u53(),
+  /** GICv2: the vCPUs of GICD_ITARGETSR, one bit each. */
+  targets: u32(),
   refcount: u32(),
   /** Cookie of the owner in the kernel (a timer): 0 when free. */
   owner: u32(),
@@ -232,11 +234,23 @@ export const VgicV3CpuIfLayout = layout("vgic_v3_cpu_if", {
 });
 export type VgicV3CpuIf = ViewOf<typeof VgicV3CpuIfLayout>;
 
-/** struct vgic_cpu. */
+/** struct vgic_v2_cpu_if: the same with GICv2 hardware. */
+export const VgicV2CpuIfLayout = layout("vgic_v2_cpu_if", {
+  vgicHcr: u32(),
+  vgicVmcr: u32(),
+  vgicApr: u32(),
+  usedLrs: u32(),
+  /** GICH_LR<n>. */
+  lr: array("u32", VGIC_MAX_LRS),
+});
+export type VgicV2CpuIf = ViewOf<typeof VgicV2CpuIfLayout>;
+
+/** struct vgic_cpu. Of the two interfaces the hardware's is used, the other stays zero. */
 export const VgicCpuLayout = layout("vgic_cpu", {
   apListLock: u32(),
   apListHead: listNode(),
   cpuIf: space(VgicV3CpuIfLayout.size),
+  vgicV2: space(VgicV2CpuIfLayout.size),
   privateIrqs: space(VGIC_NR_PRIVATE_IRQS * VgicIrqLayout.size),
   /** Guest physical address of the redistributor; means nothing unless `rdRegistered`. */
   rdBase: u53(),
@@ -277,8 +291,11 @@ export const VgicDistLayout = layout("vgic_dist", {
   vgicModel: u32(),
   implementationRev: u32(),
   nrSpis: u32(),
-  /** Guest physical address, or VGIC_ADDR_UNDEF. */
+  /** Guest physical address, or VGIC_ADDR_UNDEF; of a GICv2 also that of the CPU interface. */
   distBase: u53(),
+  cpuBase: u53(),
+  /** GICv2: user space has written GICD_IIDR, and so knows that interrupts have groups. */
+  v2GroupsUserWritable: bool(),
   nrRdRegions: u32(),
   rdRegions: space(VGIC_MAX_RD_REGIONS * VgicRedistRegionLayout.size),
   enabled: bool(),
@@ -466,6 +483,8 @@ export const KvmLayout = layout("kvm", {
   configLock: u32(),
   mmuLock: u32(),
   createdVcpus: u32(),
+  /** Set by the kind of interrupt controller. */
+  maxVcpus: u32(),
   onlineVcpus: u32(),
   /** VMID and its generation (kvm_arch_vmid). */
   vmid: u53(),
@@ -615,6 +634,7 @@ export interface HypVcpu {
 export interface Vcpu extends HypVcpu {
   readonly kvm: Kvm;
   readonly vgic: VgicCpu;
+  readonly vgicV2: VgicV2CpuIf;
   readonly timer: ArchTimerCpu;
   /** By TIMER_PTIMER and TIMER_VTIMER. */
   readonly timers: readonly [ArchTimerContext, ArchTimerContext];

@@ -291,6 +291,25 @@ export function kvmFreeMemslots(kvm: Kvm): void {
   }
 }
 
+/**
+ * kvm_phys_addr_ioremap: the guest has the device at `pa` at `ipa`, `size` bytes of whole pages. 0 or an
+ * errno.
+ */
+export function kvmPhysAddrIoremap(
+  kvm: Kvm,
+  ipa: number,
+  pa: number,
+  size: number,
+  writable: boolean,
+): number {
+  const prot = PROT.DEVICE | PROT.R | (writable ? PROT.W : 0);
+  for (let at = 0; at < size; at += PAGE) {
+    const done = withMmuLock(kvm, () => stage2Of(kvm).map(ipa + at, PAGE, pa + at, prot));
+    if (!done) return ERRNO.ENOMEM;
+  }
+  return 0;
+}
+
 /** stage2_flush_vm: the guest's caches change state. There are none in this machine that could differ from memory. */
 export function stage2FlushVm(_: Kvm): void {}
 

@@ -187,6 +187,8 @@ export const FrameIrqLayout = layout("frame_irq", {
   enabled: bool(o),
   hw: bool(o),
   hwIntid: u32(o),
+  /** GICv2: the vCPUs, a bit each, that have sent the SGI that is pending. */
+  source: u32(o),
   /** VGIC_CONFIG_EDGE 0, VGIC_CONFIG_LEVEL 1. */
   config: u32(o),
   group: u32(o),

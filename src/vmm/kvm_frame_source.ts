@@ -9,6 +9,7 @@
 import { TIMER_CTL } from "../arm/arch/fields.ts";
 import { HALT } from "../arm/arch/cpu_state.ts";
 import { fieldOf, ICH_LR_HI, ICH_VTR } from "../arm/arch/gic.ts";
+import { lrHiOf, lrLoOf } from "../arm/arch/gicv2.ts";
 import { R } from "../arm/arch/sysregs.ts";
 import { NS_PER_TICK } from "../arm/clock.ts";
 import { PORT_KINDS } from "../arm/el2_port.ts";
@@ -117,7 +118,12 @@ function isPendingAndEnabled(irq: VgicIrqState): boolean {
   return irq.enabled && (irq.pendingLatch || (irq.level && irq.lineLevel));
 }
 
-function shadowPriorities(view: VcpuView, { cpuIf }: Vcpu): void {
+function shadowPriorities(view: VcpuView, { cpuIf, vgicV2 }: Vcpu, gicv2: boolean): void {
+  if (gicv2) {
+    view.vgicVmcr = vgicV2.vgicVmcr;
+    view.ap0r = vgicV2.vgicApr;
+    return;
+  }
   view.vgicVmcr = cpuIf.vgicVmcr;
   view.ap0r = cpuIf.memory.ld32(cpuIf.ap0r);
   view.ap1r = cpuIf.memory.ld32(cpuIf.ap1r);
@@ -136,14 +142,23 @@ function liveListRegisters(view: VcpuView, hardware: VirtualInterface): void {
   for (let n = 0; n < hardware.lrs; n++) setLr(view, n, hardware.lrLo(n), hardware.lrHi(n));
 }
 
+/** The saved list register `n`, whichever form the hardware wants it in, as halves of an ICH_LR<n>_EL2. */
+function shadowLr({ cpuIf, vgicV2 }: Vcpu, gicv2: boolean, n: number): [lo: number, hi: number] {
+  if (!gicv2) {
+    return [cpuIf.memory.ld32(cpuIf.lr + 8 * n), cpuIf.memory.ld32(cpuIf.lr + 8 * n + 4)];
+  }
+  const lr = vgicV2.memory.ld32(vgicV2.lr + 4 * n);
+  return [lrLoOf(lr), lrHiOf(lr)];
+}
+
 /** Outside the guest nothing is in a list register, and nothing can want maintenance. */
-function shadowListRegisters(view: VcpuView, { cpuIf }: Vcpu, lrs: number): void {
-  view.vgicHcr = cpuIf.vgicHcr;
+function shadowListRegisters(view: VcpuView, vcpu: Vcpu, gicv2: boolean, lrs: number): void {
+  const { cpuIf, vgicV2 } = vcpu;
+  view.vgicHcr = gicv2 ? vgicV2.vgicHcr : cpuIf.vgicHcr;
   view.elrsr = (1 << lrs) - 1;
-  for (let n = 0; n < cpuIf.usedLrs; n++) {
-    const at = cpuIf.lr + 8 * n;
-    const hi = cpuIf.memory.ld32(at + 4);
-    setLr(view, n, cpuIf.memory.ld32(at), hi);
+  for (let n = 0; n < (gicv2 ? vgicV2 : cpuIf).usedLrs; n++) {
+    const [lo, hi] = shadowLr(vcpu, gicv2, n);
+    setLr(view, n, lo, hi);
     if ((hi & (ICH_LR_HI.PENDING | ICH_LR_HI.ACTIVE)) !== 0) view.elrsr &= ~(1 << n);
   }
 }
@@ -170,6 +185,7 @@ function irqRow(
   view.enabled = irq.enabled;
   view.hw = irq.hw;
   view.hwIntid = irq.hwIntid;
+  view.source = irq.source;
   view.config = irq.level ? 1 : 0;
   view.group = irq.group;
   view.priority = irq.priority;
@@ -207,7 +223,7 @@ export class KvmFrameSource implements FrameSource {
     header.wallNs = Math.round((this.loop?.wallMs() ?? 0) * 1e6);
     header.insns = machine.insns;
     header.mode = host.mode === "vhe" ? 0 : 1;
-    header.gic = 3;
+    header.gic = gic.version;
     header.nrLr = gic.lrs;
     header.priBits = fieldOf(gic.virtualInterface(0).vtr, ICH_VTR.PRIbits) + 1;
     header.paused = this.loop?.paused ?? false;
@@ -336,17 +352,18 @@ export class KvmFrameSource implements FrameSource {
     const { gic } = this.parts.machine.platform;
     const { cpu } = vcpu.state;
     const hardware = cpu >= 0 ? gic.virtualInterface(cpu) : undefined;
-    view.usedLrs = vcpu.cpuIf.usedLrs;
+    const gicv2 = gic.version === 2;
+    view.usedLrs = gicv2 ? vcpu.vgicV2.usedLrs : vcpu.cpuIf.usedLrs;
     // Loaded from vcpu_load to vcpu_put.
     if (hardware) {
       view.vgicVmcr = hardware.state.vmcr;
       view.ap0r = hardware.state.ap0r;
       view.ap1r = hardware.state.ap1r;
-    } else shadowPriorities(view, vcpu);
+    } else shadowPriorities(view, vcpu, gicv2);
     view.rpr = runningPriority(view.ap0r, view.ap1r);
     // Loaded from entry to exit.
     if (hardware && isLive(vcpu)) liveListRegisters(view, hardware);
-    else shadowListRegisters(view, vcpu, gic.lrs);
+    else shadowListRegisters(view, vcpu, gicv2, gic.lrs);
   }
 
   // Timers

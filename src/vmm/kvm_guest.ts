@@ -19,6 +19,7 @@ import {
   type VcpuHandle,
   VGIC_CTRL_INIT,
   VGIC_GRP,
+  VGIC_V2_ADDR_TYPE,
   VGIC_V3_ADDR_TYPE,
   type Vm,
 } from "../kvm/api.ts";
@@ -51,6 +52,8 @@ export interface KvmGuestOptions {
   readonly lrs: number;
   /** What the guest is told its CPUs are; `v8.0` unless told. */
   readonly cpu?: CpuModel;
+  /** Version of the interrupt controller, of the machine and of the guest; 3 unless told. */
+  readonly gic?: 2 | 3;
   /** Seed of the order of the host pages behind guest memory; 0: one run of pages, mapped by blocks. */
   readonly shuffle: number;
   readonly transmit: (byte: number) => void;
@@ -80,6 +83,12 @@ const ERRNO = { EINTR: 4, EINVAL: 22, EBUSY: 16, ENOSYS: 38 } as const;
 /** Rounds of one instruction within which the host kernel gets to work that came from outside. */
 const SETTLE_ROUNDS = 1000;
 
+/** Where the guest's interrupt controller is: address types of KVM with their places. */
+const VGIC_FRAMES = {
+  2: [[VGIC_V2_ADDR_TYPE.DIST, VIRT_MAP.gicd], [VGIC_V2_ADDR_TYPE.CPU, VIRT_MAP.gicc]],
+  3: [[VGIC_V3_ADDR_TYPE.DIST, VIRT_MAP.gicd], [VGIC_V3_ADDR_TYPE.REDIST, VIRT_MAP.gicr]],
+} as const;
+
 /** The machine and the host kernel with KVM on it, before there is a VM. */
 export class KvmMachine {
   readonly machine: Machine;
@@ -92,17 +101,20 @@ export class KvmMachine {
     /** RAM for guests, in bytes. */
     readonly guestRam: number;
     readonly lrs: number;
+    readonly gic?: 2 | 3;
     readonly shuffle?: number;
     readonly quantum?: number;
     readonly mode?: HostMode;
     readonly deviceBytes?: number;
   }) {
-    const { pcpus, guestRam, lrs, shuffle = 0, quantum, mode = "vhe", deviceBytes = 0 } = options;
+    const { pcpus, guestRam, lrs, gic: version = 3, shuffle = 0, quantum, mode = "vhe" } = options;
+    const { deviceBytes = 0 } = options;
     this.machine = new Machine({
       pcpus,
       ramSize: guestRam + HOST_ARENA_BYTES + HOST_PAGES_BYTES,
       lrs,
       deviceBytes,
+      gic: version,
       ...(quantum === undefined ? {} : { quantum }),
     });
     const { memory, ram, observeArena } = this.machine;
@@ -155,11 +167,12 @@ export class KvmGuest implements Guest {
   #plan: BootPlan | undefined;
 
   constructor(readonly options: KvmGuestOptions) {
-    const { pcpus, memory: guestRam, lrs, shuffle, quantum, mode = "vhe" } = options;
+    const { pcpus, memory: guestRam, lrs, gic = 3, shuffle, quantum, mode = "vhe" } = options;
     this.kvmMachine = new KvmMachine({
       pcpus,
       guestRam,
       lrs,
+      gic,
       shuffle,
       mode,
       deviceBytes: diskBytes(options.board?.disks),
@@ -224,7 +237,7 @@ export class KvmGuest implements Guest {
 
   #createVm(): Vm {
     const vm = this.kvmMachine.kvm.createVm();
-    vm.createVgic(3);
+    vm.createVgic(this.options.gic ?? 3);
     vm.enableCap(KVM_CAP.ARM_NISV_TO_USER);
     vm.setUserMemoryRegion(SLOT.RAM, VIRT_MAP.ram.base, this.#pfns);
     vm.setUserMemoryRegion(SLOT.PVTIME, VIRT_MAP.pvtime.base, this.#pvtimePfns);
@@ -237,8 +250,9 @@ export class KvmGuest implements Guest {
     }
     showCpuModel(vm, this.options.cpu ?? "v8.0");
     vm.setVgicAttr(VGIC_GRP.NR_IRQS, 0n, 256n);
-    vm.setVgicAttr(VGIC_GRP.ADDR, BigInt(VGIC_V3_ADDR_TYPE.DIST), BigInt(VIRT_MAP.gicd.base));
-    vm.setVgicAttr(VGIC_GRP.ADDR, BigInt(VGIC_V3_ADDR_TYPE.REDIST), BigInt(VIRT_MAP.gicr.base));
+    for (const [type, { base }] of VGIC_FRAMES[this.options.gic ?? 3]) {
+      vm.setVgicAttr(VGIC_GRP.ADDR, BigInt(type), BigInt(base));
+    }
     vm.setVgicAttr(VGIC_GRP.CTRL, BigInt(VGIC_CTRL_INIT), 0n);
     return vm;
   }

@@ -3,6 +3,7 @@
  * lines by KVM_IRQ_LINE, routing and SGIs by the same register writes that a guest makes.
  */
 import { GICD, GICR_SGI } from "../arm/arch/gic.ts";
+import { GICD_SGIR, SGIR_FILTER } from "../arm/arch/gicv2.ts";
 import { IRQ_TYPE, VCPU_MODE, type VcpuHandle } from "../kvm/api.ts";
 import { LINE_KIND } from "./command_ring.ts";
 import type { KvmGuest } from "./kvm_guest.ts";
@@ -28,18 +29,27 @@ function setLine(guest: KvmGuest, kind: number, vcpu: number, intid: number, lev
   guest.vm.irqLine(kind === LINE_KIND.PPI ? IRQ_TYPE.PPI : IRQ_TYPE.SPI, vcpu, intid, level);
 }
 
-/** GICD_IROUTER: the SPI goes to another vCPU from now on. */
+const isGicv2 = (guest: KvmGuest): boolean => guest.options.gic === 2;
+
+/** GICD_IROUTER or GICD_ITARGETSR: the SPI goes to another vCPU from now on. */
 function route(guest: KvmGuest, intid: number, vcpu: number): void {
   const handle = guest.vm.vcpus[vcpu];
-  const at = VIRT_MAP.gicd.base + GICD.IROUTER + 8 * intid;
-  if (handle) storeToDevice(guest, handle, at, 8, mpidrAffinity(vcpu));
+  if (!handle) return;
+  const gicd = VIRT_MAP.gicd.base;
+  if (isGicv2(guest)) storeToDevice(guest, handle, gicd + GICD.ITARGETSR + intid, 1, 1 << vcpu);
+  else storeToDevice(guest, handle, gicd + GICD.IROUTER + 8 * intid, 8, mpidrAffinity(vcpu));
 }
 
-/** GICR_ISPENDR0 of each target: the SGI becomes pending there. */
+const SGIR_SELF = SGIR_FILTER.SELF << GICD_SGIR.TargetListFilter.shift;
+
+/** GICR_ISPENDR0 of each target, or its own GICD_SGIR: the SGI becomes pending there. */
 function sendSgi(guest: KvmGuest, intid: number, targets: number, targetsHi: number): void {
   guest.vm.vcpus.forEach((handle, n) => {
     const mask = n < 32 ? targets >>> n : targetsHi >>> (n - 32);
     if ((mask & 1) === 0) return;
+    if (isGicv2(guest)) {
+      return storeToDevice(guest, handle, VIRT_MAP.gicd.base + GICD.SGIR, 4, SGIR_SELF | intid);
+    }
     const frame = VIRT_MAP.gicr.base + n * GICR_FRAME_SIZE;
     storeToDevice(guest, handle, frame + GICR_SGI.ISPENDR0, 4, 2 ** intid);
   });

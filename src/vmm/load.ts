@@ -1,5 +1,4 @@
 /** From files' bytes and a configuration to a guest that is ready to run. */
-import { UserError } from "../base/errors.ts";
 import { BareMachine } from "./bare.ts";
 import { type AddressRange, planBoot } from "./boot_plan.ts";
 import { boardOptions, NO_DEVICES } from "./device_options.ts";
@@ -68,10 +67,9 @@ export async function loadGuest(
   });
   const { append, devices = NO_DEVICES } = config;
   const own = { transmit, report, append, board: boardOptions(devices, openDisk) };
-  if (config.bareEl === 0 && config.gic === 2) throw new UserError("--gic 2 wants --bare");
   if (config.bareEl === 0) {
-    const { vcpus, pcpus, memory, lrs, shuffle, mode, cpu } = config;
-    const guest = new KvmGuest({ vcpus, pcpus, memory, lrs, shuffle, mode, cpu, ...own });
+    const { vcpus, pcpus, memory, lrs, gic, shuffle, mode, cpu } = config;
+    const guest = new KvmGuest({ vcpus, pcpus, memory, lrs, gic, shuffle, mode, cpu, ...own });
     guest.boot(plan);
     return guest;
   }

@@ -101,7 +101,9 @@ export class FakePort {
 export class FakeHardware implements HostHardware {
   readonly memory = SharedMemory.create(8 << 20);
   readonly ram = { pa: 0x4000_0000, at: 0x1_0000, size: 6 << 20 };
+  readonly gic = { type: 3, vctrl: 0, vcpu: 0 } as const;
   readonly gicdPa = 0x0800_0000;
+  readonly giccPa = 0x0801_0000;
   readonly gicrPa = 0x080a_0000;
   readonly gicrStride = 0x2_0000;
   readonly ports: FakePort[];

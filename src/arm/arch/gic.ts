@@ -266,6 +266,8 @@ export const LR_STATE = ["invalid", "pending", "active", "pending and active"] a
 /** A list register in plain words. */
 export interface LrFields {
   readonly intid: number;
+  /** Of an SGI of a guest with a GICv2: the CPU that sent it; else 0. */
+  readonly source: number;
   readonly state: (typeof LR_STATE)[number];
   readonly priority: number;
   readonly group: 0 | 1;
@@ -279,8 +281,11 @@ export interface LrFields {
 /** A list register's halves read out for people: bits 31 to 0 and 63 to 32 of ICH_LR<n>_EL2. */
 export function lrFields(lo: number, hi: number): LrFields {
   const hw = (hi & ICH_LR_HI.HW) !== 0;
+  // INTIDs from 1024 to 8191 are reserved, so that these bits are a sender's.
+  const low = lo >>> 0 < INTID.FIRST_LPI;
   return {
-    intid: lo >>> 0,
+    intid: low ? lo & 0x3ff : lo >>> 0,
+    source: low ? lo >>> 10 : 0,
     state: LR_STATE[fieldOf(hi, ICH_LR_HI.State)] ?? "invalid",
     priority: fieldOf(hi, ICH_LR_HI.Priority),
     group: hi & ICH_LR_HI.Group ? 1 : 0,

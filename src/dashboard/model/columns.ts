@@ -1,5 +1,6 @@
 /** The columns of every table, and the rows they stand on. What a column shows is the frame's field of that name. */
 import { lrFields } from "../../arm/arch/gic.ts";
+import { lrOf } from "../../arm/arch/gicv2.ts";
 import {
   EXIT_IRQ,
   type Frame,
@@ -27,6 +28,7 @@ import {
   timerOf,
   vcpuKey,
 } from "./model.ts";
+import { registerNames } from "./register_names.ts";
 import type { Cell, Column } from "./table.ts";
 
 /** What columns are made for. */
@@ -203,6 +205,9 @@ export function irqColumns(c: ColumnContext): Column<FrameIrq>[] {
     flag("active", "A", 1, "A", "active", (irq) => irq.active),
     flag("enabled", "E", 1, "E", "good", (irq) => irq.enabled),
     flag("hw", "H", 8, "H", "text", (irq) => irq.hw),
+    ...(c.frame.gic === 2
+      ? [numeric<FrameIrq>("source", "SRC", 3, 8, (irq) => irq.source, (n) => hex(n, 2))]
+      : []),
     textual("config", "cfg", 5, 9, (irq) => irq.config ? "level" : "edge"),
     numeric("group", "G", 1, 11, (irq) => irq.group, String),
     numeric("priority", "pri", 4, 5, (irq) => irq.priority, (n) => hex(n, 2)),
@@ -251,6 +256,8 @@ const LR_SHORT: Readonly<Record<string, Cell>> = {
   "pending and active": { text: "act+pend", role: "active" },
 };
 
+const word = (n: number): string => n.toString(16).padStart(8, "0");
+
 /** Columns of the list register panel. */
 export function lrColumns(c: ColumnContext): Column<LrRow>[] {
   const of = (row: LrRow): ReturnType<typeof lrFields> => lrFields(row.lo, row.hi);
@@ -276,8 +283,11 @@ export function lrColumns(c: ColumnContext): Column<LrRow>[] {
     textual("group", "G", 1, 3, ifUsed((row) => String(of(row).group))),
     textual("hw", "HW", 5, 2, ifUsed((row) => of(row).hw ? `p${of(row).hwIntid}` : "-")),
     textual("eoi", "EOI", 3, 5, ifUsed((row) => of(row).eoi ? "E" : "-")),
-    textual("value", "ICH_LR<n>_EL2", 18, 4, (row) => ({
-      text: "0x" + row.hi.toString(16).padStart(8, "0") + row.lo.toString(16).padStart(8, "0"),
+    ...(c.frame.gic === 2
+      ? [textual<LrRow>("source", "SRC", 3, 2, ifUsed((row) => String(of(row).source)))]
+      : []),
+    textual("value", registerNames(c.frame.gic).lr, 18, 4, (row) => ({
+      text: c.frame.gic === 2 ? hex(lrOf(row.lo, row.hi), 8) : "0x" + word(row.hi) + word(row.lo),
       role: of(row).state === "invalid" ? "dim" : "text",
     })),
     textual("misr", "MISR", 4, 6, (row) => row.n === 0 ? hex(row.vcpu.misr, 2) : ""),

@@ -11,6 +11,7 @@ import { fieldOf, ICH_HCR, ICH_VMCR, lrFields } from "../../arm/arch/gic.ts";
 import type { Frame, FrameIrq, FrameVcpu } from "../../vmm/frame.ts";
 import { duration, hex } from "./format.ts";
 import { irqName, type LiveState, liveState, stateOf } from "./model.ts";
+import { type RegisterNames, registerNames } from "./register_names.ts";
 
 /** How a condition turned out: it holds; it ends the way; the way is still being gone; not looked at. */
 export type CheckStatus = "pass" | "stop" | "wait" | "skip";
@@ -55,6 +56,7 @@ export interface Explanation {
 interface Facts extends LiveState {
   readonly frame: Frame;
   readonly irq: FrameIrq;
+  readonly names: RegisterNames;
 }
 
 type Outcome = Omit<Check, "id">;
@@ -97,31 +99,29 @@ function stillPresented({ vcpu, lr }: Facts): boolean {
 }
 
 function checkEnabled(f: Facts): Outcome {
-  const { irq, vcpu } = f;
+  const { irq, vcpu, names } = f;
   if (!irq.enabled && stillPresented(f)) {
     return pass(`Disabled since, but vCPU ${vcpu?.vcpuIdx} still has it in a list register.`);
   }
   return irq.enabled ? pass("Enabled.") : stop(
-    `Disabled: the guest has not set its bit in ${
-      irq.intid < 32 ? "GICR_ISENABLER0" : `GICD_ISENABLER${irq.intid >>> 5}`
-    }.`,
+    `Disabled: the guest has not set its bit in ${names.enable(irq.intid)}.`,
   );
 }
 
 function checkDistributor(f: Facts): Outcome {
-  const { frame, irq } = f;
+  const { frame, irq, names } = f;
   const on = frame.vms.find((vm) => vm.vmId === irq.vm)?.distEnabled ?? false;
   if (!on && stillPresented(f)) {
     return pass("The distributor is off since, but a list register still holds it.");
   }
   return on
-    ? pass("The distributor forwards Group 1: GICD_CTLR.EnableGrp1 is set.")
-    : stop("Group disabled: the distributor is off, GICD_CTLR.EnableGrp1 is 0.");
+    ? pass(`The distributor forwards: ${names.distributorGroup} is set.`)
+    : stop(`Group disabled: the distributor is off, ${names.distributorGroup} is 0.`);
 }
 
-function checkTarget({ irq, vcpu }: Facts): Outcome {
+function checkTarget({ irq, vcpu, names }: Facts): Outcome {
   if (vcpu === undefined) {
-    return stop(`Routed nowhere: GICD_IROUTER${irq.intid} names no vCPU of this VM.`);
+    return stop(`Routed nowhere: ${names.route(irq.intid)} names no vCPU of this VM.`);
   }
   if (irq.vcpu >= 0 && irq.targetVcpu >= 0 && irq.vcpu !== irq.targetVcpu) {
     return wait(
@@ -152,9 +152,9 @@ function checkApList({ irq, vcpu }: Facts): Outcome {
   );
 }
 
-function checkGroup({ irq, vcpu }: Facts): Outcome {
+function checkGroup({ irq, vcpu, names }: Facts): Outcome {
   const bit = irq.group === 0 ? ICH_VMCR.VENG0 : ICH_VMCR.VENG1;
-  const register = `ICC_IGRPEN${irq.group}_EL1`;
+  const register = names.group(irq.group);
   return ((vcpu?.vgicVmcr ?? 0) & bit) !== 0
     ? pass(`Group ${irq.group} is enabled at the CPU interface (${register}).`)
     : stop(
@@ -162,12 +162,12 @@ function checkGroup({ irq, vcpu }: Facts): Outcome {
     );
 }
 
-function checkPriorityMask({ irq, vcpu }: Facts): Outcome {
+function checkPriorityMask({ irq, vcpu, names }: Facts): Outcome {
   const pmr = fieldOf(vcpu?.vgicVmcr ?? 0, ICH_VMCR.VPMR);
   return irq.priority < pmr
-    ? pass(`Its priority ${hex(irq.priority, 2)} is above the mask ${hex(pmr, 2)} (ICC_PMR_EL1).`)
+    ? pass(`Its priority ${hex(irq.priority, 2)} is above the mask ${hex(pmr, 2)} (${names.pmr}).`)
     : stop(
-      `Masked by priority: ${hex(irq.priority, 2)} is not below ICC_PMR_EL1, which is ${
+      `Masked by priority: ${hex(irq.priority, 2)} is not below ${names.pmr}, which is ${
         hex(pmr, 2)
       }.`,
     );
@@ -182,16 +182,16 @@ function groupPriority(priority: number, group: number, vmcr: number): number {
   return priority & ~((1 << subpriorityBits) - 1) & 0xff;
 }
 
-function checkRunningPriority({ irq, vcpu }: Facts): Outcome {
+function checkRunningPriority({ irq, vcpu, names }: Facts): Outcome {
   if (vcpu === undefined || vcpu.rpr === 0xff) return pass("No active interrupt is in its way.");
   const mine = groupPriority(irq.priority, irq.group, vcpu.vgicVmcr);
   return mine < vcpu.rpr
     ? pass(
-      `It preempts what is active: ${hex(mine, 2)} is above ${hex(vcpu.rpr, 2)} (ICC_RPR_EL1).`,
+      `It preempts what is active: ${hex(mine, 2)} is above ${hex(vcpu.rpr, 2)} (${names.rpr}).`,
     )
     : stop(
       `Lower priority than running: vCPU ${vcpu.vcpuIdx} handles one of ${hex(vcpu.rpr, 2)} ` +
-        `(ICC_RPR_EL1), and ${hex(mine, 2)} does not preempt that.`,
+        `(${names.rpr}), and ${hex(mine, 2)} does not preempt that.`,
     );
 }
 
@@ -216,11 +216,11 @@ function checkScheduled({ vcpu }: Facts): Outcome {
   return wait(`vCPU ${vcpu.vcpuIdx} waits for a physical CPU.`);
 }
 
-function checkListRegister({ frame, irq, vcpu, lr }: Facts): Outcome {
+function checkListRegister({ frame, irq, vcpu, lr, names }: Facts): Outcome {
   if (lr >= 0) return pass(`In list register ${lr} of vCPU ${vcpu?.vcpuIdx}.`);
   if (vcpu?.inGuest && vcpu.usedLrs >= frame.nrLr) {
     const how = vcpu.vgicHcr & ICH_HCR.UIE
-      ? "a maintenance interrupt (ICH_HCR_EL2.UIE) comes when they empty"
+      ? `a maintenance interrupt (${names.hcr}.UIE) comes when they empty`
       : "they are filled anew at the next entry";
     return stop(
       `No list register is free: all ${frame.nrLr} hold interrupts that come first ` +
@@ -239,14 +239,14 @@ function checkListRegister({ frame, irq, vcpu, lr }: Facts): Outcome {
   );
 }
 
-function checkInterface({ vcpu, lr }: Facts): Outcome {
+function checkInterface({ vcpu, lr, names }: Facts): Outcome {
   // Outside the guest the interface is off for the host; the next entry turns it on.
   if (lr < 0 || !vcpu?.inGuest) {
     return pass("The virtual CPU interface is on while the guest runs.");
   }
   return vcpu.vgicHcr & ICH_HCR.En
-    ? pass("The virtual CPU interface is on: ICH_HCR_EL2.En is set.")
-    : stop("The virtual CPU interface is off: ICH_HCR_EL2.En is 0, no list register counts.");
+    ? pass(`The virtual CPU interface is on: ${names.hcr}.En is set.`)
+    : stop(`The virtual CPU interface is off: ${names.hcr}.En is 0, no list register counts.`);
 }
 
 /** An enabled, unmasked interrupt that the interface would choose before this one. */
@@ -272,7 +272,9 @@ function checkHighest(f: Facts): Outcome {
 }
 
 function checkPstate({ irq, vcpu }: Facts): Outcome {
-  const [bit, name] = irq.group === 0 ? [1 << 6, "PSTATE.F"] : [1 << 7, "PSTATE.I"];
+  // With a GICv3 VFIQEn is always set.
+  const fiq = irq.group === 0 && ((vcpu?.vgicVmcr ?? 0) & ICH_VMCR.VFIQEn) !== 0;
+  const [bit, name] = fiq ? [1 << 6, "PSTATE.F"] : [1 << 7, "PSTATE.I"];
   const clear = ((vcpu?.pstate ?? 0) & bit) === 0;
   if (!clear && sleeps(vcpu)) {
     return pass(`${name} is set, which keeps no WFI asleep; the guest clears it when it is awake.`);
@@ -338,7 +340,8 @@ function pastOf(frame: Frame, irq: FrameIrq): string {
 
 /** Goes through the conditions. Later ones are still looked at, so that a second obstacle shows too. */
 export function explain(frame: Frame, irq: FrameIrq): Explanation {
-  const facts: Facts = { ...liveState(frame, irq), frame, irq };
+  const names = registerNames(frame.gic);
+  const facts: Facts = { ...liveState(frame, irq), frame, irq, names };
   let over = false;
   const checks = CHECKS.map(({ id, check }): Check => {
     if (over) return { id, status: "skip", sentence: "" };

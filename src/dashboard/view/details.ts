@@ -1,7 +1,8 @@
 /** Everything about one row: all its columns, and what has no column. */
-import type { FrameVcpu } from "../../vmm/frame.ts";
+import type { Frame, FrameVcpu } from "../../vmm/frame.ts";
 import { count, duration, hex } from "../model/format.ts";
 import { exitName, vcpuKey } from "../model/model.ts";
+import { registerNames } from "../model/register_names.ts";
 import { panelTable, type TablePanelId } from "../model/panels.ts";
 import { pad } from "../terminal/glyph.ts";
 import type { Line } from "./overlays.ts";
@@ -13,7 +14,8 @@ const row = (label: string, value: string): Line => [
 ];
 
 /** kvm_stat's counters of a vCPU, and its exits by class. */
-function vcpuExtras(v: FrameVcpu): Line[] {
+function vcpuExtras(frame: Frame, v: FrameVcpu): Line[] {
+  const names = registerNames(frame.gic);
   const classes = v.byClass.flatMap((n, reason) =>
     n === 0 ? [] : [row(exitName(reason), count(n))]
   );
@@ -36,12 +38,12 @@ function vcpuExtras(v: FrameVcpu): Line[] {
     ...classes,
     [],
     [["Virtual CPU interface", "strong"]],
-    row("ICH_HCR_EL2", hex(v.vgicHcr, 8)),
-    row("ICH_VMCR_EL2", hex(v.vgicVmcr, 8)),
-    row("ICH_MISR_EL2", hex(v.misr, 2)),
-    row("ICH_EISR_EL2", hex(v.eisr, 4)),
-    row("ICH_ELRSR_EL2", hex(v.elrsr, 4)),
-    row("ICH_AP1R0_EL2", hex(v.ap1r, 8)),
+    row(names.hcr, hex(v.vgicHcr, 8)),
+    row(names.vmcr, hex(v.vgicVmcr, 8)),
+    row(names.misr, hex(v.misr, 2)),
+    row(names.eisr, hex(v.eisr, 4)),
+    row(names.elrsr, hex(v.elrsr, 4)),
+    row(names.apr, hex(frame.gic === 2 ? v.ap0r : v.ap1r, 8)),
     row("running priority", hex(v.rpr, 2)),
   ];
 }
@@ -74,6 +76,8 @@ export function detailLines(view: View, panel: TablePanelId, key: string, _width
     return [[pad(c.title, 22), "keyLabel"], [cell.text, cell.role]];
   });
   const vcpu = context.frame.vcpus.find((v) => vcpuKey(v) === key);
-  if (panel === "vcpus" && vcpu !== undefined) return [...columns, ...vcpuExtras(vcpu)];
+  if (panel === "vcpus" && vcpu !== undefined) {
+    return [...columns, ...vcpuExtras(context.frame, vcpu)];
+  }
   return panel === "worldSwitches" ? [...columns, ...machineExtras(view)] : columns;
 }

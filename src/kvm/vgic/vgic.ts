@@ -2,8 +2,7 @@
  * The core of the vgic: injection, the ap_lists, and moving interrupts between them and the list
  * registers. Mirrors arch/arm64/kvm/vgic/vgic.c.
  *
- * What differs: GICv3 only (no SGI with several sources, no GICv2 branch), no LPIs, no GICv4; VHE, so
- * the host reaches the ICH_* registers itself. vgicGetIrq and what concerns a single interrupt are in
+ * What differs: no LPIs, no GICv4. vgicGetIrq and what concerns a single interrupt are in
  * vgic_irq.ts. Latencies and flushes are counted.
  *
  * Locking, outermost first: kvm lock, vcpu mutex, config lock, ap_list lock, irq lock. Interrupts are
@@ -24,18 +23,18 @@ import {
   listNext,
   listSort,
 } from "../../base/list.ts";
-import { fieldOf, ICH_VMCR } from "../../arm/arch/gic.ts";
 import { ERRNO } from "./errno.ts";
 import { __vgicV3RestoreState, __vgicV3SaveState } from "../hyp/vgic_v3_sr.ts";
 import {
   type Kvm,
   KVM_REQ,
+  KvmLayout,
   kvmMakeRequest,
   type Vcpu,
   type VgicIrq,
   VgicIrqLayout,
 } from "../kvm_host.ts";
-import { vgicGlobal } from "./vgic_global.ts";
+import { GIC_TYPE, vgicGlobal } from "./vgic_global.ts";
 import {
   dropApList,
   dropApListRestore,
@@ -52,19 +51,37 @@ import {
   takeIrqSave,
   vcpuAt,
   VGIC_CONFIG_LEVEL,
+  VGIC_MODEL_V2,
   vgicGetIrq,
   vgicInitialized,
+  vgicIrqGetLrCount,
   vgicPutIrq,
   vgicValidSpi,
+  type VgicVmcr,
 } from "./vgic_irq.ts";
 import { VgicCpuStatLayout } from "./vgic_stat.ts";
 import {
+  vgicV2ClearLr,
+  vgicV2FoldLrState,
+  vgicV2GetVmcr,
+  vgicV2Load,
+  vgicV2PopulateLr,
+  vgicV2Put,
+  vgicV2RestoreState,
+  vgicV2SaveState,
+  vgicV2SetUnderflow,
+  vgicV2SetVmcr,
+  vgicV2VmcrSync,
+} from "./vgic_v2.ts";
+import {
   vgicV3ClearLr,
   vgicV3FoldLrState,
+  vgicV3GetVmcr,
   vgicV3Load,
   vgicV3PopulateLr,
   vgicV3Put,
   vgicV3SetUnderflow,
+  vgicV3SetVmcr,
   vgicV3VmcrSync,
 } from "./vgic_v3.ts";
 
@@ -183,6 +200,14 @@ export function vgicQueueIrqUnlock(kvm: Kvm, irq: VgicIrq, flags: number): boole
   }
 }
 
+/** vgic_lazy_init: a GICv2 that user space did not initialise is now; any other must have been. */
+function vgicLazyInit(kvm: Kvm): number {
+  if (vgicInitialized(kvm)) return 0;
+  if (kvm.vgic.vgicModel !== VGIC_MODEL_V2) return ERRNO.EBUSY;
+  const lock = kvm.state.base + KvmLayout.offset.configLock;
+  return kvm.host.locks.with("config", lock, () => kvm.host.vgic.vgicInit(kvm));
+}
+
 /**
  * A device's line changes: `level` true raises a level line or makes an edge, false lowers a level
  * line and means nothing for an edge interrupt.
@@ -205,7 +230,8 @@ export function kvmVgicInjectIrq(
     intid,
     level ? 1 : 0,
   );
-  if (!vgicInitialized(kvm)) return ERRNO.EBUSY;
+  const ret = vgicLazyInit(kvm);
+  if (ret) return ret;
   const irq = vgicGetIrq(kvm, kvm.vcpus[cpuid], intid);
   if (!irq) return ERRNO.EINVAL;
 
@@ -361,70 +387,109 @@ export function vgicPruneApList(vcpu: Vcpu): void {
   while (pruneUntilMove(vcpu));
 }
 
-/** Interrupts of the ap_list that want a list register. Requires the ap_list lock. */
+/** In what {@link computeApListDepth} returns: an SGI wants more than one list register. */
+const MULTI_SGI = 1 << 16;
+
+/** List registers that the ap_list wants, and {@link MULTI_SGI}. Requires the ap_list lock. */
 function computeApListDepth(vcpu: Vcpu): number {
   const host = vcpu.kvm.host;
   const head = vcpu.vgic.apListHead;
   let depth = 0;
   let touched = 0;
+  let flags = 0;
   for (let at = listNext(host.memory, head); at !== head; at = listNext(host.memory, at)) {
     const irq = irqOfNode(host.memory, at);
     takeIrq(host, irq);
-    if (irqIsPending(irq) || irq.active) depth++;
+    const wanted = vgicIrqGetLrCount(irq);
     dropIrq(host, irq);
+    depth += wanted;
+    if (wanted > 1) flags = MULTI_SGI;
     touched++;
   }
   count(vcpu, "flushes");
   count(vcpu, "flushedIrqs", touched);
   const stat = vcpu.vgic.cpuStat;
   if (stat) host.memory.st53(stat + VgicCpuStatLayout.offset.lastFlushedIrqs, touched);
-  return depth;
+  return depth | flags;
 }
 
 /** Fills the list registers' shadow from the ap_list. Requires the ap_list lock. */
 export function vgicFlushLrState(vcpu: Vcpu): void {
   const { kvm } = vcpu;
   const memory = kvm.host.memory;
-  const nrLr = vgicGlobal(kvm.host).nrLr;
-  if (computeApListDepth(vcpu) > nrLr) vgicSortApList(vcpu);
+  const { nrLr, type } = vgicGlobal(kvm.host);
+  const v2 = type === GIC_TYPE.V2;
+  const depth = computeApListDepth(vcpu);
+  const multiSgi = depth >= MULTI_SGI;
+  if (depth > nrLr) vgicSortApList(vcpu);
 
   vcpu.vgic.flushedPending = 0;
   vcpu.vgic.flushedActive = 0;
   const head = vcpu.vgic.apListHead;
   let used = 0;
+  let lowest = 0xff;
   for (let node = listNext(memory, head); node !== head; node = listNext(memory, node)) {
     const irq = irqOfNode(memory, node);
     takeIrq(kvm.host, irq);
-    if (vgicTargetOracle(kvm, irq) === vcpu.state.base) vgicV3PopulateLr(vcpu, irq, used++);
+    // All senders of an SGI must be seen before anything of lower priority, which waits until then.
+    if (multiSgi && irq.priority > lowest) {
+      dropIrq(kvm.host, irq);
+      break;
+    }
+    if (vgicTargetOracle(kvm, irq) === vcpu.state.base) {
+      (v2 ? vgicV2PopulateLr : vgicV3PopulateLr)(vcpu, irq, used++);
+      if (irq.source !== 0) lowest = irq.priority;
+    }
     dropIrq(kvm.host, irq);
     if (used === nrLr) {
       if (listNext(memory, node) !== head) {
-        vgicV3SetUnderflow(vcpu);
+        (v2 ? vgicV2SetUnderflow : vgicV3SetUnderflow)(vcpu);
         count(vcpu, "overflows");
       }
       break;
     }
   }
-  for (let lr = used; lr < nrLr; lr++) vgicV3ClearLr(vcpu, lr);
-  vcpu.cpuIf.usedLrs = used;
+  for (let lr = used; lr < nrLr; lr++) (v2 ? vgicV2ClearLr : vgicV3ClearLr)(vcpu, lr);
+  if (v2) vcpu.vgicV2.usedLrs = used;
+  else vcpu.cpuIf.usedLrs = used;
 }
 
 /** Takes the state of the list registers back into the interrupts. */
 export function vgicFoldLrState(vcpu: Vcpu): void {
-  vgicV3FoldLrState(vcpu);
+  if (hasGicv2(vcpu)) vgicV2FoldLrState(vcpu);
+  else vgicV3FoldLrState(vcpu);
 }
 
-/** can_access_vgic_from_kernel: else the list registers are moved at EL2, within the world switch. */
+/** The hardware's kind of CPU interface (the negation of gicv3_cpuif). */
+function hasGicv2(vcpu: Vcpu): boolean {
+  return vgicGlobal(vcpu.kvm.host).type === GIC_TYPE.V2;
+}
+
+/**
+ * can_access_vgic_from_kernel: a GICv2 is memory, and with VHE the kernel has EL2's registers; else the
+ * list registers are moved at EL2, within the world switch.
+ */
 function canAccessVgicFromKernel(vcpu: Vcpu): boolean {
-  return vcpu.kvm.host.hyp.vhe;
+  return hasGicv2(vcpu) || vcpu.kvm.host.hyp.vhe;
+}
+
+function vgicSaveState(vcpu: Vcpu): void {
+  if (hasGicv2(vcpu)) vgicV2SaveState(vcpu);
+  else __vgicV3SaveState(vcpu.port(), vcpu.cpuIf);
+}
+
+function vgicRestoreState(vcpu: Vcpu): void {
+  if (hasGicv2(vcpu)) vgicV2RestoreState(vcpu);
+  else __vgicV3RestoreState(vcpu.port(), vcpu.cpuIf);
 }
 
 /** After an exit: hardware state into the vgic, then what is done leaves the ap_list. Interrupts off. */
 export function kvmVgicSyncHwstate(vcpu: Vcpu): void {
   // An empty list means that no list register was used.
   if (listEmpty(vcpu.kvm.host.memory, vcpu.vgic.apListHead)) return;
-  if (canAccessVgicFromKernel(vcpu)) __vgicV3SaveState(vcpu.port(), vcpu.cpuIf);
-  if (vcpu.cpuIf.usedLrs !== 0) vgicFoldLrState(vcpu);
+  if (canAccessVgicFromKernel(vcpu)) vgicSaveState(vcpu);
+  const used = hasGicv2(vcpu) ? vcpu.vgicV2.usedLrs : vcpu.cpuIf.usedLrs;
+  if (used !== 0) vgicFoldLrState(vcpu);
   vgicPruneApList(vcpu);
 }
 
@@ -437,29 +502,45 @@ export function kvmVgicFlushHwstate(vcpu: Vcpu): void {
   takeApList(vcpu);
   vgicFlushLrState(vcpu);
   dropApList(vcpu);
-  if (canAccessVgicFromKernel(vcpu)) __vgicV3RestoreState(vcpu.port(), vcpu.cpuIf);
+  if (canAccessVgicFromKernel(vcpu)) vgicRestoreState(vcpu);
 }
 
 /** vcpu_load: the virtual CPU interface's registers that stay in hardware until {@link kvmVgicPut}. */
 export function kvmVgicLoad(vcpu: Vcpu): void {
-  if (vgicInitialized(vcpu.kvm)) vgicV3Load(vcpu);
+  if (!vgicInitialized(vcpu.kvm)) return;
+  if (hasGicv2(vcpu)) vgicV2Load(vcpu);
+  else vgicV3Load(vcpu);
 }
 
 /** vcpu_put. */
 export function kvmVgicPut(vcpu: Vcpu): void {
-  if (vgicInitialized(vcpu.kvm)) vgicV3Put(vcpu);
+  if (!vgicInitialized(vcpu.kvm)) return;
+  if (hasGicv2(vcpu)) vgicV2Put(vcpu);
+  else vgicV3Put(vcpu);
 }
 
-/** Before blocking: reads ICH_VMCR_EL2 back, for the priority mask. */
+/** Before blocking: reads ICH_VMCR_EL2 or GICH_VMCR back, for the priority mask. */
 export function kvmVgicVmcrSync(vcpu: Vcpu): void {
-  if (vcpu.kvm.vgic.inKernel) vgicV3VmcrSync(vcpu);
+  if (!vcpu.kvm.vgic.inKernel) return;
+  if (hasGicv2(vcpu)) vgicV2VmcrSync(vcpu);
+  else vgicV3VmcrSync(vcpu);
+}
+
+/** The virtual CPU interface as it was saved. */
+export function vgicGetVmcr(vcpu: Vcpu): VgicVmcr {
+  return hasGicv2(vcpu) ? vgicV2GetVmcr(vcpu) : vgicV3GetVmcr(vcpu);
+}
+
+export function vgicSetVmcr(vcpu: Vcpu, vmcr: Readonly<VgicVmcr>): void {
+  if (hasGicv2(vcpu)) vgicV2SetVmcr(vcpu, vmcr);
+  else vgicV3SetVmcr(vcpu, vmcr);
 }
 
 /** Whether an interrupt waits that would wake the vCPU: pending, enabled, not active, above its mask. */
 export function kvmVgicVcpuPendingIrq(vcpu: Vcpu): boolean {
   const { kvm } = vcpu;
   if (!kvm.vgic.enabled) return false;
-  const pmr = fieldOf(vcpu.cpuIf.vgicVmcr, ICH_VMCR.VPMR);
+  const { pmr } = vgicGetVmcr(vcpu);
   const memory = kvm.host.memory;
   const flags = takeApListSave(vcpu);
   const head = vcpu.vgic.apListHead;

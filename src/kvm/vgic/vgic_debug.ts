@@ -5,6 +5,8 @@
  * kernel shows: the position on the ap_list, the list register that holds it, and how often and how
  * fast the interrupt was served. Nothing is locked or changed.
  */
+import { fieldOf } from "../../arm/arch/gic.ts";
+import { GICH_LR } from "../../arm/arch/gicv2.ts";
 import { listNext } from "../../base/list.ts";
 import { type Kvm, type Vcpu, VGIC_NR_PRIVATE_IRQS, type VgicIrq } from "../kvm_host.ts";
 import {
@@ -12,6 +14,7 @@ import {
   irqStatOf,
   VGIC_CONFIG_LEVEL,
   VGIC_MAX_SPI,
+  VGIC_MODEL_V2,
   VGIC_MODEL_V3,
   VGIC_NR_SGIS,
   vgicGetIrq,
@@ -48,6 +51,7 @@ export interface VgicIrqState {
   readonly level: boolean;
   readonly group: number;
   readonly hwIntid: number;
+  /** The affinity it is routed to; of a GICv2 its GICD_ITARGETSR. */
   readonly mpidr: number;
   readonly source: number;
   readonly priority: number;
@@ -73,8 +77,13 @@ function addPlaces(vcpu: Vcpu, apList: Map<number, number>, lrs: Map<string, num
   for (let at = listNext(memory, head); at !== head; at = listNext(memory, at)) {
     apList.set(irqOfNode(memory, at).base, position++);
   }
-  for (let lr = 0; lr < vcpu.cpuIf.usedLrs; lr++) {
-    lrs.set(`${vcpu.state.base} ${memory.ld32(vcpu.cpuIf.lr + 8 * lr)}`, lr);
+  const { cpuIf, vgicV2 } = vcpu;
+  for (let lr = 0; lr < cpuIf.usedLrs; lr++) {
+    lrs.set(`${vcpu.state.base} ${memory.ld32(cpuIf.lr + 8 * lr)}`, lr);
+  }
+  for (let lr = 0; lr < vgicV2.usedLrs; lr++) {
+    const intid = fieldOf(memory.ld32(vgicV2.lr + 4 * lr), GICH_LR.VirtualID);
+    lrs.set(`${vcpu.state.base} ${intid}`, lr);
   }
 }
 
@@ -128,7 +137,7 @@ function stateOf(kvm: Kvm, irq: VgicIrq, owner: Vcpu | undefined, places: Places
     level: irq.config === VGIC_CONFIG_LEVEL,
     group: irq.group,
     hwIntid: irq.hwIntid,
-    mpidr: irq.mpidr,
+    mpidr: kvm.vgic.vgicModel === VGIC_MODEL_V2 ? irq.targets : irq.mpidr,
     source: irq.source,
     priority: irq.priority,
     vcpuId: vcpuId(irq.vcpu),

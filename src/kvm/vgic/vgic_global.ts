@@ -3,8 +3,10 @@
  * of the host that the vgic needs. Mirrors struct vgic_global (kvm_vgic_global_state) and struct
  * gic_kvm_info of include/kvm/arm_vgic.h and include/linux/irqchip/arm-vgic-info.h.
  *
- * What differs: one per host instead of one per kernel; it is a cache (read from ICH_VTR_EL2 when the
- * host starts, and again after a restore), and the memory for counters comes in through it.
+ * What differs: a GICv3 here has no memory-mapped compatibility interface (ICC_SRE_EL1.SRE is always
+ * 1), so that it cannot serve GICv2 guests. One per host instead of one per kernel; it is a cache (read
+ * from the hardware when the host starts, and again after a restore), and the memory for counters comes
+ * in through it.
  */
 import { assert } from "../../base/errors.ts";
 import type { Fields, Layout } from "../../base/struct.ts";
@@ -18,8 +20,16 @@ export interface IrqOps {
   readonly getInputLevel?: (intid: number) => boolean;
 }
 
+/** enum gic_type, by the architecture's version. */
+export const GIC_TYPE = { V2: 2, V3: 3 } as const;
+
 /** struct gic_kvm_info: what the host tells about its interrupt controller. */
 export interface GicKvmInfo {
+  /** One of {@link GIC_TYPE}. */
+  readonly type: number;
+  /** Physical addresses of a GICv2's GICH (vctrl) and GICV (vcpu); 0 with a GICv3. */
+  readonly vctrl: number;
+  readonly vcpu: number;
   /** PPI of the maintenance interrupt. */
   readonly maintIrq: number;
   /** irq_set_irqchip_state(IRQCHIP_STATE_PENDING) of a PPI of the current physical CPU, or of an SPI. */
@@ -37,8 +47,16 @@ export interface GicKvmInfo {
 /** kvm_vgic_global_state. */
 export interface VgicGlobal {
   readonly info: GicKvmInfo;
+  /** The kind of CPU interface guests use: one of {@link GIC_TYPE}. */
+  readonly type: number;
+  /** Physical addresses of GICH and GICV. */
+  readonly vctrlBase: number;
+  readonly vcpuBase: number;
+  readonly canEmulateGicv2: boolean;
+  readonly maxGicVcpus: number;
   /** Implemented list registers, 1 to 16. */
   readonly nrLr: number;
+  /** 0 with a GICv2. */
   readonly ichVtrEl2: number;
   /** By the numbers of IRQ_OPS (arm_vgic.ts). */
   readonly irqOps: (IrqOps | undefined)[];

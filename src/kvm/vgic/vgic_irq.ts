@@ -29,8 +29,32 @@ export const VGIC_MAX_RESERVED = 1023;
 export const VGIC_MIN_LPI = 8192;
 /** Priority bits that the virtual distributor keeps. */
 export const VGIC_PRI_BITS = 5;
-/** KVM_DEV_TYPE_ARM_VGIC_V3, as stored in `vgic_dist.vgicModel`. */
+/** KVM_DEV_TYPE_ARM_VGIC_V2 and V3, as stored in `vgic_dist.vgicModel`. */
+export const VGIC_MODEL_V2 = 2;
 export const VGIC_MODEL_V3 = 3;
+/** An address that user space has not set yet. */
+export const VGIC_ADDR_UNDEF = Number.MAX_SAFE_INTEGER;
+/** What GICD_IIDR says of who made the distributor. */
+export const PRODUCT_ID_KVM = 0x4b;
+export const IMPLEMENTER_ARM = 0x43b;
+/** GICD_IIDR.Revision: what the guest may rely on. 2: groups; 3 adds GICR_CTLR.CES and IR. */
+export const KVM_VGIC_IMP_REV_2 = 2;
+export const KVM_VGIC_IMP_REV_3 = 3;
+export const KVM_VGIC_IMP_REV_LATEST = KVM_VGIC_IMP_REV_3;
+
+/** struct vgic_vmcr: the virtual CPU interface's fields in the terms of the guest's registers. */
+export interface VgicVmcr {
+  grpen0: number;
+  grpen1: number;
+  ackctl: number;
+  fiqen: number;
+  cbpr: number;
+  eoim: number;
+  abpr: number;
+  bpr: number;
+  /** As in ICC_PMR_EL1 or GICC_PMR. */
+  pmr: number;
+}
 
 const IRQS = new WeakMap<SharedMemory, Map<number, VgicIrq>>();
 
@@ -91,6 +115,24 @@ export function irqIsPending(irq: VgicIrq): boolean {
 
 export function vgicIrqIsMappedLevel(irq: VgicIrq): boolean {
   return irq.config === VGIC_CONFIG_LEVEL && irq.hw;
+}
+
+/** List registers that the interrupt wants: an SGI of a GICv2 one for each sender, and one while active. */
+export function vgicIrqGetLrCount(irq: VgicIrq): number {
+  if (vgicIrqIsSgi(irq.intid) && irq.source !== 0) {
+    return popCount(irq.source) + (irq.active ? 1 : 0);
+  }
+  return irqIsPending(irq) || irq.active ? 1 : 0;
+}
+
+function popCount(bits: number): number {
+  let count = 0;
+  for (let rest = bits; rest !== 0; rest &= rest - 1) count++;
+  return count;
+}
+
+export function vgicIrqIsMultiSgi(irq: VgicIrq): boolean {
+  return vgicIrqGetLrCount(irq) > 1;
 }
 
 /**

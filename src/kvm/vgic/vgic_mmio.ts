@@ -1,15 +1,12 @@
 /**
- * Handlers of the registers with a field per interrupt, and the dispatch of an access to its region.
- * Mirrors arch/arm64/kvm/vgic/vgic-mmio.c and vgic-mmio.h.
+ * Handlers of the registers with a field per interrupt. Mirrors arch/arm64/kvm/vgic/vgic-mmio.c; its
+ * dispatch is in vgic_mmio_regions.ts.
  *
- * What differs: GICv3 only, so SGIs have no source bits and no interrupt is a GICv4.1 SGI. Values are
- * numbers in the guest's little-endian view (the MMIO exit code has already turned a big-endian
- * guest's around), a written 64-bit one in two halves. Guest accesses to active registers answer WAIT
- * until every vCPU is out of the guest; the config lock is not kept over that wait.
+ * What differs: no interrupt is a GICv4.1 SGI. Guest accesses to active registers answer WAIT until
+ * every vCPU is out of the guest; the config lock is not kept over that wait.
  */
 import {
   type Kvm,
-  type KvmIoDeviceOps,
   KvmLayout,
   type Vcpu,
   VGIC_NR_PRIVATE_IRQS,
@@ -17,7 +14,6 @@ import {
   WAIT,
   type Wait,
 } from "../kvm_host.ts";
-import { TWO32 } from "../../base/bits.ts";
 import { vgicQueueIrqUnlock } from "./vgic.ts";
 import {
   dropIrqRestore,
@@ -27,57 +23,29 @@ import {
   takeIrqSave,
   VGIC_CONFIG_EDGE,
   VGIC_CONFIG_LEVEL,
+  VGIC_MODEL_V2,
+  VGIC_MODEL_V3,
   VGIC_NR_SGIS,
   VGIC_PRI_BITS,
   vgicGetIrq,
   vgicGetPhysLineLevel,
   vgicIrqIsMappedLevel,
+  vgicIrqIsSgi,
   vgicIrqSetPhysActive,
   vgicIrqSetPhysPending,
   vgicPutIrq,
 } from "./vgic_irq.ts";
+import {
+  type Handlers,
+  type RegionRead,
+  type RegionWrite,
+  type Uaccess,
+  type UaccessRead,
+  type UaccessWrite,
+  vgicAddrToIntid,
+} from "./vgic_mmio_regions.ts";
 
-export const VGIC_ACCESS_8BIT = 1;
-export const VGIC_ACCESS_32BIT = 2;
-export const VGIC_ACCESS_64BIT = 4;
-
-export type RegionRead = (vcpu: Vcpu, offset: number, len: number) => number | Wait;
-export type RegionWrite = (
-  vcpu: Vcpu,
-  offset: number,
-  len: number,
-  lo: number,
-  hi: number,
-) => void | Wait;
-/** A 32-bit access of user space; a write returns 0 or a negative error number. */
-export type UaccessRead = (vcpu: Vcpu, offset: number, len: number) => number;
-export type UaccessWrite = (vcpu: Vcpu, offset: number, len: number, value: number) => number;
-
-/** struct vgic_register_region. */
-export interface VgicRegisterRegion {
-  readonly name: string;
-  readonly regOffset: number;
-  readonly len: number;
-  /** 0 for a register that is not a field per interrupt. */
-  readonly bitsPerIrq: number;
-  /** VGIC_ACCESS_* that exist. */
-  readonly accessFlags: number;
-  readonly read: RegionRead;
-  readonly write: RegionWrite;
-  /** What user space sees or does, where that is something else. */
-  readonly uaccessRead?: UaccessRead | undefined;
-  readonly uaccessWrite?: UaccessWrite | undefined;
-}
-
-/** First interrupt of a byte offset into registers with `bits` bits per interrupt (VGIC_ADDR_TO_INTID). */
-export function vgicAddrToIntid(offset: number, bits: number): number {
-  return (offset & ((bits * 1024) / 8 - 1)) * 8 / bits;
-}
-
-export const vgicMmioReadRaz = (): number => 0;
-export const vgicMmioReadRao: RegionRead = (_vcpu, _offset, len) => 2 ** (8 * len) - 1;
-export const vgicMmioWriteWi = (): void => {};
-export const vgicMmioUaccessWriteWi = (): number => 0;
+export * from "./vgic_mmio_regions.ts";
 
 /** Calls `body` for each existing interrupt from `intid` on whose bit in `mask` is set. */
 function forEachSet(
@@ -193,18 +161,39 @@ export const vgicMmioReadPending = (vcpu: Vcpu, offset: number, len: number): nu
         vgicIrqIsMappedLevel(irq) ? vgicGetPhysLineLevel(vcpu.kvm.host, irq) : irqIsPending(irq),
     ));
 
-/** User space saves latch and line apart: this is the latch. */
-export const vgicUaccessReadPending: UaccessRead = (vcpu, offset, len) =>
-  readBits(vcpu, offset, len, (irq) => locked(vcpu, irq, () => irq.pendingLatch));
+/** Of a GICv3 user space saves latch and line apart, and this is the latch. */
+export const vgicUaccessReadPending: UaccessRead = (vcpu, offset, len) => {
+  const latchOnly = vcpu.kvm.vgic.vgicModel === VGIC_MODEL_V3;
+  const test = (irq: VgicIrq): boolean => latchOnly ? irq.pendingLatch : irqIsPending(irq);
+  return readBits(vcpu, offset, len, (irq) => locked(vcpu, irq, () => test(irq)));
+};
+
+/** Whose pending state is who has sent it: GICD_ISPENDR0 and ICPENDR0 ignore writes of them. */
+function isVgicV2Sgi(vcpu: Vcpu, irq: VgicIrq): boolean {
+  return vgicIrqIsSgi(irq.intid) && vcpu.kvm.vgic.vgicModel === VGIC_MODEL_V2;
+}
 
 export const vgicMmioWriteSpending: RegionWrite = (vcpu, offset, _len, lo) => {
-  forEachSet(vcpu, vgicAddrToIntid(offset, 1), lo, (irq) =>
+  forEachSet(vcpu, vgicAddrToIntid(offset, 1), lo, (irq) => {
+    if (isVgicV2Sgi(vcpu, irq)) return;
     lockedThenQueue(vcpu, irq, () => {
       const wasPending = irqIsPending(irq);
       irq.pendingLatch = true;
       noteRaised(vcpu.kvm, irq, wasPending);
       if (irq.hw) vgicIrqSetPhysActive(vcpu.kvm.host, irq, true);
+    });
+  });
+};
+
+/** The sender of a GICv2's SGI cannot be restored by this: the vCPU itself is taken. */
+export const vgicUaccessWriteSpending: UaccessWrite = (vcpu, offset, _len, value) => {
+  forEachSet(vcpu, vgicAddrToIntid(offset, 1), value, (irq) =>
+    lockedThenQueue(vcpu, irq, () => {
+      noteRaiseTime(vcpu.kvm, irq, irqIsPending(irq));
+      irq.pendingLatch = true;
+      if (isVgicV2Sgi(vcpu, irq)) irq.source |= 1 << vcpu.state.vcpuId;
     }));
+  return 0;
 };
 
 /**
@@ -217,11 +206,23 @@ function hwIrqCpending(vcpu: Vcpu, irq: VgicIrq): void {
 }
 
 export const vgicMmioWriteCpending: RegionWrite = (vcpu, offset, _len, lo) => {
-  forEachSet(vcpu, vgicAddrToIntid(offset, 1), lo, (irq) =>
+  forEachSet(vcpu, vgicAddrToIntid(offset, 1), lo, (irq) => {
+    if (isVgicV2Sgi(vcpu, irq)) return;
     locked(vcpu, irq, () => {
       irq.pendingLatch = false;
       if (irq.hw) hwIrqCpending(vcpu, irq);
+    });
+  });
+};
+
+/** Of a GICv2's SGI all senders go. */
+export const vgicUaccessWriteCpending: UaccessWrite = (vcpu, offset, _len, value) => {
+  forEachSet(vcpu, vgicAddrToIntid(offset, 1), value, (irq) =>
+    locked(vcpu, irq, () => {
+      if (isVgicV2Sgi(vcpu, irq)) irq.source = 0;
+      irq.pendingLatch = false;
     }));
+  return 0;
 };
 
 /** Restores the latch of every interrupt of the word, set or clear. */
@@ -258,10 +259,13 @@ export function withConfigLock<T>(kvm: Kvm, body: () => T): T {
 
 /**
  * Runs `body` while no vCPU is in the guest: an active bit in a list register would be overwritten by
- * the next fold, and interrupts may migrate, so all vCPUs have to be out, not only the target.
+ * the next fold, and interrupts may migrate, so all vCPUs have to be out, not only the target. A GICv2's
+ * private interrupts only their own vCPU can reach, which is out already.
  */
-function withHaltedGuest<T>(vcpu: Vcpu, body: () => T): T | Wait {
+function withHaltedGuest<T>(vcpu: Vcpu, offset: number, body: () => T): T | Wait {
   const { kvm } = vcpu;
+  const isPrivate = vgicAddrToIntid(offset, 1) < VGIC_NR_PRIVATE_IRQS;
+  if (kvm.vgic.vgicModel === VGIC_MODEL_V2 && isPrivate) return withConfigLock(kvm, body);
   return withConfigLock(kvm, () => {
     if (!kvm.host.kvmArmHaltGuest(kvm)) return WAIT;
     const result = body();
@@ -275,13 +279,15 @@ export const vgicUaccessReadActive: UaccessRead = (vcpu, offset, len) =>
   readBits(vcpu, offset, len, (irq) => irq.active);
 
 export const vgicMmioReadActive: RegionRead = (vcpu, offset, len) =>
-  withHaltedGuest(vcpu, () => vgicUaccessReadActive(vcpu, offset, len));
+  withHaltedGuest(vcpu, offset, () => vgicUaccessReadActive(vcpu, offset, len));
 
 function vgicMmioChangeActive(vcpu: Vcpu, irq: VgicIrq, active: boolean): void {
   const host = vcpu.kvm.host;
   const flags = takeIrqSave(host, irq);
   if (!irq.hw) {
     irq.active = active;
+    // A GICv2 wants the sender back at the end of an SGI, and nobody can say who it was.
+    if (active && isVgicV2Sgi(vcpu, irq)) irq.activeSource = host.runningVcpu()?.state.vcpuId ?? 0;
   } else if (host.runningVcpu()) {
     irq.active = active;
     vgicIrqSetPhysActive(host, irq, active);
@@ -296,10 +302,10 @@ function changeActive(vcpu: Vcpu, offset: number, mask: number, active: boolean)
 }
 
 export const vgicMmioWriteCactive: RegionWrite = (vcpu, offset, _len, lo) =>
-  withHaltedGuest(vcpu, () => changeActive(vcpu, offset, lo, false));
+  withHaltedGuest(vcpu, offset, () => changeActive(vcpu, offset, lo, false));
 
 export const vgicMmioWriteSactive: RegionWrite = (vcpu, offset, _len, lo) =>
-  withHaltedGuest(vcpu, () => changeActive(vcpu, offset, lo, true));
+  withHaltedGuest(vcpu, offset, () => changeActive(vcpu, offset, lo, true));
 
 export const vgicMmioUaccessWriteCactive: UaccessWrite = (vcpu, offset, _len, value) => {
   changeActive(vcpu, offset, value, false);
@@ -379,92 +385,15 @@ export function vgicWriteIrqLineLevelInfo(vcpu: Vcpu, intid: number, value: numb
   });
 }
 
-/** The region that holds `offset`, by binary search: the table is sorted. */
-export function vgicFindMmioRegion(
-  regions: readonly VgicRegisterRegion[],
-  offset: number,
-): VgicRegisterRegion | undefined {
-  let low = 0;
-  let high = regions.length - 1;
-  while (low <= high) {
-    const middle = (low + high) >> 1;
-    const region = regions[middle] as VgicRegisterRegion;
-    if (offset < region.regOffset) high = middle - 1;
-    else if (offset >= region.regOffset + region.len) low = middle + 1;
-    else return region;
-  }
-  return undefined;
-}
+const SET_ENABLE: Uaccess = [undefined, vgicUaccessWriteSenable];
+const CLEAR_ENABLE: Uaccess = [undefined, vgicUaccessWriteCenable];
+const SET_ACTIVE: Uaccess = [vgicUaccessReadActive, vgicMmioUaccessWriteSactive];
+const CLEAR_ACTIVE: Uaccess = [vgicUaccessReadActive, vgicMmioUaccessWriteCactive];
 
-const ACCESS_FLAG: Readonly<Record<number, number>> = {
-  1: VGIC_ACCESS_8BIT,
-  4: VGIC_ACCESS_32BIT,
-  8: VGIC_ACCESS_64BIT,
-};
-
-/** Whether the region takes an aligned access of this width and the interrupt exists. */
-function checkRegion(kvm: Kvm, region: VgicRegisterRegion, offset: number, len: number): boolean {
-  if (((ACCESS_FLAG[len] ?? 0) & region.accessFlags) === 0 || offset % len !== 0) return false;
-  if (region.bitsPerIrq === 0) return true;
-  return vgicAddrToIntid(offset, region.bitsPerIrq) < kvm.vgic.nrSpis + VGIC_NR_PRIVATE_IRQS;
-}
-
-/** The region that an access goes to; undefined: it reads as zero and a write is ignored. */
-export function vgicGetMmioRegion(
-  kvm: Kvm,
-  regions: readonly VgicRegisterRegion[],
-  offset: number,
-  len: number,
-): VgicRegisterRegion | undefined {
-  const region = vgicFindMmioRegion(regions, offset);
-  return region && checkRegion(kvm, region, offset, len) ? region : undefined;
-}
-
-/** A frame on the MMIO bus. `redistVcpu`: whose redistributor it is, whoever makes the access. */
-export function vgicIoDevice(
-  regions: readonly VgicRegisterRegion[],
-  redistVcpu?: Vcpu,
-): KvmIoDeviceOps {
-  return {
-    read: (vcpu, offset, len) => {
-      const region = vgicGetMmioRegion(vcpu.kvm, regions, offset, len);
-      return region ? region.read(redistVcpu ?? vcpu, offset, len) : 0;
-    },
-    write: (vcpu, offset, len, value) => {
-      const region = vgicGetMmioRegion(vcpu.kvm, regions, offset, len);
-      if (!region) return;
-      if (typeof value === "number") {
-        return region.write(redistVcpu ?? vcpu, offset, len, value % TWO32, value / TWO32 >>> 0);
-      }
-      const lo = Number(value & 0xffff_ffffn);
-      return region.write(redistVcpu ?? vcpu, offset, len, lo, Number(value >> 32n));
-    },
-  };
-}
-
-/** A 32-bit read of user space: what is not there reads as zero. */
-export function vgicUaccessRead(
-  vcpu: Vcpu,
-  regions: readonly VgicRegisterRegion[],
-  offset: number,
-): number {
-  const region = vgicGetMmioRegion(vcpu.kvm, regions, offset, 4);
-  if (!region) return 0;
-  if (region.uaccessRead) return region.uaccessRead(vcpu, offset, 4);
-  const value = region.read(vcpu, offset, 4);
-  return value === WAIT ? 0 : value;
-}
-
-/** A 32-bit write of user space: 0 or a negative error number; what is not there is ignored. */
-export function vgicUaccessWrite(
-  vcpu: Vcpu,
-  regions: readonly VgicRegisterRegion[],
-  offset: number,
-  value: number,
-): number {
-  const region = vgicGetMmioRegion(vcpu.kvm, regions, offset, 4);
-  if (!region) return 0;
-  if (region.uaccessWrite) return region.uaccessWrite(vcpu, offset, 4, value);
-  region.write(vcpu, offset, 4, value, 0);
-  return 0;
-}
+/** The handlers of registers that are the same in a GICv2 and a GICv3. */
+export const ISENABLER: Handlers = [vgicMmioReadEnable, vgicMmioWriteSenable, SET_ENABLE];
+export const ICENABLER: Handlers = [vgicMmioReadEnable, vgicMmioWriteCenable, CLEAR_ENABLE];
+export const ISACTIVER: Handlers = [vgicMmioReadActive, vgicMmioWriteSactive, SET_ACTIVE];
+export const ICACTIVER: Handlers = [vgicMmioReadActive, vgicMmioWriteCactive, CLEAR_ACTIVE];
+export const PRIORITY: Handlers = [vgicMmioReadPriority, vgicMmioWritePriority];
+export const CONFIG: Handlers = [vgicMmioReadConfig, vgicMmioWriteConfig];

@@ -23,31 +23,25 @@ import { type Kvm, type Vcpu, VGIC_NR_PRIVATE_IRQS } from "../kvm_host.ts";
 import { vgicKickVcpus, vgicQueueIrqUnlock } from "./vgic.ts";
 import {
   dropIrqRestore,
+  IMPLEMENTER_ARM,
   irqIsPending,
+  KVM_VGIC_IMP_REV_2,
+  KVM_VGIC_IMP_REV_3,
   kvmMpidrToVcpu,
   kvmVcpuGetMpidrAff,
   noteRaised,
+  PRODUCT_ID_KVM,
   takeIrqSave,
   vgicGetIrq,
   vgicPutIrq,
 } from "./vgic_irq.ts";
 import * as mmio from "./vgic_mmio.ts";
-import {
-  addIodev,
-  KVM_VGIC_V3_DIST_SIZE,
-  KVM_VGIC_V3_REDIST_SIZE,
-  vgicMmioVcpuRdistIsLast,
-} from "./vgic_v3_redist.ts";
+import { type Handlers, perIrqShared, withLength } from "./vgic_mmio.ts";
+import { vgicMmioVcpuRdistIsLast } from "./vgic_v3_redist.ts";
 
-const PRODUCT_ID_KVM = 0x4b;
-const IMPLEMENTER_ARM = 0x43b;
 const IIDR_REVISION = { shift: 12, width: 4 } as const;
 /** Bits of an SPI's number, less one of them as GICD_TYPER.IDbits has it. */
 const INTERRUPT_ID_BITS_SPIS = 10;
-/** GICD_IIDR.Revision: what the guest may rely on. 3 adds GICR_CTLR.CES and IR. */
-export const KVM_VGIC_IMP_REV_2 = 2;
-export const KVM_VGIC_IMP_REV_3 = 3;
-export const KVM_VGIC_IMP_REV_LATEST = KVM_VGIC_IMP_REV_3;
 const GICR_CTLR_CES = 1 << 1;
 const GICR_CTLR_IR = 1 << 2;
 /** Registers that gic.ts has no use for. */
@@ -162,92 +156,23 @@ const vgicMmioReadV3rIidr = (): number => (PRODUCT_ID_KVM << 24) | IMPLEMENTER_A
 const vgicMmioReadV3Idregs = (_vcpu: Vcpu, offset: number): number =>
   (offset & 0xffff) === GICD.PIDR2 ? PIDR2_GICV3 : 0;
 
-type Uaccess = [read?: mmio.UaccessRead | undefined, write?: mmio.UaccessWrite];
-
-/** A register of `len` bytes that is not a field per interrupt, or one redistributor bank. */
-function fixed(
-  name: string,
-  regOffset: number,
-  len: number,
-  accessFlags: number,
-  read: mmio.RegionRead,
-  write: mmio.RegionWrite,
-  [uaccessRead, uaccessWrite]: Uaccess = [],
-): mmio.VgicRegisterRegion {
-  return {
-    name,
-    regOffset,
-    len,
-    bitsPerIrq: 0,
-    accessFlags,
-    read,
-    write,
-    uaccessRead,
-    uaccessWrite,
-  };
-}
-
-/**
- * A distributor register with `bits` bits for each of 1024 interrupts. The private ones' share is in
- * the redistributors, so here it reads as zero and ignores writes.
- */
-function shared(
-  name: string,
-  offset: number,
-  bits: number,
-  accessFlags: number,
-  read: mmio.RegionRead,
-  write: mmio.RegionWrite,
-  [uaccessRead, uaccessWrite]: Uaccess = [],
-): mmio.VgicRegisterRegion[] {
-  const bank = (bits * VGIC_NR_PRIVATE_IRQS) / 8;
-  const common = { bitsPerIrq: bits, accessFlags };
-  const { vgicMmioReadRaz, vgicMmioWriteWi } = mmio;
-  return [
-    {
-      name,
-      regOffset: offset,
-      len: bank,
-      ...common,
-      read: vgicMmioReadRaz,
-      write: vgicMmioWriteWi,
-    },
-    {
-      name,
-      regOffset: offset + bank,
-      len: (bits * 1024) / 8 - bank,
-      ...common,
-      read,
-      write,
-      uaccessRead,
-      uaccessWrite,
-    },
-  ];
-}
-
 const W = mmio.VGIC_ACCESS_32BIT;
 const BW = mmio.VGIC_ACCESS_32BIT | mmio.VGIC_ACCESS_8BIT;
 const WX = mmio.VGIC_ACCESS_32BIT | mmio.VGIC_ACCESS_64BIT;
 const { vgicMmioReadRaz: raz, vgicMmioReadRao: rao, vgicMmioWriteWi: wi } = mmio;
 
-const ENABLE = [mmio.vgicMmioReadEnable] as const;
-const SET_ENABLE: Uaccess = [undefined, mmio.vgicUaccessWriteSenable];
-const CLEAR_ENABLE: Uaccess = [undefined, mmio.vgicUaccessWriteCenable];
-const SET_PENDING: Uaccess = [mmio.vgicUaccessReadPending, mmio.vgicV3UaccessWritePending];
-const CLEAR_PENDING: Uaccess = [raz, mmio.vgicMmioUaccessWriteWi];
-const SET_ACTIVE: Uaccess = [mmio.vgicUaccessReadActive, mmio.vgicMmioUaccessWriteSactive];
-const CLEAR_ACTIVE: Uaccess = [mmio.vgicUaccessReadActive, mmio.vgicMmioUaccessWriteCactive];
-
-type Handlers = readonly [mmio.RegionRead, mmio.RegionWrite, Uaccess?];
 const GROUP: Handlers = [mmio.vgicMmioReadGroup, mmio.vgicMmioWriteGroup];
-const ISENABLER: Handlers = [...ENABLE, mmio.vgicMmioWriteSenable, SET_ENABLE];
-const ICENABLER: Handlers = [...ENABLE, mmio.vgicMmioWriteCenable, CLEAR_ENABLE];
-const ISPENDR: Handlers = [mmio.vgicMmioReadPending, mmio.vgicMmioWriteSpending, SET_PENDING];
-const ICPENDR: Handlers = [mmio.vgicMmioReadPending, mmio.vgicMmioWriteCpending, CLEAR_PENDING];
-const ISACTIVER: Handlers = [mmio.vgicMmioReadActive, mmio.vgicMmioWriteSactive, SET_ACTIVE];
-const ICACTIVER: Handlers = [mmio.vgicMmioReadActive, mmio.vgicMmioWriteCactive, CLEAR_ACTIVE];
-const PRIORITY: Handlers = [mmio.vgicMmioReadPriority, mmio.vgicMmioWritePriority];
-const CONFIG: Handlers = [mmio.vgicMmioReadConfig, mmio.vgicMmioWriteConfig];
+const ISPENDR: Handlers = [
+  mmio.vgicMmioReadPending,
+  mmio.vgicMmioWriteSpending,
+  [mmio.vgicUaccessReadPending, mmio.vgicV3UaccessWritePending],
+];
+const ICPENDR: Handlers = [
+  mmio.vgicMmioReadPending,
+  mmio.vgicMmioWriteCpending,
+  [raz, mmio.vgicMmioUaccessWriteWi],
+];
+const { ISENABLER, ICENABLER, ISACTIVER, ICACTIVER, PRIORITY, CONFIG } = mmio;
 const ROUTER: Handlers = [vgicMmioReadIrouter, vgicMmioWriteIrouter];
 const MISC: Handlers = [
   vgicMmioReadV3Misc,
@@ -257,72 +182,51 @@ const MISC: Handlers = [
 
 /** The distributor's frame, by offset. */
 export const VGIC_V3_DIST_REGISTERS: readonly mmio.VgicRegisterRegion[] = [
-  fixed("GICD_CTLR", GICD.CTLR, 16, W, ...MISC),
-  fixed("GICD_STATUSR", GICD.STATUSR, 4, W, rao, wi),
-  ...shared("GICD_IGROUPR", GICD.IGROUPR, 1, W, ...GROUP),
-  ...shared("GICD_ISENABLER", GICD.ISENABLER, 1, W, ...ISENABLER),
-  ...shared("GICD_ICENABLER", GICD.ICENABLER, 1, W, ...ICENABLER),
-  ...shared("GICD_ISPENDR", GICD.ISPENDR, 1, W, ...ISPENDR),
-  ...shared("GICD_ICPENDR", GICD.ICPENDR, 1, W, ...ICPENDR),
-  ...shared("GICD_ISACTIVER", GICD.ISACTIVER, 1, W, ...ISACTIVER),
-  ...shared("GICD_ICACTIVER", GICD.ICACTIVER, 1, W, ...ICACTIVER),
-  ...shared("GICD_IPRIORITYR", GICD.IPRIORITYR, 8, BW, ...PRIORITY),
-  ...shared("GICD_ITARGETSR", GICD.ITARGETSR, 8, BW, raz, wi),
-  ...shared("GICD_ICFGR", GICD.ICFGR, 2, W, ...CONFIG),
-  ...shared("GICD_IGRPMODR", GICD.IGRPMODR, 1, W, raz, wi),
-  ...shared("GICD_IROUTER", GICD.IROUTER, 64, WX, ...ROUTER),
-  fixed("GICD_IDREGS", IDREGS, 48, W, vgicMmioReadV3Idregs, wi),
+  withLength("GICD_CTLR", GICD.CTLR, 16, W, ...MISC),
+  withLength("GICD_STATUSR", GICD.STATUSR, 4, W, rao, wi),
+  ...perIrqShared("GICD_IGROUPR", GICD.IGROUPR, 1, W, ...GROUP),
+  ...perIrqShared("GICD_ISENABLER", GICD.ISENABLER, 1, W, ...ISENABLER),
+  ...perIrqShared("GICD_ICENABLER", GICD.ICENABLER, 1, W, ...ICENABLER),
+  ...perIrqShared("GICD_ISPENDR", GICD.ISPENDR, 1, W, ...ISPENDR),
+  ...perIrqShared("GICD_ICPENDR", GICD.ICPENDR, 1, W, ...ICPENDR),
+  ...perIrqShared("GICD_ISACTIVER", GICD.ISACTIVER, 1, W, ...ISACTIVER),
+  ...perIrqShared("GICD_ICACTIVER", GICD.ICACTIVER, 1, W, ...ICACTIVER),
+  ...perIrqShared("GICD_IPRIORITYR", GICD.IPRIORITYR, 8, BW, ...PRIORITY),
+  ...perIrqShared("GICD_ITARGETSR", GICD.ITARGETSR, 8, BW, raz, wi),
+  ...perIrqShared("GICD_ICFGR", GICD.ICFGR, 2, W, ...CONFIG),
+  ...perIrqShared("GICD_IGRPMODR", GICD.IGRPMODR, 1, W, raz, wi),
+  ...perIrqShared("GICD_IROUTER", GICD.IROUTER, 64, WX, ...ROUTER),
+  withLength("GICD_IDREGS", IDREGS, 48, W, vgicMmioReadV3Idregs, wi),
 ];
 
 /** A redistributor's two frames, by offset from RD_base. */
 export const VGIC_V3_RD_REGISTERS: readonly mmio.VgicRegisterRegion[] = [
-  fixed("GICR_CTLR", GICR.CTLR, 4, W, vgicMmioReadV3rCtlr, wi),
-  fixed("GICR_IIDR", GICR.IIDR, 4, W, vgicMmioReadV3rIidr, wi),
-  fixed("GICR_TYPER", GICR.TYPER, 8, WX, vgicMmioReadV3rTyper, wi, [
+  withLength("GICR_CTLR", GICR.CTLR, 4, W, vgicMmioReadV3rCtlr, wi),
+  withLength("GICR_IIDR", GICR.IIDR, 4, W, vgicMmioReadV3rIidr, wi),
+  withLength("GICR_TYPER", GICR.TYPER, 8, WX, vgicMmioReadV3rTyper, wi, [
     undefined,
     mmio.vgicMmioUaccessWriteWi,
   ]),
-  fixed("GICR_STATUSR", GICR.STATUSR, 4, W, raz, wi),
-  fixed("GICR_WAKER", GICR.WAKER, 4, W, raz, wi),
-  fixed("GICR_PROPBASER", GICR.PROPBASER, 8, WX, raz, wi),
-  fixed("GICR_PENDBASER", GICR.PENDBASER, 8, WX, raz, wi),
-  fixed("GICR_INVLPIR", GICR_INVLPIR, 8, WX, raz, wi),
-  fixed("GICR_INVALLR", GICR_INVALLR, 8, WX, raz, wi),
-  fixed("GICR_SYNCR", GICR.SYNCR, 4, W, raz, wi),
-  fixed("GICR_IDREGS", IDREGS, 48, W, vgicMmioReadV3Idregs, wi),
-  fixed("GICR_IGROUPR0", GICR_SGI.IGROUPR0, 4, W, ...GROUP),
-  fixed("GICR_ISENABLER0", GICR_SGI.ISENABLER0, 4, W, ...ISENABLER),
-  fixed("GICR_ICENABLER0", GICR_SGI.ICENABLER0, 4, W, ...ICENABLER),
-  fixed("GICR_ISPENDR0", GICR_SGI.ISPENDR0, 4, W, ...ISPENDR),
-  fixed("GICR_ICPENDR0", GICR_SGI.ICPENDR0, 4, W, ...ICPENDR),
-  fixed("GICR_ISACTIVER0", GICR_SGI.ISACTIVER0, 4, W, ...ISACTIVER),
-  fixed("GICR_ICACTIVER0", GICR_SGI.ICACTIVER0, 4, W, ...ICACTIVER),
-  fixed("GICR_IPRIORITYR", GICR_SGI.IPRIORITYR, 32, BW, ...PRIORITY),
-  fixed("GICR_ICFGR", GICR_SGI.ICFGR0, 8, W, ...CONFIG),
-  fixed("GICR_IGRPMODR0", GICR_SGI.IGRPMODR0, 4, W, raz, wi),
-  fixed("GICR_NSACR", GICR_SGI.NSACR, 4, W, raz, wi),
+  withLength("GICR_STATUSR", GICR.STATUSR, 4, W, raz, wi),
+  withLength("GICR_WAKER", GICR.WAKER, 4, W, raz, wi),
+  withLength("GICR_PROPBASER", GICR.PROPBASER, 8, WX, raz, wi),
+  withLength("GICR_PENDBASER", GICR.PENDBASER, 8, WX, raz, wi),
+  withLength("GICR_INVLPIR", GICR_INVLPIR, 8, WX, raz, wi),
+  withLength("GICR_INVALLR", GICR_INVALLR, 8, WX, raz, wi),
+  withLength("GICR_SYNCR", GICR.SYNCR, 4, W, raz, wi),
+  withLength("GICR_IDREGS", IDREGS, 48, W, vgicMmioReadV3Idregs, wi),
+  withLength("GICR_IGROUPR0", GICR_SGI.IGROUPR0, 4, W, ...GROUP),
+  withLength("GICR_ISENABLER0", GICR_SGI.ISENABLER0, 4, W, ...ISENABLER),
+  withLength("GICR_ICENABLER0", GICR_SGI.ICENABLER0, 4, W, ...ICENABLER),
+  withLength("GICR_ISPENDR0", GICR_SGI.ISPENDR0, 4, W, ...ISPENDR),
+  withLength("GICR_ICPENDR0", GICR_SGI.ICPENDR0, 4, W, ...ICPENDR),
+  withLength("GICR_ISACTIVER0", GICR_SGI.ISACTIVER0, 4, W, ...ISACTIVER),
+  withLength("GICR_ICACTIVER0", GICR_SGI.ICACTIVER0, 4, W, ...ICACTIVER),
+  withLength("GICR_IPRIORITYR", GICR_SGI.IPRIORITYR, 32, BW, ...PRIORITY),
+  withLength("GICR_ICFGR", GICR_SGI.ICFGR0, 8, W, ...CONFIG),
+  withLength("GICR_IGRPMODR0", GICR_SGI.IGRPMODR0, 4, W, raz, wi),
+  withLength("GICR_NSACR", GICR_SGI.NSACR, 4, W, raz, wi),
 ];
-
-/** Puts the distributor's frame on the VM's bus. */
-export function vgicRegisterDistIodev(kvm: Kvm, base: number): number {
-  const device = mmio.vgicIoDevice(VGIC_V3_DIST_REGISTERS);
-  return addIodev(kvm, base, KVM_VGIC_V3_DIST_SIZE, device);
-}
-
-/** Puts all frames that the VM's state says are mapped on a fresh bus again, after a restore. */
-export function vgicReregisterIodevs(kvm: Kvm): number {
-  if (kvm.vgic.ready) {
-    const ret = vgicRegisterDistIodev(kvm, kvm.vgic.distBase);
-    if (ret) return ret;
-  }
-  for (const vcpu of kvm.vcpus) {
-    if (!vcpu.vgic.rdRegistered) continue;
-    const device = mmio.vgicIoDevice(VGIC_V3_RD_REGISTERS, vcpu);
-    const ret = addIodev(kvm, vcpu.vgic.rdBase, KVM_VGIC_V3_REDIST_SIZE, device);
-    if (ret) return ret;
-  }
-  return 0;
-}
 
 /** Makes one SGI of a vCPU pending, if its group may be reached by the register that was written. */
 function raiseSgi(vcpu: Vcpu, sgi: number, allowGroup1: boolean): void {

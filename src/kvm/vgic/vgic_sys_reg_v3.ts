@@ -9,7 +9,8 @@ import { fieldOf, ICC_CTLR, ICC_SRE, ICH_VTR, withField } from "../../arm/arch/g
 import { ERRNO } from "./errno.ts";
 import type { Vcpu } from "../kvm_host.ts";
 import { vgicGlobal } from "./vgic_global.ts";
-import { vgicV3GetVmcr, vgicV3SetVmcr, type VgicVmcr } from "./vgic_v3.ts";
+import type { VgicVmcr } from "./vgic_irq.ts";
+import { vgicV3GetVmcr, vgicV3SetVmcr } from "./vgic_v3.ts";
 
 /** Reads a register: its value (32 bits), or a negative error number. */
 type Get = (vcpu: Vcpu) => number;

@@ -5,8 +5,7 @@
  * What differs: no GICv2 guests, no LPIs (pending tables), no GICv4, no trapping of ICC_* registers.
  * With a single list register an overflow waits for EOI, not for underflow, and mapped interrupts are
  * deactivated by software, since the hardware reports no end of those.
- * The redistributor regions of that file are in vgic_v3_redist.ts. What a flush put into the list
- * registers is remembered, so that the fold can count acknowledgements and ends.
+ * The redistributor regions of that file are in vgic_v3_redist.ts.
  */
 import {
   fieldOf,
@@ -23,36 +22,28 @@ import {
   vtrToMaxLrIdx,
 } from "../hyp/vgic_v3_sr.ts";
 import type { El2Port } from "../../arm/el2_port.ts";
-import { type KvmHost, type Vcpu, VGIC_NR_PRIVATE_IRQS, type VgicIrq } from "../kvm_host.ts";
-import { type GicKvmInfo, setVgicGlobal, vgicGlobal } from "./vgic_global.ts";
+import {
+  KVM_MAX_VCPUS,
+  type KvmHost,
+  type Vcpu,
+  VGIC_NR_PRIVATE_IRQS,
+  type VgicIrq,
+} from "../kvm_host.ts";
+import { GIC_TYPE, type GicKvmInfo, setVgicGlobal, vgicGlobal } from "./vgic_global.ts";
+import { allowsPending, flushedAsPending, foldLr, noteFlushedActive } from "./vgic_lr.ts";
 import {
   dropIrq,
   irqIsPending,
-  irqStatOf,
   takeIrq,
-  VGIC_CONFIG_EDGE,
   VGIC_CONFIG_LEVEL,
   vgicGetIrq,
-  vgicIrqHandleResampling,
-  vgicIrqIsMappedLevel,
   vgicIrqNeedsResampling,
   vgicPutIrq,
   vgicValidSpi,
+  type VgicVmcr,
 } from "./vgic_irq.ts";
 
 const { PENDING, ACTIVE, EOI, HW, Group, Priority } = ICH_LR_HI;
-
-/** ICH_VMCR_EL2's fields in the terms of the CPU interface (struct vgic_vmcr). */
-export interface VgicVmcr {
-  grpen0: number;
-  grpen1: number;
-  cbpr: number;
-  eoim: number;
-  abpr: number;
-  bpr: number;
-  /** As in ICC_PMR_EL1. */
-  pmr: number;
-}
 
 /**
  * Wants a maintenance interrupt when at most one list register is still in use. Of a single one that
@@ -66,36 +57,6 @@ export function vgicV3SetUnderflow(vcpu: Vcpu): void {
 
 function lrSignalsEoiMi(hi: number): boolean {
   return (hi & (PENDING | ACTIVE)) === 0 && (hi & EOI) !== 0 && (hi & HW) === 0;
-}
-
-/** Counts what the guest did with list register `lr`. Requires the irq lock. */
-function countTransition(vcpu: Vcpu, irq: VgicIrq, lr: number, hi: number): void {
-  if (vgicGlobal(vcpu.kvm.host).info.countsGuestAcks) return;
-  const stat = irqStatOf(vcpu.kvm, irq);
-  if (!stat) return;
-  const wasPending = (vcpu.vgic.flushedPending >>> lr) & 1;
-  const wasActive = (vcpu.vgic.flushedActive >>> lr) & 1;
-  const acked = wasPending && (hi & PENDING) === 0;
-  if (acked) stat.acked++;
-  const eoied = (wasActive || acked) && (hi & ACTIVE) === 0;
-  if (eoied) stat.eoied++;
-  if (acked || eoied) stat.lastEventNs = vcpu.kvm.host.nowNs();
-}
-
-/** One list register's state back into its interrupt. Requires the irq lock. */
-function foldLr(vcpu: Vcpu, irq: VgicIrq, hi: number): void {
-  const host = vcpu.kvm.host;
-  const pending = (hi & PENDING) !== 0;
-  const active = (hi & ACTIVE) !== 0;
-  const deactivated = irq.active && !active;
-  irq.active = active;
-  // Only an edge must not be lost; a level is asked for again.
-  if (irq.config === VGIC_CONFIG_EDGE && pending) irq.pendingLatch = true;
-  const level = irq.config === VGIC_CONFIG_LEVEL;
-  if (level && !pending && !active) irq.pendingLatch = false;
-  vgicIrqHandleResampling(host, irq, deactivated, pending);
-  // The guest was done with this level, and it is still high: a new wait begins.
-  if (level && !pending && !active && irq.lineLevel) irq.raisedAtNs = host.nowNs();
 }
 
 /** Takes the state of the used list registers back into the interrupts. Interrupts off. */
@@ -112,8 +73,7 @@ export function vgicV3FoldLrState(vcpu: Vcpu): void {
     const irq = vgicGetIrq(kvm, vcpu, intid);
     if (!irq) continue;
     takeIrq(kvm.host, irq);
-    countTransition(vcpu, irq, lr, hi);
-    foldLr(vcpu, irq, hi);
+    foldLr(vcpu, irq, lr, (hi & PENDING) !== 0, (hi & ACTIVE) !== 0);
     dropIrq(kvm.host, irq);
     vgicPutIrq(kvm, irq);
   }
@@ -129,28 +89,17 @@ function lrAttributes(host: KvmHost, irq: VgicIrq): number {
   return hi;
 }
 
-/**
- * Whether the list register may show the interrupt pending: not beside active, when the pending state
- * is the physical distributor's (HW) or the level is to be asked for after the end.
- */
-function allowsPending(irq: VgicIrq, hi: number): boolean {
-  return !(irq.active && ((hi & HW) !== 0 || irq.config === VGIC_CONFIG_LEVEL));
-}
-
 /** Writes the interrupt into the shadow of list register `lr`. Requires the irq lock. */
 export function vgicV3PopulateLr(vcpu: Vcpu, irq: VgicIrq, lr: number): void {
-  const { cpuIf, vgic } = vcpu;
+  const { cpuIf } = vcpu;
   let hi = lrAttributes(vcpu.kvm.host, irq);
   if (irq.active) {
     hi |= ACTIVE;
-    vgic.flushedActive |= 1 << lr;
+    noteFlushedActive(vcpu, lr);
   }
-  if (allowsPending(irq, hi) && irqIsPending(irq)) {
+  if (allowsPending(irq, (hi & HW) !== 0) && irqIsPending(irq)) {
     hi |= PENDING;
-    vgic.flushedPending |= 1 << lr;
-    if (irq.config === VGIC_CONFIG_EDGE) irq.pendingLatch = false;
-    // Only rises of a mapped level are seen: lowered here, so that the next one counts (see foldLr).
-    if (vgicIrqIsMappedLevel(irq)) irq.lineLevel = false;
+    flushedAsPending(vcpu, irq, lr);
   }
   cpuIf.memory.st32(cpuIf.lr + 8 * lr, irq.intid);
   cpuIf.memory.st32(cpuIf.lr + 8 * lr + 4, hi);
@@ -180,6 +129,8 @@ export function vgicV3GetVmcr(vcpu: Vcpu): VgicVmcr {
   return {
     grpen0: value & ICH_VMCR.VENG0 ? 1 : 0,
     grpen1: value & ICH_VMCR.VENG1 ? 1 : 0,
+    ackctl: 0,
+    fiqen: 1,
     cbpr: value & ICH_VMCR.VCBPR ? 1 : 0,
     eoim: value & ICH_VMCR.VEOIM ? 1 : 0,
     abpr: fieldOf(value, ICH_VMCR.VBPR1),
@@ -203,7 +154,17 @@ export function vgicV3Enable(vcpu: Vcpu): void {
 /** Reads the virtual CPU interface's properties from the current physical CPU. Returns 0. */
 export function vgicV3Probe(host: KvmHost, port: El2Port, info: GicKvmInfo): number {
   const ichVtrEl2 = host.hyp.vgicV3GetGicConfig(port);
-  setVgicGlobal(host, { info, ichVtrEl2, nrLr: vtrToMaxLrIdx(ichVtrEl2) + 1, irqOps: [] });
+  setVgicGlobal(host, {
+    info,
+    type: GIC_TYPE.V3,
+    vctrlBase: 0,
+    vcpuBase: 0,
+    canEmulateGicv2: false,
+    maxGicVcpus: KVM_MAX_VCPUS,
+    ichVtrEl2,
+    nrLr: vtrToMaxLrIdx(ichVtrEl2) + 1,
+    irqOps: [],
+  });
   return 0;
 }
 

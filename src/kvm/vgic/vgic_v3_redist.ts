@@ -17,10 +17,9 @@ import {
   type VgicRedistRegion,
   VgicRedistRegionLayout,
 } from "../kvm_host.ts";
+import { VGIC_ADDR_UNDEF } from "./vgic_irq.ts";
 import { vgicIoDevice, type VgicRegisterRegion } from "./vgic_mmio.ts";
 
-/** An address that user space has not set yet. */
-export const VGIC_ADDR_UNDEF = Number.MAX_SAFE_INTEGER;
 export const KVM_VGIC_V3_DIST_SIZE = 0x1_0000;
 export const KVM_VGIC_V3_REDIST_SIZE = GICR_SIZE;
 const SZ_64K = 0x1_0000;

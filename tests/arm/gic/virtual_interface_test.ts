@@ -15,6 +15,7 @@ function virtual(lrs = 4, hcr: number = ICH_HCR.En): Machine {
 Deno.test("lrFields reads out every field", () => {
   assert.deepEqual(lrFields(27, 0xb0a0_001b), {
     intid: 27,
+    source: 0,
     state: "active",
     priority: 0xa0,
     group: 1,
@@ -24,6 +25,7 @@ Deno.test("lrFields reads out every field", () => {
   });
   assert.deepEqual(lrFields(0xffff_ffff, 0xc008_0200), {
     intid: 0xffff_ffff,
+    source: 0,
     state: "pending and active",
     priority: 8,
     group: 0,
@@ -31,6 +33,8 @@ Deno.test("lrFields reads out every field", () => {
     hwIntid: undefined,
     eoi: true,
   });
+  const sgi = lrFields((5 << 10) | 3, 0x4000_0000);
+  assert.deepEqual([sgi.intid, sgi.source], [3, 5]);
 });
 
 for (const lrs of [1, 4, 16]) {

@@ -12,7 +12,7 @@ import {
 } from "../../../src/kvm/vgic/vgic_init.ts";
 import { VGIC_CONFIG_EDGE, VGIC_CONFIG_LEVEL, vgicGetIrq } from "../../../src/kvm/vgic/vgic_irq.ts";
 import { VGIC_GRP, VGIC_V3_ADDR_TYPE } from "../../../src/kvm/vgic/vgic_kvm_device.ts";
-import { vgicReregisterIodevs } from "../../../src/kvm/vgic/vgic_mmio_v3.ts";
+import { vgicReregisterIodevs } from "../../../src/kvm/vgic/vgic_init.ts";
 import { GICD_BASE, GICR_BASE, World } from "./world.ts";
 
 for (const lrs of [1, 4, 16]) {

@@ -68,6 +68,7 @@ eachLrs("a level SPI asks for its end by maintenance interrupt", (w) => {
   w.enter(0);
   assert.deepEqual(w.lr(0, 0), {
     intid: 40,
+    source: 0,
     state: "pending",
     priority: 0,
     group: 1,

@@ -1,17 +1,30 @@
 /**
- * A VM with its vCPUs on the emulated GICv3, without CPUs that execute: the test plays the guest (through
- * ICC_* names, which reach the virtual interface) and the run loop (flush before, sync after).
+ * A VM with its vCPUs on the emulated GIC, without CPUs that execute: the test plays the guest (through
+ * ICC_* names or GICV, which reach the virtual interface) and the run loop (flush before, sync after).
  */
 import type { El2Port } from "../../../src/arm/el2_port.ts";
 import { type Cpu, CpuLayout, LINE } from "../../../src/arm/arch/cpu_state.ts";
-import { GICD, GICR_SGI, GICR_SIZE, type LrFields, lrFields } from "../../../src/arm/arch/gic.ts";
+import {
+  GICD,
+  GICR_FRAME_SIZE,
+  GICR_SGI,
+  GICR_SIZE,
+  type LrFields,
+  lrFields,
+} from "../../../src/arm/arch/gic.ts";
 import { R, type SysregName } from "../../../src/arm/arch/sysregs.ts";
+import type { Gic } from "../../../src/arm/gic/controller.ts";
+import { Gicv2 } from "../../../src/arm/gic/gicv2.ts";
 import { Gicv3 } from "../../../src/arm/gic/gicv3.ts";
+import { GICC, GICC_CTLR } from "../../../src/arm/arch/gicv2.ts";
+import { kvmInitStage2Mmu } from "../../../src/kvm/mmu.ts";
+import { VGIC } from "../../../src/kvm/vgic/vgic_ops.ts";
 import { Arena } from "../../../src/base/arena.ts";
 import { Locks } from "../../../src/base/lock.ts";
 import { SharedMemory } from "../../../src/base/memory.ts";
 import {
   type Kvm,
+  KVM_MAX_VCPUS,
   KvmCpuContextLayout,
   type KvmHost,
   type KvmIoRange,
@@ -23,6 +36,7 @@ import {
   VgicCpuLayout,
   VgicDistLayout,
   type VgicIrq,
+  VgicV2CpuIfLayout,
   VgicV3CpuIfLayout,
   WAIT,
 } from "../../../src/kvm/kvm_host.ts";
@@ -47,16 +61,21 @@ import {
   type KvmDeviceAttr,
   VGIC_CTRL_INIT,
   VGIC_GRP,
+  VGIC_V2_ADDR_TYPE,
   VGIC_V3_ADDR_TYPE,
-  vgicV3SetAttr,
+  vgicSetAttr,
 } from "../../../src/kvm/vgic/vgic_kvm_device.ts";
 import { CALL_HYP_VHE } from "../../../src/kvm/call_hyp.ts";
 import { TraceRing } from "../../../src/trace/tracepoints.ts";
 
 export const GICD_BASE = 0x0800_0000;
 export const GICR_BASE = 0x080a_0000;
+export const GICC_BASE = 0x0801_0000;
+export const GICH_PA = 0x0803_0000;
+export const GICV_PA = 0x0804_0000;
 export const SPURIOUS = 1023;
 const MEMORY_BYTES = 8 << 20;
+const PAGE = 4096;
 
 /** What the vgic did at a port: `"read ICH_VTR_EL2"`. */
 export type PortEvent = string;
@@ -74,7 +93,20 @@ class FakePort {
   /** Register writes that are lost on their way (`"ICH_LR"`: those whose names begin so). */
   dropped: string | undefined;
 
-  constructor(readonly memory: SharedMemory, readonly gic: Gicv3, readonly cpuIndex: number) {}
+  constructor(readonly memory: SharedMemory, readonly gic: Gic, readonly cpuIndex: number) {}
+
+  /** A GICv2's GICH. */
+  mmioRead(pa: number): number {
+    this.events.push(`read GICH+0x${(pa - GICH_PA).toString(16)}`);
+    return (this.gic as Gicv2).gichRead(this.cpuIndex, pa - GICH_PA, 4);
+  }
+  mmioWrite(pa: number, value: number): void {
+    this.events.push(`write GICH+0x${(pa - GICH_PA).toString(16)}`);
+    (this.gic as Gicv2).gichWrite(this.cpuIndex, pa - GICH_PA, 4, value >>> 0);
+  }
+  tlbi(): void {}
+  dsb(): void {}
+  isb(): void {}
 
   readLo(reg: number): number {
     this.events.push(`read ${NAMES[reg]}`);
@@ -111,6 +143,8 @@ class FakePort {
 export interface WorldOptions {
   readonly vcpus?: number;
   readonly lrs?: number;
+  /** The hardware and the VM's controller: 3 unless told. */
+  readonly gic?: 2 | 3;
   readonly nrIrqs?: number;
   /** Leave the VM without a vgic: the test makes it. */
   readonly bare?: boolean;
@@ -127,7 +161,8 @@ export class World {
   readonly arena = new Arena("test", this.memory, 64, MEMORY_BYTES);
   readonly locks = new Locks(this.memory, "deterministic");
   readonly trace = new TraceRing(this.memory, this.arena, 256);
-  readonly gic: Gicv3;
+  /** The hardware. */
+  readonly controller: Gic;
   readonly cpus: Cpu[];
   readonly ports: FakePort[];
   /** Numbers of the vCPUs kicked so far. */
@@ -145,11 +180,14 @@ export class World {
   readonly freed: number[] = [];
 
   constructor(readonly options: WorldOptions = {}) {
-    const { vcpus = 2, lrs = 4 } = options;
+    const { vcpus = 2, lrs = 4, gic = 3 } = options;
     this.cpus = Array.from({ length: vcpus }, (_, n) => this.#makeCpu(n));
-    this.gic = new Gicv3(this.memory, this.arena, { cpus: this.cpus, lrs });
-    this.#warmHardware();
-    this.ports = this.cpus.map((_, n) => new FakePort(this.memory, this.gic, n));
+    this.controller = gic === 2
+      ? new Gicv2(this.arena, { cpus: this.cpus, lrs })
+      : new Gicv3(this.memory, this.arena, { cpus: this.cpus, lrs });
+    if (gic === 2) this.#warmGicv2();
+    else this.#warmHardware();
+    this.ports = this.cpus.map((_, n) => new FakePort(this.memory, this.controller, n));
     this.locks.irqsOff = () => this.port(this.currentCpu).irqsOff;
     this.host = this.#makeHost();
     this.kvm = this.#makeKvm(vcpus);
@@ -167,6 +205,26 @@ export class World {
     return cpu;
   }
 
+  get gic(): Gicv3 {
+    return this.controller as Gicv3;
+  }
+  get gicv2(): Gicv2 {
+    return this.controller as Gicv2;
+  }
+  get #isV2(): boolean {
+    return this.controller.version === 2;
+  }
+
+  /** The same of a GICv2: group 0 on. */
+  #warmGicv2(): void {
+    this.gicv2.distWrite(0, GICD.CTLR, 4, 1);
+    this.cpus.forEach((_, n) => {
+      this.gicv2.distWrite(n, GICD.ISENABLER, 4, 0xffff_0000);
+      this.gicv2.giccWrite(n, GICC.PMR, 4, 0xff);
+      this.gicv2.giccWrite(n, GICC.CTLR, 4, GICC_CTLR.EOImode | GICC_CTLR.EnableGrp0);
+    });
+  }
+
   /** The physical side as the host leaves it: group 1 on, EOImode 1, all PPIs enabled. */
   #warmHardware(): void {
     this.gic.distWrite(GICD.CTLR, 4, 3);
@@ -182,6 +240,9 @@ export class World {
 
   #info(): GicKvmInfo {
     return {
+      type: this.#isV2 ? 2 : 3,
+      vctrl: this.#isV2 ? GICH_PA : 0,
+      vcpu: this.#isV2 ? GICV_PA : 0,
       maintIrq: 25,
       allocateStats: (of, count) => this.arena.allocate(of, count),
       setPhysPending: (hwIntid, pending) =>
@@ -192,11 +253,17 @@ export class World {
   }
 
   #physical(register: number, hwIntid: number): void {
+    if (this.#isV2) {
+      const offset = register - GICR_FRAME_SIZE;
+      return this.gicv2.distWrite(this.currentCpu, offset, 4, (1 << hwIntid) >>> 0);
+    }
     this.gic.redistWrite(this.currentCpu * GICR_SIZE + register, 4, (1 << hwIntid) >>> 0);
   }
 
   #physicalBit(register: number, hwIntid: number): boolean {
-    const word = this.gic.redistRead(this.currentCpu * GICR_SIZE + register, 4);
+    const word = this.#isV2
+      ? this.gicv2.distRead(this.currentCpu, register - GICR_FRAME_SIZE, 4)
+      : this.gic.redistRead(this.currentCpu * GICR_SIZE + register, 4);
     return ((word >>> hwIntid) & 1) !== 0;
   }
 
@@ -204,6 +271,8 @@ export class World {
   #makeHost(): KvmHost {
     const host: Partial<KvmHost> = {
       memory: this.memory,
+      ram: { pa: 0, at: 0, size: MEMORY_BYTES },
+      vgic: VGIC,
       locks: this.locks,
       trace: this.trace,
       hyp: CALL_HYP_VHE,
@@ -212,7 +281,7 @@ export class World {
       currentCpu: () => this.currentCpu,
       runningVcpu: () => this.running,
       kvmVcpuKick: (vcpu) => void this.kicks.push(vcpu.state.vcpuId),
-      kvzalloc: (bytes) => this.arena.reserve(bytes),
+      kvzalloc: (bytes) => this.arena.reserve(bytes, 2 * PAGE),
       kvfree: (at) => void this.freed.push(at),
       irqSetPhysActive: (hwIntid, active) =>
         this.#physical(active ? GICR_SGI.ISACTIVER0 : GICR_SGI.ICACTIVER0, hwIntid),
@@ -230,6 +299,7 @@ export class World {
   #makeKvm(count: number): Kvm {
     const state = this.arena.make(KvmLayout);
     state.vtcrLo = 24;
+    state.maxVcpus = KVM_MAX_VCPUS;
     state.createdVcpus = count;
     state.onlineVcpus = count;
     const vcpus: Vcpu[] = [];
@@ -250,6 +320,7 @@ export class World {
     this.memory.st53(ctxt.sysregs + 8 * SAVED.MPIDR_EL1, 0x8000_0000 + affinity);
     const vgic = VgicCpuLayout.at(this.memory, state.vgicCpu);
     const cpuIf = VgicV3CpuIfLayout.at(this.memory, vgic.cpuIf);
+    const vgicV2 = VgicV2CpuIfLayout.at(this.memory, vgic.vgicV2);
     const stat = this.arena.make(KvmVcpuStatLayout);
     const vcpu: Partial<Vcpu> = {
       kvm,
@@ -257,6 +328,7 @@ export class World {
       ctxt,
       vgic,
       cpuIf,
+      vgicV2,
       stat,
       port: () => this.el2(state.cpu),
     };
@@ -265,6 +337,7 @@ export class World {
 
   /** Makes, places and initialises the VM's vgic as a VMM does; then the guest turns it on and makes SPIs level. */
   makeVgic(): void {
+    if (this.#isV2) return this.#makeVgicV2();
     const ok = [
       kvmVgicCreate(this.kvm, 3),
       this.setAttr(VGIC_GRP.NR_IRQS, 0n, BigInt(this.options.nrIrqs ?? 128)),
@@ -275,6 +348,31 @@ export class World {
     ];
     if (ok.some((ret) => ret !== 0)) throw new Error(`vgic not made: ${ok}`);
     if (!this.options.asReset) this.#bootGuest();
+  }
+
+  #makeVgicV2(): void {
+    kvmInitStage2Mmu(this.kvm);
+    const ok = [
+      kvmVgicCreate(this.kvm, 2),
+      this.setAttr(VGIC_GRP.NR_IRQS, 0n, BigInt(this.options.nrIrqs ?? 128)),
+      this.setAttr(VGIC_GRP.ADDR, BigInt(VGIC_V2_ADDR_TYPE.DIST), BigInt(GICD_BASE)),
+      this.setAttr(VGIC_GRP.ADDR, BigInt(VGIC_V2_ADDR_TYPE.CPU), BigInt(GICC_BASE)),
+      kvmVgicMapResources(this.kvm),
+    ];
+    if (ok.some((ret) => ret !== 0)) throw new Error(`vgic not made: ${ok}`);
+    if (!this.options.asReset) this.#bootGuestV2();
+  }
+
+  #bootGuestV2(): void {
+    this.write(GICD.CTLR, 1);
+    for (let i = 32; i < (this.options.nrIrqs ?? 128); i += 16) this.write(GICD.ICFGR + i / 4, 0);
+    this.kvm.vcpus.forEach((vcpu, n) => {
+      this.onCpu(n, () => kvmVgicLoad(vcpu));
+      this.gicv(n, "PMR", 0xf8);
+      this.gicv(n, "CTLR", 1);
+    });
+    this.kicks.length = 0;
+    for (const port of this.ports) port.events.length = 0;
   }
 
   #bootGuest(): void {
@@ -291,7 +389,7 @@ export class World {
 
   setAttr(group: number, attr: bigint, value: bigint): number {
     const full: KvmDeviceAttr = { group, attr, value };
-    return vgicV3SetAttr(this.kvm, full);
+    return vgicSetAttr(this.kvm, full);
   }
 
   port(n: number): FakePort {
@@ -366,13 +464,21 @@ export class World {
     this.gic.icvWrite(n, R[name], value, 0);
   }
 
-  /** What ICC_IAR1_EL1 gives. */
+  /** Reads, or with a value writes, a register of a GICv2 guest's CPU interface. */
+  gicv(n: number, name: keyof typeof GICC, value?: number): number {
+    if (value === undefined) return this.gicv2.gicvRead(n, GICC[name], 4);
+    this.gicv2.gicvWrite(n, GICC[name], 4, value);
+    return 0;
+  }
+
+  /** What ICC_IAR1_EL1 or GICC_IAR gives. */
   ack(n: number): number {
-    return this.guestRead(n, "ICC_IAR1_EL1");
+    return this.#isV2 ? this.gicv(n, "IAR") : this.guestRead(n, "ICC_IAR1_EL1");
   }
 
   eoi(n: number, intid: number): void {
-    this.guestWrite(n, "ICC_EOIR1_EL1", intid);
+    if (this.#isV2) this.gicv(n, "EOIR", intid);
+    else this.guestWrite(n, "ICC_EOIR1_EL1", intid);
   }
 
   /** Whether a virtual IRQ is signalled to the vCPU. */
@@ -382,13 +488,13 @@ export class World {
 
   /** Whether the maintenance interrupt is raised. */
   maintenance(n: number): boolean {
-    return this.gic.ichRead(n, R.ICH_MISR_EL2) !== 0;
+    return this.controller.virtualInterface(n).misr() !== 0;
   }
 
   /** Acknowledges and ends all that is there: the INTIDs in the order the guest saw them. */
   serve(n: number): number[] {
     const seen: number[] = [];
-    for (let intid = this.ack(n); intid < 1020; intid = this.ack(n)) {
+    for (let intid = this.ack(n); (intid & 0x3ff) < 1020; intid = this.ack(n)) {
       seen.push(intid);
       this.eoi(n, intid);
     }
@@ -408,8 +514,8 @@ export class World {
 
   /** List register `lr` as the hardware has it. */
   lr(n: number, lr: number): LrFields {
-    const lo = this.gic.ichRead(n, R.ICH_LR0_EL2 + lr);
-    return lrFields(lo, this.gic.hi);
+    const virtual = this.controller.virtualInterface(n);
+    return lrFields(virtual.lrLo(lr), virtual.lrHi(lr));
   }
 
   // Devices and registers
@@ -449,17 +555,22 @@ export class World {
 
   /** Enables an interrupt as a guest does. */
   enable(intid: number, n = 0): void {
-    if (intid < 32) this.writeRd(GICR_SGI.ISENABLER0, (1 << intid) >>> 0, n);
+    const v2 = this.#isV2;
+    if (v2) this.write(GICD.ISENABLER + 4 * (intid >> 5), (1 << (intid & 31)) >>> 0, 4, n);
+    else if (intid < 32) this.writeRd(GICR_SGI.ISENABLER0, (1 << intid) >>> 0, n);
     else this.write(GICD.ISENABLER + 4 * (intid >> 5), (1 << (intid & 31)) >>> 0);
   }
 
   disable(intid: number, n = 0): void {
-    if (intid < 32) this.writeRd(GICR_SGI.ICENABLER0, (1 << intid) >>> 0, n);
+    const v2 = this.#isV2;
+    if (v2) this.write(GICD.ICENABLER + 4 * (intid >> 5), (1 << (intid & 31)) >>> 0, 4, n);
+    else if (intid < 32) this.writeRd(GICR_SGI.ICENABLER0, (1 << intid) >>> 0, n);
     else this.write(GICD.ICENABLER + 4 * (intid >> 5), (1 << (intid & 31)) >>> 0);
   }
 
   setPriority(intid: number, priority: number, n = 0): void {
-    if (intid < 32) this.writeRd(GICR_SGI.IPRIORITYR + intid, priority, n, 1);
+    if (this.#isV2) this.write(GICD.IPRIORITYR + intid, priority, 1, n);
+    else if (intid < 32) this.writeRd(GICR_SGI.IPRIORITYR + intid, priority, n, 1);
     else this.write(GICD.IPRIORITYR + intid, priority, 1);
   }
 
@@ -470,6 +581,7 @@ export class World {
   }
 
   route(intid: number, n: number): void {
-    this.write(GICD.IROUTER + 8 * intid, n, 8);
+    if (this.#isV2) this.write(GICD.ITARGETSR + intid, 1 << n, 1);
+    else this.write(GICD.IROUTER + 8 * intid, n, 8);
   }
 }
