@@ -16,6 +16,7 @@ import { Evaluator } from "./engine/evaluator.ts";
 import { HANDLER } from "./engine/interpreter_module.ts";
 import { RECORD_SIZE, RECORD_WORDS } from "./engine/records.ts";
 import {
+  contextSynchronised,
   defaultTarget,
   exceptionReturn,
   FP_TRAP,
@@ -221,7 +222,9 @@ export class CpuCore implements Environment, Core {
     throw EXCEPTION_TAKEN;
   }
 
-  barrier(_kind: Barrier): void {}
+  barrier(kind: Barrier): void {
+    if (kind === "isb") contextSynchronised(this);
+  }
 
   hint(kind: Hint): void {
     if (kind === "wfi") orLeave(waitForInterrupt(this));

@@ -86,6 +86,7 @@ export function takeException(
   const vbar = VBAR_OF[target] as number;
   setPc(cpu, (regs.lo(vbar) & ~0x7ff) + group + vector, regs.hi(vbar));
   contextSwitched(core);
+  contextSynchronised(core);
   if (cpu.pmuActive !== 0) boundSliceByPmu(core);
 }
 
@@ -120,6 +121,11 @@ export function setFar(core: Core, target: Target, lo: number, hi: number): void
 /** Sets HPFAR_EL2 for the intermediate physical address `ipa`. */
 export function setHpfar(core: Core, ipa: number): void {
   core.regs.setNum(R.HPFAR_EL2, Math.floor(ipa / 4096) * 16);
+}
+
+/** A context synchronisation: what is executed next may no longer be what was predecoded. */
+export function contextSynchronised(core: Core): void {
+  core.cpu.codeUnsure = core.cpu.fetchUncached;
 }
 
 /** What every change of level or PSTATE needs: the translation context, FP access, interrupts to look at. */
@@ -204,6 +210,7 @@ export function exceptionReturn(core: Core): void {
   cpu.monitorOpen = 0;
   cpu.eventRegister = 1;
   contextSwitched(core);
+  contextSynchronised(core);
   if (cpu.pmuActive !== 0) boundSliceByPmu(core);
 }
 

@@ -398,6 +398,13 @@ export class Machine implements Hooks {
     resetCpu(this.cores[index] as CpuCore, { el, pc, x0 });
   }
 
+  /** An SError becomes pending at CPU `index`: an error of the system that no access waits for. */
+  raiseSError(index: number): void {
+    const core = this.cores[index] as CpuCore;
+    core.cpu.irqLines |= LINE.SERROR;
+    refreshInterrupts(core);
+  }
+
   irqPending(index: number): boolean {
     return ((this.platform.cpus[index] as Cpu).irqLines & LINE.IRQ) !== 0;
   }
@@ -540,7 +547,12 @@ export class Machine implements Hooks {
   stateHash(): string {
     return this.state.hash();
   }
+  /**
+   * A copy of all `arch` state. The software TLBs are emptied: what hardware writes into translation
+   * tables depends on what is cached, and the run that goes on is to be the same as a restored one.
+   */
   snapshot(): Snapshot {
+    this.platform.mmu.reset(this.platform.cpus);
     return this.state.snapshot();
   }
   restore(snapshot: Snapshot): void {

@@ -110,6 +110,12 @@ export const CpuLayout = layout("pcpu", {
   alignMask: u32("cache"),
   /** 15 when SP alignment is checked at this EL (SCTLR.SA/SA0), else 0. */
   spAlignMask: u32("cache"),
+  /**
+   * 1 while instructions are not cached (SCTLR_ELx.I clear): software owes no maintenance then, so code is
+   * compared with memory after each context synchronisation. And 1 when that is due.
+   */
+  fetchUncached: u32("cache"),
+  codeUnsure: u32("cache"),
   /** Whether FP/SIMD instructions do not trap now. */
   fpEnabled: bool("cache"),
   /** Bits of {@link CHECK}: an interrupt or a step may become due if DAIF is opened. Leave generated code to look. */

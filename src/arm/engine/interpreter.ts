@@ -317,6 +317,10 @@ export class Interpreter {
    */
   run(cpu: Cpu, host: ExecutionHost, toOffset: (pa: number) => number): void {
     while (cpu.budget > 0 && !host.stopped) {
+      if (cpu.codeUnsure !== 0) {
+        cpu.codeUnsure = 0;
+        this.invalidateAll();
+      }
       const exit = cpu.single ? EXIT.SLOW : this.#run(cpu.base, cpu.budget);
       if (exit === EXIT.NEXT) return;
       if (exit === EXIT.IRQ) host.checkInterrupts();

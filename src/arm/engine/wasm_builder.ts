@@ -987,8 +987,10 @@ export class WasmBuilder implements Builder, FpTarget {
       this.#writeDaif((old) => this.and(old, this.not(immediate)));
     } else this.#slow();
   }
-  /** What an ISB synchronises has had its effect at once. */
-  barrier(_kind: Barrier): void {}
+  /** What an ISB synchronises has had its effect at once, but for code that is not cached. */
+  barrier(kind: Barrier): void {
+    if (kind === "isb") this.#require(this.isZero(this.#field(O.fetchUncached)));
+  }
   hint(kind: Hint): void {
     if (kind !== "nop" && kind !== "yield") this.#slow();
   }

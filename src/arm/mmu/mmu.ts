@@ -264,6 +264,7 @@ export class Mmu {
     const context = this.#contexts.select(cpu.index, c);
     cpu.tlb = this.#contexts.dataTlb(context);
     cpu.codeTlb = this.#contexts.codeTlb(context);
+    cpu.fetchUncached = c.fetchUncached ? 1 : 0;
     const mustAlign = c.flatDevice || (c.sctlr & SCTLR.A) !== 0;
     cpu.alignMask = mustAlign ? ALIGN_MASK : 0;
     const checkSp = (c.sctlr & (cpu.el === 0 ? SCTLR.SA0 : SCTLR.SA)) !== 0;

@@ -57,7 +57,7 @@ const EL2_BANK: Bank = {
 
 /** HCR_EL2 bits used here: low half, then high half. */
 export const HCR_LO = { VM: 1, PTW: 1 << 2, FB: 1 << 9, DC: 1 << 12, TGE: 1 << 27 } as const;
-export const HCR_HI = { E2H: 1 << 2 } as const;
+export const HCR_HI = { ID: 1 << 1, E2H: 1 << 2 } as const;
 
 /** SCTLR_ELx bits used here. */
 export const SCTLR = {
@@ -127,6 +127,8 @@ export class Controls {
   updates = true;
   /** HCR_EL2.DC applies: with stage 1 off, memory is Normal Write-Back. */
   defaultCacheable = false;
+  /** HCR_EL2.ID applies. */
+  instructionsUncached = false;
   /** HCR_EL2.PTW applies. */
   ptw = false;
   /** SCTLR_ELx, low half. */
@@ -160,6 +162,11 @@ export class Controls {
   /** Whether data is Device memory because stage 1 is off: every access must be aligned. */
   get flatDevice(): boolean {
     return !this.stage1 && !this.defaultCacheable;
+  }
+
+  /** Whether instructions are fetched past the caches. */
+  get fetchUncached(): boolean {
+    return ((this.sctlr & SCTLR.I) === 0 && !this.defaultCacheable) || this.instructionsUncached;
   }
 
   /** TBI for the range that an address with this high half is in. */
@@ -233,10 +240,12 @@ function loadEl10(c: Controls, words: Uint32Array, base: number, vhe: boolean): 
   c.defaultCacheable = dc;
   c.stage1 = (c.sctlr & SCTLR.M) !== 0 && !dc && (hcr & HCR_LO.TGE) === 0;
   c.stage2 = !vhe && (hcr & (HCR_LO.VM | HCR_LO.DC)) !== 0;
+  c.instructionsUncached = c.stage2 && ((words[base + HCR + 1] as number) & HCR_HI.ID) !== 0;
   loadStage2(c, words, base, hcr);
 }
 
 function loadOther(c: Controls): void {
+  c.instructionsUncached = false;
   c.defaultCacheable = false;
   c.stage1 = c.regime !== REGIME.EL3 && (c.sctlr & SCTLR.M) !== 0;
   c.stage2 = false;
