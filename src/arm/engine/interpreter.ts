@@ -11,13 +11,18 @@ import {
   type Consts,
   type Decoded,
   extractFields,
-  type FieldBits,
   type Row,
   type Shape,
   type Slots,
 } from "../isa/row.ts";
+import { examplesOf, shapeKey } from "../isa/shapes.ts";
 import { Decoder } from "../isa/table.ts";
-import { HANDLER, type HandlerSpec, interpreterModule } from "./interpreter_module.ts";
+import {
+  HANDLER,
+  handlerModule,
+  type HandlerSpec,
+  interpreterModule,
+} from "./interpreter_module.ts";
 import {
   planRecord,
   RECORD_PAGE_SIZE,
@@ -46,113 +51,80 @@ export interface ExecutionHost {
   checkInterrupts(): void;
 }
 
-function shapeKey(row: Row, shape: Shape): string {
-  return `${row.name} ${JSON.stringify(shape)}`;
-}
-
-/** Values of a field worth trying: all of small ones, the edges and a few others of large ones. */
-function trialValues(bits: number): number[] {
-  if (bits <= 4) return Array.from({ length: 1 << bits }, (_, i) => i);
-  const top = 2 ** bits - 1;
-  return [...new Set([0, 1, 2, 3, 5, top - 1, top >>> 1, top])];
-}
-
-/** Every combination of the trial values of `fields`, each given to `visit` as changes to `into`. */
-function combine(
-  fields: readonly FieldBits[],
-  into: Record<string, number>,
-  visit: () => void,
-): void {
-  const [first, ...rest] = fields;
-  if (!first) return visit();
-  for (const value of trialValues(first.bits.length)) {
-    into[first.letter] = value;
-    combine(rest, into, visit);
-  }
-}
-
 /** A system register access is compiled only where the builder reaches the register inline. */
 function worthCompiling(shape: Shape): boolean {
   return typeof shape["key"] !== "number" || reachedInline(shape["key"]);
 }
 
+function specOf(row: Row, { shape, slots, consts }: Decoded<Shape, Slots, Consts>): HandlerSpec {
+  return { row, shape, plan: planRecord(slots, consts) };
+}
+
 /**
- * Distinct shapes of a row: small fields in all combinations, large ones each on its own; all fields
- * of a row that names a system register. A shape that is missed is executed by the evaluator.
+ * The handlers' numbers and modules, made once per set of rows. The hot handlers are compiled at once,
+ * into the main loop; every other one into a module of its own when its row and shape are first met:
+ * there are thousands, of which a run needs a few hundred.
  */
-export function shapesOf(row: Row): Decoded<Shape, Slots, Consts>[] {
-  const found = new Map<string, Decoded<Shape, Slots, Consts>>();
-  const fields: Record<string, number> = {};
-  const visit = (): void => {
-    const decoded = row.predecode(fields);
-    if (decoded && worthCompiling(decoded.shape)) {
-      found.set(JSON.stringify(decoded.shape), decoded);
-    }
-  };
-  const named = row.fields.length > 0 && "key" in (row.predecode(zeroFields(row))?.shape ?? {});
-  const isSmall = (f: FieldBits) => f.bits.length <= (named ? 4 : 3);
-  const small = row.fields.filter(isSmall);
-  const large = row.fields.filter((f) => !isSmall(f));
-  // An odd register number is UNDEFINED in some rows.
-  for (const usual of [1, 2]) {
-    if (found.size > 0) break;
-    for (const f of large) fields[f.letter] = usual;
-    combine(small, fields, visit);
-    for (const f of named ? [] : large) {
-      combine([f, ...small], fields, visit);
-      fields[f.letter] = usual;
-    }
-  }
-  return [...found.values()];
-}
-
-function zeroFields(row: Row): Record<string, number> {
-  return Object.fromEntries(row.fields.map((f) => [f.letter, 0]));
-}
-
-/** All handlers of `rows`, hot ones first. Register-access rows have a handler per register that is reached inline. */
-function handlersOf(rows: readonly Row[]): { handlers: HandlerSpec[]; hotCount: number } {
-  const all = rows.filter((r) => !r.slow).flatMap((row) =>
-    shapesOf(row).map(({ shape, slots, consts }) => ({
-      row,
-      shape,
-      plan: planRecord(slots, consts),
-    }))
-  );
-  const hot = all.filter((h) => h.row.hot);
-  return { handlers: [...hot, ...all.filter((h) => !h.row.hot)], hotCount: hot.length };
-}
-
-/** The compiled module and the handler numbers; made once per set of rows. */
 export class InterpreterCode {
   readonly decoder: Decoder;
+  /** The main loop. */
   readonly module: WebAssembly.Module;
-  readonly handlerCount: number;
   readonly hotCount: number;
+  /** Size of the main loop's module. */
   readonly bytes: number;
-  readonly #numbers = new Map<string, number>();
-  readonly #specs: HandlerSpec[];
+  readonly #numbers = new Map<Row, Map<string, number>>();
+  readonly #specs: HandlerSpec[] = [];
+  readonly #cold: WebAssembly.Module[] = [];
 
   constructor(rows: readonly Row[], readonly memoryPages: number) {
     this.decoder = new Decoder(rows);
-    const { handlers, hotCount } = handlersOf(rows);
-    this.#specs = handlers;
-    this.handlerCount = handlers.length;
-    this.hotCount = hotCount;
-    handlers.forEach((h, i) => this.#numbers.set(shapeKey(h.row, h.shape), HANDLER.FIRST + i));
-    const bytes = interpreterModule(handlers, hotCount, memoryPages);
+    for (const row of rows.filter((r) => r.hot && !r.slow)) {
+      for (const { decoded } of examplesOf(row).values()) this.#add(row, decoded);
+    }
+    this.hotCount = this.#specs.length;
+    const bytes = interpreterModule(this.#specs, memoryPages);
     this.bytes = bytes.length;
     this.module = new WebAssembly.Module(bytes);
   }
 
+  /** Handlers known so far. */
+  get handlerCount(): number {
+    return this.#specs.length;
+  }
+
+  #add(row: Row, decoded: Decoded<Shape, Slots, Consts>): number {
+    const number = HANDLER.FIRST + this.#specs.length;
+    this.#specs.push(specOf(row, decoded));
+    const ofRow = this.#numbers.get(row) ?? new Map<string, number>();
+    this.#numbers.set(row, ofRow.set(shapeKey(decoded.shape), number));
+    return number;
+  }
+
   /** Handler number of a decoded instruction: HANDLER.SLOW when it is not compiled. */
-  handler(row: Row, shape: Shape): number {
-    return this.#numbers.get(shapeKey(row, shape)) ?? HANDLER.SLOW;
+  handler(row: Row, decoded: Decoded<Shape, Slots, Consts>): number {
+    const known = this.#numbers.get(row)?.get(shapeKey(decoded.shape));
+    if (known !== undefined) return known;
+    return row.slow || !worthCompiling(decoded.shape) ? HANDLER.SLOW : this.#add(row, decoded);
   }
 
   /** Where a handler's operands lie in its records. */
   plan(handler: number): RecordPlan | undefined {
     return this.#specs[handler - HANDLER.FIRST]?.plan;
+  }
+
+  /** The place of a handler in the function table, or -1 if it is part of the main loop. */
+  tableIndex(handler: number): number {
+    return Math.max(-1, handler - HANDLER.FIRST - this.hotCount);
+  }
+
+  /** The module of the handler at `tableIndex`. */
+  coldModule(tableIndex: number): WebAssembly.Module {
+    const known = this.#cold[tableIndex];
+    if (known) return known;
+    const spec = this.#specs[this.hotCount + tableIndex] as HandlerSpec;
+    const module = new WebAssembly.Module(handlerModule(spec, this.memoryPages));
+    this.#cold[tableIndex] = module;
+    return module;
   }
 }
 
@@ -182,6 +154,9 @@ const UNDECODABLE: Template = {
   endsBlock: true,
 };
 
+/** Handlers that the function table has room for at first. */
+const TABLE_SIZE = 1024;
+
 /** The interpreter over one machine's memory. */
 export class Interpreter {
   readonly #run: (cpu: number, budget: number) => number;
@@ -189,6 +164,7 @@ export class Interpreter {
   readonly #poolStart: number;
   readonly #poolPages: number;
   readonly #templates = new Map<number, Template>();
+  readonly #table = new WebAssembly.Table({ element: "anyfunc", initial: TABLE_SIZE });
   #poolNext = 0;
   #checks = 0;
   /** Told when pages must be looked up again: every code TLB must be emptied. */
@@ -203,7 +179,8 @@ export class Interpreter {
     arena: Arena,
     pool: number,
   ) {
-    const instance = new WebAssembly.Instance(code.module, { env: { memory: memory.memory } });
+    const env = { memory: memory.memory, table: this.#table };
+    const instance = new WebAssembly.Instance(code.module, { env });
     this.#run = instance.exports["run"] as (cpu: number, budget: number) => number;
     this.#poolPages = pool;
     this.#poolStart = arena.reserve(pool * RECORD_PAGE_SIZE, 64);
@@ -268,6 +245,17 @@ export class Interpreter {
     this.onDropAll();
   }
 
+  /** Puts the handler's function into the table, unless it is there. */
+  #install(handler: number): void {
+    const at = this.code.tableIndex(handler);
+    if (at < 0) return;
+    if (at >= this.#table.length) this.#table.grow(at + TABLE_SIZE - this.#table.length);
+    if (this.#table.get(at) !== null) return;
+    const env = { memory: this.memory.memory };
+    const { exports } = new WebAssembly.Instance(this.code.coldModule(at), { env });
+    this.#table.set(at, exports["handler"] as CallableFunction);
+  }
+
   #template(word: number): Template {
     const known = this.#templates.get(word);
     if (known) return known;
@@ -275,7 +263,8 @@ export class Interpreter {
     const decoded = row?.predecode(extractFields(row, word));
     let template = UNDECODABLE;
     if (row && decoded) {
-      const handler = row.slow ? HANDLER.SLOW : this.code.handler(row, decoded.shape);
+      const handler = this.code.handler(row, decoded);
+      this.#install(handler);
       const plan = this.code.plan(handler);
       template = { handler, plan, slots: decoded.slots, consts: decoded.consts, endsBlock: false };
     }

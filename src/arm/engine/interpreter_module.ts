@@ -1,6 +1,6 @@
 /**
  * Generates the interpreter: one WebAssembly function with the hot handlers in a `br_table` loop, and
- * one function per other handler behind `call_indirect`. Every handler is a row's semantics for one
+ * a module with one function per other handler, put into the function table for `call_indirect`. Every handler is a row's semantics for one
  * shape (ENGINE: two tiers, interpreter layout).
  */
 import { CpuLayout } from "../arch/cpu_state.ts";
@@ -125,7 +125,7 @@ class LoopFrame implements Frame {
 
 /** A function of its own: `(cpu, record, pc) -> EXIT`. */
 class FunctionFrame implements Frame {
-  readonly asm = new FunctionBody([I32, I32, I64], [I32]);
+  readonly asm = new FunctionBody(...HANDLER_TYPE);
   readonly cpu = 0;
   readonly rec = 1;
   temporary(type: ValType): number {
@@ -209,21 +209,34 @@ function emitCold(f: LoopFrame, type: number, hotEnd: number): void {
   asm.br("leave");
 }
 
+/** Type of a handler's own function. */
+const HANDLER_TYPE = [[I32, I32, I64], [I32]] as const;
+
+/** The module's bytes of one handler outside of the loop: exports `handler(cpu, record, pc) -> EXIT`. */
+export function handlerModule(spec: HandlerSpec, memoryPages: number): Uint8Array<ArrayBuffer> {
+  const module = new ModuleAssembler(memoryPages);
+  const frame = new FunctionFrame();
+  compile(frame, spec);
+  frame.asm.unreachable();
+  module.add(frame.asm, "handler");
+  return module.bytes();
+}
+
 /**
- * The module's bytes for `handlers`, hot ones first: handler number `HANDLER.FIRST + i` is
- * `handlers[i]`, of which the first `hotCount` are in the loop. Exports `run(cpu, budget) -> EXIT`.
+ * The module's bytes of the loop: handler number `HANDLER.FIRST + i` is `handlers[i]`, all beyond them
+ * are called through the imported table, from its first on. Exports `run(cpu, budget) -> EXIT`.
  */
 export function interpreterModule(
   handlers: readonly HandlerSpec[],
-  hotCount: number,
   memoryPages: number,
 ): Uint8Array<ArrayBuffer> {
   const module = new ModuleAssembler(memoryPages);
   const f = new LoopFrame();
   const asm = f.asm;
-  const hotEnd = HANDLER.FIRST + hotCount;
+  const hotEnd = HANDLER.FIRST + handlers.length;
   const labels = Array.from({ length: hotEnd }, (_, i) => `h${i}`);
-  const coldType = module.type([I32, I32, I64], [I32]);
+  const coldType = module.type(...HANDLER_TYPE);
+  module.importTable();
 
   asm.get(f.cpu).mem("i32.load", O.tlb).set(f.tlb);
   asm.get(f.cpu).mem("i32.load", O.alignMask).op("i64.extend_i32_u").set(f.alignMask);
@@ -261,14 +274,6 @@ export function interpreterModule(
   // out: pc is stored.
   asm.get(f.cpu).get(f.budget).mem("i32.store", O.budget);
   asm.get(f.code);
-  const run = f;
-  const cold = handlers.slice(hotCount).map((spec) => {
-    const frame = new FunctionFrame();
-    compile(frame, spec);
-    frame.asm.unreachable();
-    return module.add(frame.asm);
-  });
-  module.add(run.asm, "run");
-  module.table(cold);
+  module.add(asm, "run");
   return module.bytes();
 }

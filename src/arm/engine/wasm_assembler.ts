@@ -345,11 +345,15 @@ export class FunctionBody {
   }
 }
 
-/** A module that imports one shared memory (`env.memory`) and, if it wants, fills a function table of its own. */
+/**
+ * A module that imports one shared memory (`env.memory`) and, if it wants, a function table
+ * (`env.table`), or fills one of its own.
+ */
 export class ModuleAssembler {
   readonly #types: { params: readonly ValType[]; results: readonly ValType[] }[] = [];
   readonly #functions: { type: number; body: FunctionBody; exported: string | undefined }[] = [];
-  #table: number[] = [];
+  #table: number[] | undefined;
+  #importsTable = false;
 
   constructor(readonly memoryPages: number) {}
 
@@ -364,6 +368,11 @@ export class ModuleAssembler {
   add(body: FunctionBody, exported?: string): number {
     const type = this.type(body.params, body.results);
     return this.#functions.push({ type, body, exported }) - 1;
+  }
+
+  /** Table 0 is imported. */
+  importTable(): void {
+    this.#importsTable = true;
   }
 
   /** The function indices of table 0. */
@@ -401,9 +410,12 @@ export class ModuleAssembler {
       ])),
     );
     const pages = unsigned(this.memoryPages);
-    section(2, vector([[...text("env"), ...text("memory"), 2, 3, ...pages, ...pages]]));
+    const imports = [[...text("env"), ...text("memory"), 2, 3, ...pages, ...pages]];
+    if (this.#importsTable) imports.push([...text("env"), ...text("table"), 1, 0x70, 0, 0]);
+    section(2, vector(imports));
     section(3, vector(this.#functions.map((f) => unsigned(f.type))));
-    section(4, vector([[0x70, 0, ...unsigned(this.#table.length)]]));
+    const table = this.#table;
+    if (table) section(4, vector([[0x70, 0, ...unsigned(table.length)]]));
     section(
       7,
       vector(
@@ -412,7 +424,7 @@ export class ModuleAssembler {
         ),
       ),
     );
-    section(9, vector([[0, 0x41, 0, 0x0b, ...vector(this.#table.map(unsigned))]]));
+    if (table) section(9, vector([[0, 0x41, 0, 0x0b, ...vector(table.map(unsigned))]]));
     section(
       10,
       vector(this.#functions.map((f) => {

@@ -1,5 +1,6 @@
 /** Random instructions made from the rows, for tests: the same seed gives the same words. */
 import { type Consts, type Decoded, encode, type Row, type Shape, type Slots } from "./row.ts";
+import { examplesOf, shapeKey } from "./shapes.ts";
 import { DECODER } from "./table.ts";
 
 /** A small deterministic generator (sfc32, public domain). */
@@ -111,41 +112,15 @@ export function randomInstruction(
   throw new RangeError(`${row.name}: no instruction found`);
 }
 
-/** A shape as text: equal for equal shapes of one row. */
-export function shapeKey(shape: Shape): string {
-  return Object.entries(shape).map(([name, value]) => `${name}=${value}`).join(" ");
-}
+export { shapeKey };
 
-/** The values that are tried for a field of `width` bits when looking for shapes. */
-function corners(width: number): number[] {
-  const last = 2 ** width - 1;
-  if (width <= 4) return Array.from({ length: last + 1 }, (_, i) => i);
-  return [0, 1, 8, last >> 1, last];
-}
-
-function* combinations(row: Row, index = 0): Generator<Record<string, number>> {
-  const field = row.fields[index];
-  if (field === undefined) {
-    yield {};
-    return;
-  }
-  for (const rest of combinations(row, index + 1)) {
-    for (const value of corners(field.bits.length)) yield { ...rest, [field.letter]: value };
-  }
-}
-
-/**
- * The shapes of `row`, each by its key with an example: all of them, except for rows whose shape is
- * the encoding of a system register or operation, of which it is a sample.
- */
+/** The shapes of `row` (see {@link examplesOf}), each by its key with an instruction that is its own. */
 export function shapesOf(row: Row): Map<string, RandomInstruction> {
-  const shapes = new Map<string, RandomInstruction>();
-  for (const fields of combinations(row)) {
-    const decoded = row.predecode(fields);
-    const word = encode(row, fields);
-    if (!decoded || DECODER.row(word) !== row) continue;
-    const key = shapeKey(decoded.shape);
-    if (!shapes.has(key)) shapes.set(key, { word, row, decoded });
-  }
-  return shapes;
+  const examples = examplesOf(row, (fields) => DECODER.row(encode(row, fields)) === row);
+  return new Map(
+    [...examples].map(([key, { fields, decoded }]) => [
+      key,
+      { word: encode(row, fields), row, decoded },
+    ]),
+  );
 }

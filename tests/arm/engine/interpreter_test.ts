@@ -3,8 +3,8 @@ import assert from "node:assert/strict";
 import { CpuLayout } from "../../../src/arm/arch/cpu_state.ts";
 import {
   HANDLER,
+  handlerModule,
   type HandlerSpec,
-  interpreterModule,
 } from "../../../src/arm/engine/interpreter_module.ts";
 import { InterpreterCode } from "../../../src/arm/engine/interpreter.ts";
 import { planRecord } from "../../../src/arm/engine/records.ts";
@@ -96,7 +96,7 @@ Deno.test("every shape of every row is compiled, unless the row or the register 
       ...Array.from({ length: 400 }, () => randomInstruction(row, random)),
     ];
     for (const { word, decoded } of found) {
-      const handler = CODE.handler(row, decoded.shape);
+      const handler = CODE.handler(row, decoded);
       const compiled = handler !== HANDLER.SLOW;
       assert.equal(
         compiled,
@@ -117,7 +117,7 @@ Deno.test("a row's records have one plan: constants keep their types in all enco
   for (const row of ROWS.filter((r) => !r.slow)) {
     for (let i = 0; i < 200; i++) {
       const { decoded } = randomInstruction(row, random);
-      const plan = CODE.plan(CODE.handler(row, decoded.shape));
+      const plan = CODE.plan(CODE.handler(row, decoded));
       if (!plan) continue;
       assert.deepEqual(planRecord(decoded.slots, decoded.consts), plan, row.name);
     }
@@ -130,7 +130,7 @@ function handlerText(word: number): string[] {
   assert.ok(found);
   const { row, decoded: { shape, slots, consts } } = found;
   const spec: HandlerSpec = { row, shape, plan: planRecord(slots, consts) };
-  return moduleText(interpreterModule([spec], 0, 1))[0] ?? [];
+  return moduleText(handlerModule(spec, 1))[0] ?? [];
 }
 
 Deno.test("golden: add x0, x1, #5", () => {

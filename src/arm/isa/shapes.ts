@@ -1,0 +1,81 @@
+/** Which shapes a row has: for what compiles all of them, and for tests. */
+import type { Consts, Decoded, FieldBits, Row, Shape, Slots } from "./row.ts";
+
+/** Fields of a row with what they decode to. */
+export interface ShapeExample {
+  readonly fields: Readonly<Record<string, number>>;
+  readonly decoded: Decoded<Shape, Slots, Consts>;
+}
+
+/** A shape as text: equal for equal shapes of one row. */
+export function shapeKey(shape: Shape): string {
+  return Object.entries(shape).map(([name, value]) => `${name}=${value}`).join(" ");
+}
+
+/** Values of a field worth trying: all of small ones, the edges and a few others of large ones. */
+function trialValues(bits: number): number[] {
+  if (bits <= 4) return Array.from({ length: 1 << bits }, (_, i) => i);
+  const top = 2 ** bits - 1;
+  return [...new Set([0, 1, 2, 3, 5, 8, top - 1, top >>> 1, top])];
+}
+
+/** Of a row whose shape is the encoding of a register, no more than a sample can be listed. */
+function sampleValues(bits: number): number[] {
+  return bits <= 3 ? trialValues(bits) : [0, 1, 7, 8, 2 ** bits - 1];
+}
+
+/** Every combination of the trial values of `fields`, each given to `visit` as changes to `into`. */
+function combine(
+  fields: readonly FieldBits[],
+  values: (bits: number) => number[],
+  into: Record<string, number>,
+  visit: () => void,
+): void {
+  const [first, ...rest] = fields;
+  if (!first) return visit();
+  for (const value of values(first.bits.length)) {
+    into[first.letter] = value;
+    combine(rest, values, into, visit);
+  }
+}
+
+/** What large fields hold while others are tried: some rows want odd, some even register numbers. */
+const USUAL = [1, 2] as const;
+
+/** Whether the shapes of `row` are encodings of system registers or operations. */
+export function isShapedByKey(row: Row): boolean {
+  const zeros = Object.fromEntries(row.fields.map((f) => [f.letter, 0]));
+  return row.fields.length > 0 && "key" in (row.predecode(zeros)?.shape ?? {});
+}
+
+/**
+ * The shapes of `row`, each by its key with an example: small fields in all combinations, large ones
+ * each on its own. Of rows shaped by a key it is a sample. `accept` can reject an example.
+ */
+export function examplesOf(
+  row: Row,
+  accept: (fields: Readonly<Record<string, number>>) => boolean = () => true,
+): Map<string, ShapeExample> {
+  const shapes = new Map<string, ShapeExample>();
+  const fields: Record<string, number> = {};
+  const visit = (): void => {
+    const decoded = row.predecode(fields);
+    if (!decoded) return;
+    const key = shapeKey(decoded.shape);
+    if (!shapes.has(key) && accept(fields)) shapes.set(key, { fields: { ...fields }, decoded });
+  };
+  const named = isShapedByKey(row);
+  const values = named ? sampleValues : trialValues;
+  const isSmall = (f: FieldBits) => f.bits.length <= (named ? 4 : 3);
+  const small = row.fields.filter(isSmall);
+  const large = row.fields.filter((f) => !isSmall(f));
+  for (const usual of USUAL) {
+    for (const f of large) fields[f.letter] = usual;
+    combine(small, values, fields, visit);
+    for (const f of named ? [] : large) {
+      combine([f, ...small], values, fields, visit);
+      fields[f.letter] = usual;
+    }
+  }
+  return shapes;
+}
