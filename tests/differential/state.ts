@@ -43,6 +43,17 @@ export function emptyState(): MachineState {
   };
 }
 
+/** Makes `to` what `from` is. */
+export function copyState(from: MachineState, to: MachineState): void {
+  to.gpr.set(from.gpr);
+  to.v.set(from.v);
+  to.data.set(from.data);
+  to.pc = from.pc;
+  to.nzcv = from.nzcv;
+  to.fpcr = from.fpcr;
+  to.fpsr = from.fpsr;
+}
+
 /** 32-bit mixing function: the n-th number of stream `seed`. */
 function mix(seed: number, n: number): number {
   let x = (seed + Math.imul(n, 0x9e3779b9)) | 0;
@@ -72,7 +83,17 @@ function writeBiased(words: Uint32Array, at: number, a: number, b: number, kind:
   words[at + 1] = hi;
 }
 
-const SCRATCH = { gpr: new Uint32Array(64), v: new Uint32Array(128) };
+const GPR = new Uint32Array(64);
+const V = new Uint32Array(128);
+/** Where registers are made, as elements of several widths. */
+const SCRATCH = {
+  gpr: GPR,
+  gpr64: new BigUint64Array(GPR.buffer),
+  v: V,
+  v64: new BigUint64Array(V.buffer),
+  bytes: new Uint8Array(V.buffer),
+  halves: new Uint16Array(V.buffer),
+} as const;
 
 /** The contents of the data page at the start of every case. */
 export const INITIAL_DATA: Uint8Array = Uint8Array.from({ length: DATA_SIZE }, (_, i) => {
@@ -93,6 +114,9 @@ const FPSR_IXC = 0x10;
 /** Bits of FPCR: AHP, DN, FZ, RMode, FZ16. */
 const FPCR_BITS = 0x07c8_0000;
 
+const POWERS: readonly number[] = Array.from({ length: 33 }, (_, i) => 2 ** i);
+const power = (exponent: number): number => POWERS[exponent] as number;
+
 /** A number of `bits` (at most 32) bits near a limit, a shift amount, a single bit, or anything. */
 function specialInteger(bits: number, a: number, kind: number): number {
   const near = (a % 5) - 2;
@@ -100,15 +124,15 @@ function specialInteger(bits: number, a: number, kind: number): number {
     case 0:
       return near;
     case 1:
-      return 2 ** (bits - 1) + near;
+      return power(bits - 1) + near;
     case 2:
-      return 2 ** bits + near;
+      return power(bits) + near;
     case 3:
       return (a % (2 * bits + 6)) - bits - 3;
     case 4:
-      return 2 ** (a % bits);
+      return power(a % bits);
     case 5:
-      return -(2 ** (a % bits));
+      return -power(a % bits);
     default:
       return a;
   }
@@ -174,60 +198,57 @@ function specialFloat(bits: FloatBits, seed: number): readonly [number, number] 
   return [word, lowWord];
 }
 
-/** Writes the V register at words `at` to `at + 3`. */
-type WriteRegister = (words: Uint32Array, at: number, seed: number) => void;
-
-const REGISTER_BYTES = 16;
-
-function writeLanes(
-  words: Uint32Array,
-  at: number,
-  bits: number,
-  lane: (index: number) => readonly [number, number],
-): void {
-  const view = new DataView(words.buffer, 4 * at, REGISTER_BYTES);
-  for (let i = 0; i < 128 / bits; i++) {
-    const [high, low] = lane(i);
-    if (bits === 8) view.setUint8(i, high);
-    else if (bits === 16) view.setUint16(2 * i, high, true);
-    else if (bits === 32) view.setUint32(4 * i, high, true);
-    else {
-      view.setUint32(8 * i, low, true);
-      view.setUint32(8 * i + 4, high, true);
-    }
+/** Writes lane `index` of register `n`: of 64 bits, `low` is the lower word. */
+function writeLane(n: number, bits: number, index: number, high: number, low: number): void {
+  const { bytes, halves, v } = SCRATCH;
+  if (bits === 8) bytes[16 * n + index] = high;
+  else if (bits === 16) halves[8 * n + index] = high;
+  else if (bits === 32) v[4 * n + index] = high;
+  else {
+    v[4 * n + 2 * index] = low;
+    v[4 * n + 2 * index + 1] = high;
   }
 }
 
-const writeInteger: WriteRegister = (words, at, seed) => {
-  const kind = mix(seed, 0) % 7;
-  const bits = [8, 16, 32, 64][kind];
+/** A lane of 64 bits: half of them at a limit of 64 bits, half at one of the lower word. */
+function writeWide(n: number, index: number, value: number, choice: number): void {
+  const above = value < 0 ? -1 : 0;
+  if (choice & 1) writeLane(n, 64, index, value, value & 1 ? -1 : above);
+  else writeLane(n, 64, index, above, value);
+}
+
+const LANE_BITS = [8, 16, 32, 64] as const;
+
+/** Fills register `n` with lanes at the limits of integers, or with anything. */
+function writeInteger(n: number, seed: number): void {
+  const bits = LANE_BITS[mix(seed, 0) % 7];
   if (bits === undefined) {
-    for (let i = 0; i < 4; i++) words[at + i] = mix(seed, i + 1);
+    for (let i = 0; i < 4; i++) SCRATCH.v[4 * n + i] = mix(seed, i + 1);
     return;
   }
-  writeLanes(words, at, bits, (i) => {
+  for (let i = 0; i < 128 / bits; i++) {
     const value = specialInteger(Math.min(bits, 32), mix(seed, 2 * i + 1), mix(seed, 2 * i + 2));
-    if (bits < 64) return [value, 0];
-    // Half of the lanes at a limit of 64 bits, half at one of the lower word.
-    const low = mix(seed, 40 + i);
-    return low & 1 ? [value, value < 0 ? -1 : value & 1 ? -1 : 0] : [value < 0 ? -1 : 0, value];
-  });
-};
+    if (bits === 64) writeWide(n, i, value, mix(seed, 40 + i));
+    else writeLane(n, bits, i, value, 0);
+  }
+}
 
 /** Overwrites the V registers with special numbers of `bits` bits in all lanes. */
 export function fillFloats(v: BigUint64Array, bits: FloatBits, seed: number): void {
-  const words = SCRATCH.v;
   for (let i = 0; i < 32; i++) {
     const register = mix(seed, 300 + i);
-    writeLanes(words, 4 * i, bits, (lane) => specialFloat(bits, mix(register, lane)));
+    for (let lane = 0; lane < 128 / bits; lane++) {
+      const [high, low] = specialFloat(bits, mix(register, lane));
+      writeLane(i, bits, lane, high, low);
+    }
   }
-  v.set(new BigUint64Array(words.buffer));
+  v.set(SCRATCH.v64);
 }
 
 /** "float" is as "general" here: which width the lanes have depends on the instruction. */
 function fillVectors(v: Uint32Array, seed: number, operands: Operands): void {
   if (operands === "vector") {
-    for (let i = 0; i < 32; i++) writeInteger(v, 4 * i, mix(seed, 200 + i));
+    for (let i = 0; i < 32; i++) writeInteger(i, mix(seed, 200 + i));
   } else for (let i = 0; i < 128; i++) v[i] = mix(seed, 200 + i);
 }
 
@@ -244,9 +265,9 @@ export function resetState(state: MachineState, number: number, operands: Operan
     writeBiased(gpr, 2 * i, mix(seed, 3 * i), mix(seed, 3 * i + 1), mix(seed, 3 * i + 2) & 7);
   }
   fillVectors(v, seed, operands);
-  state.gpr.set(new BigUint64Array(gpr.buffer));
+  state.gpr.set(SCRATCH.gpr64);
   state.gpr[SP] = BigInt(DATA + 16 * (mix(seed, 100) & 255));
-  state.v.set(new BigUint64Array(v.buffer));
+  state.v.set(SCRATCH.v64);
   state.data.set(INITIAL_DATA);
   state.pc = CODE;
   state.nzcv = mix(seed, 101) & 15;

@@ -4,42 +4,47 @@
  */
 import type { LaneBits, VectorOp } from "../isa/vector_ops.ts";
 
-/** A 128-bit vector by its bytes, least significant first. */
+const FLOATS = new DataView(new ArrayBuffer(8));
+
+/** A 128-bit vector, as four words of 32 bits, the least significant first. */
 export class Lanes {
   readonly type = "v128";
-  readonly #view = new DataView(new ArrayBuffer(16));
+  readonly #words = [0, 0, 0, 0];
 
+  #word(index: number): number {
+    return (this.#words[index] as number) >>> 0;
+  }
   /** Lane `index`, unsigned. */
   get(bits: LaneBits, index: number): bigint {
-    switch (bits) {
-      case 8:
-        return BigInt(this.#view.getUint8(index));
-      case 16:
-        return BigInt(this.#view.getUint16(2 * index, true));
-      case 32:
-        return BigInt(this.#view.getUint32(4 * index, true));
-      default:
-        return this.#view.getBigUint64(8 * index, true);
+    if (bits === 64) {
+      return BigInt(this.#word(2 * index)) | (BigInt(this.#word(2 * index + 1)) << 32n);
     }
+    const at = bits * index;
+    const shifted = this.#word(at >> 5) >>> (at & 31);
+    return BigInt(bits === 32 ? shifted : shifted & ((1 << bits) - 1));
   }
   /** Sets lane `index` to `value` modulo its width. */
   set(bits: LaneBits, index: number, value: bigint): void {
-    const cut = BigInt.asUintN(bits, value);
-    if (bits === 8) this.#view.setUint8(index, Number(cut));
-    else if (bits === 16) this.#view.setUint16(2 * index, Number(cut), true);
-    else if (bits === 32) this.#view.setUint32(4 * index, Number(cut), true);
-    else this.#view.setBigUint64(8 * index, cut, true);
+    if (bits === 64) {
+      this.#words[2 * index] = Number(BigInt.asIntN(32, value));
+      this.#words[2 * index + 1] = Number(BigInt.asIntN(32, value >> 32n));
+      return;
+    }
+    const at = bits * index;
+    const mask = bits === 32 ? -1 : ((1 << bits) - 1) << (at & 31);
+    const moved = Number(BigInt.asUintN(bits, value)) << (at & 31);
+    this.#words[at >> 5] = (this.#word(at >> 5) & ~mask) | moved;
   }
   /** Lane `index` as a floating-point number. */
   float(bits: 32 | 64, index: number): number {
-    return bits === 32
-      ? this.#view.getFloat32(4 * index, true)
-      : this.#view.getFloat64(8 * index, true);
+    FLOATS.setBigUint64(0, this.get(bits, index), true);
+    return bits === 32 ? FLOATS.getFloat32(0, true) : FLOATS.getFloat64(0, true);
   }
   /** Rounds to nearest even. */
   setFloat(bits: 32 | 64, index: number, value: number): void {
-    if (bits === 32) this.#view.setFloat32(4 * index, value, true);
-    else this.#view.setFloat64(8 * index, value, true);
+    if (bits === 32) FLOATS.setFloat32(0, value, true);
+    else FLOATS.setFloat64(0, value, true);
+    this.set(bits, index, FLOATS.getBigUint64(0, true));
   }
 }
 
