@@ -73,10 +73,20 @@ function importsOf(path: string): { target: string; typeOnly: boolean }[] {
   }));
 }
 
+/** Code at EL2 for hosts with VHE and for hosts without know nothing of each other. */
+function crossesHypModes(path: string, target: string): boolean {
+  const [vhe, nvhe] = ["src/kvm/hyp/vhe/", "src/kvm/hyp/nvhe/"] as const;
+  return (path.startsWith(vhe) && target.startsWith(nvhe)) ||
+    (path.startsWith(nvhe) && target.startsWith(vhe));
+}
+
 /** Why `path` may not import `target`, or undefined. */
 function violation(path: string, target: string, typeOnly: boolean): string | undefined {
   const [from, to] = [layerOf(path), layerOf(target)];
   if (to > from && !target.endsWith(".json")) return `${path} imports upward: ${target}`;
+  if (crossesHypModes(path, target)) {
+    return `${path} is of one kind of host, ${target} of the other`;
+  }
   const allowed = narrowListOf(path);
   if (!allowed || allowed.some((p) => target.startsWith(p))) return undefined;
   // HYP may name the types of host structures, never run host code.
@@ -99,6 +109,9 @@ Deno.test("imports go down the layers only", { ignore: !readable }, () => {
 Deno.test("the check of import directions can fail", () => {
   assert.ok(violation("src/kvm/arm.ts", "src/arm/mmu/mmu.ts", false));
   assert.ok(violation("src/kvm/hyp/tlb.ts", "src/host/host.ts", false));
+  assert.ok(violation("src/kvm/hyp/nvhe/switch.ts", "src/host/host.ts", false));
+  assert.ok(violation("src/kvm/hyp/nvhe/switch.ts", "src/kvm/hyp/vhe/tlb.ts", false));
+  assert.ok(violation("src/kvm/hyp/nvhe/switch.ts", "src/trace/tracepoints.ts", false));
   assert.ok(violation("src/base/bits.ts", "src/arm/cpu.ts", true));
   assert.equal(violation("src/kvm/arm.ts", "src/arm/el2_port.ts", false), undefined);
 });

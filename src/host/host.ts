@@ -380,9 +380,19 @@ export class Host {
         `exception to EL2 of the host itself: CPU ${pcpu}, vector 0x${vectorOffset.toString(16)}`,
       );
     }
+    const kind = this.threads.kindOf(thread);
+    kind.guestLeft?.(thread);
+    // A kernel at EL1 has the CPU again once EL2's code gives it back.
+    if (this.hostEl === 1 && !this.#runEl2(pcpu)) return kind.guestReentered?.(thread);
     thread.inGuest = false;
     thread.vector = vectorOffset;
-    thread.leftNs = this.hardware.nowNs();
+  }
+
+  /** Runs EL2's code on a CPU that has arrived there: whether it has gone back to the host. */
+  #runEl2(pcpu: number): boolean {
+    const port = this.hardware.port(pcpu);
+    this.el2Code.run(port);
+    return port.inHost;
   }
 
   /** need_resched of the current CPU. */

@@ -60,8 +60,6 @@ export const ThreadLayout = layout("host_thread", {
   arg: u32(),
   /** Exception vector by which the guest was left. */
   vector: u32(),
-  /** Virtual time at which that was. */
-  leftNs: u53("observe"),
   /** Runnable, but not running, since then (sched_info.last_queued); 0: not waiting. */
   queuedNs: u53(),
   /** Virtual ns spent so (sched_info.run_delay). */
@@ -80,6 +78,9 @@ export interface ThreadKind {
   /** Preempt notifiers: called around every change of the current thread while `notify` is set. */
   schedIn?(thread: HostThread): void;
   schedOut?(thread: HostThread): void;
+  /** For measurements: its guest has just been left, and entered again without the host kernel's having seen it. */
+  guestLeft?(thread: HostThread): void;
+  guestReentered?(thread: HostThread): void;
 }
 
 /** All threads of the host and their kinds. */

@@ -120,6 +120,15 @@ export class VcpuRunner implements ThreadKind {
     vcpu.meter?.pause(this.#nowNs(), thread.state === THREAD_STATE.BLOCKED);
   }
 
+  guestLeft(thread: HostThread): void {
+    const vcpu = this.#vcpu(thread);
+    vcpu.meter?.left(vcpu.port(), this.#nowNs());
+  }
+
+  guestReentered(thread: HostThread): void {
+    this.#vcpu(thread).meter?.entered(this.#nowNs());
+  }
+
   #nowNs(): number {
     return this.services.kernel.hardware.nowNs();
   }
@@ -258,7 +267,6 @@ export class VcpuRunner implements ThreadKind {
   }
 
   #exit(vcpu: Vcpu, thread: HostThread): Next {
-    vcpu.meter?.left(vcpu.port(), thread.leftNs);
     const code = vcpu.kvm.host.hyp.vcpuRunExit(vcpu, thread.vector);
     if (code === REENTERED) {
       vcpu.meter?.entered(this.#nowNs());

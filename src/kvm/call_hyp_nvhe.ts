@@ -7,7 +7,6 @@ import type { El2Port } from "../arm/el2_port.ts";
 import { HOST_SMCCC_FUNC, type HostSmcccFunc, hostSmcccId } from "./hyp/kvm_asm.ts";
 import { HYP_FUNCTION_NAMES } from "./hyp/nvhe/hyp_main.ts";
 import { HYP_FUNCTION_BYTES } from "./hyp/kvm_asm.ts";
-import { REENTERED } from "./hyp/switch.ts";
 import type { CallHyp } from "./call_hyp.ts";
 import type { HypMode } from "./hyp_mode.ts";
 import type { KvmState, Vcpu, VgicV3CpuIf } from "./kvm_host.ts";
@@ -72,9 +71,8 @@ export class CallHypNvhe implements CallHyp {
   }
 
   vcpuRunExit(vcpu: Vcpu): number {
+    // EL2's code has run already, and given the CPU back.
     const port = vcpu.port();
-    this.mode.kernel.el2Code.run(port);
-    if (!port.inHost) return REENTERED;
     this.#checkPanic(port);
     return port.gprLo(1);
   }

@@ -1,9 +1,10 @@
 /** A whole stack for KVM's tests: machine, host kernel, KVM, and VMs whose guests are a few instructions. */
 import { Arena } from "../../src/base/arena.ts";
 import { Locks } from "../../src/base/lock.ts";
+import type { SharedMemory } from "../../src/base/memory.ts";
 import { type TracepointName, TraceRing } from "../../src/trace/tracepoints.ts";
 import { Machine } from "../../src/arm/machine.ts";
-import { Host } from "../../src/host/host.ts";
+import { Host, type HostMode } from "../../src/host/host.ts";
 import { machineHardware } from "../../src/host/machine_hardware.ts";
 import { type ExitHandler, KvmSystem, type VcpuHandle, type Vm } from "../../src/kvm/api.ts";
 import { coreRegId } from "../../src/kvm/guest.ts";
@@ -21,13 +22,21 @@ export interface Rig {
   readonly trace: TraceRing;
 }
 
-export function makeRig(pcpus = 1, lrs = 4): Rig {
+export interface RigOptions {
+  readonly mode?: HostMode;
+  /** What the host kernel, and its code at EL2, has for the machine's memory. */
+  readonly memoryOf?: (machine: Machine) => SharedMemory;
+}
+
+export function makeRig(pcpus = 1, lrs = 4, { mode = "vhe", memoryOf }: RigOptions = {}): Rig {
   const machine = new Machine({ pcpus, ramSize: 32 * MIB, lrs });
   for (let i = 0; i < pcpus; i++) machine.start(i, 2, 0, 0);
-  const { ram, memory } = machine;
+  const { ram } = machine;
+  const memory = memoryOf?.(machine) ?? machine.memory;
   const trace = new TraceRing(memory, machine.observeArena, 4096);
   const host = new Host({
-    hardware: machineHardware(machine),
+    hardware: { ...machineHardware(machine), memory },
+    mode,
     locks: new Locks(memory, "deterministic"),
     trace,
     arena: new Arena("kernel", memory, ram.at, ram.at + 8 * MIB),
