@@ -109,7 +109,8 @@ Deno.test("hypercalls: answers, unknown numbers, and the host's registers untouc
   for (let n = 2; n < 31; n++) p.setGpr(n, 0x1000 + n, 0xabc);
   const vtr = hypercall(rig, hostSmcccId(HOST_SMCCC_FUNC.__vgic_v3_get_gic_config));
   assert.deepEqual(vtr, [0, rig.machine.platform.gic.virtualInterface(0).vtr]);
-  assert.deepEqual(hypercall(rig, hostSmcccId(HOST_SMCCC_FUNC.__kvm_get_mdcr_el2)), [0, 0]);
+  const mdcr = Number(register(rig, "MDCR_EL2"));
+  assert.deepEqual(hypercall(rig, hostSmcccId(HOST_SMCCC_FUNC.__kvm_get_mdcr_el2)), [0, mdcr]);
   // Numbers of protected mode, and one past the end.
   for (const id of [2, 3, 8, 22]) assert.equal(hypercall(rig, hostSmcccId(id))[0], -1);
   assert.equal(hypercall(rig, 0x8400_0000)[0], -1);
@@ -128,7 +129,8 @@ Deno.test("stub calls: unknown ones are refused, RESET_VECTORS gives EL2 back, a
   assert.equal(hypercall(rig, hostSmcccId(HOST_SMCCC_FUNC.__kvm_get_mdcr_el2))[0], HVC_STUB_ERR);
   modeOf(rig).cpuInit(port(rig));
   assert.equal(register(rig, "VBAR_EL2"), BigInt(symbols.hostVector));
-  assert.deepEqual(hypercall(rig, hostSmcccId(HOST_SMCCC_FUNC.__kvm_get_mdcr_el2)), [0, 0]);
+  const mdcr = Number(register(rig, "MDCR_EL2"));
+  assert.deepEqual(hypercall(rig, hostSmcccId(HOST_SMCCC_FUNC.__kvm_get_mdcr_el2)), [0, mdcr]);
 });
 
 Deno.test("what only EL2 may do is not possible from the host's level", () => {
