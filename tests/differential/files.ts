@@ -31,7 +31,9 @@ import simdFpMisc from "../../fixtures/vectors/simd_fp_misc.bin.gz" with { type:
 import simdFpThreeSame from "../../fixtures/vectors/simd_fp_three_same.bin.gz" with {
   type: "bytes",
 };
-import simdSubset from "../../fixtures/vectors/simd_subset.bin.gz" with { type: "bytes" };
+import loadsAndStoresVector from "../../fixtures/vectors/loads_and_stores_vector.bin.gz" with {
+  type: "bytes",
+};
 import simdThreeSame from "../../fixtures/vectors/simd_three_same.bin.gz" with { type: "bytes" };
 import simdThreeDifferent from "../../fixtures/vectors/simd_three_different.bin.gz" with {
   type: "bytes",
@@ -48,35 +50,35 @@ import simdPermute from "../../fixtures/vectors/simd_permute.bin.gz" with { type
 import simdModifiedImmediate from "../../fixtures/vectors/simd_modified_immediate.bin.gz" with {
   type: "bytes",
 };
-import simdLoadsAndStores from "../../fixtures/vectors/simd_loads_and_stores.bin.gz" with {
+import loadsAndStoresStructures from "../../fixtures/vectors/loads_and_stores_structures.bin.gz" with {
   type: "bytes",
 };
 import simdCrypto from "../../fixtures/vectors/simd_crypto.bin.gz" with { type: "bytes" };
 import type { Family } from "./families.ts";
 
 const FILES: Readonly<Record<Family, Uint8Array<ArrayBuffer>>> = {
-  branches,
   data_processing_immediate: dataProcessingImmediate,
   data_processing_register: dataProcessingRegister,
+  branches,
   exceptions_and_system: exceptionsAndSystem,
   loads_and_stores: loadsAndStores,
-  loads_and_stores_exclusive: loadsAndStoresExclusive,
   loads_and_stores_pair: loadsAndStoresPair,
+  loads_and_stores_exclusive: loadsAndStoresExclusive,
+  loads_and_stores_vector: loadsAndStoresVector,
+  loads_and_stores_structures: loadsAndStoresStructures,
   atomic_memory_operations: atomicMemoryOperations,
   crc32_and_flags: crc32AndFlags,
-  simd_subset: simdSubset,
-  simd_crypto: simdCrypto,
-  simd_loads_and_stores: simdLoadsAndStores,
-  simd_modified_immediate: simdModifiedImmediate,
-  simd_permute: simdPermute,
-  simd_copy: simdCopy,
-  simd_by_element: simdByElement,
-  simd_shift_immediate: simdShiftImmediate,
-  simd_two_register: simdTwoRegister,
-  simd_three_different: simdThreeDifferent,
-  simd_three_same: simdThreeSame,
   floating_point: floatingPoint,
   floating_point_integer: floatingPointInteger,
+  simd_three_same: simdThreeSame,
+  simd_three_different: simdThreeDifferent,
+  simd_two_register: simdTwoRegister,
+  simd_by_element: simdByElement,
+  simd_shift_immediate: simdShiftImmediate,
+  simd_copy: simdCopy,
+  simd_permute: simdPermute,
+  simd_modified_immediate: simdModifiedImmediate,
+  simd_crypto: simdCrypto,
   simd_fp_three_same: simdFpThreeSame,
   simd_fp_by_element: simdFpByElement,
   simd_fp_misc: simdFpMisc,

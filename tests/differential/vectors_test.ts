@@ -64,7 +64,7 @@ Deno.test("every row and shape that can run at EL0 has its number of cases", asy
   for (const family of NAMES) {
     const counts = await count(family);
     const { rows, cases } = SPECS[family];
-    assert.ok(cases >= 100);
+    assert.ok(cases >= 200);
     for (const row of rows.filter(isRecorded)) {
       // The shape of these is a register, of which EL0 has few.
       const byKey = row.name === "MRS" || row.name === "MSR_reg";

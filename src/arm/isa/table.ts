@@ -18,20 +18,20 @@ import { floatingPointInteger } from "./floating_point_integer.ts";
 import { loadsAndStores } from "./loads_and_stores.ts";
 import { loadsAndStoresExclusive } from "./loads_and_stores_exclusive.ts";
 import { loadsAndStoresPair } from "./loads_and_stores_pair.ts";
-import { simdThreeSame } from "./simd_three_same.ts";
-import { simdThreeDifferent } from "./simd_three_different.ts";
-import { simdTwoRegister } from "./simd_two_register.ts";
+import { loadsAndStoresStructures } from "./loads_and_stores_structures.ts";
+import { loadsAndStoresVector } from "./loads_and_stores_vector.ts";
+import { simdByElement } from "./simd_by_element.ts";
+import { simdCopy } from "./simd_copy.ts";
+import { simdCrypto } from "./simd_crypto.ts";
 import { simdFpByElement } from "./simd_fp_by_element.ts";
 import { simdFpMisc } from "./simd_fp_misc.ts";
 import { simdFpThreeSame } from "./simd_fp_three_same.ts";
-import { simdShiftImmediate } from "./simd_shift_immediate.ts";
-import { simdByElement } from "./simd_by_element.ts";
-import { simdCopy } from "./simd_copy.ts";
-import { simdPermute } from "./simd_permute.ts";
 import { simdModifiedImmediate } from "./simd_modified_immediate.ts";
-import { simdLoadsAndStores } from "./simd_loads_and_stores.ts";
-import { simdCrypto } from "./simd_crypto.ts";
-import { simdSubset } from "./simd_subset.ts";
+import { simdPermute } from "./simd_permute.ts";
+import { simdShiftImmediate } from "./simd_shift_immediate.ts";
+import { simdThreeDifferent } from "./simd_three_different.ts";
+import { simdThreeSame } from "./simd_three_same.ts";
+import { simdTwoRegister } from "./simd_two_register.ts";
 
 /** Every row, in decode order. */
 export const ROWS: readonly Row[] = [
@@ -42,21 +42,21 @@ export const ROWS: readonly Row[] = [
   ...loadsAndStores,
   ...loadsAndStoresPair,
   ...loadsAndStoresExclusive,
+  ...loadsAndStoresVector,
+  ...loadsAndStoresStructures,
   ...atomicMemoryOperations,
   ...crc32AndFlags,
-  ...simdSubset,
-  ...simdCrypto,
-  ...simdLoadsAndStores,
-  ...simdModifiedImmediate,
-  ...simdPermute,
-  ...simdCopy,
-  ...simdByElement,
-  ...simdShiftImmediate,
-  ...simdTwoRegister,
-  ...simdThreeDifferent,
-  ...simdThreeSame,
   ...floatingPoint,
   ...floatingPointInteger,
+  ...simdThreeSame,
+  ...simdThreeDifferent,
+  ...simdTwoRegister,
+  ...simdByElement,
+  ...simdShiftImmediate,
+  ...simdCopy,
+  ...simdPermute,
+  ...simdModifiedImmediate,
+  ...simdCrypto,
   ...simdFpThreeSame,
   ...simdFpByElement,
   ...simdFpMisc,

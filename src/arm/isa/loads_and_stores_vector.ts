@@ -1,7 +1,4 @@
-/**
- * Of FP and SIMD, what state switching needs: loads and stores of whole registers (manual: C4.1.94)
- * and FMOV between general and vector registers (C7.2.130). FPCR and FPSR are MRS and MSR's.
- */
+/** Loads and stores of whole FP/SIMD registers (manual: C4.1.94). */
 import { signExtend } from "../../base/bits.ts";
 import type { AccessSize, Builder, Slot, V128, V64 } from "./builder.ts";
 import { type Row, row, vr, xr, xsp } from "./row.ts";
@@ -171,7 +168,7 @@ function pairWritebackSemantics(b: Builder, o: PairOperands, shape: Pair, post: 
   b.setX(o.n, moved);
 }
 
-export const simdSubset: readonly Row[] = [
+export const loadsAndStoresVector: readonly Row[] = [
   row({
     name: "LDST_v_uimm",
     pattern: "ss111101qliiiiiiiiiiiinnnnnttttt",

@@ -319,7 +319,7 @@ function replicated(count: Count, post: boolean): Row {
 
 const COUNTS: readonly Count[] = [1, 2, 3, 4];
 
-export const simdLoadsAndStores: readonly Row[] = [false, true].flatMap((post) => [
+export const loadsAndStoresStructures: readonly Row[] = [false, true].flatMap((post) => [
   ...MULTIPLES.map((kind) => multiple(kind, post)),
   ...SINGLES.flatMap((element) => COUNTS.map((count) => single(element, count, post))),
   ...COUNTS.map((count) => replicated(count, post)),
