@@ -255,10 +255,12 @@ export class Host {
     port.write(R.CNTVOFF_EL2, 0, 0);
     port.write(R.MDCR_EL2, allCounters(port), 0);
     port.write(R.VTTBR_EL2, 0, 0);
-    const sre = ICC_SRE.SRE | ICC_SRE.DFB | ICC_SRE.DIB | ICC_SRE.Enable;
-    port.write(R.ICC_SRE_EL2, sre, 0);
-    port.isb();
-    port.write(R.ICH_HCR_EL2, 0, 0);
+    if (this.hardware.gic.type === 3) {
+      const sre = ICC_SRE.SRE | ICC_SRE.DFB | ICC_SRE.DIB | ICC_SRE.Enable;
+      port.write(R.ICC_SRE_EL2, sre, 0);
+      port.isb();
+      port.write(R.ICH_HCR_EL2, 0, 0);
+    }
     port.write(R.HSTR_EL2, 0, 0);
     port.write(R.VPIDR_EL2, port.readLo(R.MIDR_EL1), port.readHi(R.MIDR_EL1));
     port.write(R.VMPIDR_EL2, port.readLo(R.MPIDR_EL1), port.readHi(R.MPIDR_EL1));

@@ -74,7 +74,9 @@ export class HypMode {
     });
     this.#map(idmapPa, idmapPa, PAGE_HYP_EXEC);
     this.createHypMappings(page(IMAGE.vectors), 2 * PAGE_SIZE, PAGE_HYP_EXEC);
-    HypRodataLayout.at(hardware.memory, page(IMAGE.rodata)).gicv3Cpuif = 1;
+    HypRodataLayout.at(hardware.memory, page(IMAGE.rodata)).gicv3Cpuif = hardware.gic.type === 3
+      ? 1
+      : 0;
     this.createHypMappings(page(IMAGE.rodata), PAGE_SIZE, PAGE_HYP_RO);
     for (let pcpu = 0; pcpu < hardware.pcpus; pcpu++) this.#params.push(this.#preparePcpu());
     this.#installCode();

@@ -12,6 +12,8 @@ import type { TracepointName } from "../../src/trace/tracepoints.ts";
 import { TRACEPOINT_NAMES } from "../../src/trace/tracepoints.ts";
 
 const GICD_TYPER = 0x0800_0004;
+const GICC_PMR = 0x0801_0004;
+const GICC_HPPIR = 0x0801_0018;
 const GICD_RESERVED = 0x0800_d000;
 const VIRTIO = 0x0a00_0000;
 const PSCI_VERSION = 0x8400_0000;
@@ -89,6 +91,29 @@ const CASES: Readonly<Record<string, Case>> = {
   "an SGI with interrupts masked": {
     script: (n) => [op.config(1, 0x80, GROUP1_ENABLED), op.sgiRaw((1n << 24n) | 1n, n)],
     each: { exits: 1, entries: 1, SYS64: 1 },
+  },
+  // A GICv2: GICD_SGIR is emulated, GICC is the hardware's (GICV).
+  "an SGI by GICD_SGIR, taken and ended": {
+    options: { gic: 2 },
+    script: (n) => [
+      op.config(1, 0x80, GROUP1_ENABLED),
+      op.unmask(),
+      op.sgi(1, 0),
+      op.waitInterrupts(1),
+      op.resetCount(),
+      op.jump(2, n),
+    ],
+    each: { exits: 1, entries: 1, DABT_LOW: 1, mmio_exit_kernel: 1 },
+  },
+  "an access to the CPU interface of a GICv2": {
+    options: { gic: 2 },
+    script: (n) => [op.eoiSpurious(n), op.read(GICC_HPPIR, 4, n), op.write(GICC_PMR, 0xf0, 4, n)],
+    each: {},
+  },
+  "a read of a GICv2's distributor": {
+    options: { gic: 2 },
+    script: (n) => [op.read(GICD_TYPER, 4, n)],
+    each: { exits: 1, entries: 1, DABT_LOW: 1, mmio_exit_kernel: 1 },
   },
   "a system register that KVM emulates": {
     // ID_AA64MMFR0_EL1

@@ -2,7 +2,16 @@
 import assert from "node:assert/strict";
 import { KIND, type UnitGuest } from "../support/unit_guest.ts";
 import { CONFIG, OP, op, type Operation } from "../support/unit_operations.ts";
-import { EDGE, LEVEL, onEveryShape, PRIORITY, sleepUntil, STATE } from "./matrix.ts";
+import {
+  EDGE,
+  GICC_CTLR,
+  LEVEL,
+  onEveryShape,
+  PRIORITY,
+  SHAPES,
+  sleepUntil,
+  STATE,
+} from "./matrix.ts";
 
 const SPI = 40;
 const OTHER = 41;
@@ -57,20 +66,30 @@ onEveryShape("disabled", (guest) => heldBack(guest, [op.disable(SPI)], [op.enabl
 
 onEveryShape(
   "group disabled at the CPU interface",
-  (guest) => heldBack(guest, [op.igrpen1(0)], [op.igrpen1(1)]),
+  (guest, { gic }) => {
+    const enable = (on: number) => gic === 2 ? op.write(GICC_CTLR, on) : op.igrpen1(on);
+    heldBack(guest, [enable(0)], [enable(1)]);
+  },
 );
 
-onEveryShape("group disabled at the distributor", (guest) =>
+onEveryShape("group disabled at the distributor", (guest, { gic }) => {
+  const [off, on] = gic === 2 ? [0, 1] as const : [0x10, 0x12] as const;
   // GICD_CTLR only kicks vCPUs (as in KVM): what came meanwhile is queued by the next write to it.
-  heldBack(guest, [op.gicdCtlr(0x10)], [op.gicdCtlr(0x12), op.enable(SPI)]));
+  heldBack(guest, [op.gicdCtlr(off)], [op.gicdCtlr(on), op.enable(SPI)]);
+});
 
-onEveryShape("group 0 waits for its own enable", (guest) =>
-  heldBack(
-    guest,
-    [],
-    [op.disable(SPI), op.config(SPI, PRIORITY, EDGE)],
-    [op.config(SPI, PRIORITY, CONFIG.EDGE | CONFIG.ENABLE)],
-  ));
+onEveryShape(
+  "group 0 waits for its own enable",
+  (guest) =>
+    heldBack(
+      guest,
+      [],
+      [op.disable(SPI), op.config(SPI, PRIORITY, EDGE)],
+      [op.config(SPI, PRIORITY, CONFIG.EDGE | CONFIG.ENABLE)],
+    ),
+  {},
+  SHAPES,
+);
 
 onEveryShape("masked by PMR: what is above the mask passes", (guest) => {
   withPulses(guest).script(0, [

@@ -5,13 +5,13 @@ import { affinityOf, OP, op, TIMER } from "../support/unit_operations.ts";
 import {
   EDGE,
   IN_FLIGHT,
-  irouterOf,
   irqsOfCpu0,
   LEVEL,
   mailbox,
   napMasked,
   onEveryShape,
   PRIORITY,
+  routeTo,
   SIGNAL_REGISTER,
   sleepUntil,
   startCpus,
@@ -117,11 +117,11 @@ onEveryShape("migration while active: the end is where the acknowledge was", (gu
   assert.deepEqual(states, [STATE.ACTIVE, 0, 0]);
 });
 
-onEveryShape("migration while active, by the handler, line still high", (guest) => {
+onEveryShape("migration while active, by the handler, line still high", (guest, shape) => {
   withSignals(guest).script(0, [
     op.config(SPI, PRIORITY, LEVEL),
     ...startCpus([1]),
-    op.hook(0, SPI, irouterOf(SPI), affinityOf(1), 8, 1),
+    op.hook(0, SPI, ...routeTo(shape, SPI, 1), 1),
     op.signal(RAISE),
     sleepUntil(3),
     op.gicState(SPI),
@@ -132,12 +132,12 @@ onEveryShape("migration while active, by the handler, line still high", (guest) 
   assert.equal((guest.results(0, OP.GIC_STATE).at(-1)?.value ?? -1) & IN_FLIGHT, 0);
 });
 
-onEveryShape("edge while active, re-routed: exactly one more, somewhere", (guest) => {
+onEveryShape("edge while active, re-routed: exactly one more, somewhere", (guest, shape) => {
   // Pending and active are in one list register: an exit before the next acknowledge decides where.
   withSignals(guest).script(0, [
     op.config(SPI, PRIORITY, EDGE),
     ...startCpus([1]),
-    op.hook(0, SPI, irouterOf(SPI), affinityOf(1), 8, 1),
+    op.hook(0, SPI, ...routeTo(shape, SPI, 1), 1),
     op.hook(1, SPI, SIGNAL_REGISTER, PULSE, 4, 1),
     op.signal(PULSE),
     op.waitTicks(2000),
@@ -159,7 +159,7 @@ onEveryShape("edge while active, re-routed: exactly one more, somewhere", (guest
   assert.equal((guest.results(1, OP.GIC_STATE)[0]?.value ?? -1) & IN_FLIGHT, 0);
 });
 
-onEveryShape("an SPI goes round all CPUs, each re-routes it in its handler", (guest) => {
+onEveryShape("an SPI goes round all CPUs, each re-routes it in its handler", (guest, shape) => {
   const rounds = 5;
   const all = [0, 1, 2, 3];
   withSignals(guest);
@@ -169,7 +169,7 @@ onEveryShape("an SPI goes round all CPUs, each re-routes it in its handler", (gu
       sleepUntil(n + 1),
       cpu === VCPUS - 1 && n === rounds - 1 ? op.nop() : op.signal(PULSE),
     ]).flat();
-  const passOn = (cpu: number) => op.hook(0, SPI, irouterOf(SPI), affinityOf((cpu + 1) % VCPUS), 8);
+  const passOn = (cpu: number) => op.hook(0, SPI, ...routeTo(shape, SPI, (cpu + 1) % VCPUS));
   guest.script(0, [
     op.config(SPI, PRIORITY, EDGE),
     ...startCpus([1, 2, 3]),

@@ -4,12 +4,14 @@ import { KIND, type UnitGuest } from "../support/unit_guest.ts";
 import { CONFIG, OP, op, TIMER, TIMER_INTID, UNMASK } from "../support/unit_operations.ts";
 import {
   EDGE,
+  GICD_SGIR,
   IN_FLIGHT,
   irqsOfCpu0,
   LEVEL,
   loggingTicks,
   onEveryShape,
   PRIORITY,
+  SHAPES,
   SIGNAL_REGISTER,
   sleepUntil,
   startCpus,
@@ -73,12 +75,13 @@ onEveryShape("SGI to another CPU", (guest) => {
   assert.equal(guest.count(1) + guest.count(3), 0, "CPUs that never ran");
 });
 
-onEveryShape("SGI to all other CPUs", (guest) => {
+onEveryShape("SGI to all other CPUs", (guest, { gic }) => {
+  const toOthers = gic === 2 ? op.write(GICD_SGIR, (1 << 24) | SGI) : op.sgiOthers(SGI);
   const others = [1, 2, 3];
   guest.script(0, [
     op.config(SGI, PRIORITY, LEVEL),
     ...startCpus(others),
-    op.sgiOthers(SGI),
+    toOthers,
     sleepUntil(6),
   ]);
   for (const cpu of others) {
@@ -269,21 +272,26 @@ onEveryShape("level SPI by ISPENDR", (guest) => {
   assertGone(guest);
 });
 
-onEveryShape("SPI of group 0 as FIQ", (guest) => {
-  withSpiSignals(guest).script(0, [
-    op.config(SPI, PRIORITY, CONFIG.EDGE | CONFIG.ENABLE),
-    op.igrpen0(1),
-    op.unmask(UNMASK.IRQ),
-    op.signal(PULSE),
-    op.waitTicks(500),
-    op.mark(1),
-    op.unmask(UNMASK.IRQ | UNMASK.FIQ),
-    sleepUntil(1),
-    op.gicState(SPI),
-  ]).run();
-  assert.deepEqual(guest.irqs(0), []);
-  const [fiq] = guest.entries(0, KIND.FIQ);
-  assert.equal(fiq?.intid, SPI);
-  assert.ok(fiq.cntvct >= (guest.results(0, OP.MARK)[0]?.cntvct ?? Infinity), "while masked");
-  assertGone(guest);
-});
+onEveryShape(
+  "SPI of group 0 as FIQ",
+  (guest) => {
+    withSpiSignals(guest).script(0, [
+      op.config(SPI, PRIORITY, CONFIG.EDGE | CONFIG.ENABLE),
+      op.igrpen0(1),
+      op.unmask(UNMASK.IRQ),
+      op.signal(PULSE),
+      op.waitTicks(500),
+      op.mark(1),
+      op.unmask(UNMASK.IRQ | UNMASK.FIQ),
+      sleepUntil(1),
+      op.gicState(SPI),
+    ]).run();
+    assert.deepEqual(guest.irqs(0), []);
+    const [fiq] = guest.entries(0, KIND.FIQ);
+    assert.equal(fiq?.intid, SPI);
+    assert.ok(fiq.cntvct >= (guest.results(0, OP.MARK)[0]?.cntvct ?? Infinity), "while masked");
+    assertGone(guest);
+  },
+  {},
+  SHAPES,
+);

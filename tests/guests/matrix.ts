@@ -4,7 +4,14 @@
  */
 import assert from "node:assert/strict";
 import { UNIT, UnitGuest, type UnitGuestOptions } from "../support/unit_guest.ts";
-import { CONFIG, op, type Operation, TIMER } from "../support/unit_operations.ts";
+import {
+  affinityOf,
+  CONFIG,
+  op,
+  type Operation,
+  TIMER,
+  type Word,
+} from "../support/unit_operations.ts";
 
 const LIST_REGISTERS = [1, 4, 16] as const;
 const PHYSICAL_CPUS = [1, 2, 4] as const;
@@ -15,9 +22,11 @@ export interface Shape {
   readonly lrs: number;
   readonly pcpus: number;
   readonly mode: "vhe" | "nvhe";
+  /** Version of the interrupt controller; 3 if left out. */
+  readonly gic?: 2;
 }
 
-/** Every shape. */
+/** Every shape with a GICv3. */
 export const SHAPES: readonly Shape[] = [
   ...LIST_REGISTERS.flatMap((lrs) =>
     PHYSICAL_CPUS.map((pcpus) => ({ lrs, pcpus, mode: "vhe" as const }))
@@ -28,16 +37,23 @@ export const SHAPES: readonly Shape[] = [
   { lrs: 16, pcpus: 4, mode: "nvhe" },
 ];
 
+/** Shapes with a GICv2, for scenarios that ask nothing of a GICv3 (the unit guest's interrupts are in group 0 then). */
+const GICV2_SHAPES: readonly Shape[] = [
+  { lrs: 4, pcpus: 2, mode: "vhe", gic: 2 },
+  { lrs: 1, pcpus: 4, mode: "nvhe", gic: 2 },
+];
+
 /** Registers `name` as a test with a step for each shape; no shape may lead to a spurious acknowledgement. */
 export function onEveryShape(
   name: string,
   scenario: (guest: UnitGuest, shape: Shape) => void,
   options: UnitGuestOptions = {},
+  shapes: readonly Shape[] = [...SHAPES, ...GICV2_SHAPES],
 ): void {
   Deno.test(name, async (t) => {
-    for (const [i, shape] of SHAPES.entries()) {
-      const { lrs, pcpus, mode } = shape;
-      await t.step(`${lrs} list registers, ${pcpus} physical CPUs, ${mode}`, () => {
+    for (const [i, shape] of shapes.entries()) {
+      const { lrs, pcpus, mode, gic = 3 } = shape;
+      await t.step(`${lrs} list registers, ${pcpus} physical CPUs, ${mode}, GICv${gic}`, () => {
         const guest = new UnitGuest({ vcpus: VCPUS, shuffle: 1 + i, ...shape, ...options });
         runScenario(guest, shape, scenario);
       });
@@ -129,9 +145,18 @@ export const IN_FLIGHT: number = STATE.PENDING | STATE.ACTIVE;
 
 /** The UART's data register: a hook that writes n there is a signal n from the handler. */
 export const SIGNAL_REGISTER = 0x0900_0000;
-/** GICD_IROUTER of an SPI. */
-export function irouterOf(intid: number): number {
-  return 0x0800_6000 + 8 * intid;
+/** Registers of a GICv2. */
+export const GICC_CTLR = 0x0801_0000;
+export const GICD_SGIR = 0x0800_0f00;
+
+/** Address, value and size of the store that routes an SPI to CPU `cpu`, for hooks: GICD_IROUTER or GICD_ITARGETSR. */
+export function routeTo(
+  { gic }: Shape,
+  intid: number,
+  cpu: number,
+): readonly [address: number, value: Word, size: number] {
+  if (gic === 2) return [0x0800_0800 + intid, 1 << cpu, 1];
+  return [0x0800_6000 + 8 * intid, affinityOf(cpu), 8];
 }
 /** The register and bit that set an SPI pending, for hooks. */
 export function ispendrOf(intid: number): readonly [address: number, bit: number] {

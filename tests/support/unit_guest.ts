@@ -50,6 +50,8 @@ export interface UnitGuestOptions {
   readonly vcpus?: number;
   readonly pcpus?: number;
   readonly lrs?: number;
+  /** Version of the interrupt controller; 3 unless told. */
+  readonly gic?: 2 | 3;
   /** Seed of the order of host pages; 0: not shuffled. */
   readonly shuffle?: number;
   /** Guest RAM in bytes, at least 8 MiB. */
@@ -79,12 +81,13 @@ export class UnitGuest {
   #booted = false;
 
   constructor(options: UnitGuestOptions = {}) {
-    const { vcpus = 1, pcpus = 1, lrs = 4, shuffle = 0 } = options;
+    const { vcpus = 1, pcpus = 1, lrs = 4, gic = 3, shuffle = 0 } = options;
     const { memory = 8 * MIB, quantum = 1000, mode = "vhe" } = options;
     this.guest = new KvmGuest({
       vcpus,
       pcpus,
       lrs,
+      gic,
       shuffle,
       memory,
       quantum,

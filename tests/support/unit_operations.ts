@@ -2,7 +2,7 @@
 
 /** The words of an operation: its number, then its operands a to f; what is left out is 0. */
 export type Operation = readonly (number | bigint)[];
-type Word = number | bigint;
+export type Word = number | bigint;
 
 /** Numbers of the operations. */
 export const OP = {

@@ -8,13 +8,15 @@ export interface SmpOptions {
   readonly vcpus?: number;
   readonly pcpus?: number;
   readonly lrs?: number;
+  readonly gic?: 2 | 3;
+  readonly mode?: "vhe" | "nvhe";
   readonly shuffle?: number;
   readonly append?: string;
 }
 
 /** A booted guest, and what it has printed. */
 export async function smpGuest(
-  { vcpus = 4, pcpus = 4, lrs = 4, shuffle = 0, append = "" }: SmpOptions,
+  { vcpus = 4, pcpus = 4, lrs = 4, shuffle = 0, append = "", gic = 3, mode = "vhe" }: SmpOptions,
 ): Promise<{ guest: KvmGuest; text: () => string }> {
   let text = "";
   const config = {
@@ -23,8 +25,8 @@ export async function smpGuest(
     memory: 32 * MIB,
     lrs,
     cpu: "v8.0",
-    gic: 3,
-    mode: "vhe",
+    gic,
+    mode,
     clock: "fast",
     forNs: Infinity,
     append,
