@@ -33,6 +33,8 @@ interface FormatNumbers {
   readonly bias: number;
   /** 2^k + 1 that splits a number into two halves whose products are exact. */
   readonly splitter: number;
+  /** The smallest normal number. */
+  readonly least: number;
   /** Twice the smallest normal number: what is rounded to it or above was not tiny before. */
   readonly notTiny: number;
   /** A product of at least `leastProduct` of factors below `mostFactor` has an error that is a number. */
@@ -45,6 +47,7 @@ const SINGLE: FormatNumbers = {
   fraction: 23,
   bias: 127,
   splitter: 2 ** 12 + 1,
+  least: 2 ** -126,
   notTiny: 2 ** -125,
   leastProduct: 2 ** -90,
   mostFactor: 2 ** 110,
@@ -54,6 +57,7 @@ const DOUBLE: FormatNumbers = {
   fraction: 52,
   bias: 1023,
   splitter: 2 ** 27 + 1,
+  least: 2 ** -1022,
   notTiny: 2 ** -1021,
   leastProduct: 2 ** -900,
   mostFactor: 2 ** 990,

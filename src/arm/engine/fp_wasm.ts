@@ -1,7 +1,8 @@
 /**
  * The fast path of floating point: WebAssembly's own arithmetic exactly where it cannot differ from
- * Arm's. That is with FPCR.RMode and FZ zero; where no operand that matters and no result is a NaN;
- * where the result neither overflows nor may be tiny; and where it is exact or FPSR.IXC is set already.
+ * Arm's. That is with FPCR.RMode zero; where no operand that matters and no result is a NaN; where the
+ * result neither overflows nor may be tiny; where it is exact or FPSR.IXC is set already; and with
+ * FPCR.FZ, where no operand and no result is subnormal.
  * Everything else leaves, before anything is written, and the evaluator executes the instruction.
  *
  * Exactness is found with error-free transformations; a fused multiply-add is made of them too.
@@ -10,10 +11,11 @@
 import { FPCR, type FpSize, FPSR } from "../fp/format.ts";
 import type { FpFromInteger, FpOp, FpOperation, FpToInteger } from "../fp/operations.ts";
 import type { V128, V32, V64 } from "../isa/builder.ts";
+import { fusedMultiplyAdd } from "./fp_fused.ts";
 import { type Condition, type Float, type FpTarget, Kind } from "./fp_kinds.ts";
 import type { OpName } from "./wasm_assembler.ts";
 
-const SPECIAL_MODES = FPCR.FZ | (3 << FPCR.RMODE_SHIFT);
+const RMODE = 3 << FPCR.RMODE_SHIFT;
 
 const ROUND: Readonly<Record<string, string>> = {
   even: "nearest",
@@ -31,28 +33,44 @@ const INTEGRAL: Readonly<Record<string, string>> = {
   rintx: "even",
 };
 
-/** 2^`exponent` as the bits of a double with the fraction bits subtracted from or added to it: see `scale`. */
-const DOUBLE_ONE = 1023n;
+/** FPCR.FZ and FPSR.IXC as they were before the instruction: not zero where they are set. */
+interface Modes {
+  readonly flushing: V32;
+  readonly inexactBefore: V32;
+}
+
+/** Exponent of 1 in a double. */
+const DOUBLE_BIAS = 1023n;
 
 /** Emits into one handler. */
 export class FpFast {
-  /** FPSR.IXC as it was before, once FPCR has been looked at: in the block of code at hand. */
-  inexactBefore: V32 | null = null;
+  /** Once FPCR has been looked at, in the block of code at hand. */
+  modes: Modes | null = null;
 
   constructor(readonly b: FpTarget) {}
 
-  /** Leaves unless FPCR is as WebAssembly is. */
-  #begin(): void {
-    if (this.inexactBefore !== null) return;
+  /** Leaves unless FPCR rounds as WebAssembly does. */
+  #begin(): Modes {
+    if (this.modes !== null) return this.modes;
     const { b } = this;
-    b.require(b.isZero(b.and(b.fpcr(), b.c32(SPECIAL_MODES))));
-    this.inexactBefore = b.and(b.fpsr(), b.c32(FPSR.IXC));
+    const fpcr = b.fpcr();
+    b.require(b.isZero(b.and(fpcr, b.c32(RMODE))));
+    this.modes = {
+      flushing: b.and(fpcr, b.c32(FPCR.FZ)),
+      inexactBefore: b.and(b.fpsr(), b.c32(FPSR.IXC)),
+    };
+    return this.modes;
   }
   /** Leaves if IXC is not set and `exact` does not hold. */
   #exactOrNoted(k: Kind, exact: () => Condition): void {
-    const { b, inexactBefore } = this;
-    if (inexactBefore === null) throw new RangeError("not begun");
-    b.when(b.isZero(inexactBefore), () => k.require(exact()));
+    const { b } = this;
+    b.when(b.isZero(this.#begin().inexactBefore), () => k.require(exact()));
+  }
+  /** Leaves if subnormal numbers are flushed and one of these is one. */
+  #requireNotFlushed(k: Kind, numbers: readonly Float[]): void {
+    this.b.when(this.#begin().flushing, () => {
+      for (const x of numbers) k.require(k.or(k.atLeast(x, k.numbers.least), k.isZero(x)));
+    });
   }
   /** Leaves unless `likely` or `other` holds (lane by lane); the other is looked at only where it matters. */
   #requireEither(k: Kind, likely: Condition, other: () => Condition): void {
@@ -66,8 +84,9 @@ export class FpFast {
     if (typeof operation !== "string") return this.#conversion(operation, size, operands);
     const k = new Kind(this.b, size === 32 ? "f32" : "f64");
     const numbers = operands.map((x) => k.fromBits(x));
+    if (operation === "jcvt") return this.#toIntegerJs(operands[0] as V64);
     if (!isFast(operation)) return null;
-    this.#begin();
+    this.#requireNotFlushed(k, numbers);
     if (isRelation(operation)) {
       return this.b.zext(this.#relation(k, operation, numbers) as V32);
     }
@@ -94,7 +113,7 @@ export class FpFast {
   #lanes(operation: FpOperation, size: 32 | 64, operands: readonly V128[]): V128 | null {
     const k = new Kind(this.b, size === 32 ? "f32x4" : "f64x2");
     if (typeof operation === "string") {
-      this.#begin();
+      this.#requireNotFlushed(k, operands);
       const result = isRelation(operation)
         ? this.#relation(k, operation, operands)
         : this.#arithmetic(k, operation, operands);
@@ -102,7 +121,6 @@ export class FpFast {
     }
     if (operation.kind === "convert") return null;
     if (size === 64) return this.#laneByLane(operation, operands);
-    this.#begin();
     return operation.kind === "toInteger"
       ? this.#toIntegerLanes(k, operation, operands)
       : this.#fromIntegerLanes(k, operation, operands);
@@ -164,6 +182,7 @@ export class FpFast {
   #sum(k: Kind, a: Float, c: Float): Float {
     const s = k.binary("add", a, c);
     k.require(k.below(s, Infinity));
+    this.#requireNotFlushed(k, [s]);
     this.#exactOrNoted(k, () => k.isZero(k.sumError(a, c, s)));
     return s;
   }
@@ -247,76 +266,10 @@ export class FpFast {
 
   /** addend + x * y, rounded once. */
   #fused(k: Kind, addend: Float, x: Float, y: Float): Float {
-    if (k.name === "f64" || k.name === "f64x2") return this.#fusedDouble(k, addend, x, y);
-    if (k.name === "f32x4") return this.#fusedLanes(addend as V128, x as V128, y as V128);
-    const wide = new Kind(this.b, "f64");
-    const [c, a, m] = [addend, x, y].map((v) =>
-      this.b.apply<Float>("f64", "f64.promote_f32", v)
-    ) as [Float, Float, Float];
-    const { odd, exact } = this.#oddSum(wide, c, a, m);
-    const r = this.b.apply<Float>("f32", "f32.demote_f64", odd);
-    this.#requireNormal(k, r, () => wide.isZero(odd));
-    this.#exactOrNoted(wide, () => {
-      const back = this.b.apply<Float>("f64", "f64.promote_f32", r);
-      return wide.and(exact(), wide.compare("eq", back, odd));
-    });
-    return r;
-  }
-  /** Of singles as doubles: the product is exact, the sum rounded to odd. */
-  #oddSum(wide: Kind, c: Float, a: Float, m: Float) {
-    const p = wide.binary("mul", a, m);
-    const s = wide.binary("add", p, c);
-    const e = wide.sumError(p, c, s);
-    return { odd: wide.toOdd(s, e), exact: () => wide.isZero(e) };
-  }
-  /** Four singles as two times two doubles. */
-  #fusedLanes(c: V128, x: V128, y: V128): V128 {
-    const { b } = this;
-    const k = new Kind(b, "f32x4");
-    const wide = new Kind(b, "f64x2");
-    const halves = [false, true].map((upper) => {
-      const [cc, a, m] = [c, x, y].map((v) =>
-        b.vector("f64x2.promote_low_f32x4", upper ? b.shuffle(HIGH_TWICE, v, v) : v)
-      ) as [V128, V128, V128];
-      const { odd, exact } = this.#oddSum(wide, cc, a, m);
-      return { odd: odd as V128, exact, narrow: b.vector("f32x4.demote_f64x2_zero", odd as V128) };
-    });
-    const [low, high] = halves as [(typeof halves)[0], (typeof halves)[0]];
-    const r = b.shuffle(LOW_HALVES, low.narrow, high.narrow);
-    this.#requireNormal(k, r, () => this.#narrowMasks(wide, low.odd, high.odd));
-    for (const half of [low, high]) {
-      this.#exactOrNoted(wide, () => {
-        const back = b.vector("f64x2.promote_low_f32x4", half.narrow);
-        return wide.and(half.exact(), wide.compare("eq", back, half.odd));
-      });
-    }
-    return r;
-  }
-  /** Which of four doubles are zero, as a mask of four singles. */
-  #narrowMasks(wide: Kind, low: V128, high: V128): V128 {
-    const [l, h] = [low, high].map((v) => wide.isZero(v)) as [V128, V128];
-    return this.b.shuffle(EVEN_WORDS, l, h);
-  }
-  /**
-   * Exactly: the product as a number and its error, added to the addend with the errors of those sums
-   * rounded to odd (Boldo and Melquiond, "Emulation of FMA and correctly rounded sums", 2008).
-   */
-  #fusedDouble(k: Kind, addend: Float, x: Float, y: Float): Float {
-    const p = k.binary("mul", x, y);
-    const inRange = k.and(k.below(addend, 2 ** 1000), k.below(p, 2 ** 1000));
-    k.require(k.and(inRange, k.productHasError(x, y, p)));
-    const low = k.productError(x, y, p);
-    const th = k.binary("add", addend, low);
-    const tl = k.sumError(addend, low, th);
-    const vh = k.binary("add", p, th);
-    const vl = k.sumError(p, th, vh);
-    const rest = k.binary("add", tl, vl);
-    const restError = k.sumError(tl, vl, rest);
-    const odd = k.toOdd(rest, restError);
-    const sum = k.binary("add", vh, odd);
-    this.#exactOrNoted(k, () => k.and(k.isZero(restError), k.isZero(k.sumError(vh, odd, sum))));
-    // A product of zero decides with the addend on the sign of a zero.
-    return k.select(k.isZero(p), k.binary("add", addend, p), sum);
+    const { result, zero, exact } = fusedMultiplyAdd(k, addend, x, y);
+    if (zero) this.#requireNormal(k, result, zero);
+    for (const [kind, condition] of exact) this.#exactOrNoted(kind, condition);
+    return result;
   }
 
   #conversion(operation: FpOperation, size: 32 | 64, operands: readonly V64[]): V64 | null {
@@ -325,26 +278,26 @@ export class FpFast {
     switch (operation.kind) {
       case "convert":
         if (operation.to === 16 || operation.odd) return null;
-        this.#begin();
         return size === 32 ? this.#widen(value) : this.#narrow(value);
       case "toInteger":
-        this.#begin();
         return this.#toInteger(operation, size, value, fraction);
       case "fromInteger":
-        this.#begin();
         return this.#fromInteger(operation, size, value, fraction);
     }
   }
 
   #widen(value: V64): V64 {
     const [from, to] = [new Kind(this.b, "f32"), new Kind(this.b, "f64")];
-    const r = this.b.apply<Float>("f64", "f64.promote_f32", from.fromBits(value));
+    const a = from.fromBits(value);
+    this.#requireNotFlushed(from, [a]);
+    const r = this.b.apply<Float>("f64", "f64.promote_f32", a);
     to.require(to.isNumber(r));
     return to.toBits(r);
   }
   #narrow(value: V64): V64 {
     const [from, to] = [new Kind(this.b, "f64"), new Kind(this.b, "f32")];
     const a = from.fromBits(value);
+    this.#requireNotFlushed(from, [a]);
     const r = this.b.apply<Float>("f32", "f32.demote_f64", a);
     this.#requireNormal(to, r, () => from.isZero(a));
     this.#exactOrNoted(from, () => {
@@ -356,7 +309,7 @@ export class FpFast {
   /** The double 2^`fraction`, or 2^-`fraction`. */
   #scale(fraction: V64, negative: boolean): Float {
     const { b } = this;
-    const one = b.c64(DOUBLE_ONE);
+    const one = b.c64(DOUBLE_BIAS);
     const exponent = negative ? b.sub(one, fraction) : b.add(one, fraction);
     return new Kind(b, "f64").fromBits(b.shl(exponent, b.c64(52)));
   }
@@ -369,7 +322,10 @@ export class FpFast {
   ): V64 {
     const { b } = this;
     const k = new Kind(b, "f64");
-    const a = size === 64 ? k.fromBits(value) : this.#promoted(value);
+    const from = new Kind(b, size === 64 ? "f64" : "f32");
+    const x = from.fromBits(value);
+    this.#requireNotFlushed(from, [x]);
+    const a = size === 64 ? x : b.apply<Float>("f64", "f64.promote_f32", x);
     // Exact, or infinite and out of range.
     const scaled = fraction ? k.binary("mul", a, this.#scale(fraction, false)) : a;
     const r = this.#rounded(k, scaled, rounding);
@@ -382,8 +338,21 @@ export class FpFast {
     const integer = b.apply<V64>("i64", signed ? "i64.trunc_f64_s" : "i64.trunc_f64_u", r);
     return bits === 32 ? b.zext(b.wrap(integer)) : integer;
   }
-  #promoted(value: V64): Float {
-    return this.b.apply("f64", "f64.promote_f32", new Kind(this.b, "f32").fromBits(value));
+  /** FJCVTZS of a number that a 32-bit integer can hold: the Z flag is 0 for -0. */
+  #toIntegerJs(value: V64): V64 {
+    const { b } = this;
+    const k = new Kind(b, "f64");
+    const a = k.fromBits(value);
+    this.#requireNotFlushed(k, [a]);
+    const r = k.unary("trunc", a);
+    k.require(
+      k.and(k.compare("ge", r, k.constant(-(2 ** 31))), k.compare("lt", r, k.constant(2 ** 31))),
+    );
+    const same = k.compare("eq", r, a) as V32;
+    this.#exactOrNoted(k, () => same);
+    const exact = b.and(same, b.ne(value, b.c64(1n << 63n)));
+    const integer = b.apply<V64>("i64", "i64.trunc_f64_s", r);
+    return b.or(b.zext(b.wrap(integer)), b.shl(b.zext(exact), b.c64(32)));
   }
 
   #fromInteger(
@@ -394,6 +363,7 @@ export class FpFast {
   ): V64 {
     const { b } = this;
     const k = new Kind(b, size === 32 ? "f32" : "f64");
+    this.#begin();
     const x = bits === 64 ? value : unsigned ? b.zext(b.wrap(value)) : b.signExtend(value, 32);
     const op = `f${size}.convert_i64_${unsigned ? "u" : "s"}` as OpName;
     const r = b.apply<Float>(k.name as "f32" | "f64", op, x);
@@ -423,6 +393,7 @@ export class FpFast {
   #toIntegerLanes(k: Kind, { unsigned, rounding }: FpToInteger, operands: readonly V128[]): V128 {
     const { b } = this;
     const [a, fractions] = operands as [V128, V128 | undefined];
+    this.#requireNotFlushed(k, [a]);
     const scaled = fractions ? k.binary("mul", a, this.#scaleLanes(fractions, false)) : a;
     const r = this.#rounded(k, scaled, rounding);
     const [least, limit] = unsigned ? [0, 2 ** 32] : [-(2 ** 31), 2 ** 31];
@@ -436,6 +407,7 @@ export class FpFast {
     const { b } = this;
     const [x, fractions] = operands as [V128, V128 | undefined];
     const s = unsigned ? "u" : "s";
+    this.#begin();
     const r = b.vector(`f32x4.convert_i32x4_${s}`, x);
     this.#exactOrNoted(k, () => {
       // Rounded up to the limit it would come back saturated, and wrong by one.
@@ -455,7 +427,6 @@ const SLOW: ReadonlySet<FpOp> = new Set<FpOp>([
   "urecpe",
   "ursqrte",
   "muladdh",
-  "jcvt",
 ]);
 
 function isRelation(operation: FpOp): boolean {
@@ -465,10 +436,5 @@ function isFast(operation: FpOp): boolean {
   return !SLOW.has(operation);
 }
 
-/** Byte orders of `shuffle`. */
-const bytes = (...words: number[]): number[] =>
-  words.flatMap((w) => [0, 1, 2, 3].map((i) => 4 * w + i));
-const LOW_TWICE = bytes(0, 1, 0, 1);
-const HIGH_TWICE = bytes(2, 3, 2, 3);
-const LOW_HALVES = bytes(0, 1, 4, 5);
-const EVEN_WORDS = bytes(0, 2, 4, 6);
+/** The low half twice, as a byte order of `shuffle`. */
+const LOW_TWICE = [0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3, 4, 5, 6, 7];

@@ -426,10 +426,10 @@ export class WasmBuilder implements Builder, FpTarget {
   when(condition: V32, then: () => void): void {
     const outer = this.#statements;
     const closed = this.#closed;
-    const { inexactBefore } = this.#fp;
+    const { modes } = this.#fp;
     this.#statements = [];
     then();
-    this.#fp.inexactBefore = inexactBefore;
+    this.#fp.modes = modes;
     const inner = this.#statements;
     this.#statements = outer;
     this.#closed = closed;

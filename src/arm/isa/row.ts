@@ -65,7 +65,8 @@ export interface RowSpec<
   readonly hot?: boolean;
   /**
    * Not compiled: the interpreter leaves to the evaluator. For what changes the machine as a whole
-   * (exceptions, translation, interrupts).
+   * (exceptions, translation, interrupts), and arithmetic that generated code does not have (half
+   * precision).
    */
   readonly slow?: boolean;
   /** Assembly text as objdump prints it: mnemonic, tab, operands; null where UNDEFINED. */

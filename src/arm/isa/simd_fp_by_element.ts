@@ -211,6 +211,7 @@ export const simdFpByElement: readonly Row[] = [
     name: "FMLA_FMLS_element_v_h",
     pattern: "0q00111100lmmmmm0o01h0nnnnnddddd",
     feature: FP16,
+    slow: true,
     ...spec(ADDING),
   }),
   row({
@@ -222,6 +223,7 @@ export const simdFpByElement: readonly Row[] = [
     name: "FMUL_FMULX_element_v_h",
     pattern: "0qo0111100lmmmmm1001h0nnnnnddddd",
     feature: FP16,
+    slow: true,
     ...spec(MULTIPLYING),
   }),
   row({
@@ -233,6 +235,7 @@ export const simdFpByElement: readonly Row[] = [
     name: "FMLA_FMLS_element_s_h",
     pattern: "0101111100lmmmmm0o01h0nnnnnddddd",
     feature: FP16,
+    slow: true,
     ...spec(ADDING),
   }),
   row({
@@ -244,24 +247,28 @@ export const simdFpByElement: readonly Row[] = [
     name: "FMUL_FMULX_element_s_h",
     pattern: "01o1111100lmmmmm1001h0nnnnnddddd",
     feature: FP16,
+    slow: true,
     ...spec(MULTIPLYING),
   }),
   row({
     name: "FMLAL_element",
     pattern: "0q00111110lmmmmm0o00h0nnnnnddddd",
     feature: "FEAT_FHM",
+    slow: true,
     ...longSpec(0),
   }),
   row({
     name: "FMLAL2_element",
     pattern: "0q10111110lmmmmm1o00h0nnnnnddddd",
     feature: "FEAT_FHM",
+    slow: true,
     ...longSpec(1),
   }),
   row({
     name: "FCMLA_element_h",
     pattern: "0q10111101lmmmmm0rr1h0nnnnnddddd",
     feature: "FEAT_FCMA",
+    slow: true,
     ...complexSpec(16),
   }),
   row({
