@@ -23,6 +23,7 @@ import { Hrtimers } from "./hrtimer.ts";
 import { hypStubVectors } from "./hyp_stub.ts";
 import { IPI, Irqs, PPI } from "./irq.ts";
 import { type PageRange, Pages } from "./pages.ts";
+import { PerfEvents } from "./perf_event.ts";
 import { Scheduler } from "./scheduler.ts";
 import { type HostThread, SUSPEND, suspend, THREAD_STATE, Threads } from "./threads.ts";
 
@@ -84,6 +85,7 @@ export interface HostOptions {
   readonly pages: PageRange;
   readonly maxThreads?: number;
   readonly maxTimers?: number;
+  readonly maxPerfEvents?: number;
 }
 
 /** __init_el2_debug: MDCR_EL2.HPMN leaves every event counter to EL1. */
@@ -108,6 +110,7 @@ export class Host {
   readonly hrtimers: Hrtimers;
   readonly irqs: Irqs;
   readonly scheduler: Scheduler;
+  readonly perf: PerfEvents;
   readonly #work: (() => void)[] = [];
   readonly #workThread: HostThread;
   #pcpu = 0;
@@ -142,8 +145,21 @@ export class Host {
       threads: this.threads,
       hrtimers: this.hrtimers,
       currentCpu,
+      perfSchedIn: (thread) => this.perf.schedIn(thread),
+      perfSchedOut: (thread) => this.perf.schedOut(thread),
       sendReschedule: (pcpu) => this.irqs.sendIpi(this.#pcpu, pcpu, IPI.RESCHEDULE),
     }, arena);
+    this.perf = new PerfEvents(
+      {
+        hardware,
+        threads: this.threads,
+        vhe: this.mode === "vhe",
+        currentCpu,
+        current: (pcpu) => this.scheduler.current(pcpu),
+      },
+      arena,
+      options.maxPerfEvents ?? 512,
+    );
     locks.irqsOff = () => this.port().irqsDisabled();
     trace.timeNs = () => hardware.nowNs();
     this.#workThread = this.#makeWorkThread();
@@ -178,6 +194,7 @@ export class Host {
 
   #requestIrqs(): void {
     this.irqs.request(IPI.RESCHEDULE, (_, pcpu) => this.scheduler.rescheduleInterrupt(pcpu));
+    this.irqs.request(PPI.PMU, () => this.perf.interrupt());
     // Being interrupted is the whole effect: it is out of the guest.
     this.irqs.request(IPI.CALL_FUNC, () => {});
     this.irqs.request(this.#clockEventPpi, () => this.hrtimers.interrupt());
@@ -208,11 +225,13 @@ export class Host {
       if (pcpu === 0) this.irqs.initDistributor();
       this.irqs.initCpu(pcpu, [
         ...Array.from({ length: 16 }, (_, sgi) => sgi),
+        PPI.PMU,
         PPI.MAINTENANCE,
         PPI.HYP_TIMER,
         PPI.VTIMER,
         PPI.PTIMER,
       ], this.mode === "vhe");
+      this.perf.initCpu(this.port());
       this.port().irqEnable();
     }
     this.#enter(0);

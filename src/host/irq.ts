@@ -14,7 +14,7 @@ import { GicV3Chip } from "./irq_gic_v3.ts";
 export const IPI = { RESCHEDULE: 0, CALL_FUNC: 1 } as const;
 
 /** Private interrupts of the host and of what KVM gives to guests. */
-export const PPI = { MAINTENANCE: 25, HYP_TIMER: 26, VTIMER: 27, PTIMER: 30 } as const;
+export const PPI = { PMU: 23, MAINTENANCE: 25, HYP_TIMER: 26, VTIMER: 27, PTIMER: 30 } as const;
 
 /** A handler, run with interrupts off on the CPU that took the interrupt. */
 export type IrqHandler = (intid: number, pcpu: number) => void;

@@ -49,6 +49,9 @@ export interface SchedulerServices {
   readonly threads: Threads;
   readonly hrtimers: Hrtimers;
   currentCpu(): number;
+  /** perf_event_task_sched_in and _out, of a thread that has events. */
+  perfSchedIn?(thread: HostThread): void;
+  perfSchedOut?(thread: HostThread): void;
   /** Interrupts another CPU so that it looks at its run queue. */
   sendReschedule(pcpu: number): void;
 }
@@ -261,6 +264,7 @@ export class Scheduler {
   }
 
   #switchOut(queue: RunQueue, thread: HostThread): void {
+    if (thread.perfEvents !== 0) this.services.perfSchedOut?.(thread);
     if (thread.notify) this.services.threads.kindOf(thread).schedOut?.(thread);
     thread.current = false;
     queue.current = 0;
@@ -290,6 +294,7 @@ export class Scheduler {
     thread.pcpu = pcpu;
     thread.lastPcpu = pcpu;
     thread.switches++;
+    if (thread.perfEvents !== 0) this.services.perfSchedIn?.(thread);
     if (thread.notify) this.services.threads.kindOf(thread).schedIn?.(thread);
   }
 

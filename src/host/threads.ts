@@ -58,6 +58,8 @@ export const ThreadLayout = layout("host_thread", {
   priority: u32(),
   /** Belongs to the kind: the address of the vCPU, ... */
   arg: u32(),
+  /** The first of its perf events, or 0. */
+  perfEvents: u32(),
   /** Exception vector by which the guest was left. */
   vector: u32(),
   /** Runnable, but not running, since then (sched_info.last_queued); 0: not waiting. */

@@ -15,6 +15,7 @@ import { R } from "../arm/arch/sysregs.ts";
 import { CNTKCTL } from "../arm/arch/fields.ts";
 import type { El2Port } from "../arm/el2_port.ts";
 import { BOOT_REAL_NS, type Host, PRIORITY } from "../host/host.ts";
+import type { PerfEvents } from "../host/perf_event.ts";
 import { IPI, PPI } from "../host/irq.ts";
 import { PAGE_SIZE } from "../host/pages.ts";
 import {
@@ -68,6 +69,8 @@ import {
   kvmInitStage2Mmu,
   kvmSetMemoryRegion,
 } from "./mmu.ts";
+import { KvmPmuEvents } from "./pmu.ts";
+import { kvmPmuVcpuDestroy, pmuOverflowFunction } from "./pmu_emul.ts";
 import { VGIC } from "./vgic/vgic_ops.ts";
 import { setVgicIrqOps, vgicGlobal } from "./vgic/vgic_global.ts";
 import {
@@ -86,6 +89,7 @@ import { kvmArmPvtimeVcpuInit } from "./pvtime.ts";
 import {
   kvmArmVcpuGetAttr,
   kvmArmVcpuGetEvents,
+  kvmArmVcpuHasAttr,
   kvmArmVcpuInit,
   kvmArmVcpuSetAttr,
   kvmArmVcpuSetEvents,
@@ -127,6 +131,7 @@ export {
 } from "./vgic/vgic_debug.ts";
 export { KVM_CAP, type KvmVcpuEvents, VCPU_ATTR, VCPU_FEATURE } from "./vcpu_ioctl.ts";
 export { KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY } from "./mmu.ts";
+export { KVM_PMU_EVENT, PMU_V3_ATTR } from "./pmu_emul.ts";
 export { VMIDS } from "./vmid.ts";
 
 /** A failed call: `errno` is negative, as in the kernel. */
@@ -198,6 +203,9 @@ export class KvmSystem implements KvmHost {
   readonly #running: number;
   /** mdcr_el2: a word per physical CPU. */
   readonly #mdcrEl2: number;
+  readonly perf: PerfEvents;
+  readonly pmuPerfKind: number;
+  readonly pmuEvents: KvmPmuEvents;
   readonly #vcpus = new Map<number, VcpuHandle>();
   #nextVmId = 1;
 
@@ -216,6 +224,10 @@ export class KvmSystem implements KvmHost {
     this.#statSlab = new Slab(observeArena, KvmVcpuStatLayout, maxVcpus);
     this.#running = arena.reserve(4 * this.pcpus);
     this.#mdcrEl2 = arena.reserve(4 * this.pcpus);
+    this.perf = kernel.perf;
+    this.pmuPerfKind = kernel.perf.register(pmuOverflowFunction(this));
+    this.pmuEvents = new KvmPmuEvents(this, arena.reserve(4 * this.pcpus));
+    kernel.perf.guestEvents = this.pmuEvents;
     this.hyp = kernel.mode === "vhe" ? CALL_HYP_VHE : new CallHypNvhe(new HypMode(kernel));
     this.vmids = new VmidAllocator(arena, kernel.locks, this.pcpus, this.hyp);
     this.hrtimers = this.#makeHrtimers();
@@ -638,6 +650,7 @@ export class Vm {
     system.vgic.kvmVgicDestroy(kvm);
     for (const { vcpu } of this.vcpus) {
       kvmTimerVcpuTerminate(vcpu);
+      kvmPmuVcpuDestroy(vcpu);
       system.releaseVcpu(vcpu);
     }
     kvmFreeMemslots(kvm);
@@ -722,7 +735,7 @@ export class VcpuHandle {
 
   /** KVM_HAS_DEVICE_ATTR of a vCPU. */
   hasAttr(group: number, attr: number): boolean {
-    return typeof kvmArmVcpuGetAttr(this.vcpu, group, attr) === "bigint";
+    return kvmArmVcpuHasAttr(this.vcpu, group, attr);
   }
 
   /** KVM_RUN: sets the vCPU's thread in motion. */

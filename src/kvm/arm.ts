@@ -42,6 +42,14 @@ import {
 import { kvmArchVcpuRunnable, kvmArmVcpuStopped, kvmVcpuWfi } from "./kvm_main.ts";
 import { ioMemAccess, kvmHandleMmioReturn } from "./mmio.ts";
 import { kvmArmIsPvtimeEnabled, kvmUpdateStolenTime } from "./pvtime.ts";
+import { kvmPmuUpdateVcpuEvents, kvmVcpuPmuRestoreGuest, kvmVcpuPmuRestoreHost } from "./pmu.ts";
+import {
+  kvmArmPmuV3Enable,
+  kvmPmuFlushHwstate,
+  kvmPmuHandlePmcr,
+  kvmPmuSyncHwstate,
+  pmuReg,
+} from "./pmu_emul.ts";
 import { kvmResetVcpu } from "./reset.ts";
 import { SWITCH_REASON } from "./stats.ts";
 import { trace } from "./trace.ts";
@@ -163,6 +171,7 @@ export class VcpuRunner implements ThreadKind {
     kvmTimerVcpuLoad(vcpu);
     if (kvm.host.hyp.vhe) kvmVcpuLoadSysregsVhe(vcpu);
     kvmArchVcpuLoadFp(vcpu);
+    kvmVcpuPmuRestoreGuest(vcpu);
     if (kvmArmIsPvtimeEnabled(vcpu)) kvmMakeRequest(vcpu, KVM_REQ.RECORD_STEAL);
     if (kernel.scheduler.singleTaskRunning(pcpu)) vcpuClearWfxTraps(vcpu);
     else vcpuSetWfxTraps(vcpu);
@@ -174,6 +183,7 @@ export class VcpuRunner implements ThreadKind {
     if (vcpu.kvm.host.hyp.vhe) kvmVcpuPutSysregsVhe(vcpu);
     kvmTimerVcpuPut(vcpu);
     vcpu.kvm.host.vgic.kvmVgicPut(vcpu);
+    kvmVcpuPmuRestoreHost(vcpu);
     this.services.vmids.clearActive(vcpu.state.cpu);
     vcpu.state.cpu = -1;
   }
@@ -225,8 +235,10 @@ export class VcpuRunner implements ThreadKind {
     const { kernel, vmids } = this.services;
     const port = vcpu.port();
     vmids.update(port, kernel.currentCpu, vcpu.kvm.state);
+    kvmPmuFlushHwstate(vcpu);
     port.irqDisable();
     vcpu.kvm.host.vgic.kvmVgicFlushHwstate(vcpu);
+    kvmPmuUpdateVcpuEvents(vcpu);
     // After interrupts are off and before the last look at the requests: whoever makes one from now
     // on sees that a kick is needed.
     vcpu.state.mode = VCPU_MODE.IN_GUEST_MODE;
@@ -246,6 +258,7 @@ export class VcpuRunner implements ThreadKind {
     const port = vcpu.port();
     vcpu.state.mode = VCPU_MODE.OUTSIDE_GUEST_MODE;
     port.isb();
+    kvmPmuSyncHwstate(vcpu);
     vcpu.kvm.host.vgic.kvmVgicSyncHwstate(vcpu);
     port.irqEnable();
   }
@@ -279,6 +292,8 @@ export class VcpuRunner implements ThreadKind {
     vcpu.state.mode = VCPU_MODE.OUTSIDE_GUEST_MODE;
     if (vcpu.state.pause) this.#acknowledgeHalt(vcpu);
     kvmArmClearDebug(vcpu);
+    // The monitors first: their interrupt's level is for the vgic to see.
+    kvmPmuSyncHwstate(vcpu);
     // The vgic before interrupts are opened: a timer's handler must find what the guest did with it.
     host.vgic.kvmVgicSyncHwstate(vcpu);
     if (code === ARM_EXCEPTION.IRQ) {
@@ -383,6 +398,9 @@ export class VcpuRunner implements ThreadKind {
       return RET.HALT;
     }
     if (kvmCheckRequest(vcpu, KVM_REQ.VCPU_RESET)) this.kvmResetVcpu(vcpu);
+    if (kvmCheckRequest(vcpu, KVM_REQ.RELOAD_PMU)) {
+      kvmPmuHandlePmcr(vcpu, pmuReg(vcpu, "PMCR_EL0"));
+    }
     // Made only to get the vCPU out of the guest, to see new interrupts.
     kvmCheckRequest(vcpu, KVM_REQ.IRQ_PENDING);
     if (kvmCheckRequest(vcpu, KVM_REQ.RECORD_STEAL)) kvmUpdateStolenTime(vcpu);
@@ -443,6 +461,8 @@ export function kvmArchVcpuRunPidChange(vcpu: Vcpu): number {
   }
   const error = kvmTimerEnable(vcpu);
   if (error !== 0) return error;
+  const pmuError = kvmArmPmuV3Enable(vcpu);
+  if (pmuError !== 0) return pmuError;
   kvm.state.hasRanOnce = true;
   state.hasRunOnce = true;
   return 0;

@@ -9,6 +9,7 @@
  */
 import { R, sysregByKey, sysregKey, type SysregName } from "../arm/arch/sysregs.ts";
 import { ERRNO, type Kvm, KVM_NR_ID_REGS, type Vcpu } from "./kvm_host.ts";
+import { kvmVcpuHasPmu } from "./pmu_emul.ts";
 import { give, readOnly, REG, type SysRegDesc, sysregVisibility } from "./sys_reg_desc.ts";
 
 /** Where the register of an encoding is kept within `idRegs` (IDREG_IDX). */
@@ -109,12 +110,6 @@ export function readIdReg(vcpu: Vcpu, desc: SysRegDesc): bigint {
   const hidesPmu = desc.name === "ID_AA64DFR0_EL1" && !kvmVcpuHasPmu(vcpu);
   return hidesPmu ? withField(value, PMU_VERSION, 0) : value;
 }
-
-/** kvm_vcpu_has_pmu. */
-function kvmVcpuHasPmu(vcpu: Vcpu): boolean {
-  return ((vcpu.state.features >> KVM_ARM_VCPU_PMU_V3) & 1) === 1;
-}
-const KVM_ARM_VCPU_PMU_V3 = 3;
 
 const signed = (field: number, kind: Kind): number => kind === "s" ? (field << 28) >> 28 : field;
 

@@ -12,7 +12,9 @@ import type { El2Port } from "../arm/el2_port.ts";
 import type { SysregName } from "../arm/arch/sysregs.ts";
 import type { RamRange } from "../arm/arch/tlb_layout.ts";
 import type { TraceRing } from "../trace/tracepoints.ts";
+import type { PerfEvents } from "../host/perf_event.ts";
 import type { ArmVgic } from "./arm_vgic.ts";
+import type { KvmPmuEvents } from "./pmu.ts";
 import type { CallHyp } from "./call_hyp.ts";
 import { WorldSwitchLayout, type WorldSwitchMeter } from "./stats.ts";
 
@@ -83,6 +85,26 @@ export const ARM_EXCEPTION = { IRQ: 0, EL1_SERROR: 1, TRAP: 2, HYP_GONE: 3, IL: 
 /** Set in an exit code when an SError came with it (ARM_EXIT_WITH_SERROR_BIT). */
 export const ARM_EXIT_WITH_SERROR = 0x8000_0000;
 
+type UpTo30 =
+  | 0
+  | 1
+  | 2
+  | 3
+  | 4
+  | 5
+  | 6
+  | 7
+  | 8
+  | 9
+  | `1${0 | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9}`
+  | `2${0 | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9}`
+  | 30;
+
+/** PMEVCNTR<n>_EL0 or PMEVTYPER<n>_EL0 of all counters that the architecture has room for. */
+function monitors<const K extends "CNTR" | "TYPER">(kind: K): `PMEV${K}${UpTo30}_EL0`[] {
+  return Array.from({ length: 31 }, (_, n) => `PMEV${kind}${n as UpTo30}_EL0` as const);
+}
+
 /** The EL1 and EL0 registers that a vCPU owns, saved at vcpu_put and loaded at vcpu_load (enum vcpu_sysreg). */
 export const SAVED_SYSREGS = [
   "MPIDR_EL1",
@@ -113,6 +135,17 @@ export const SAVED_SYSREGS = [
   "SPSR_EL1",
   "SP_EL0",
   "SP_EL1",
+  // In memory only: the performance monitors
+  "PMCR_EL0",
+  "PMSELR_EL0",
+  ...monitors("CNTR"),
+  "PMCCNTR_EL0",
+  ...monitors("TYPER"),
+  "PMCCFILTR_EL0",
+  "PMCNTENSET_EL0",
+  "PMINTENSET_EL1",
+  "PMOVSSET_EL0",
+  "PMUSERENR_EL0",
   // In memory only: of AArch32 guests, and of the RAS extension
   "DBGVCR32_EL2",
   "DACR32_EL2",
@@ -146,6 +179,7 @@ export const KVM_REQ = {
   RECORD_STEAL: 1 << 3,
   SUSPEND: 1 << 6,
   TLB_FLUSH: 1 << 8,
+  RELOAD_PMU: 1 << 13,
   UNHALT: 1 << 9,
   VM_DEAD: 1 << 10,
 } as const;
@@ -445,6 +479,14 @@ export const KvmVcpuLayout = layout("kvm_vcpu", {
   externalDbgWvr: array("u64", ARM_MAX_DBG_REGS),
   /** PAR_EL1 of the guest while EL2 uses the register. */
   savedPar: u64(),
+  /** Events of the host that stand for the guest's counters, by counter; 0 for none. The address is the owner's cookie. */
+  pmuPerfEvents: array("u32", 32),
+  /** The overflow interrupt (0: not set), that it is set up, and the level last given to the vgic. */
+  pmuIrqNum: u32(),
+  pmuCreated: bool(),
+  pmuIrqLevel: bool(),
+  /** Hardware counters that a world switch at EL2 is to turn on for the guest. */
+  pmuEventsGuest: u32(),
   /** Instructions its physical CPU had retired at the last entry. */
   entryInsns: u53("observe"),
   dbgBcr: array("u64", ARM_MAX_DBG_REGS),
@@ -507,6 +549,9 @@ export const KvmLayout = layout("kvm", {
   hasRanOnce: bool(),
   /** What the identification registers show (id_regs.ts), by (CRm - 1) * 8 + op2. */
   idRegs: array("u64", KVM_NR_ID_REGS),
+  /** Whether user space has filtered the guest's events, and the allowed ones: a bit each. */
+  pmuHasFilter: bool(),
+  pmuFilter: array("u32", 32),
   /** vCPU that has asked all others to halt (kvm_arm_halt_guest), or 0. */
   haltOwner: u32(),
   /** Pages of stage-2 tables in use. */
@@ -530,6 +575,10 @@ export interface KvmHost {
   readonly trace: TraceRing;
   /** The machine's RAM: where a physical address lies in the shared memory. */
   readonly ram: RamRange;
+  /** The host's perf events, KVM's kind of them, and which counters count in guests only. */
+  readonly perf: PerfEvents;
+  readonly pmuPerfKind: number;
+  readonly pmuEvents: KvmPmuEvents;
   /** The virtual interrupt controller's functions (include/kvm/arm_vgic.h). */
   readonly vgic: ArmVgic;
   /** What runs at EL2, and how it is called from the host kernel's level (kvm_call_hyp). */

@@ -4,6 +4,7 @@
 import { kvmTimerVcpuReset } from "./arch_timer.ts";
 import { vcpuSetReg } from "./emulate.ts";
 import { IFLAG, KvmCpuContextLayout, type Vcpu, vcpuClearFlag } from "./kvm_host.ts";
+import { kvmPmuVcpuReset } from "./pmu_emul.ts";
 import { kvmResetSysRegs } from "./sys_regs.ts";
 
 /** VCPU_RESET_PSTATE_EL1: EL1h with all exceptions masked. */
@@ -21,6 +22,7 @@ export function kvmResetVcpu(
   const { state, ctxt } = vcpu;
   const pending = state.resetPending;
   state.resetPending = false;
+  kvmPmuVcpuReset(vcpu);
   const loaded = state.cpu !== -1;
   if (loaded) put(vcpu);
   const { regs, sysregs, fp } = KvmCpuContextLayout.offset;

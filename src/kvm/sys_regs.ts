@@ -44,6 +44,7 @@ import {
   undef,
   writeOnly,
 } from "./sys_reg_desc.ts";
+import { PMU_ROWS } from "./sys_regs_pmu.ts";
 import { trace } from "./trace.ts";
 
 /** What registers hold after reset whose value the architecture leaves unknown. */
@@ -228,33 +229,6 @@ function debugRows(): SysRegDesc[] {
   );
 }
 
-/** Performance monitors, op0 3, CRn 9 and 14: none. */
-function pmuRows(): SysRegDesc[] {
-  const rows = [
-    absent("PMINTENSET_EL1", [3, 0, 9, 14, 1]),
-    absent("PMINTENCLR_EL1", [3, 0, 9, 14, 2]),
-    absent("PMMIR_EL1", [3, 0, 9, 14, 6], razWi),
-    absent("PMUSERENR_EL0", [3, 3, 9, 14, 0]),
-    absent("PMOVSSET_EL0", [3, 3, 9, 14, 3]),
-    absent("PMCCFILTR_EL0", [3, 3, 14, 15, 7]),
-  ];
-  const el0 = [
-    "PMCR",
-    "PMCNTENSET",
-    "PMCNTENCLR",
-    "PMOVSCLR",
-    "PMSWINC",
-    "PMSELR",
-    "PMCEID0",
-    "PMCEID1",
-  ];
-  el0.forEach((n, op2) => rows.push(absent(`${n}_EL0`, [3, 3, 9, 12, op2])));
-  ["PMCCNTR", "PMXEVTYPER", "PMXEVCNTR"].forEach((n, op2) =>
-    rows.push(absent(`${n}_EL0`, [3, 3, 9, 13, op2]))
-  );
-  return rows;
-}
-
 /** RAS error records: RAZ/WI. */
 function rasRows(): SysRegDesc[] {
   const at: readonly [string, number, number][] = [
@@ -417,7 +391,7 @@ const ROWS: readonly SysRegDesc[] = [
   named("CLIDR_EL1", { access: readOnly((vcpu, p) => readHost(vcpu, p, "CLIDR_EL1")) }),
   named("CSSELR_EL1", { access: accessRw, reg: "CSSELR_EL1", reset: UNKNOWN }),
   named("CTR_EL0", { access: readOnly((vcpu, p) => readHost(vcpu, p, "CTR_EL0")) }),
-  ...pmuRows(),
+  ...PMU_ROWS,
   kept("TPIDR_EL0"),
   kept("TPIDRRO_EL0"),
   named("CNTP_TVAL_EL0", { access: accessTimer(TIMER_REG.TVAL) }),

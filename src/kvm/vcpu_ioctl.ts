@@ -24,6 +24,7 @@ import {
 } from "./kvm_host.ts";
 import { kvmArmVcpuPowerOff } from "./kvm_main.ts";
 import { stage2UnmapVm } from "./mmu.ts";
+import { kvmArmPmuV3GetAttr, kvmArmPmuV3HasAttr, kvmArmPmuV3SetAttr } from "./pmu_emul.ts";
 import { KVM_ARM_VCPU_PVTIME_IPA, kvmArmPvtimeSetAttr } from "./pvtime.ts";
 
 // Capabilities
@@ -50,6 +51,7 @@ export const KVM_CAP = {
   CHECK_EXTENSION_VM: 105,
   GUEST_DEBUG_HW_BPS: 119,
   GUEST_DEBUG_HW_WPS: 120,
+  ARM_PMU_V3: 126,
   VCPU_ATTRIBUTES: 127,
   MAX_VCPU_ID: 128,
   IMMEDIATE_EXIT: 136,
@@ -129,10 +131,9 @@ export const VCPU_FEATURE = {
 } as const;
 const KVM_VCPU_MAX_FEATURES = 7;
 
-/** Features that no CPU here can give (kvm_set_vm_width, kvm_vcpu_enable_sve, kvm_vcpu_enable_ptrauth, PMU). */
+/** Features that no CPU here can give (kvm_set_vm_width, kvm_vcpu_enable_sve, kvm_vcpu_enable_ptrauth). */
 const UNAVAILABLE = [
   VCPU_FEATURE.EL1_32BIT,
-  VCPU_FEATURE.PMU_V3,
   VCPU_FEATURE.SVE,
   VCPU_FEATURE.PTRAUTH_ADDRESS,
   VCPU_FEATURE.PTRAUTH_GENERIC,
@@ -210,7 +211,7 @@ export function kvmArmVcpuSetEvents(vcpu: Vcpu, events: Partial<KvmVcpuEvents>):
 // Attributes
 
 /** KVM_ARM_VCPU_*_CTRL: groups of attributes. */
-export const VCPU_ATTR = { TIMER_CTRL: 1, PVTIME_CTRL: 2 } as const;
+export const VCPU_ATTR = { PMU_V3_CTRL: 0, TIMER_CTRL: 1, PVTIME_CTRL: 2 } as const;
 /** KVM_ARM_VCPU_TIMER_IRQ_VTIMER and _PTIMER, and the timers they are of. */
 const TIMER_OF_ATTR = [TIMER_VTIMER, TIMER_PTIMER] as const;
 
@@ -234,6 +235,8 @@ function setTimerIrq(vcpu: Vcpu, attr: number, irq: bigint): number {
 /** kvm_arm_vcpu_set_attr: 0 or an errno. */
 export function kvmArmVcpuSetAttr(vcpu: Vcpu, group: number, attr: number, value: bigint): number {
   switch (group) {
+    case VCPU_ATTR.PMU_V3_CTRL:
+      return kvmArmPmuV3SetAttr(vcpu, attr, value);
     case VCPU_ATTR.TIMER_CTRL:
       return setTimerIrq(vcpu, attr, value);
     case VCPU_ATTR.PVTIME_CTRL:
@@ -248,6 +251,13 @@ export function kvmArmVcpuGetAttr(vcpu: Vcpu, group: number, attr: number): bigi
   if (group === VCPU_ATTR.PVTIME_CTRL && attr === KVM_ARM_VCPU_PVTIME_IPA) {
     return BigInt(vcpu.state.stealBase);
   }
+  if (group === VCPU_ATTR.PMU_V3_CTRL) return kvmArmPmuV3GetAttr(vcpu, attr);
   const timer = group === VCPU_ATTR.TIMER_CTRL ? timerOf(vcpu, attr) : undefined;
   return timer === undefined ? ERRNO.ENXIO : BigInt(timer.irq);
+}
+
+/** kvm_arm_vcpu_has_attr. */
+export function kvmArmVcpuHasAttr(vcpu: Vcpu, group: number, attr: number): boolean {
+  if (group === VCPU_ATTR.PMU_V3_CTRL) return kvmArmPmuV3HasAttr(vcpu, attr);
+  return typeof kvmArmVcpuGetAttr(vcpu, group, attr) === "bigint";
 }

@@ -14,6 +14,7 @@ import {
   KVM_EXIT,
   KVM_SYSTEM_EVENT,
   KvmSystem,
+  PMU_V3_ATTR,
   VCPU_ATTR,
   VCPU_FEATURE,
   type VcpuHandle,
@@ -35,7 +36,7 @@ import type { LoopState } from "./machine_loop.ts";
 import type { AccessSize, MmioDevice } from "./mmio.ts";
 import { stepOf, workOf } from "./kvm_inputs.ts";
 import type { Input } from "./recording.ts";
-import { VIRT_MAP } from "./virt_map.ts";
+import { VIRT_INTID, VIRT_MAP } from "./virt_map.ts";
 import { TRACE_CAPACITY } from "./worker_protocol.ts";
 
 const MIB = 1 << 20;
@@ -244,7 +245,7 @@ export class KvmGuest implements Guest {
     for (let id = 0; id < this.options.vcpus; id++) {
       const off = id === 0 ? [] : [VCPU_FEATURE.POWER_OFF];
       const vcpu = vm.createVcpu(id, (vcpu, ret) => this.#onExit(vcpu, ret));
-      vcpu.init([VCPU_FEATURE.PSCI_0_2, ...off]);
+      vcpu.init([VCPU_FEATURE.PSCI_0_2, VCPU_FEATURE.PMU_V3, ...off]);
       const stolen = VIRT_MAP.pvtime.base + id * STOLEN_TIME_SIZE;
       vcpu.setAttr(VCPU_ATTR.PVTIME_CTRL, 0, BigInt(stolen));
     }
@@ -254,6 +255,10 @@ export class KvmGuest implements Guest {
       vm.setVgicAttr(VGIC_GRP.ADDR, BigInt(type), BigInt(base));
     }
     vm.setVgicAttr(VGIC_GRP.CTRL, BigInt(VGIC_CTRL_INIT), 0n);
+    for (const vcpu of vm.vcpus) {
+      vcpu.setAttr(VCPU_ATTR.PMU_V3_CTRL, PMU_V3_ATTR.IRQ, BigInt(VIRT_INTID.pmu));
+      vcpu.setAttr(VCPU_ATTR.PMU_V3_CTRL, PMU_V3_ATTR.INIT, 0n);
+    }
     return vm;
   }
 

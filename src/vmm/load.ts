@@ -45,7 +45,6 @@ function dtbOf(config: MachineConfig, own: Uint8Array | undefined): DtbOf {
       psciMethod: config.bareEl === 2 ? "smc" : "hvc",
       el2: config.bareEl === 2,
       gic: config.gic,
-      pmu: config.bareEl !== 0,
       ...(initrd ? { initrd } : {}),
     });
 }

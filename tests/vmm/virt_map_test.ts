@@ -25,6 +25,7 @@ Deno.test("the regions are in address order and do not overlap", () => {
 
 Deno.test("interrupts have the numbers of the board", () => {
   assert.deepEqual(VIRT_INTID, {
+    pmu: 23,
     gicMaintenance: 25,
     rtc: 34,
     gpio: 39,

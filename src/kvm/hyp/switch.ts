@@ -8,6 +8,7 @@
  */
 import type { El2Port } from "../../arm/el2_port.ts";
 import { HCR, SPSR } from "../../arm/arch/fields.ts";
+import { PMUSERENR } from "../../arm/arch/pmu.ts";
 import { EC } from "../../arm/arch/syndrome.ts";
 import { R } from "../../arm/arch/sysregs.ts";
 import {
@@ -58,6 +59,10 @@ export function loadStage2(port: El2Port, kvm: KvmState): void {
 /** __activate_traps_common. */
 export function activateTrapsCommon(port: El2Port, vcpu: HypVcpu): void {
   port.write(R.HSTR_EL2, HSTR_T15, 0);
+  // EL0's accesses to the monitors are to trap to EL2, not to EL1; and PMXEVCNTR_EL0 must not be
+  // UNDEFINED for what PMSELR_EL0 says.
+  port.write(R.PMSELR_EL0, 0, 0);
+  port.write(R.PMUSERENR_EL0, PMUSERENR.KEEP, 0);
   port.save(R.MDCR_EL2, vcpu.state.base + KvmVcpuLayout.offset.mdcrHost);
   port.write(R.MDCR_EL2, vcpu.state.mdcr, 0);
 }
@@ -66,6 +71,7 @@ export function activateTrapsCommon(port: El2Port, vcpu: HypVcpu): void {
 export function deactivateTrapsCommon(port: El2Port, vcpu: HypVcpu): void {
   port.restore(R.MDCR_EL2, vcpu.state.base + KvmVcpuLayout.offset.mdcrHost);
   port.write(R.HSTR_EL2, 0, 0);
+  port.write(R.PMUSERENR_EL0, 0, 0);
 }
 
 /** ___deactivate_traps: a pended virtual SError that the guest has taken meanwhile must not come again. */

@@ -84,6 +84,16 @@ function hypVgicRestoreState(port: El2Port, memory: HypMemory, vcpu: HypVcpu): v
   __vgicV3RestoreState(port, vcpu.cpuIf);
 }
 
+/** __pmu_switch_to_guest: counters of the guest's events run from here on; the host has none of its own. */
+function pmuSwitchToGuest(port: El2Port, { state }: HypVcpu): void {
+  if (state.pmuEventsGuest !== 0) port.write(R.PMCNTENSET_EL0, state.pmuEventsGuest, 0);
+}
+
+/** __pmu_switch_to_host. */
+function pmuSwitchToHost(port: El2Port, { state }: HypVcpu): void {
+  if (state.pmuEventsGuest !== 0) port.write(R.PMCNTENCLR_EL0, state.pmuEventsGuest, 0);
+}
+
 /** hyp_exit_handlers. */
 const HYP_EXIT_HANDLERS: HypExitHandlers = {
   ...COMMON_EXIT_HANDLERS,
@@ -111,6 +121,7 @@ export function kvmVcpuRun(port: El2Port, memory: HypMemory, vcpuVa: number): vo
   hypVgicRestoreState(port, memory, vcpu);
   timerEnableTraps(port);
   debugSwitchToGuest(port, vcpu);
+  pmuSwitchToGuest(port, vcpu);
   enter(port, vcpu, percpu);
 }
 
@@ -138,6 +149,7 @@ export function kvmVcpuRunExit(
   loadHostStage2(port);
   sysregRestoreStateNvhe(port, percpu.hostCtxt);
   debugSwitchToHost(port, vcpu);
+  pmuSwitchToHost(port, vcpu);
   percpu.state.hostRunningVcpu = 0;
   return true;
 }
