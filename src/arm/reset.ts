@@ -8,7 +8,7 @@ import { R, type SysregName } from "./arch/sysregs.ts";
 import { COUNTER_HZ } from "./clock.ts";
 import { refreshArmed } from "./debug.ts";
 import { contextSwitched } from "./exceptions.ts";
-import { MIDR } from "./id_registers.ts";
+import { MIDR, ZVA_BYTES } from "./id_registers.ts";
 import type { Core } from "./parts.ts";
 import { resetPmu } from "./pmu.ts";
 import { setPc } from "./pstate.ts";
@@ -29,6 +29,9 @@ function resetValues(core: Core): readonly (readonly [SysregName, number])[] {
     ["VTCR_EL2", 0x8000_0000],
     ["OSLSR_EL1", 0xa],
     ["MDCR_EL2", EVENT_COUNTERS],
+    // Where generated code reads them, while nothing traps or changes them
+    ["CTR_EL0", Number(core.platform.model.ids[R.CTR_EL0])],
+    ["DCZID_EL0", Math.log2(ZVA_BYTES) - 2],
   ];
 }
 

@@ -1,7 +1,7 @@
 /** The machine's run loop, its access from outside, and the roles of its state. */
 import assert from "node:assert/strict";
 import { HALT, LINE } from "../../src/arm/arch/cpu_state.ts";
-import { R } from "../../src/arm/arch/sysregs.ts";
+import { R, sysreg } from "../../src/arm/arch/sysregs.ts";
 import type { CpuCore } from "../../src/arm/cpu.ts";
 import { contextSwitched } from "../../src/arm/exceptions.ts";
 import { Firmware } from "../../src/arm/firmware.ts";
@@ -207,6 +207,17 @@ Deno.test("with SCTLR.I clear a changed program is seen after ISB and after an e
 Deno.test("with SCTLR.I set, or without synchronisation, what was predecoded is executed", () => {
   assert.equal(x(uncached([A64.isb], SCTLR_I), 0), 3);
   assert.equal(x(uncached([A64.dsb], 0), 0), 3);
+});
+
+Deno.test("what generated code reads of the caches is what the registers say", () => {
+  // mrs x1, ctr_el0; mrs x2, dczid_el0
+  const machine = machineWith([0xd53b0021, 0xd53b00e2, A64.self]);
+  machine.run(10);
+  const { sysregs } = machine.cores[0] as CpuCore;
+  assert.ok(sysregs.read(sysreg("CTR_EL0").key, 0));
+  assert.equal(x(machine, 1), sysregs.lo >>> 0);
+  assert.ok(sysregs.read(sysreg("DCZID_EL0").key, 0));
+  assert.equal(x(machine, 2), sysregs.lo);
 });
 
 Deno.test("an SError from outside is taken when it is let in, once", () => {

@@ -5,6 +5,7 @@
  * reads state that a later effect may change, goes through a local.
  */
 import { CpuLayout, sysregOffset } from "../arch/cpu_state.ts";
+import { HCR } from "../arch/fields.ts";
 import { sysreg, sysregKey } from "../arch/sysregs.ts";
 import { ACCESS, DATA_TLB, DATA_TLB_ENTRIES, DATA_TLB_ENTRY } from "../arch/tlb_layout.ts";
 import type { FpSize } from "../fp/format.ts";
@@ -132,6 +133,8 @@ interface Inline {
   readonly readFrom: 0 | 1;
   readonly writeFrom: 0 | 1 | undefined;
   readonly onlyEl1?: boolean;
+  /** Bits of HCR_EL2 (31 to 0) that trap it. */
+  readonly unlessHcr?: number;
   readonly spsel?: boolean;
 }
 
@@ -149,6 +152,8 @@ const INLINE = new Map<number, Inline>([
   stored("TPIDRRO_EL0", { readFrom: 0, writeFrom: 1 }),
   stored("TPIDR_EL1", { readFrom: 1, writeFrom: 1 }),
   stored("SP_EL0", { readFrom: 1, writeFrom: 1, spsel: true }),
+  stored("CTR_EL0", { readFrom: 1, writeFrom: undefined, unlessHcr: HCR.TID2 }),
+  stored("DCZID_EL0", { readFrom: 1, writeFrom: undefined, unlessHcr: HCR.TDZ }),
   stored("ELR_EL1", { readFrom: 1, writeFrom: 1, onlyEl1: true }),
   stored("SPSR_EL1", { readFrom: 1, writeFrom: undefined, onlyEl1: true }),
   [sysreg("NZCV").key, { offset: O.nzcv, size: 4, shift: 28, readFrom: 0, writeFrom: undefined }],
@@ -156,14 +161,20 @@ const INLINE = new Map<number, Inline>([
   [sysreg("CurrentEL").key, { offset: O.el, size: 4, shift: 2, readFrom: 1, writeFrom: undefined }],
 ]);
 
-/** DC ZVA as SYS names it, its block (DCZID_EL0.BS 4), and the bit of HCR_EL2 that traps it. */
+/** DC ZVA as SYS names it, and its block (DCZID_EL0.BS 4). */
 const DC_ZVA = sysregKey(1, 3, 7, 4, 1);
 const ZVA_BYTES = 64;
-const HCR_TDZ = 1 << 28;
+
+/** DC by address that cleans, by what traps it: without caches there is nothing to do but to translate. */
+const CLEANING = new Map<number, number>([
+  [sysregKey(1, 3, 7, 10, 1), HCR.TPCP],
+  [sysregKey(1, 3, 7, 11, 1), HCR.TPU],
+  [sysregKey(1, 3, 7, 14, 1), HCR.TPCP],
+]);
 
 /** Whether the access to system register or operation `key` is compiled; all others leave to the evaluator. */
 export function reachedInline(key: number): boolean {
-  return key === DC_ZVA || INLINE.has(key);
+  return key === DC_ZVA || CLEANING.has(key) || INLINE.has(key);
 }
 
 const LOAD: Record<AccessSize, MemName> = {
@@ -949,6 +960,12 @@ export class WasmBuilder implements Builder, FpTarget {
     if (r.onlyEl1) this.#require(this.eq(el, this.c32(1)));
     else if (from === 1) this.#require(el);
     if (r.spsel) this.#require(this.#field(O.spsel));
+    if (r.unlessHcr !== undefined) this.#requireUntrapped(r.unlessHcr);
+  }
+  /** Leaves where a bit of `mask` in HCR_EL2 is set: whether it traps is for the evaluator to say. */
+  #requireUntrapped(mask: number): void {
+    const hcr = this.#field(sysregOffset(sysreg("HCR_EL2").index));
+    this.#require(this.isZero(this.and(hcr, this.c32(mask))));
   }
   mrs(key: number, to: Slot): void {
     const r = INLINE.get(key);
@@ -998,15 +1015,22 @@ export class WasmBuilder implements Builder, FpTarget {
     this.#slow();
   }
   sys(key: number, value: V64): void {
+    const cleaningTrap = CLEANING.get(key);
     if (key === DC_ZVA) this.#zeroBlock(value);
+    else if (cleaningTrap !== undefined) this.#clean(value, cleaningTrap);
     else this.#slow();
+  }
+  /** DC by address above EL0. */
+  #clean(address: V64, trap: number): void {
+    this.#require(this.#field(O.el));
+    this.#requireUntrapped(trap);
+    this.#translate(address, ACCESS.READ, 1, 1, false, false);
   }
   /** DC ZVA above EL0 on Normal memory, unless HCR_EL2.TDZ may trap it. */
   #zeroBlock(address: V64): void {
     this.#require(this.#field(O.el));
     this.#require(this.isZero(this.#field(O.alignMask)));
-    const hcr = this.#field(sysregOffset(sysreg("HCR_EL2").index));
-    this.#require(this.isZero(this.and(hcr, this.c32(HCR_TDZ))));
+    this.#requireUntrapped(HCR.TDZ);
     const start = this.and(address, this.c64(-BigInt(ZVA_BYTES)));
     const at = this.#use(this.#translate(start, ACCESS.WRITE, ZVA_BYTES, 1, false, false));
     this.#run(() => {

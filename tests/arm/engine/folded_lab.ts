@@ -59,6 +59,19 @@ const STORED: ReadonlyMap<SysregName, readonly [read: number, write: number]> = 
   ["SP_EL0", [1, 1]],
   ["ELR_EL1", [1, 1]],
   ["SPSR_EL1", [1, 1]],
+  ["CTR_EL0", [1, 3]],
+  ["DCZID_EL0", [1, 3]],
+]);
+/** Bits of HCR_EL2 that trap some of them. */
+const HCR_TRAPS: ReadonlyMap<SysregName, number> = new Map([
+  ["CTR_EL0", HCR.TID2],
+  ["DCZID_EL0", HCR.TDZ],
+]);
+/** DC CVAC, CVAU and CIVAC, and what traps them. */
+const CLEANING: ReadonlyMap<number, number> = new Map([
+  [sysregKey(1, 3, 7, 10, 1), HCR.TPCP],
+  [sysregKey(1, 3, 7, 11, 1), HCR.TPU],
+  [sysregKey(1, 3, 7, 14, 1), HCR.TPCP],
 ]);
 
 const ARCH_RANGES = rangesOf(CpuLayout as unknown as Parameters<typeof rangesOf>[0], "arch");
@@ -326,6 +339,7 @@ export class FoldedLab implements ExecutionHost, Environment {
     const levels = register && STORED.get(register.name);
     if (!register || !levels || cpu.el < levels[write ? 1 : 0]) this.fault();
     if (register.name === "SP_EL0" && !cpu.spsel) this.fault();
+    if (this.memory.ld32(cpu.base + HCR_AT) & (HCR_TRAPS.get(register.name) ?? 0)) this.fault();
     return cpu.base + sysregOffset(register.index);
   }
   mrs(key: number): bigint {
@@ -353,6 +367,11 @@ export class FoldedLab implements ExecutionHost, Environment {
   /** DC ZVA of 64 bytes, above EL0 where nothing traps it. */
   sys(key: number, value: bigint): void {
     const { cpu, memory } = this;
+    const cleaningTrap = CLEANING.get(key);
+    if (cleaningTrap !== undefined) {
+      if (cpu.el === 0 || memory.ld32(cpu.base + HCR_AT) & cleaningTrap) this.fault();
+      return;
+    }
     const trapped = memory.ld32(cpu.base + HCR_AT) & HCR.TDZ;
     if (key !== KEY.DC_ZVA || cpu.el === 0 || cpu.alignMask || trapped) this.fault();
     const at = this.#at(value & ~63n, false);

@@ -16,12 +16,12 @@ const WORDS = CODE_PAGES * 1024;
 
 /** Registers that are reached inline, which a random key would hardly ever name. */
 const KEYS = ["TPIDR_EL0", "TPIDRRO_EL0", "TPIDR_EL1", "SP_EL0", "ELR_EL1", "SPSR_EL1"] as const;
-const MORE_KEYS = ["NZCV", "DAIF", "CurrentEL", "FPCR", "FPSR"] as const;
-const DC_ZVA = 0xd50b7420;
+const MORE_KEYS = ["NZCV", "DAIF", "CurrentEL", "FPCR", "FPSR", "CTR_EL0", "DCZID_EL0"] as const;
+const DC_ZVA = 0xd50b7420, DC_CVAC = 0xd50b7a20, DC_CVAU = 0xd50b7b20, DC_CIVAC = 0xd50b7e20;
 const SYSTEM_WORDS = [...KEYS, ...MORE_KEYS].flatMap((name) => {
   const access = (0xd5100000 | (sysreg(name).key << 5)) >>> 0;
   return [access, (access | 0x200000) >>> 0];
-}).concat(DC_ZVA, DC_ZVA, DC_ZVA, DC_ZVA);
+}).concat(DC_ZVA, DC_ZVA, DC_ZVA, DC_ZVA, DC_CVAC, DC_CVAU, DC_CIVAC);
 
 function randomWord(random: Random, rows: readonly Row[]): number {
   const kind = random.below(40);
