@@ -63,6 +63,7 @@ import {
 } from "./kvm_host.ts";
 import { kvmVcpuExitingGuestMode } from "./kvm_main.ts";
 import {
+  kvmClearDirtyLog,
   kvmFreeMemslots,
   kvmFreeStage2Pgd,
   kvmGetDirtyLog,
@@ -553,6 +554,11 @@ export class Vm {
     return log;
   }
 
+  /** KVM_CLEAR_DIRTY_LOG: `pages` pages from `first`, a multiple of 64, count as not written where `mask` says so. */
+  clearDirtyLog(id: number, first: number, pages: number, mask: Uint8Array): void {
+    check("KVM_CLEAR_DIRTY_LOG", kvmClearDirtyLog(this.kvm, id, first, pages, mask));
+  }
+
   /** KVM_CHECK_EXTENSION: what there is of `cap` ({@link KVM_CAP}), 0 for nothing. */
   checkExtension(cap: number): number {
     return kvmVmIoctlCheckExtension(this.kvm, cap);
@@ -565,9 +571,9 @@ export class Vm {
     return kvmRegWritableMask(key);
   }
 
-  /** KVM_ENABLE_CAP: {@link KVM_CAP}.ARM_SYSTEM_SUSPEND or ARM_NISV_TO_USER. */
-  enableCap(cap: number): void {
-    check("KVM_ENABLE_CAP", kvmVmIoctlEnableCap(this.kvm, cap));
+  /** KVM_ENABLE_CAP: {@link KVM_CAP}.ARM_SYSTEM_SUSPEND, ARM_NISV_TO_USER, or MANUAL_DIRTY_LOG_PROTECT2 with flags. */
+  enableCap(cap: number, arg = 0): void {
+    check("KVM_ENABLE_CAP", kvmVmIoctlEnableCap(this.kvm, cap, arg));
   }
 
   /** KVM_CREATE_VCPU. `onExit` gets its returns to user space. */

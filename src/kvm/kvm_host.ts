@@ -72,6 +72,9 @@ export const KVM_EXIT = {
   ARM_NISV: 28,
 } as const;
 
+/** KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE and KVM_DIRTY_LOG_INITIALLY_SET. */
+export const KVM_DIRTY_LOG = { MANUAL_PROTECT: 1, INITIALLY_SET: 2 } as const;
+
 /** Guest physical address of nothing. */
 export const GPA_INVALID = 2 ** 52;
 
@@ -540,6 +543,8 @@ export const KvmLayout = layout("kvm", {
   smcccStdBmap: u32(),
   smcccStdHypBmap: u32(),
   smcccVendorHypBmap: u32(),
+  /** KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2: {@link KVM_DIRTY_LOG} flags. */
+  manualDirtyLog: u32(),
   /** KVM_CAP_ARM_SYSTEM_SUSPEND and KVM_CAP_ARM_NISV_TO_USER were enabled. */
   systemSuspendEnabled: bool(),
   nisvToUser: bool(),

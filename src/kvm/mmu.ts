@@ -25,6 +25,7 @@ import { kvmInjectDabt, kvmInjectPabt, kvmInjectSizeFault, kvmInjectVabt } from 
 import {
   ERRNO,
   type Kvm,
+  KVM_DIRTY_LOG,
   KVM_IPA_BITS,
   KVM_MAX_MEMSLOTS,
   KvmLayout,
@@ -235,6 +236,11 @@ function changeLogging(kvm: Kvm, slot: Memslot, flags: number): number {
   if (!log || slot.dirtyBitmap !== 0) return 0;
   slot.dirtyBitmap = kvm.host.kvzalloc(bitmapBytes(slot));
   if (slot.dirtyBitmap === 0) return ERRNO.ENOMEM;
+  if ((kvm.state.manualDirtyLog & KVM_DIRTY_LOG.INITIALLY_SET) !== 0) {
+    // All is dirty; pages become read-only as user space clears their bits.
+    for (let page = 0; page < slot.pages; page++) setDirty(slot, page);
+    return 0;
+  }
   withMmuLock(kvm, () => {
     const stage2 = stage2Of(kvm);
     stage2.wrprotect(slot.baseIpa, slot.pages * PAGE);
@@ -247,30 +253,71 @@ function changeLogging(kvm: Kvm, slot: Memslot, flags: number): number {
 export function markPageDirty(kvm: Kvm, ipa: number): void {
   const slot = ipaToMemslot(kvm, ipa);
   if (slot === undefined || slot.dirtyBitmap === 0) return;
-  const page = Math.floor((ipa - slot.baseIpa) / PAGE);
-  const at = slot.dirtyBitmap + (page >> 3);
-  slot.memory.u8[at] = (slot.memory.u8[at] as number) | (1 << (page & 7));
+  setDirty(slot, Math.floor((ipa - slot.baseIpa) / PAGE));
+}
+
+function setDirty({ memory, dirtyBitmap }: Memslot, page: number): void {
+  const at = dirtyBitmap + (page >> 3);
+  memory.u8[at] = (memory.u8[at] as number) | (1 << (page & 7));
+}
+
+/** Clears bits of `mask` (a bit a page, from page `first`), and makes those that were set read-only. */
+function clearDirty(kvm: Kvm, slot: Memslot, first: number, mask: Uint8Array): void {
+  const { u8 } = slot.memory;
+  withMmuLock(kvm, () => {
+    const stage2 = stage2Of(kvm);
+    mask.forEach((byte, i) => {
+      const at = slot.dirtyBitmap + (first >> 3) + i;
+      const was = (u8[at] as number) & byte;
+      u8[at] = (u8[at] as number) & ~byte;
+      for (let bit = 0; bit < 8; bit++) {
+        if (((was >> bit) & 1) === 0) continue;
+        stage2.wrprotect(slot.baseIpa + (first + 8 * i + bit) * PAGE, PAGE);
+      }
+    });
+    stage2.flushTlbs();
+  });
+}
+
+function loggedSlot(kvm: Kvm, id: number): Memslot | number {
+  if (id < 0 || id >= KVM_MAX_MEMSLOTS) return ERRNO.EINVAL;
+  const slot = memslot(kvm, id);
+  return slot.used && slot.dirtyBitmap !== 0 ? slot : ERRNO.ENOENT;
 }
 
 /**
  * kvm_get_dirty_log_protect: a bit for each page of slot `id` that was written since the last call, or an
- * errno. Those pages are read-only again.
+ * errno. Those pages are read-only again; with KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 nothing changes.
  */
 export function kvmGetDirtyLog(kvm: Kvm, id: number): Uint8Array | number {
-  if (id < 0 || id >= KVM_MAX_MEMSLOTS) return ERRNO.EINVAL;
-  const slot = memslot(kvm, id);
-  if (!slot.used || slot.dirtyBitmap === 0) return ERRNO.ENOENT;
+  const slot = loggedSlot(kvm, id);
+  if (typeof slot === "number") return slot;
   const bits = slot.memory.u8.slice(slot.dirtyBitmap, slot.dirtyBitmap + bitmapBytes(slot));
-  withMmuLock(kvm, () => {
-    slot.memory.u8.fill(0, slot.dirtyBitmap, slot.dirtyBitmap + bits.length);
-    const stage2 = stage2Of(kvm);
-    for (let page = 0; page < slot.pages; page++) {
-      const dirty = ((bits[page >> 3] as number) >> (page & 7)) & 1;
-      if (dirty === 1) stage2.wrprotect(slot.baseIpa + page * PAGE, PAGE);
-    }
-    stage2.flushTlbs();
-  });
+  if (kvm.state.manualDirtyLog === 0) clearDirty(kvm, slot, 0, bits);
   return bits;
+}
+
+/**
+ * kvm_clear_dirty_log_protect: the pages of `mask`, which begins with page `first` and is `pages` long,
+ * count as not written and are read-only again. 0 or an errno.
+ */
+export function kvmClearDirtyLog(
+  kvm: Kvm,
+  id: number,
+  first: number,
+  pages: number,
+  mask: Uint8Array,
+): number {
+  const slot = loggedSlot(kvm, id);
+  if (typeof slot === "number") return slot;
+  const rest = slot.pages - first;
+  const whole = pages % 64 === 0 || pages === rest;
+  if (first % 64 !== 0 || rest < 0 || pages > rest || !whole) return ERRNO.EINVAL;
+  if (mask.length < Math.ceil(pages / 8)) return ERRNO.EFAULT;
+  const used = mask.slice(0, Math.ceil(pages / 8));
+  if (pages % 8 !== 0) used[used.length - 1] = (used.at(-1) as number) & ((1 << (pages % 8)) - 1);
+  clearDirty(kvm, slot, first, used);
+  return 0;
 }
 
 /** stage2_unmap_vm: every page faults in again, for a VM that starts over. */

@@ -2,9 +2,10 @@
  * Resetting a vCPU. Mirrors kvm_reset_vcpu of arch/arm64/kvm/reset.c.
  */
 import { kvmTimerVcpuReset } from "./arch_timer.ts";
+import { SCTLR } from "../arm/arch/fields.ts";
 import { vcpuSetReg } from "./emulate.ts";
-import { IFLAG, KvmCpuContextLayout, type Vcpu, vcpuClearFlag } from "./kvm_host.ts";
 import { kvmPmuVcpuReset } from "./pmu_emul.ts";
+import { IFLAG, KvmCpuContextLayout, SAVED, type Vcpu, vcpuClearFlag } from "./kvm_host.ts";
 import { kvmResetSysRegs } from "./sys_regs.ts";
 
 /** VCPU_RESET_PSTATE_EL1: EL1h with all exceptions masked. */
@@ -37,6 +38,11 @@ export function kvmResetVcpu(
 
 /** What PSCI imposed: entry point and X0. Pending exceptions and skips are from before the reset. */
 function applyResetState(vcpu: Vcpu): void {
+  if (vcpu.state.resetBe) {
+    // kvm_vcpu_set_be: the caller of CPU_ON gives its byte order on.
+    const at = vcpu.ctxt.sysregs + 8 * SAVED.SCTLR_EL1;
+    vcpu.state.memory.st32(at, (vcpu.state.memory.ld32(at) | SCTLR.EE) >>> 0);
+  }
   vcpu.ctxt.pc = vcpu.state.resetPc;
   vcpuClearFlag(vcpu, IFLAG.PENDING_EXCEPTION | IFLAG.INCREMENT_PC);
   vcpuSetReg(vcpu, 0, vcpu.state.resetR0);

@@ -320,11 +320,8 @@ const ROWS: readonly SysRegDesc[] = [
   absent("DC_CISW", [1, 0, 7, 14, 2], accessDcsw),
   // Debug
   ...debugRows(),
-  named("OSDTRRX_EL1", { access: razWi }),
   named("MDCCINT_EL1", { access: trapDebugRegs, reg: "MDCCINT_EL1", reset: 0n }),
   named("MDSCR_EL1", { access: trapDebugRegs, reg: "MDSCR_EL1", reset: 0n }),
-  named("OSDTRTX_EL1", { access: razWi }),
-  named("OSECCR_EL1", { access: razWi }),
   named("MDRAR_EL1", { access: razWi }),
   named("OSLAR_EL1", { access: trapOslar }),
   named("OSLSR_EL1", {
@@ -337,7 +334,12 @@ const ROWS: readonly SysRegDesc[] = [
   named("DBGPRCR_EL1", { access: razWi }),
   named("DBGCLAIMSET_EL1", { access: razWi }),
   named("DBGCLAIMCLR_EL1", { access: razWi }),
-  named("DBGAUTHSTATUS_EL1", { access: readOnly((_, p) => give(p, 0n)) }),
+  named("DBGAUTHSTATUS_EL1", {
+    access: (vcpu, p) => {
+      if (!p.isWrite) readHost(vcpu, p, "DBGAUTHSTATUS_EL1");
+      return true;
+    },
+  }),
   named("MDCCSR_EL0", { access: razWi }),
   named("DBGDTR_EL0", { access: razWi }),
   named("DBGDTRRX_EL0", { access: razWi }),

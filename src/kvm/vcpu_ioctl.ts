@@ -12,6 +12,7 @@ import {
   ERRNO,
   irqchipInKernel,
   type Kvm,
+  KVM_DIRTY_LOG,
   KVM_IPA_BITS,
   KVM_MAX_MEMSLOTS,
   KVM_MAX_VCPUS,
@@ -57,6 +58,7 @@ export const KVM_CAP = {
   IMMEDIATE_EXIT: 136,
   ARM_INJECT_SERROR_ESR: 158,
   ARM_VM_IPA_SIZE: 165,
+  MANUAL_DIRTY_LOG_PROTECT2: 168,
   ARM_SVE: 170,
   ARM_PTRAUTH_ADDRESS: 171,
   ARM_PTRAUTH_GENERIC: 172,
@@ -98,14 +100,27 @@ export function kvmVmIoctlCheckExtension({ host }: Kvm, cap: number): number {
       return ((host.port(0).readLo(R.ID_AA64DFR0_EL1) >>> 20) & 15) + 1;
     case KVM_CAP.ARM_VM_IPA_SIZE:
       return KVM_IPA_BITS;
+    case KVM_CAP.MANUAL_DIRTY_LOG_PROTECT2:
+      return KVM_DIRTY_LOG.MANUAL_PROTECT | KVM_DIRTY_LOG.INITIALLY_SET;
     default:
       return PRESENT.has(cap) ? 1 : 0;
   }
 }
 
-/** kvm_vm_ioctl_enable_cap: 0 or an errno. */
-export function kvmVmIoctlEnableCap({ state }: Kvm, cap: number): number {
+/** INITIALLY_SET goes with MANUAL_PROTECT only. */
+const DIRTY_LOG_ARGS: readonly number[] = [
+  0,
+  KVM_DIRTY_LOG.MANUAL_PROTECT,
+  KVM_DIRTY_LOG.MANUAL_PROTECT | KVM_DIRTY_LOG.INITIALLY_SET,
+];
+
+/** kvm_vm_ioctl_enable_cap, with its first argument: 0 or an errno. */
+export function kvmVmIoctlEnableCap({ state }: Kvm, cap: number, arg: number): number {
   switch (cap) {
+    case KVM_CAP.MANUAL_DIRTY_LOG_PROTECT2:
+      if (!DIRTY_LOG_ARGS.includes(arg)) return ERRNO.EINVAL;
+      state.manualDirtyLog = arg;
+      return 0;
     case KVM_CAP.ARM_NISV_TO_USER:
       state.nisvToUser = true;
       return 0;

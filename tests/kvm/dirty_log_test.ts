@@ -79,6 +79,44 @@ Deno.test("dirty log: reading dirties nothing", () => {
   assert.deepEqual(dirtyPages(vm.getDirtyLog(0)), []);
 });
 
+Deno.test("dirty log: cleared by hand, page by page", () => {
+  const rig = makeRig();
+  const vm = makeVm(rig, STORE);
+  const vcpu = vm.vcpus[0] as VcpuHandle;
+  assert.throws(() => vm.enableCap(KVM_CAP.MANUAL_DIRTY_LOG_PROTECT2, 2), /EINVAL/);
+  vm.enableCap(KVM_CAP.MANUAL_DIRTY_LOG_PROTECT2, 1);
+  setFlags(vm, KVM_MEM_LOG_DIRTY_PAGES);
+  vcpu.init();
+  run(rig, vcpu, GUEST_RAM + 3 * PAGE);
+  run(rig, vcpu, GUEST_RAM + 9 * PAGE);
+  assert.deepEqual(dirtyPages(vm.getDirtyLog(0)), [3, 9]);
+  assert.deepEqual(dirtyPages(vm.getDirtyLog(0)), [3, 9]);
+  vm.clearDirtyLog(0, 0, 16, new Uint8Array([8, 0]));
+  assert.deepEqual(dirtyPages(vm.getDirtyLog(0)), [9]);
+  run(rig, vcpu, GUEST_RAM + 3 * PAGE);
+  assert.deepEqual(dirtyPages(vm.getDirtyLog(0)), [3, 9]);
+  assert.throws(() => vm.clearDirtyLog(0, 8, 8, new Uint8Array(2)), /EINVAL/);
+  assert.throws(() => vm.clearDirtyLog(0, 0, 8, new Uint8Array(2)), /EINVAL/);
+  assert.throws(() => vm.clearDirtyLog(0, 0, 17, new Uint8Array(3)), /EINVAL/);
+});
+
+Deno.test("dirty log: all pages dirty at first, and none read-only", () => {
+  const rig = makeRig();
+  const vm = makeVm(rig, STORE);
+  const vcpu = vm.vcpus[0] as VcpuHandle;
+  vcpu.init();
+  run(rig, vcpu, GUEST_RAM + 3 * PAGE);
+  vm.enableCap(KVM_CAP.MANUAL_DIRTY_LOG_PROTECT2, 3);
+  setFlags(vm, KVM_MEM_LOG_DIRTY_PAGES);
+  const before = counts(rig.trace)["kvm_guest_fault"];
+  run(rig, vcpu, GUEST_RAM + 3 * PAGE);
+  assert.equal(counts(rig.trace)["kvm_guest_fault"], before);
+  assert.equal(dirtyPages(vm.getDirtyLog(0)).length, 16);
+  vm.clearDirtyLog(0, 0, 16, new Uint8Array([0xff, 0xff]));
+  run(rig, vcpu, GUEST_RAM + 3 * PAGE);
+  assert.deepEqual(dirtyPages(vm.getDirtyLog(0)), [3]);
+});
+
 Deno.test("dirty log: a block is taken apart, page by page", () => {
   const rig = makeRig();
   const vm = rig.kvm.createVm();

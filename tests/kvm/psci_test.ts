@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import { KVM_CAP, VCPU_FEATURE, type VcpuHandle, type Vm } from "../../src/kvm/api.ts";
 import { kvmHvcCallHandler } from "../../src/kvm/hypercalls.ts";
 import { KVM_EXIT, KVM_REQ, KVM_SYSTEM_EVENT, MP_STATE, RET } from "../../src/kvm/kvm_host.ts";
-import { FW_REG } from "../../src/kvm/guest.ts";
+import { sysregKey } from "../../src/arm/arch/sysregs.ts";
+import { FW_REG, sysRegId } from "../../src/kvm/guest.ts";
 import { PSCI, PSCI_0_1, PSCI_RET, SMCCC } from "../../src/kvm/psci_numbers.ts";
 import { makeRig, makeVm, PC, X } from "./kvm_rig.ts";
 
@@ -148,4 +149,14 @@ Deno.test("psci: CPU_SUSPEND blocks like WFI, with its result in place already",
   const answer = call(first, PSCI.CPU_SUSPEND_64);
   vcpu.state.cpu = -1;
   assert.deepEqual(answer, [PSCI_RET.SUCCESS, RET.HALT]);
+});
+
+Deno.test("psci: CPU_ON gives the caller's byte order on", () => {
+  const [first, second] = twoVcpus();
+  const sctlr = sysRegId(sysregKey(3, 0, 1, 0, 0));
+  const ee = 1n << 25n;
+  assert.equal(second.getOneReg(sctlr) & ee, 0n);
+  first.setOneReg(sctlr, first.getOneReg(sctlr) | ee);
+  assert.equal(call(first, PSCI.CPU_ON_64, 1, 0x1000)[0], PSCI_RET.SUCCESS);
+  assert.equal(second.getOneReg(sctlr) & ee, ee);
 });
