@@ -94,6 +94,10 @@ export const VIRTIO_NAMES: Readonly<Record<number, string>> = {
   4: "entropy",
 };
 
+/** op0, op1, CRn, CRm and op2 of a system register by its packed encoding. */
+const encoding = (key: number): string =>
+  [key >> 14, (key >> 11) & 7, (key >> 7) & 15, (key >> 3) & 15, key & 7].join(",");
+
 /** Name to text. The arguments, up to six numbers, are in the order of the text. */
 export const TRACEPOINTS = {
   kvm_entry: (pc: TraceArg) => `PC: 0x${x(pc, 16)}`,
@@ -130,9 +134,9 @@ export const TRACEPOINTS = {
   kvm_wfx_arm64: (pc: TraceArg, wfe: number) =>
     `guest executed wf${wfe ? "e" : "i"} at: 0x${x(pc, 16)}`,
   kvm_hvc_arm64: (pc: TraceArg, r0: TraceArg, imm: TraceArg) =>
-    `HVC at 0x${x(pc, 16)} (r0: 0x${x(r0, 1)}, imm: 0x${x(imm, 1)})`,
+    `HVC at 0x${x(pc, 16)} (r0: 0x${x(r0, 16)}, imm: 0x${x(imm, 1)})`,
   kvm_sys_access: (pc: TraceArg, key: number, write: number) =>
-    `PC: ${x(pc, 1)} (key 0x${x(key, 4)}) ${write ? "write" : "read"}`,
+    `PC: ${x(pc, 1)} (${encoding(key)}) ${write ? "write" : "read"}`,
   kvm_handle_sys_reg: (hsr: TraceArg) => `HSR 0x${x(hsr, 1)}`,
   kvm_set_guest_debug: (vcpu: number, flags: number) => `vcpu: ${vcpu}, flags: 0x${x(flags, 8)}`,
   kvm_arm_setup_debug: (vcpu: number, flags: number) => `vcpu: ${vcpu}, flags: 0x${x(flags, 8)}`,

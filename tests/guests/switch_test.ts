@@ -9,6 +9,7 @@ import { VgicCpuStatLayout } from "../../src/kvm/vgic/vgic_stat.ts";
 import { op, type Operation } from "../support/unit_operations.ts";
 import { UnitGuest, type UnitGuestOptions } from "../support/unit_guest.ts";
 import golden from "./switch_golden.txt" with { type: "text" };
+import goldenNvhe from "./switch_golden_nvhe.txt" with { type: "text" };
 
 const PSCI_VERSION = 0x8400_0000;
 const VIRTIO = 0x0a00_0000;
@@ -18,17 +19,18 @@ const GROUP1_EDGE_ENABLED = 7;
 const GROUP1_LEVEL_ENABLED = 5;
 
 /** Golden lists by name: a line that starts with `#` begins one. */
-function goldenLists(): Map<string, string[]> {
+function goldenLists(text: string): Map<string, string[]> {
   const lists = new Map<string, string[]>();
   let current: string[] = [];
-  for (const line of golden.split("\n").filter((l) => l !== "")) {
+  for (const line of text.split("\n").filter((l) => l !== "")) {
     if (line.startsWith("# ")) lists.set(line.slice(2), current = []);
     else if (!line.startsWith("//")) current.push(line);
   }
   return lists;
 }
 
-const GOLDEN = goldenLists();
+const GOLDEN = goldenLists(golden);
+const GOLDEN_NVHE = goldenLists(goldenNvhe);
 
 function named(kind: PortKind, operand: number | string): string {
   const name = typeof operand === "number" ? SYSREGS[operand]?.name : operand;
@@ -112,6 +114,56 @@ for (const count of [0, 1, 2, 4]) {
     const expected = count === 0
       ? GOLDEN.get("hypercall")
       : [mask, ...entry, ...rest, ...exit, last];
+    assert.deepEqual(trip, expected);
+  });
+}
+
+// Without VHE
+
+const NVHE: UnitGuestOptions = { mode: "nvhe" };
+
+Deno.test("port operations of a hypercall without VHE: all of EL1 goes and comes twice", () => {
+  const lines = record(HVCS, NVHE);
+  for (const round of [0, 1]) {
+    const trip = withoutEvents(between(lines, "- kvm_hvc_arm64", "- kvm_hvc_arm64", round));
+    assert.deepEqual(trip, GOLDEN_NVHE.get("hypercall"));
+  }
+});
+
+Deno.test("port operations of vcpu_put without VHE: hypercalls, since EL2's registers are not the host's", () => {
+  const lines = record(READS, NVHE);
+  const put = withoutEvents(between(lines, "- kvm_mmio", "- kvm_userspace_exit"));
+  assert.deepEqual(put, GOLDEN_NVHE.get("put"));
+});
+
+Deno.test("port operations of vcpu_load without VHE", () => {
+  const lines = record(READS, NVHE);
+  const load = withoutEvents(between(lines, "- kvm_userspace_exit", "- kvm_entry"));
+  assert.deepEqual(load, GOLDEN_NVHE.get("load"));
+});
+
+for (const count of [1, 3]) {
+  Deno.test(`port operations of a hypercall without VHE, ${count} list registers in use`, () => {
+    const lines = record([...pending(count), ...HVCS], NVHE);
+    const trip = withoutEvents(between(lines, "- kvm_hvc_arm64", "- kvm_hvc_arm64"));
+    const numbers = Array.from({ length: count }, (_, i) => i);
+    const entry = ["gicWrite ICH_HCR_EL2", ...numbers.map((n) => `lrWrite ICH_LR${n}_EL2`)];
+    const exit = [
+      "gicRead ICH_ELRSR_EL2",
+      "gicWrite ICH_HCR_EL2",
+      ...numbers.flatMap((n) => [`lrRead ICH_LR${n}_EL2`, `lrWrite ICH_LR${n}_EL2`]),
+    ];
+    const plain = GOLDEN_NVHE.get("hypercall") ?? [];
+    // Behind the traps that the interface needs, and in front of their end.
+    const at = plain.indexOf("gicWrite ICC_SRE_EL2") + 1;
+    const end = plain.indexOf("gicRead ICC_SRE_EL2", at);
+    const expected = [
+      ...plain.slice(0, at),
+      ...entry,
+      ...plain.slice(at, end),
+      ...exit,
+      ...plain.slice(end),
+    ];
     assert.deepEqual(trip, expected);
   });
 }

@@ -30,10 +30,10 @@ export function hostVector(port: El2Port, memory: HypMemory, offset: number): vo
 
 /** __host_exit: the host's registers away, the call, and back to it unless a guest has been entered. */
 function hostExit(port: El2Port, memory: HypMemory): void {
-  const { hostCtxt } = memory.percpu(port);
-  port.saveGprs(hostCtxt.regs);
-  handleTrap(port, memory, hostCtxt);
-  if (port.inHost) hostEnter(port, memory.percpu(port));
+  const percpu = memory.percpu(port);
+  port.saveGprs(percpu.hostCtxt.regs);
+  handleTrap(port, memory, percpu.hostCtxt);
+  if (port.inHost) hostEnter(port, percpu);
 }
 
 /** __host_enter. */
