@@ -16,7 +16,7 @@ import {
   type Slots,
 } from "../isa/row.ts";
 import { examplesOf, shapeKey } from "../isa/shapes.ts";
-import { Decoder } from "../isa/table.ts";
+import { Decoder, isRare } from "../isa/table.ts";
 import {
   HANDLER,
   handlerModule,
@@ -61,28 +61,31 @@ function specOf(row: Row, { shape, slots, consts }: Decoded<Shape, Slots, Consts
 }
 
 /**
- * The handlers' numbers and modules, made once per set of rows. The hot handlers are compiled at once,
- * into the main loop; every other one into a module of its own when its row and shape are first met:
- * there are thousands, of which a run needs a few hundred.
+ * The handlers' numbers and modules, made once per set of rows. Those of rare rows are compiled when
+ * their row and shape are first met, each into a module of its own: there are thousands, of which a
+ * run needs a few. A call from one module into another is a little slower, so the others are not.
  */
 export class InterpreterCode {
   readonly decoder: Decoder;
-  /** The main loop. */
+  /** The main loop, and the handlers that are not rare. */
   readonly module: WebAssembly.Module;
+  /** Handlers in the loop, and all in its module. */
   readonly hotCount: number;
-  /** Size of the main loop's module. */
+  readonly ownCount: number;
+  /** Size of the module. */
   readonly bytes: number;
   readonly #numbers = new Map<Row, Map<string, number>>();
   readonly #specs: HandlerSpec[] = [];
-  readonly #cold: WebAssembly.Module[] = [];
+  readonly #rare: WebAssembly.Module[] = [];
 
   constructor(rows: readonly Row[], readonly memoryPages: number) {
     this.decoder = new Decoder(rows);
-    for (const row of rows.filter((r) => r.hot && !r.slow)) {
-      for (const { decoded } of examplesOf(row).values()) this.#add(row, decoded);
-    }
+    const own = rows.filter((r) => !r.slow && !isRare(r));
+    this.#addAll(own.filter((r) => r.hot));
     this.hotCount = this.#specs.length;
-    const bytes = interpreterModule(this.#specs, memoryPages);
+    this.#addAll(own.filter((r) => !r.hot));
+    this.ownCount = this.#specs.length;
+    const bytes = interpreterModule(this.#specs, this.hotCount, memoryPages);
     this.bytes = bytes.length;
     this.module = new WebAssembly.Module(bytes);
   }
@@ -90,6 +93,14 @@ export class InterpreterCode {
   /** Handlers known so far. */
   get handlerCount(): number {
     return this.#specs.length;
+  }
+
+  #addAll(rows: readonly Row[]): void {
+    for (const row of rows) {
+      for (const { decoded } of examplesOf(row).values()) {
+        if (worthCompiling(decoded.shape)) this.#add(row, decoded);
+      }
+    }
   }
 
   #add(row: Row, decoded: Decoded<Shape, Slots, Consts>): number {
@@ -112,18 +123,19 @@ export class InterpreterCode {
     return this.#specs[handler - HANDLER.FIRST]?.plan;
   }
 
-  /** The place of a handler in the function table, or -1 if it is part of the main loop. */
-  tableIndex(handler: number): number {
-    return Math.max(-1, handler - HANDLER.FIRST - this.hotCount);
+  /** The place in the function table of a handler that is not in the module, or -1. */
+  rareIndex(handler: number): number {
+    const index = handler - HANDLER.FIRST;
+    return index < this.ownCount ? -1 : index - this.hotCount;
   }
 
-  /** The module of the handler at `tableIndex`. */
-  coldModule(tableIndex: number): WebAssembly.Module {
-    const known = this.#cold[tableIndex];
+  /** The module of such a handler. */
+  rareModule(handler: number): WebAssembly.Module {
+    const known = this.#rare[handler];
     if (known) return known;
-    const spec = this.#specs[this.hotCount + tableIndex] as HandlerSpec;
+    const spec = this.#specs[handler - HANDLER.FIRST] as HandlerSpec;
     const module = new WebAssembly.Module(handlerModule(spec, this.memoryPages));
-    this.#cold[tableIndex] = module;
+    this.#rare[handler] = module;
     return module;
   }
 }
@@ -154,8 +166,8 @@ const UNDECODABLE: Template = {
   endsBlock: true,
 };
 
-/** Handlers that the function table has room for at first. */
-const TABLE_SIZE = 1024;
+/** By how much the function table grows. */
+const TABLE_STEP = 256;
 
 /** The interpreter over one machine's memory. */
 export class Interpreter {
@@ -164,7 +176,7 @@ export class Interpreter {
   readonly #poolStart: number;
   readonly #poolPages: number;
   readonly #templates = new Map<number, Template>();
-  readonly #table = new WebAssembly.Table({ element: "anyfunc", initial: TABLE_SIZE });
+  readonly #table: WebAssembly.Table;
   #poolNext = 0;
   #checks = 0;
   /** Told when pages must be looked up again: every code TLB must be emptied. */
@@ -179,8 +191,9 @@ export class Interpreter {
     arena: Arena,
     pool: number,
   ) {
-    const env = { memory: memory.memory, table: this.#table };
+    const env = { memory: memory.memory };
     const instance = new WebAssembly.Instance(code.module, { env });
+    this.#table = instance.exports["table"] as WebAssembly.Table;
     this.#run = instance.exports["run"] as (cpu: number, budget: number) => number;
     this.#poolPages = pool;
     this.#poolStart = arena.reserve(pool * RECORD_PAGE_SIZE, 64);
@@ -245,14 +258,14 @@ export class Interpreter {
     this.onDropAll();
   }
 
-  /** Puts the handler's function into the table, unless it is there. */
+  /** Puts the function of a rare handler into the table, unless it is there. */
   #install(handler: number): void {
-    const at = this.code.tableIndex(handler);
+    const at = this.code.rareIndex(handler);
     if (at < 0) return;
-    if (at >= this.#table.length) this.#table.grow(at + TABLE_SIZE - this.#table.length);
+    if (at >= this.#table.length) this.#table.grow(at + TABLE_STEP - this.#table.length);
     if (this.#table.get(at) !== null) return;
     const env = { memory: this.memory.memory };
-    const { exports } = new WebAssembly.Instance(this.code.coldModule(at), { env });
+    const { exports } = new WebAssembly.Instance(this.code.rareModule(handler), { env });
     this.#table.set(at, exports["handler"] as CallableFunction);
   }
 

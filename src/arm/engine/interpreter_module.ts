@@ -1,7 +1,7 @@
 /**
  * Generates the interpreter: one WebAssembly function with the hot handlers in a `br_table` loop, and
- * a module with one function per other handler, put into the function table for `call_indirect`. Every handler is a row's semantics for one
- * shape (ENGINE: two tiers, interpreter layout).
+ * one function per other handler behind `call_indirect`, in the same module or one of its own. Every
+ * handler is a row's semantics for one shape (ENGINE: two tiers, interpreter layout).
  */
 import { CpuLayout } from "../arch/cpu_state.ts";
 import { CODE_TLB, CODE_TLB_ENTRIES, CODE_TLB_ENTRY } from "../arch/tlb_layout.ts";
@@ -212,31 +212,35 @@ function emitCold(f: LoopFrame, type: number, hotEnd: number): void {
 /** Type of a handler's own function. */
 const HANDLER_TYPE = [[I32, I32, I64], [I32]] as const;
 
-/** The module's bytes of one handler outside of the loop: exports `handler(cpu, record, pc) -> EXIT`. */
-export function handlerModule(spec: HandlerSpec, memoryPages: number): Uint8Array<ArrayBuffer> {
-  const module = new ModuleAssembler(memoryPages);
+function handlerFunction(spec: HandlerSpec): FunctionBody {
   const frame = new FunctionFrame();
   compile(frame, spec);
-  frame.asm.unreachable();
-  module.add(frame.asm, "handler");
+  return frame.asm.unreachable();
+}
+
+/** The module's bytes of one handler alone: exports `handler(cpu, record, pc) -> EXIT`. */
+export function handlerModule(spec: HandlerSpec, memoryPages: number): Uint8Array<ArrayBuffer> {
+  const module = new ModuleAssembler(memoryPages);
+  module.add(handlerFunction(spec), "handler");
   return module.bytes();
 }
 
 /**
- * The module's bytes of the loop: handler number `HANDLER.FIRST + i` is `handlers[i]`, all beyond them
- * are called through the imported table, from its first on. Exports `run(cpu, budget) -> EXIT`.
+ * The module's bytes for `handlers`, hot ones first: handler number `HANDLER.FIRST + i` is
+ * `handlers[i]`, of which the first `hotCount` are in the loop; the others, and all beyond them, are
+ * called through the table. Exports `run(cpu, budget) -> EXIT` and the `table`, which may be grown.
  */
 export function interpreterModule(
   handlers: readonly HandlerSpec[],
+  hotCount: number,
   memoryPages: number,
 ): Uint8Array<ArrayBuffer> {
   const module = new ModuleAssembler(memoryPages);
   const f = new LoopFrame();
   const asm = f.asm;
-  const hotEnd = HANDLER.FIRST + handlers.length;
+  const hotEnd = HANDLER.FIRST + hotCount;
   const labels = Array.from({ length: hotEnd }, (_, i) => `h${i}`);
   const coldType = module.type(...HANDLER_TYPE);
-  module.importTable();
 
   asm.get(f.cpu).mem("i32.load", O.tlb).set(f.tlb);
   asm.get(f.cpu).mem("i32.load", O.alignMask).op("i64.extend_i32_u").set(f.alignMask);
@@ -274,6 +278,7 @@ export function interpreterModule(
   // out: pc is stored.
   asm.get(f.cpu).get(f.budget).mem("i32.store", O.budget);
   asm.get(f.code);
+  module.table(handlers.slice(hotCount).map((spec) => module.add(handlerFunction(spec))), "table");
   module.add(asm, "run");
   return module.bytes();
 }

@@ -345,15 +345,12 @@ export class FunctionBody {
   }
 }
 
-/**
- * A module that imports one shared memory (`env.memory`) and, if it wants, a function table
- * (`env.table`), or fills one of its own.
- */
+/** A module that imports one shared memory (`env.memory`) and, if it wants, fills a function table of its own. */
 export class ModuleAssembler {
   readonly #types: { params: readonly ValType[]; results: readonly ValType[] }[] = [];
   readonly #functions: { type: number; body: FunctionBody; exported: string | undefined }[] = [];
   #table: number[] | undefined;
-  #importsTable = false;
+  #tableName: string | undefined;
 
   constructor(readonly memoryPages: number) {}
 
@@ -370,14 +367,10 @@ export class ModuleAssembler {
     return this.#functions.push({ type, body, exported }) - 1;
   }
 
-  /** Table 0 is imported. */
-  importTable(): void {
-    this.#importsTable = true;
-  }
-
-  /** The function indices of table 0. */
-  table(functions: number[]): void {
+  /** The function indices of table 0, which may grow. */
+  table(functions: number[], exported?: string): void {
     this.#table = functions;
+    this.#tableName = exported;
   }
 
   bytes(): Uint8Array<ArrayBuffer> {
@@ -410,20 +403,15 @@ export class ModuleAssembler {
       ])),
     );
     const pages = unsigned(this.memoryPages);
-    const imports = [[...text("env"), ...text("memory"), 2, 3, ...pages, ...pages]];
-    if (this.#importsTable) imports.push([...text("env"), ...text("table"), 1, 0x70, 0, 0]);
-    section(2, vector(imports));
+    section(2, vector([[...text("env"), ...text("memory"), 2, 3, ...pages, ...pages]]));
     section(3, vector(this.#functions.map((f) => unsigned(f.type))));
     const table = this.#table;
     if (table) section(4, vector([[0x70, 0, ...unsigned(table.length)]]));
-    section(
-      7,
-      vector(
-        this.#functions.flatMap((f, i) =>
-          f.exported ? [[...text(f.exported), 0, ...unsigned(i)]] : []
-        ),
-      ),
+    const exports = this.#functions.flatMap((f, i) =>
+      f.exported ? [[...text(f.exported), 0, ...unsigned(i)]] : []
     );
+    if (this.#tableName) exports.push([...text(this.#tableName), 1, 0]);
+    section(7, vector(exports));
     if (table) section(9, vector([[0, 0x41, 0, 0x0b, ...vector(table.map(unsigned))]]));
     section(
       10,

@@ -39,7 +39,7 @@ function combine(
   }
 }
 
-/** What large fields hold while others are tried: some rows want odd, some even register numbers. */
+/** What large fields hold while others are tried; the second where the first makes no instruction at all. */
 const USUAL = [1, 2] as const;
 
 /** Whether the shapes of `row` are encodings of system registers or operations. */
@@ -70,6 +70,7 @@ export function examplesOf(
   const small = row.fields.filter(isSmall);
   const large = row.fields.filter((f) => !isSmall(f));
   for (const usual of USUAL) {
+    if (shapes.size > 0) break;
     for (const f of large) fields[f.letter] = usual;
     combine(small, values, fields, visit);
     for (const f of named ? [] : large) {

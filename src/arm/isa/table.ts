@@ -33,8 +33,7 @@ import { simdThreeDifferent } from "./simd_three_different.ts";
 import { simdThreeSame } from "./simd_three_same.ts";
 import { simdTwoRegister } from "./simd_two_register.ts";
 
-/** Every row, in decode order. */
-export const ROWS: readonly Row[] = [
+const COMMON: readonly Row[] = [
   ...dataProcessingImmediate,
   ...dataProcessingRegister,
   ...branches,
@@ -43,9 +42,13 @@ export const ROWS: readonly Row[] = [
   ...loadsAndStoresPair,
   ...loadsAndStoresExclusive,
   ...loadsAndStoresVector,
-  ...loadsAndStoresStructures,
   ...atomicMemoryOperations,
   ...crc32AndFlags,
+];
+
+/** With many shapes, of which a run needs few. */
+const RARE: readonly Row[] = [
+  ...loadsAndStoresStructures,
   ...floatingPoint,
   ...floatingPointInteger,
   ...simdThreeSame,
@@ -62,22 +65,29 @@ export const ROWS: readonly Row[] = [
   ...simdFpMisc,
 ];
 
-/** Decodes by the top 11 bits (31 to 21) to the few rows that can match. */
-export class Decoder {
-  readonly #buckets: Row[][] = [];
+/** Every row, in decode order. */
+export const ROWS: readonly Row[] = [...COMMON, ...RARE];
 
-  constructor(readonly rows: readonly Row[]) {
-    for (let top = 0; top < 2048; top++) {
-      const word = (top << 21) >>> 0;
-      this.#buckets.push(
-        rows.filter((r) => ((word ^ r.value) & r.mask & 0xffe00000) === 0),
-      );
-    }
+const RARE_NAMES = new Set(RARE.map((r) => r.name));
+
+/** Whether the interpreter compiles `row` only when it is met. */
+export function isRare(row: Row): boolean {
+  return RARE_NAMES.has(row.name);
+}
+
+/** Decodes by the top 11 bits (31 to 21) to the few rows that can match, found when first needed. */
+export class Decoder {
+  readonly #buckets: (readonly Row[] | undefined)[] = Array(2048).fill(undefined);
+
+  constructor(readonly rows: readonly Row[]) {}
+
+  #bucket(word: number): readonly Row[] {
+    return this.rows.filter((r) => ((word ^ r.value) & r.mask & 0xffe00000) === 0);
   }
 
   /** The row that `word` (unsigned 32-bit) belongs to, or undefined: UNDEFINED. */
   row(word: number): Row | undefined {
-    const bucket = this.#buckets[word >>> 21] as Row[];
+    const bucket = this.#buckets[word >>> 21] ??= this.#bucket(word);
     return bucket.find((r) => ((word ^ r.value) & r.mask) === 0);
   }
 

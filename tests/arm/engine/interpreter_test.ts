@@ -234,6 +234,61 @@ Deno.test("golden: ldr x0, [x1, #8]", () => {
   ]);
 });
 
+Deno.test("golden: add v0.4s, v1.4s, v2.4s", () => {
+  assert.deepEqual(handlerText(0x4ea28420), [
+    // trapped? The evaluator takes the exception
+    "local.get 0",
+    `i32.load offset=${O.fpEnabled}`,
+    "local.set 3",
+    "local.get 3",
+    "i32.eqz",
+    "if",
+    `  i32.const ${EXIT.SLOW}`,
+    "  return",
+    "end",
+    "local.get 0",
+    "local.get 1",
+    "i32.load16_u offset=6",
+    "i32.add",
+    "v128.load offset=0",
+    "local.set 4",
+    "local.get 0",
+    "local.get 1",
+    "i32.load16_u offset=8",
+    "i32.add",
+    "v128.load offset=0",
+    "local.set 5",
+    "local.get 0",
+    "local.get 1",
+    "i32.load16_u offset=4",
+    "i32.add",
+    "local.get 4",
+    "local.get 5",
+    "i32x4.add",
+    "v128.store offset=0",
+    `i32.const ${EXIT.NEXT}`,
+    "return",
+    "unreachable",
+  ]);
+});
+
+Deno.test("handlers of rare rows are made when they are met, once", () => {
+  const code = new InterpreterCode(ROWS, LAB_MEMORY_PAGES);
+  const before = code.handlerCount;
+  assert.equal(before, code.ownCount);
+  const number = (word: number) => {
+    const found = DECODER.decode(word);
+    assert.ok(found);
+    return code.handler(found.row, found.decoded);
+  };
+  const [words, others] = [number(0x4ea28420), number(0x4e628420)];
+  assert.equal(number(0x4ea58483), words);
+  assert.equal(code.handlerCount, before + 2);
+  assert.notEqual(code.rareIndex(words), code.rareIndex(others));
+  assert.equal(code.rareModule(words), code.rareModule(words));
+  assert.equal(code.rareIndex(number(0x9bc27c20)), -1, "umulh is in the module");
+});
+
 Deno.test("golden: b.eq, two instructions on", () => {
   assert.deepEqual(handlerText(0x54000040), [
     // bit NZCV of the condition's mask

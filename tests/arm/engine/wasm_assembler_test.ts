@@ -4,6 +4,7 @@ import {
   I32,
   I64,
   ModuleAssembler,
+  V128,
   type ValType,
 } from "../../../src/arm/engine/wasm_assembler.ts";
 import { moduleText } from "./wasm_text.ts";
@@ -181,6 +182,57 @@ Deno.test("a table of functions, called by index; equal types are shared", () =>
   const call = instantiate(module)["call"] as Export;
   assert.deepEqual([call(10, 0), call(10, 1)], [12, 11]);
   assert.throws(() => call(10, 2), WebAssembly.RuntimeError);
+});
+
+Deno.test("an exported table grows and takes functions of other modules", () => {
+  const module = new ModuleAssembler(1);
+  const caller = new FunctionBody([I32, I32], [I32]);
+  caller.get(0).get(1).callIndirect(module.type([I32], [I32]));
+  module.add(caller, "call");
+  module.table([], "table");
+  const exports = instantiate(module);
+  const table = exports["table"] as WebAssembly.Table;
+  assert.equal(table.length, 0);
+  table.grow(3);
+  table.set(2, compile([I32], [I32], (asm) => asm.get(0).i32(5).op("i32.mul")));
+  assert.equal((exports["call"] as Export)(7, 2), 35);
+});
+
+Deno.test("vectors: constants, lanes, shuffles, memory, the typed select", () => {
+  const f = compile([I32], [I64], (asm) => {
+    const v = asm.local(V128);
+    asm.v128(0x0706_0504_0302_0100n, 0x0f0e_0d0c_0b0a_0908n).set(v);
+    // The bytes in reverse, stored and loaded again.
+    asm.i32(64).get(v).get(v).shuffle(Array.from({ length: 16 }, (_, i) => 15 - i));
+    asm.vectorMem("store", 16).i32(80).vectorMem("load", 0).set(v);
+    asm.get(v).i32(0x1aa).replaceLane(8, 0).i32(0x3_bbbb).replaceLane(16, 3);
+    asm.i64(1n).splat(64).get(0).selectVector().extractLane(64, 0);
+  });
+  assert.equal(f(1), BigInt.asIntN(64, 0xbbbb_0a0b_0c0d_0eaan));
+  assert.equal(f(0), 1n);
+  const unsigned = compile([], [I32], (asm) => asm.v128(-1n, -1n).extractLane(8, 15));
+  assert.equal(unsigned(), 255);
+});
+
+Deno.test("the text form shows vectors", () => {
+  const asm = new FunctionBody([], []);
+  asm.v128(1n, 2n).i32(3).vectorMem("load", 16).vector("i8x16.add").extractLane(16, 7).drop();
+  asm.v128(0n, 0n).v128(0n, 0n).shuffle(Array(16).fill(3)).vector("v128.any_true").drop();
+  const module = new ModuleAssembler(1);
+  module.add(asm);
+  assert.deepEqual(moduleText(module.bytes())[0], [
+    "v128.const 1 2",
+    "i32.const 3",
+    "v128.load offset=16",
+    "i8x16.add",
+    "i16x8.extract_lane 7",
+    "drop",
+    "v128.const 0 0",
+    "v128.const 0 0",
+    "i8x16.shuffle 3 3 3 3 3 3 3 3 3 3 3 3 3 3 3 3",
+    "v128.any_true",
+    "drop",
+  ]);
 });
 
 Deno.test("the text form shows what was assembled", () => {

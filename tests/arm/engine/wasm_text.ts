@@ -1,5 +1,6 @@
 /** The functions of a module in a compact text form, one instruction per line, for golden tests. */
 import { MEM, OP } from "../../../src/arm/engine/wasm_assembler.ts";
+import { SIMD, SIMD_LANE, SIMD_OP } from "../../../src/arm/engine/wasm_simd.ts";
 
 const NAMES = new Map<number, string>(Object.entries(OP).map(([name, code]) => [code, name]));
 const ACCESSES = new Map<number, string>(Object.entries(MEM).map(([name, [code]]) => [code, name]));
@@ -17,6 +18,36 @@ const OTHERS = new Map<number, readonly [string, number]>([
 ]);
 const OPENERS = new Map([[0x02, "block"], [0x03, "loop"], [0x04, "if"]]);
 
+const VECTOR_NAMES = new Map<number, string>([
+  ...Object.entries(SIMD_OP).map(([name, code]): [number, string] => [code, name]),
+  [SIMD.LOAD, "v128.load"],
+  [SIMD.STORE, "v128.store"],
+  [SIMD.CONST, "v128.const"],
+  [SIMD.SHUFFLE, "i8x16.shuffle"],
+]);
+const LANES = { 8: "i8x16", 16: "i16x8", 32: "i32x4", 64: "i64x2" } as const;
+const LANE_INDEXED = new Set<number>();
+for (const bits of [8, 16, 32, 64] as const) {
+  const { splat, extract, replace } = SIMD_LANE[bits];
+  VECTOR_NAMES.set(splat, `${LANES[bits]}.splat`);
+  VECTOR_NAMES.set(extract, `${LANES[bits]}.extract_lane`);
+  VECTOR_NAMES.set(replace, `${LANES[bits]}.replace_lane`);
+  LANE_INDEXED.add(extract).add(replace);
+}
+
+/** An instruction of 128-bit SIMD, after its prefix. */
+function vectorInstruction(r: Reader): string {
+  const code = r.unsigned();
+  const name = VECTOR_NAMES.get(code) ?? `simd 0x${code.toString(16)}`;
+  if (code === SIMD.LOAD || code === SIMD.STORE) {
+    r.unsigned();
+    return `${name} offset=${r.unsigned()}`;
+  }
+  if (code === SIMD.CONST) return `${name} ${r.long()} ${r.long()}`;
+  if (code === SIMD.SHUFFLE) return [name, ...Array.from({ length: 16 }, () => r.byte())].join(" ");
+  return LANE_INDEXED.has(code) ? `${name} ${r.byte()}` : name;
+}
+
 class Reader {
   at = 0;
   constructor(readonly bytes: Uint8Array) {}
@@ -31,6 +62,12 @@ class Reader {
       if (byte < 0x80) return value;
       scale *= 128;
     }
+  }
+  /** Eight bytes. */
+  long(): bigint {
+    let value = 0n;
+    for (let i = 0n; i < 64n; i += 8n) value |= BigInt(this.byte()) << i;
+    return value;
   }
   signed(): bigint {
     let value = 0n, shift = 0n;
@@ -70,6 +107,12 @@ function instruction(r: Reader, depth: number): { text: string; depth: number } 
     const what = r.unsigned().toString(16);
     r.unsigned();
     return { text: `${here}atomic ${what} offset=${r.unsigned()}`, depth };
+  }
+  if (code === 0xfd) return { text: here + vectorInstruction(r), depth };
+  if (code === 0x1c) {
+    r.byte();
+    r.byte();
+    return { text: `${here}select v128`, depth };
   }
   const other = OTHERS.get(code);
   if (!other) throw new RangeError(`opcode 0x${code.toString(16)}`);
