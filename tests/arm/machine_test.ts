@@ -348,3 +348,56 @@ Deno.test("what is observed or cached lies outside the arch arena and holds no a
     }
   }
 });
+
+/**
+ * A loop at EL2, MMU on, hardware setting access flags: ldr x1, [x2] through a mapping whose access
+ * flag is then cleared by str x3, [x4], without TLB maintenance.
+ */
+function agingLoop(): Machine {
+  const machine = machineWith([0xf9400041, 0xf9000083, A64.b(-2)]);
+  const table = RAM + 0x1_0000;
+  // 1 GiB blocks of Normal memory, the second without its access flag
+  const block = BigInt(RAM) | 0x701n;
+  const young = block & ~0x400n;
+  machine.writeRam(table, new Uint8Array(BigUint64Array.of(0n, block, young).buffer));
+  const core = machine.cores[0] as CpuCore;
+  const { regs, cpu } = core;
+  // T0SZ 25, PS 48 bits, HA
+  regs.setNum(R.TCR_EL2, 25 | (5 << 16) | (1 << 21));
+  regs.setNum(R.MAIR_EL2, 0xff);
+  regs.setNum(R.TTBR0_EL2, table);
+  regs.setNum(R.SCTLR_EL2, SCTLR_I | 1);
+  contextSwitched(core);
+  [[2, 0x8000_0000n], [3, young], [4, BigInt(table + 16)]].forEach(([n, value]) =>
+    machine.memory.st64(cpu.gpr + 8 * Number(n), BigInt(value as bigint))
+  );
+  return machine;
+}
+
+Deno.test("a run goes on after a snapshot as one restored from it, access flags included", () => {
+  const machine = agingLoop();
+  for (let i = 0; i < 30; i++) machine.stepRound(1);
+  const restored = agingLoop();
+  restored.restore(machine.snapshot());
+  const accessFlag = (m: Machine) => (m.memory.ld32(m.ram.at + 0x1_0010) & 0x400) !== 0;
+  assert.equal(machine.platform.cpus[0]?.pc, BigInt(RAM));
+  assert.equal(accessFlag(machine), false);
+  for (let i = 0; i < 3; i++) {
+    machine.stepRound(1);
+    restored.stepRound(1);
+    assert.equal(restored.stateHash(), machine.stateHash(), `step ${i}`);
+    if (i === 0) assert.ok(accessFlag(machine));
+  }
+});
+
+Deno.test("an exclusive store fails once another CPU has had its turn, whatever that stored", () => {
+  for (const [pcpus, status] of [[1, 0], [2, 1]] as const) {
+    // ldxr x1, [x2]; stxr w0, x3, [x2]
+    const machine = machineWith([0xc85f7c41, 0xc8007c43, A64.self], { pcpus });
+    for (const cpu of machine.platform.cpus) {
+      machine.memory.st64(cpu.gpr + 8 * 2, BigInt(RAM + 0x8000));
+    }
+    for (let i = 0; i < 2; i++) machine.stepRound(1);
+    assert.equal(x(machine, 0), status, `${pcpus} CPUs`);
+  }
+});
