@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import type { VcpuHandle } from "../../src/kvm/api.ts";
+import { VCPU_FEATURE, type VcpuHandle } from "../../src/kvm/api.ts";
 import { coreRegId, FW_REG, regName, sysRegId } from "../../src/kvm/guest.ts";
 import { sysregKey } from "../../src/arm/arch/sysregs.ts";
 import { makeRig, makeVm, PC } from "./kvm_rig.ts";
@@ -198,6 +198,24 @@ Deno.test("one_reg: the list is the one that KVM gives", () => {
   assert.equal(kind(0x10n).length, 31 + 3 + 2 + 5 + 32 + 2);
   assert.deepEqual(kind(0x14n).map((id) => id & 0xffffn), [0n, 1n, 2n, 3n]);
   assert.deepEqual(kind(0x16n).map((id) => id & 0xffffn), [0n, 1n, 2n]);
+});
+
+/** pmu_regs of the same test: what PMU_V3 adds. */
+const PMU_REGISTERS: readonly number[] = [
+  ...range([3, 0, 9], [14], [1, 2]), // PMINTENSET, PMINTENCLR
+  ...range([3, 3, 9], [12], [0, 1, 2, 3, 4, 5]), // PMCR to PMSELR
+  ...range([3, 3, 9], [13], [0]), // PMCCNTR
+  ...range([3, 3, 9], [14], [0, 3]), // PMUSERENR, PMOVSSET
+  ...range([3, 3, 14], [8, 9, 10, 11, 12, 13, 14, 15], upTo(8))
+    .filter((key) => key !== sysregKey(3, 3, 14, 11, 7)), // PMEVCNTR and PMEVTYPER 0 to 30, PMCCFILTR
+];
+
+Deno.test("one_reg: a PMU adds its registers to the list", () => {
+  const vcpu = makeVm(makeRig(), []).vcpus[0] as VcpuHandle;
+  vcpu.init([VCPU_FEATURE.PSCI_0_2, VCPU_FEATURE.PMU_V3]);
+  const ids = vcpu.regList().filter((id) => ((id >> 16n) & 0xfffn) === 0x13n);
+  const added = ids.map((id) => Number(id & 0xffffn)).filter((k) => !SYSTEM_REGISTERS.includes(k));
+  assert.deepEqual(added.toSorted((a, b) => a - b), PMU_REGISTERS.toSorted((a, b) => a - b));
 });
 
 Deno.test("one_reg: the virtual counter moves, CVAL and CNT have each other's ids", () => {
