@@ -4,6 +4,7 @@ import { KVM_CAP, KVM_EXIT, KVM_GUESTDBG, type VcpuHandle } from "../../src/kvm/
 import { sysreg } from "../../src/arm/arch/sysregs.ts";
 import { KvmMemslotLayout } from "../../src/kvm/kvm_host.ts";
 import { sysRegId } from "../../src/kvm/guest.ts";
+import type { HostMode } from "../../src/host/host.ts";
 import { Asm, COND } from "../support/asm.ts";
 import { events, GUEST_RAM, makeRig, makeVm, PC, type Rig, start, X } from "./kvm_rig.ts";
 
@@ -49,8 +50,8 @@ interface Guest {
 }
 
 /** A guest with `code`; its exits by MMIO go to user space, which runs it again. */
-function guest(code: Asm, pcpus = 1): Guest {
-  const rig = makeRig(pcpus);
+function guest(code: Asm, mode: HostMode = "vhe"): Guest {
+  const rig = makeRig(1, 4, { mode });
   const words = new Array<number>(0x1000).fill(0);
   for (const part of [code, vectors()]) {
     part.words().forEach((word, i) => (words[(part.base - GUEST_RAM) / 4 + i] = word));
@@ -98,35 +99,37 @@ function finish(g: Guest): void {
 /** A read of a device that is not there: an exit to user space. */
 const exitToUser = (a: Asm): Asm => a.mov(3, 0x0a00_0000).ldrW(4, 3);
 
-Deno.test("guest: its own BRK, breakpoint, watchpoint and steps, with exits to user space between", () => {
-  const a = prologue();
-  a.label("brk").word(0xd420_0000);
-  a.mov(0, BCR).msr("DBGBCR0_EL1", 0).mov(0, CODE + 0x400).msr("DBGBVR0_EL1", 0);
-  a.mov(0, WCR).msr("DBGWCR0_EL1", 0).msr("DBGWVR0_EL1", 2);
-  a.mov(0, KDE | MDE).msr("MDSCR_EL1", 0);
-  exitToUser(a).daifClr(8).b("far");
-  a.org(CODE + 0x400).label("far").nop().daifClr(8);
-  exitToUser(a);
-  a.label("store").str(0, 2).mrs(9, "DBGBVR0_EL1").mrs(10, "DBGWVR0_EL1");
-  a.daifSet(8).mov(0, KDE | SS).msr("MDSCR_EL1", 0);
-  a.daifClr(8).label("s0").nop().label("s1").nop().daifSet(8).nop();
-  a.mrs(11, "MDSCR_EL1").label("end").b("end");
-  const g = guest(a);
-  finish(g);
-  const at = (label: string) => a.addressOf(label);
-  assert.deepEqual(g.log().map(({ ec, pc }) => [ec, pc]), [
-    [0x3c, at("brk")],
-    [0x31, CODE + 0x400],
-    [0x35, at("store")],
-    [0x33, at("s0")],
-    [0x33, at("s1")],
-    [0x33, at("s1") + 4],
-  ]);
-  assert.equal(g.log()[2]?.far, DATA);
-  assert.equal(g.vcpu.getOneReg(X(9)), BigInt(CODE + 0x400));
-  assert.equal(g.vcpu.getOneReg(X(10)), BigInt(DATA));
-  assert.equal(g.vcpu.getOneReg(X(11)), BigInt(KDE | SS));
-});
+for (const mode of ["vhe", "nvhe"] as const) {
+  Deno.test(`${mode}: guest: its own BRK, breakpoint, watchpoint and steps, with exits to user space between`, () => {
+    const a = prologue();
+    a.label("brk").word(0xd420_0000);
+    a.mov(0, BCR).msr("DBGBCR0_EL1", 0).mov(0, CODE + 0x400).msr("DBGBVR0_EL1", 0);
+    a.mov(0, WCR).msr("DBGWCR0_EL1", 0).msr("DBGWVR0_EL1", 2);
+    a.mov(0, KDE | MDE).msr("MDSCR_EL1", 0);
+    exitToUser(a).daifClr(8).b("far");
+    a.org(CODE + 0x400).label("far").nop().daifClr(8);
+    exitToUser(a);
+    a.label("store").str(0, 2).mrs(9, "DBGBVR0_EL1").mrs(10, "DBGWVR0_EL1");
+    a.daifSet(8).mov(0, KDE | SS).msr("MDSCR_EL1", 0);
+    a.daifClr(8).label("s0").nop().label("s1").nop().daifSet(8).nop();
+    a.mrs(11, "MDSCR_EL1").label("end").b("end");
+    const g = guest(a, mode);
+    finish(g);
+    const at = (label: string) => a.addressOf(label);
+    assert.deepEqual(g.log().map(({ ec, pc }) => [ec, pc]), [
+      [0x3c, at("brk")],
+      [0x31, CODE + 0x400],
+      [0x35, at("store")],
+      [0x33, at("s0")],
+      [0x33, at("s1")],
+      [0x33, at("s1") + 4],
+    ]);
+    assert.equal(g.log()[2]?.far, DATA);
+    assert.equal(g.vcpu.getOneReg(X(9)), BigInt(CODE + 0x400));
+    assert.equal(g.vcpu.getOneReg(X(10)), BigInt(DATA));
+    assert.equal(g.vcpu.getOneReg(X(11)), BigInt(KDE | SS));
+  });
+}
 
 Deno.test("guest: while it holds the OS lock nothing of its own is debugged", () => {
   const a = prologue();
@@ -170,28 +173,30 @@ function work(): Asm {
 
 const STEP = { control: KVM_GUESTDBG.ENABLE | KVM_GUESTDBG.SINGLESTEP };
 
-Deno.test("user space steps a guest: through MMIO and HVC, each instruction once", () => {
-  const g = guest(work());
-  const end = g.code.addressOf("end");
-  g.vcpu.init();
-  g.vcpu.setOneReg(PC, BigInt(CODE));
-  g.vcpu.setGuestDebug(STEP);
-  const pcs: number[] = [CODE];
-  while (pcs.at(-1) !== end) {
-    const exit = debugExit(g);
-    assert.equal(exit?.ec, 0x32);
-    pcs.push(exit?.pc ?? end);
-    assert.ok(pcs.length < 200);
-  }
-  const loop = (g.code.here - 4 - g.code.addressOf("loop")) / 4;
-  assert.equal(pcs.length, (g.code.addressOf("loop") - CODE) / 4 + 3 * loop + 1);
-  const free = guest(work());
-  finish(free);
-  for (const n of [0, 2, 5, 6, 7, 8]) {
-    assert.equal(g.vcpu.getOneReg(X(n)), free.vcpu.getOneReg(X(n)), `X${n}`);
-  }
-  assert.equal(g.vcpu.getOneReg(MDSCR), 0n, "nothing of it is left in the guest");
-});
+for (const mode of ["vhe", "nvhe"] as const) {
+  Deno.test(`${mode}: user space steps a guest: through MMIO and HVC, each instruction once`, () => {
+    const g = guest(work(), mode);
+    const end = g.code.addressOf("end");
+    g.vcpu.init();
+    g.vcpu.setOneReg(PC, BigInt(CODE));
+    g.vcpu.setGuestDebug(STEP);
+    const pcs: number[] = [CODE];
+    while (pcs.at(-1) !== end) {
+      const exit = debugExit(g);
+      assert.equal(exit?.ec, 0x32);
+      pcs.push(exit?.pc ?? end);
+      assert.ok(pcs.length < 200);
+    }
+    const loop = (g.code.here - 4 - g.code.addressOf("loop")) / 4;
+    assert.equal(pcs.length, (g.code.addressOf("loop") - CODE) / 4 + 3 * loop + 1);
+    const free = guest(work(), mode);
+    finish(free);
+    for (const n of [0, 2, 5, 6, 7, 8]) {
+      assert.equal(g.vcpu.getOneReg(X(n)), free.vcpu.getOneReg(X(n)), `X${n}`);
+    }
+    assert.equal(g.vcpu.getOneReg(MDSCR), 0n, "nothing of it is left in the guest");
+  });
+}
 
 Deno.test("user space's step ends when it is switched off", () => {
   const g = guest(work());
@@ -205,31 +210,38 @@ Deno.test("user space's step ends when it is switched off", () => {
   assert.equal(g.vcpu.running, true, "loops at its end");
 });
 
-Deno.test("user space's breakpoints: BRK, hardware, and a watchpoint; the guest's own registers stay", () => {
-  const a = new Asm(CODE).mov(2, DATA).mov(0, 0x1234).msr("DBGBVR0_EL1", 0).nop();
-  a.label("brk").word(0xd420_0120).label("bp").nop().label("store").str(0, 2, 8);
-  a.mrs(9, "DBGBVR0_EL1").label("end").b("end");
-  const g = guest(a);
-  g.vcpu.init();
-  g.vcpu.setOneReg(PC, BigInt(CODE));
-  const at = (label: string) => a.addressOf(label);
-  const hw = KVM_GUESTDBG.ENABLE | KVM_GUESTDBG.USE_SW_BP | KVM_GUESTDBG.USE_HW;
-  const units = { bcr: [0x1e7n], bvr: [BigInt(at("bp"))], wcr: [0x1fffn], wvr: [BigInt(DATA + 8)] };
-  g.vcpu.setGuestDebug({ control: hw, ...units });
-  assert.deepEqual(debugExit(g), { pc: at("brk"), ec: 0x3c });
-  assert.equal(g.vcpu.vcpu.run.debugHsr, 0xf200_0009);
-  g.vcpu.setOneReg(PC, BigInt(at("bp")));
-  assert.deepEqual(debugExit(g), { pc: at("bp"), ec: 0x30 });
-  g.vcpu.setGuestDebug({ control: hw, ...units, bcr: [] });
-  assert.deepEqual(debugExit(g), { pc: at("store"), ec: 0x34 });
-  assert.equal(g.vcpu.vcpu.run.debugFar, BigInt(DATA + 8));
-  g.vcpu.setGuestDebug({ control: KVM_GUESTDBG.ENABLE });
-  g.vcpu.run();
-  g.rig.machine.run(1e5, g.rig.machine.nowNs + MS);
-  g.vcpu.kick();
-  g.rig.machine.run(1e5, g.rig.machine.nowNs + MS);
-  assert.equal(g.vcpu.getOneReg(X(9)), 0x1234n);
-});
+for (const mode of ["vhe", "nvhe"] as const) {
+  Deno.test(`${mode}: user space's breakpoints: BRK, hardware, and a watchpoint; the guest's own registers stay`, () => {
+    const a = new Asm(CODE).mov(2, DATA).mov(0, 0x1234).msr("DBGBVR0_EL1", 0).nop();
+    a.label("brk").word(0xd420_0120).label("bp").nop().label("store").str(0, 2, 8);
+    a.mrs(9, "DBGBVR0_EL1").label("end").b("end");
+    const g = guest(a, mode);
+    g.vcpu.init();
+    g.vcpu.setOneReg(PC, BigInt(CODE));
+    const at = (label: string) => a.addressOf(label);
+    const hw = KVM_GUESTDBG.ENABLE | KVM_GUESTDBG.USE_SW_BP | KVM_GUESTDBG.USE_HW;
+    const units = {
+      bcr: [0x1e7n],
+      bvr: [BigInt(at("bp"))],
+      wcr: [0x1fffn],
+      wvr: [BigInt(DATA + 8)],
+    };
+    g.vcpu.setGuestDebug({ control: hw, ...units });
+    assert.deepEqual(debugExit(g), { pc: at("brk"), ec: 0x3c });
+    assert.equal(g.vcpu.vcpu.run.debugHsr, 0xf200_0009);
+    g.vcpu.setOneReg(PC, BigInt(at("bp")));
+    assert.deepEqual(debugExit(g), { pc: at("bp"), ec: 0x30 });
+    g.vcpu.setGuestDebug({ control: hw, ...units, bcr: [] });
+    assert.deepEqual(debugExit(g), { pc: at("store"), ec: 0x34 });
+    assert.equal(g.vcpu.vcpu.run.debugFar, BigInt(DATA + 8));
+    g.vcpu.setGuestDebug({ control: KVM_GUESTDBG.ENABLE });
+    g.vcpu.run();
+    g.rig.machine.run(1e5, g.rig.machine.nowNs + MS);
+    g.vcpu.kick();
+    g.rig.machine.run(1e5, g.rig.machine.nowNs + MS);
+    assert.equal(g.vcpu.getOneReg(X(9)), 0x1234n);
+  });
+}
 
 Deno.test("a guest that steps itself does not while user space steps it, and then again", () => {
   const a = prologue().mov(0, KDE | SS).msr("MDSCR_EL1", 0).label("on").daifClr(8);

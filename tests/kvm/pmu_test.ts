@@ -71,63 +71,65 @@ function end(a: Asm): Asm {
 
 const x = (vcpu: VcpuHandle, n: number): number => Number(vcpu.getOneReg(X(n)));
 
-Deno.test("pmu: a guest counts its own instructions, not those of its exits", () => {
-  const loops = 200;
-  const a = prologue(PMU_EVENT.INST_RETIRED, PMU_EVENT.CPU_CYCLES);
-  a.mov(15, loops).mov(16, 0x0a00_0000).msr("PMCR_EL0", 20).label("loop");
-  a.ldrW(4, 16).mov(0, 0x8400_0000).hvc().nop().subs(15, 15, 1).bCond(COND.NE, "loop");
-  const rig = makeRig();
-  const [vcpu] = started(rig, end(a));
-  assert.ok(vcpu);
-  finish(rig, [vcpu]);
-  // The load that exits is never retired: KVM skips it. Neither is the MSR that traps to stop counting.
-  const moves = new Asm(0).mov(0, 0x8400_0000).words().length;
-  assert.equal(x(vcpu, 10), loops * (moves + 4));
-  // Each of them is begun, though, and one more time for its page fault and each access that is emulated.
-  assert.ok(x(vcpu, 11) >= loops * (moves + 5));
-  assert.ok(x(vcpu, 12) - x(vcpu, 11) <= 1);
-});
+for (const mode of ["vhe", "nvhe"] as const) {
+  Deno.test(`pmu, ${mode}: a guest counts its own instructions, not those of its exits`, () => {
+    const loops = 200;
+    const a = prologue(PMU_EVENT.INST_RETIRED, PMU_EVENT.CPU_CYCLES);
+    a.mov(15, loops).mov(16, 0x0a00_0000).msr("PMCR_EL0", 20).label("loop");
+    a.ldrW(4, 16).mov(0, 0x8400_0000).hvc().nop().subs(15, 15, 1).bCond(COND.NE, "loop");
+    const rig = makeRig(1, 4, { mode });
+    const [vcpu] = started(rig, end(a));
+    assert.ok(vcpu);
+    finish(rig, [vcpu]);
+    // The load that exits is never retired: KVM skips it. Neither is the MSR that traps to stop counting.
+    const moves = new Asm(0).mov(0, 0x8400_0000).words().length;
+    assert.equal(x(vcpu, 10), loops * (moves + 4));
+    // Each of them is begun, though, and one more time for its page fault and each access that is emulated.
+    assert.ok(x(vcpu, 11) >= loops * (moves + 5));
+    assert.ok(x(vcpu, 12) - x(vcpu, 11) <= 1);
+  });
 
-Deno.test("pmu: two vCPUs on one CPU count each for themselves", () => {
-  const a = prologue(PMU_EVENT.INST_RETIRED, PMU_EVENT.CPU_CYCLES);
-  a.mov(1, 300_000).mov(2, 100_000).mul(2, 2, 19).addReg(1, 1, 2).msr("PMCR_EL0", 20);
-  a.label("loop").subs(1, 1, 1).bCond(COND.NE, "loop");
-  const rig = makeRig();
-  const vcpus = started(rig, end(a), 2);
-  finish(rig, vcpus, 40 * MS);
-  const retired = vcpus.map((vcpu) => x(vcpu, 10));
-  assert.deepEqual(retired, [600_000, 800_000]);
-  assert.ok(rig.host.scheduler.queue(0).switches > 3, "they took turns");
-});
+  Deno.test(`pmu, ${mode}: two vCPUs on one CPU count each for themselves`, () => {
+    const a = prologue(PMU_EVENT.INST_RETIRED, PMU_EVENT.CPU_CYCLES);
+    a.mov(1, 300_000).mov(2, 100_000).mul(2, 2, 19).addReg(1, 1, 2).msr("PMCR_EL0", 20);
+    a.label("loop").subs(1, 1, 1).bCond(COND.NE, "loop");
+    const rig = makeRig(1, 4, { mode });
+    const vcpus = started(rig, end(a), 2);
+    finish(rig, vcpus, 40 * MS);
+    const retired = vcpus.map((vcpu) => x(vcpu, 10));
+    assert.deepEqual(retired, [600_000, 800_000]);
+    assert.ok(rig.host.scheduler.queue(0).switches > 3, "they took turns");
+  });
 
-Deno.test("pmu: a vCPU that moves to another CPU takes its counts along", () => {
-  const a = prologue(PMU_EVENT.INST_RETIRED, PMU_EVENT.INST_RETIRED + EXCLUDE_EL1);
-  a.mov(1, 1_000_000).msr("PMCR_EL0", 20).label("loop").subs(1, 1, 1).bCond(COND.NE, "loop");
-  const rig = makeRig(2);
-  const [vcpu] = started(rig, end(a));
-  assert.ok(vcpu);
-  for (let i = 0; i < 4; i++) {
-    rig.machine.run(1e5, rig.machine.nowNs + MS / 10);
-    vcpu.setAffinity(1 << (i % 2));
-  }
-  finish(rig, [vcpu]);
-  assert.deepEqual([x(vcpu, 10), x(vcpu, 11)], [2_000_000, 0]);
-});
+  Deno.test(`pmu, ${mode}: a vCPU that moves to another CPU takes its counts along`, () => {
+    const a = prologue(PMU_EVENT.INST_RETIRED, PMU_EVENT.INST_RETIRED + EXCLUDE_EL1);
+    a.mov(1, 1_000_000).msr("PMCR_EL0", 20).label("loop").subs(1, 1, 1).bCond(COND.NE, "loop");
+    const rig = makeRig(2, 4, { mode });
+    const [vcpu] = started(rig, end(a));
+    assert.ok(vcpu);
+    for (let i = 0; i < 4; i++) {
+      rig.machine.run(1e5, rig.machine.nowNs + MS / 10);
+      vcpu.setAffinity(1 << (i % 2));
+    }
+    finish(rig, [vcpu]);
+    assert.deepEqual([x(vcpu, 10), x(vcpu, 11)], [2_000_000, 0]);
+  });
 
-Deno.test("pmu: an overflow is pending at its instruction, and is kept for user space to read", () => {
-  const a = prologue(PMU_EVENT.CPU_CYCLES, PMU_EVENT.CHAIN).mov(0, 0xffff_ff00);
-  a.mov(1, 500).msr("PMCR_EL0", 20).msr("PMEVCNTR0_EL0", 0);
-  a.label("loop").subs(1, 1, 1).bCond(COND.NE, "loop");
-  const rig = makeRig();
-  const [vcpu] = started(rig, end(a));
-  assert.ok(vcpu);
-  finish(rig, [vcpu]);
-  assert.equal(vcpu.getOneReg(REG("PMOVSSET_EL0")), 1n);
-  assert.equal(x(vcpu, 11), 1);
-  assert.equal(vcpu.getOneReg(REG("PMEVCNTR0_EL0")), BigInt(x(vcpu, 10)));
-  const irqs = vcpu.vcpu.stat.irqExits;
-  assert.ok(irqs >= 1, "the host was interrupted");
-});
+  Deno.test(`pmu, ${mode}: an overflow is pending at its instruction, and is kept for user space to read`, () => {
+    const a = prologue(PMU_EVENT.CPU_CYCLES, PMU_EVENT.CHAIN).mov(0, 0xffff_ff00);
+    a.mov(1, 500).msr("PMCR_EL0", 20).msr("PMEVCNTR0_EL0", 0);
+    a.label("loop").subs(1, 1, 1).bCond(COND.NE, "loop");
+    const rig = makeRig(1, 4, { mode });
+    const [vcpu] = started(rig, end(a));
+    assert.ok(vcpu);
+    finish(rig, [vcpu]);
+    assert.equal(vcpu.getOneReg(REG("PMOVSSET_EL0")), 1n);
+    assert.equal(x(vcpu, 11), 1);
+    assert.equal(vcpu.getOneReg(REG("PMEVCNTR0_EL0")), BigInt(x(vcpu, 10)));
+    const irqs = vcpu.vcpu.stat.irqExits;
+    assert.ok(irqs >= 1, "the host was interrupted");
+  });
+}
 
 Deno.test("pmu: the physical counters are free when no guest counts", () => {
   const rig = makeRig();
