@@ -180,6 +180,36 @@ Deno.test("a breakpoint set on a page that runs already is met, and gone when it
   assert.equal(x(machine, HITS), after);
 });
 
+Deno.test("a breakpoint is met with the MMU off and on, in every address space, until it is cleared", () => {
+  const machine = new Machine({ pcpus: 1, ramSize: 1 << 20 }, new Firmware("smc"));
+  const TABLE = CODE + 0x8_0000;
+  const KDE = 0x2000, MMU_ON = 0x30d0_0801, MMU_OFF = 0x30d0_0800;
+  const a = new Asm(CODE).mov(0, 0).msr("OSLAR_EL1", 0).mov(0, VECTORS).msr("VBAR_EL1", 0);
+  a.mov(0, TABLE).msr("TTBR0_EL1", 0).mov(0, (1 << 23) | 25).msr("TCR_EL1", 0);
+  a.mov(0, 0xff).msr("MAIR_EL1", 0).mov(HITS, 0).mov(22, 0);
+  a.mov(0, CODE + 0x400).msr("DBGBVR0_EL1", 0).mov(0, 0x1e3).msr("DBGBCR0_EL1", 0);
+  a.mov(0, MDE | KDE).msr("MDSCR_EL1", 0);
+  const call = () => a.daifClr(8).bl("sub");
+  call().mov(0, MMU_ON).msr("SCTLR_EL1", 0).isb();
+  call().mov(0, TABLE).mov(1, 1n << 48n).orr(0, 0, 1).msr("TTBR0_EL1", 0).isb();
+  call().mov(0, MMU_OFF).msr("SCTLR_EL1", 0).isb();
+  call().mov(0, 0x1e2).msr("DBGBCR0_EL1", 0);
+  call().mov(T, DONE).label("end").b("end");
+  a.org(CODE + 0x3fc).label("sub").nop().nop().add(22, 22, 1).ret();
+  // A hit masks D for the rest of the call.
+  const v = new Asm(VECTORS).org(VECTORS + 0x200).add(HITS, HITS, 1);
+  v.mrs(U, "SPSR_EL1").mov(V, 0x200).orr(U, U, V).msr("SPSR_EL1", U).eret();
+  for (const part of [a, v]) {
+    machine.writeRam(part.base, new Uint8Array(new Uint32Array(part.words()).buffer));
+  }
+  // One block of 1 GiB, not global: its entries are of one ASID.
+  machine.memory.st64(machine.ram.at + TABLE - machine.ram.pa + 8, 0x4000_0c01n);
+  machine.start(0, 1, CODE, 0);
+  finish(machine);
+  assert.equal(x(machine, 22), 5);
+  assert.equal(x(machine, HITS), 4);
+});
+
 Deno.test("a snapshot taken between steps goes on as the machine does", () => {
   const machine = start({ mdscr: SS, stepOn: true });
   machine.run(777);

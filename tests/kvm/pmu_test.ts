@@ -222,3 +222,48 @@ Deno.test("pmu: what user space set before the first run counts from the first i
   finish(rig, [vcpu]);
   assert.equal(x(vcpu, 10), 1003);
 });
+
+/** EL0 does `access`; EL1 logs the class of what it takes in X18: 0 when EL0 gets through to SVC. */
+function userAccess(userenr: number, access: (a: Asm) => void): number {
+  const a = new Asm(GUEST_RAM).mov(0, GUEST_RAM + 0x800).msr("VBAR_EL1", 0);
+  a.mov(0, userenr).msr("PMUSERENR_EL0", 0).mov(0, GUEST_RAM + 0x400).msr("ELR_EL1", 0);
+  a.mov(0, 0).msr("SPSR_EL1", 0).mov(18, 99).eret();
+  a.org(GUEST_RAM + 0x400);
+  access(a);
+  a.word(0xd400_0001);
+  a.org(GUEST_RAM + 0xc00).mrs(18, "ESR_EL1").lsr(18, 18, 26).label("end").b("end");
+  const rig = makeRig();
+  const [vcpu] = started(rig, a);
+  assert.ok(vcpu);
+  finish(rig, [vcpu]);
+  return x(vcpu, 18);
+}
+
+Deno.test("pmu: EL0 gets through as PMUSERENR_EL0 says, else it is UNDEFINED there", () => {
+  const SVC = 0x15, UNKNOWN = 0;
+  const rows: [string, (a: Asm) => void, number][] = [
+    ["PMCCNTR read", (a) => a.mrs(1, "PMCCNTR_EL0"), 0b0101],
+    ["PMCCNTR write", (a) => a.msr("PMCCNTR_EL0", 1), 0b0001],
+    ["PMSWINC", (a) => a.msr("PMSWINC_EL0", 1), 0b0011],
+    ["PMEVCNTR0 read", (a) => a.mrs(1, "PMEVCNTR0_EL0"), 0b1001],
+    ["PMCR", (a) => a.mrs(1, "PMCR_EL0"), 0b0001],
+    ["PMUSERENR", (a) => a.mrs(1, "PMUSERENR_EL0"), 0b1111],
+  ];
+  for (const [text, access, open] of rows) {
+    for (const bit of [1, 2, 4, 8]) {
+      const expected = open & bit ? SVC : UNKNOWN;
+      assert.equal(userAccess(bit, access), expected, `${text}, PMUSERENR_EL0 ${bit}`);
+    }
+  }
+});
+
+Deno.test("pmu: counters that are not there are UNDEFINED", () => {
+  const a = new Asm(GUEST_RAM).mov(0, GUEST_RAM + 0x800).msr("VBAR_EL1", 0).mov(18, 99);
+  a.mrs(1, "PMEVCNTR6_EL0").label("end").b("end");
+  a.org(GUEST_RAM + 0xa00).mrs(18, "ESR_EL1").lsr(18, 18, 26).label("out").b("out");
+  const rig = makeRig();
+  const [vcpu] = started(rig, a);
+  assert.ok(vcpu);
+  finish(rig, [vcpu]);
+  assert.equal(x(vcpu, 18), 0);
+});
