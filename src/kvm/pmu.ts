@@ -42,13 +42,15 @@ function changeEl0(port: El2Port, events: number, count: boolean): void {
 /** kvm_vcpu_pmu_restore_guest, at vcpu_load and when counters change. */
 export function kvmVcpuPmuRestoreGuest(vcpu: Vcpu): void {
   const { host } = vcpu.kvm;
-  if (host.hyp.vhe) changeEl0(vcpu.port(), host.pmuEvents.guest, true);
+  const events = host.hyp.vhe ? host.pmuEvents.guest : 0;
+  if (events !== 0) changeEl0(vcpu.port(), events, true);
 }
 
 /** kvm_vcpu_pmu_restore_host, at vcpu_put. */
 export function kvmVcpuPmuRestoreHost(vcpu: Vcpu): void {
   const { host } = vcpu.kvm;
-  if (host.hyp.vhe) changeEl0(vcpu.port(), host.pmuEvents.guest, false);
+  const events = host.hyp.vhe ? host.pmuEvents.guest : 0;
+  if (events !== 0) changeEl0(vcpu.port(), events, false);
 }
 
 /** kvm_pmu_update_vcpu_events, before each entry of a host at EL1: what the switch is to turn on. */

@@ -1,6 +1,8 @@
 /**
  * Trapped accesses to the performance monitors. Mirrors the pmu parts of arch/arm64/kvm/sys_regs.c: all
  * of them trap always, at EL0 with the checks of PMUSERENR_EL0, which is the guest's here.
+ *
+ * What differs: a counter that is written goes on counting at EL0 at once, not at the next vcpu_load.
  */
 import { CYCLE_COUNTER, PMCR, PMUSERENR } from "../arm/arch/pmu.ts";
 import { R, sysreg, sysregKey, type SysregName } from "../arm/arch/sysregs.ts";
