@@ -82,7 +82,3 @@ export const WRITE_MASKS: Readonly<Partial<Record<SysregName, WriteMask>>> = {
   ...numbered("DBGWCR", low(DBGWCR.KEEP)),
   ...numbered("DBGWVR", [0xffff_fffc, ALL, 0, 0]),
 };
-
-/** FPCR and FPSR: AHP, DN, FZ, RMode, FZ16; QC and the cumulative exception bits. No exception traps. */
-export const FPCR_MASK = 0x07c8_0000;
-export const FPSR_MASK = 0x0800_009f;

@@ -6,6 +6,7 @@
 import { MDSCR_EXTERNAL, OSLSR } from "./arch/debug_registers.ts";
 import { HCR } from "./arch/fields.ts";
 import { R, type SysregName, SYSREGS } from "./arch/sysregs.ts";
+import { FPCR_MASK, FPSR_MASK } from "./fp/format.ts";
 import { refreshArmed } from "./debug.ts";
 import { refreshSingle, setDaif } from "./debug_enable.ts";
 import { contextSwitched, isrEl1, refreshFp, refreshInterrupts } from "./exceptions.ts";
@@ -21,8 +22,6 @@ import {
   CNTHCTL_PLAIN,
   CPTR_E2H,
   CPTR_PLAIN,
-  FPCR_MASK,
-  FPSR_MASK,
   SCTLR_ONE_LEVEL,
   SCTLR_TWO_LEVELS,
   TCR_ONE_RANGE,

@@ -11,6 +11,7 @@
 import { FPCR, type FpSize, FPSR } from "../fp/format.ts";
 import type { FpFromInteger, FpOp, FpOperation, FpToInteger } from "../fp/operations.ts";
 import type { V128, V32, V64 } from "../isa/builder.ts";
+import { recipEstimateFast, rsqrtEstimateFast } from "./fp_estimate.ts";
 import { fusedMultiplyAdd } from "./fp_fused.ts";
 import { type Condition, type Float, type FpTarget, Kind } from "./fp_kinds.ts";
 import type { OpName } from "./wasm_assembler.ts";
@@ -84,6 +85,9 @@ export class FpFast {
     if (typeof operation !== "string") return this.#conversion(operation, size, operands);
     const k = new Kind(this.b, size === 32 ? "f32" : "f64");
     const numbers = operands.map((x) => k.fromBits(x));
+    if (operation === "recpe" || operation === "rsqrte") {
+      return this.#estimate(k, operation, operands[0] as V64);
+    }
     if (operation === "jcvt") return this.#toIntegerJs(operands[0] as V64);
     if (!isFast(operation)) return null;
     this.#requireNotFlushed(k, numbers);
@@ -102,7 +106,7 @@ export class FpFast {
     operands: readonly V128[],
   ): V128 | null {
     if (size === 16) return null;
-    if (typeof operation === "string" && !isFast(operation)) return null;
+    if (typeof operation === "string" && !isFast(operation) && !isEstimate(operation)) return null;
     // Lanes that do not count are copies of those that do.
     const lanes = q ? operands : operands.map((v) => this.b.shuffle(LOW_TWICE, v, v));
     const result = this.#lanes(operation, size, lanes);
@@ -112,6 +116,9 @@ export class FpFast {
 
   #lanes(operation: FpOperation, size: 32 | 64, operands: readonly V128[]): V128 | null {
     const k = new Kind(this.b, size === 32 ? "f32x4" : "f64x2");
+    if (operation === "recpe" || operation === "rsqrte") {
+      return this.#estimateLanes(operation, size, operands);
+    }
     if (typeof operation === "string") {
       this.#requireNotFlushed(k, operands);
       const result = isRelation(operation)
@@ -286,6 +293,22 @@ export class FpFast {
     }
   }
 
+  /** Normal numbers whose estimates are normal: the rounding mode does not matter. */
+  #estimate(k: Kind, operation: "recpe" | "rsqrte", value: V64): V64 {
+    return operation === "recpe" ? recipEstimateFast(k, value) : rsqrtEstimateFast(k, value);
+  }
+  #estimateLanes(operation: "recpe" | "rsqrte", size: 32 | 64, [v]: readonly V128[]): V128 {
+    const { b } = this;
+    const k = new Kind(b, size === 32 ? "f32" : "f64");
+    const vector = v as V128;
+    let result = vector;
+    for (let i = 0; i < 128 / size; i++) {
+      const lane = this.#estimate(k, operation, b.lane(size, vector, i));
+      result = b.withLane(size, result, i, lane);
+    }
+    return result;
+  }
+
   #widen(value: V64): V64 {
     const [from, to] = [new Kind(this.b, "f32"), new Kind(this.b, "f64")];
     const a = from.fromBits(value);
@@ -420,6 +443,7 @@ export class FpFast {
 }
 
 const RELATIONS: ReadonlySet<FpOp> = new Set<FpOp>(["eq", "ge", "gt"]);
+/** Those without vectors of their own kind: some have a fast path elsewhere. */
 const SLOW: ReadonlySet<FpOp> = new Set<FpOp>([
   "recpe",
   "rsqrte",
@@ -431,6 +455,9 @@ const SLOW: ReadonlySet<FpOp> = new Set<FpOp>([
 
 function isRelation(operation: FpOp): boolean {
   return RELATIONS.has(operation);
+}
+function isEstimate(operation: FpOp): boolean {
+  return operation === "recpe" || operation === "rsqrte";
 }
 function isFast(operation: FpOp): boolean {
   return !SLOW.has(operation);

@@ -8,7 +8,7 @@ import { CpuLayout, sysregOffset } from "../arch/cpu_state.ts";
 import { HCR } from "../arch/fields.ts";
 import { sysreg, sysregKey } from "../arch/sysregs.ts";
 import { ACCESS, DATA_TLB, DATA_TLB_ENTRIES, DATA_TLB_ENTRY } from "../arch/tlb_layout.ts";
-import type { FpSize } from "../fp/format.ts";
+import { type FpSize, FPSR_MASK } from "../fp/format.ts";
 import type { FpOperation } from "../fp/operations.ts";
 import type {
   AccessOptions,
@@ -136,6 +136,8 @@ interface Inline {
   /** Bits of HCR_EL2 (31 to 0) that trap it. */
   readonly unlessHcr?: number;
   readonly spsel?: boolean;
+  /** Traps as FP does. */
+  readonly fp?: boolean;
 }
 
 const stored = (
@@ -157,6 +159,22 @@ const INLINE = new Map<number, Inline>([
   stored("ELR_EL1", { readFrom: 1, writeFrom: 1, onlyEl1: true }),
   stored("SPSR_EL1", { readFrom: 1, writeFrom: undefined, onlyEl1: true }),
   [sysreg("NZCV").key, { offset: O.nzcv, size: 4, shift: 28, readFrom: 0, writeFrom: undefined }],
+  [sysreg("FPCR").key, {
+    offset: O.fpcr,
+    size: 4,
+    shift: 0,
+    readFrom: 0,
+    writeFrom: undefined,
+    fp: true,
+  }],
+  [sysreg("FPSR").key, {
+    offset: O.fpsr,
+    size: 4,
+    shift: 0,
+    readFrom: 0,
+    writeFrom: undefined,
+    fp: true,
+  }],
   [sysreg("DAIF").key, { offset: O.daif, size: 4, shift: 6, readFrom: 1, writeFrom: undefined }],
   [sysreg("CurrentEL").key, { offset: O.el, size: 4, shift: 2, readFrom: 1, writeFrom: undefined }],
 ]);
@@ -961,6 +979,7 @@ export class WasmBuilder implements Builder, FpTarget {
     else if (from === 1) this.#require(el);
     if (r.spsel) this.#require(this.#field(O.spsel));
     if (r.unlessHcr !== undefined) this.#requireUntrapped(r.unlessHcr);
+    if (r.fp) this.#require(this.#field(O.fpEnabled));
   }
   /** Leaves where a bit of `mask` in HCR_EL2 is set: whether it traps is for the evaluator to say. */
   #requireUntrapped(mask: number): void {
@@ -980,6 +999,10 @@ export class WasmBuilder implements Builder, FpTarget {
     if (key === sysreg("NZCV").key) {
       this.setNzcv(this.and(this.shrU(this.wrap(value), this.c32(28)), this.c32(15)));
       return;
+    }
+    if (key === sysreg("FPSR").key) {
+      this.#require(this.#field(O.fpEnabled));
+      return this.#setField(O.fpsr, this.and(this.wrap(value), this.c32(FPSR_MASK)));
     }
     if (key === sysreg("DAIF").key) {
       const daif = this.and(this.shrU(this.wrap(value), this.c32(6)), this.c32(15));

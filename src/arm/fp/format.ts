@@ -28,6 +28,10 @@ export const FPSR = {
   IDC: 1 << 7,
 } as const;
 
+/** Bits that there are: AHP, DN, FZ, RMode, FZ16 (no exception traps); QC and the cumulative ones. */
+export const FPCR_MASK = 0x07c8_0000;
+export const FPSR_MASK = 0x0800_009f;
+
 /** FPRounding: FPCR.RMode's four, and those that only instructions name. */
 export type Rounding = "even" | "up" | "down" | "zero" | "away" | "odd";
 
