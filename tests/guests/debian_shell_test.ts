@@ -59,8 +59,12 @@ Deno.test({
     assert.match(interrupts, /GICv3 +27 Level +arch_timer/);
     assert.match(interrupts, /IPI0:/);
     assert.equal(shell.command("sha256sum /bin/busybox"), `${sum}  /bin/busybox`);
-    // Arrow up brings the last command back; Ctrl-C ends one that would not end.
-    assert.equal(shell.command("\x1b[A"), `${sum}  /bin/busybox`);
+    // Arrow up brings the last command back.
+    const from = run.output.length;
+    run.type("\x1b[A\n", 500_000_000);
+    run.untilPrintedAfter(from, new RegExp(`${sum}  /bin/busybox\\s+.*# `), 1_000_000_000);
+    // Ctrl-C takes back what was typed.
+    assert.equal(shell.command("poweroff -f\x03echo alive"), "~ # echo alive\nalive");
     const before = run.guest.machine.nowNs;
     shell.command("sleep 1");
     const slept = (run.guest.machine.nowNs - before) / 1e9;

@@ -1,10 +1,10 @@
 /**
  * Debian's kernel with our own initial RAM disk, to power off by PSCI: on one, two, four and eight
- * vCPUs, and twice each, since the second run must end in the very same state.
+ * vCPUs, by both world switches; and twice each, since the second run must end in the very same state.
  */
 import assert from "node:assert/strict";
 import { debianKernel } from "../support/debian_kernel.ts";
-import { KvmRun, type KvmRunOptions } from "../support/kvm_run.ts";
+import { KvmRun } from "../support/kvm_run.ts";
 import { assertCleanLog, wrongLines } from "../support/linux_log.ts";
 import initrd from "../../fixtures/initrd/initrd.cpio" with { type: "bytes" };
 
@@ -13,11 +13,14 @@ const MIB = 1 << 20;
 /** A boot takes about 900 million instructions on one vCPU, the checks included. */
 const INSNS = 4_000_000_000;
 
-interface Config extends Pick<KvmRunOptions, "vcpus"> {
+interface Config {
   readonly vcpus: number;
+  readonly mode: "vhe" | "nvhe";
 }
 
-const CONFIGS: readonly Config[] = [1, 2, 4, 8].map((vcpus) => ({ vcpus }));
+const CONFIGS: readonly Config[] = (["vhe", "nvhe"] as const).flatMap((mode) =>
+  [1, 2, 4, 8].map((vcpus) => ({ mode, vcpus }))
+);
 
 interface Ended {
   readonly log: string;
@@ -38,9 +41,9 @@ function boot(config: Config): Ended {
 }
 
 for (const config of CONFIGS) {
-  const { vcpus } = config;
+  const { vcpus, mode } = config;
   Deno.test({
-    name: `Linux boots, checks and powers off: ${vcpus} vCPUs`,
+    name: `Linux boots, checks and powers off: ${mode}, GICv3, ${vcpus} vCPUs`,
     ignore: kernel === undefined,
     fn: () => {
       const first = boot(config);

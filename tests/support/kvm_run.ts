@@ -2,10 +2,10 @@
 import { planBoot } from "../../src/vmm/boot_plan.ts";
 import { hexOfBytes } from "../../src/vmm/recording.ts";
 import { parseImage } from "../../src/vmm/image.ts";
-import { KvmGuest } from "../../src/vmm/kvm_guest.ts";
+import { KvmGuest, type KvmGuestOptions } from "../../src/vmm/kvm_guest.ts";
 import { buildVirtDtb } from "../../src/vmm/virt_dtb.ts";
 
-export interface KvmRunOptions {
+export interface KvmRunOptions extends Pick<KvmGuestOptions, "mode"> {
   readonly vcpus?: number;
   readonly pcpus?: number;
   readonly memory?: number;
@@ -26,7 +26,16 @@ export class KvmRun {
     const transmit = (byte: number) => {
       this.output += String.fromCharCode(byte);
     };
-    this.guest = new KvmGuest({ vcpus, pcpus, memory, lrs, shuffle, transmit });
+    const { mode } = options;
+    this.guest = new KvmGuest({
+      vcpus,
+      pcpus,
+      memory,
+      lrs,
+      shuffle,
+      transmit,
+      ...(mode === undefined ? {} : { mode }),
+    });
     this.guest.boot(planBoot({
       kernel: parseImage(image),
       ...(options.initrd === undefined ? {} : { initrd: options.initrd }),
