@@ -2,12 +2,11 @@
 import assert from "node:assert/strict";
 import { readCpio } from "../support/cpio_reader.ts";
 import { debianInitrd, debianKernel } from "../support/debian_kernel.ts";
-import { KvmRun } from "../support/kvm_run.ts";
+import { GuestRun } from "../support/guest_run.ts";
 import { assertCleanLog } from "../support/linux_log.ts";
 
 const kernel = debianKernel();
 const initrd = debianInitrd();
-const MIB = 1 << 20;
 const PROMPT = "# ";
 
 async function unpacked(bytes: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer>> {
@@ -27,13 +26,13 @@ async function sha256Of(name: string): Promise<string> {
 
 /** A shell's session: commands in, what they print out. */
 class Shell {
-  constructor(readonly run: KvmRun) {}
+  constructor(readonly run: GuestRun) {}
 
   /** Runs a command and returns what it printed. */
   command(text: string): string {
     const from = this.run.output.length;
     this.run.type(`${text}\n`, 500_000_000);
-    this.run.untilPrintedAfter(from, PROMPT, 2_000_000_000);
+    this.run.untilPrinted(PROMPT, 2_000_000_000, from);
     // Behind the echo of the command, up to the prompt.
     return this.run.output.slice(from).split(/\r?\n/).slice(1, -1).join("\n");
   }
@@ -44,12 +43,9 @@ Deno.test({
   ignore: kernel === undefined || initrd === undefined,
   fn: async () => {
     const sum = await sha256Of("bin/busybox");
-    const run = new KvmRun(kernel as Uint8Array, {
-      vcpus: 2,
-      memory: 512 * MIB,
-      initrd: initrd as Uint8Array,
-      bootargs: "console=ttyAMA0 rdinit=/bin/sh",
-    });
+    const args = ["--vcpus", "2", "--memory", "512M"];
+    args.push("--append", "console=ttyAMA0 rdinit=/bin/sh");
+    const run = await GuestRun.start(kernel as Uint8Array, args, initrd);
     run.untilPrinted(PROMPT, 6_000_000_000);
     const shell = new Shell(run);
     assert.match(shell.command("uname -a"), /^Linux \(none\) 6\.1.*aarch64/);
@@ -62,7 +58,7 @@ Deno.test({
     // Arrow up brings the last command back.
     const from = run.output.length;
     run.type("\x1b[A\n", 500_000_000);
-    run.untilPrintedAfter(from, new RegExp(`${sum}  /bin/busybox\\s+.*# `), 1_000_000_000);
+    run.untilPrinted(new RegExp(`${sum}  /bin/busybox\\s+.*# `), 1_000_000_000, from);
     // Ctrl-C takes back what was typed.
     assert.equal(shell.command("poweroff -f\x03echo alive"), "~ # echo alive\nalive");
     const before = run.guest.machine.nowNs;

@@ -1,25 +1,26 @@
 /**
  * Debian's kernel with our own initial RAM disk, to power off by PSCI: on one, two, four and eight
- * vCPUs, by both world switches; and twice each, since the second run must end in the very same state.
+ * vCPUs, with both interrupt controllers, by both world switches. And twice each, since the second run
+ * must end in the very same state.
  */
 import assert from "node:assert/strict";
 import { debianKernel } from "../support/debian_kernel.ts";
-import { KvmRun } from "../support/kvm_run.ts";
+import { GuestRun } from "../support/guest_run.ts";
 import { assertCleanLog, wrongLines } from "../support/linux_log.ts";
 import initrd from "../../fixtures/initrd/initrd.cpio" with { type: "bytes" };
 
 const kernel = debianKernel();
-const MIB = 1 << 20;
 /** A boot takes about 900 million instructions on one vCPU, the checks included. */
 const INSNS = 4_000_000_000;
 
 interface Config {
-  readonly vcpus: number;
   readonly mode: "vhe" | "nvhe";
+  readonly gic: 2 | 3;
+  readonly vcpus: number;
 }
 
 const CONFIGS: readonly Config[] = (["vhe", "nvhe"] as const).flatMap((mode) =>
-  [1, 2, 4, 8].map((vcpus) => ({ mode, vcpus }))
+  ([2, 3] as const).flatMap((gic) => [1, 2, 4, 8].map((vcpus) => ({ mode, gic, vcpus })))
 );
 
 interface Ended {
@@ -28,31 +29,29 @@ interface Ended {
   readonly hash: string;
 }
 
-function boot(config: Config): Ended {
-  const run = new KvmRun(kernel as Uint8Array, {
-    ...config,
-    memory: 256 * MIB,
-    initrd,
-    bootargs: "console=ttyAMA0",
-  });
+async function boot({ mode, gic, vcpus }: Config): Promise<Ended> {
+  const args = ["--mode", mode, "--gic", `${gic}`, "--vcpus", `${vcpus}`];
+  args.push("--append", "console=ttyAMA0");
+  const run = await GuestRun.start(kernel as Uint8Array, args, initrd);
   const log = run.untilOff(INSNS);
   const { machine } = run.guest;
   return { log, insns: machine.insns, hash: machine.stateHash() };
 }
 
 for (const config of CONFIGS) {
-  const { vcpus, mode } = config;
+  const { mode, gic, vcpus } = config;
   Deno.test({
-    name: `Linux boots, checks and powers off: ${mode}, GICv3, ${vcpus} vCPUs`,
+    name: `Linux boots, checks and powers off: ${mode}, GICv${gic}, ${vcpus} vCPUs`,
     ignore: kernel === undefined,
-    fn: () => {
-      const first = boot(config);
+    fn: async () => {
+      const first = await boot(config);
       assertCleanLog(first.log);
       assert.match(first.log, new RegExp(`init: started, ${vcpus} cpus`));
       assert.match(first.log, /init: all checks passed/);
+      assert.match(first.log, gic === 2 ? /GIC: Using split EOI/ : /GICv3: 224 SPIs/);
       assert.match(first.log, /psci: PSCIv1\.1 detected in firmware/);
       assert.match(first.log, /reboot: Power down/);
-      assert.deepEqual(boot(config), first);
+      assert.deepEqual(await boot(config), first);
     },
   });
 }

@@ -4,11 +4,10 @@
  */
 import assert from "node:assert/strict";
 import { buildVirtDtb } from "../../src/vmm/virt_dtb.ts";
-import { packCpio } from "../../src/vmm/cpio.ts";
 import { INITRD_ENTRIES } from "../../fixtures/initrd/pack.ts";
-import { FILE_TYPE } from "../../src/vmm/cpio.ts";
-import { BareRun } from "../support/bare_run.ts";
+import { FILE_TYPE, packCpio } from "../../src/vmm/cpio.ts";
 import { debianKernel } from "../support/debian_kernel.ts";
+import { GuestRun } from "../support/guest_run.ts";
 import { assertCleanLog } from "../support/linux_log.ts";
 import guest from "../../fixtures/guests/smp.bin" with { type: "bytes" };
 
@@ -18,12 +17,13 @@ const INSNS = 6_000_000_000;
 const CPUS = 2;
 
 /** Our initial RAM disk with a guest in it that executes `commands`. */
-function initrdWithGuest(commands: string): Uint8Array {
+function initrdWithGuest(commands: string, gic: 2 | 3): Uint8Array {
   const dtb = buildVirtDtb({
     vcpus: CPUS,
     ramSize: 64 * MIB,
     bootargs: `cmd="${commands}"`,
     virtioMmio: false,
+    gic,
   });
   const file = FILE_TYPE.file | 0o644;
   return packCpio([
@@ -48,14 +48,10 @@ const MODES: readonly Mode[] = [
   },
 ];
 
-function boot(bootargs: string, initrd: Uint8Array): string {
-  const run = new BareRun(kernel as Uint8Array, {
-    el: 2,
-    pcpus: CPUS,
-    ramSize: 256 * MIB,
-    initrd,
-    bootargs: `console=ttyAMA0 ${bootargs}`,
-  });
+async function boot(bootargs: string, initrd: Uint8Array, gic: number): Promise<string> {
+  const args = ["--bare", "--el", "2", "--pcpus", `${CPUS}`, "--gic", `${gic}`];
+  args.push("--append", `console=ttyAMA0 ${bootargs}`);
+  const run = await GuestRun.start(kernel as Uint8Array, args, initrd);
   return run.untilOff(INSNS);
 }
 
@@ -63,27 +59,29 @@ for (const { name, bootargs, says } of MODES) {
   Deno.test({
     name: `Linux as the host, ${name}: its own KVM comes up, and the checks pass`,
     ignore: kernel === undefined,
-    fn: () => {
-      const log = boot(bootargs, packCpio(INITRD_ENTRIES));
+    fn: async () => {
+      const log = await boot(bootargs, packCpio(INITRD_ENTRIES), 3);
       assert.match(log, says);
       assert.match(log, /init: all checks passed/);
       assertCleanLog(log);
     },
   });
 
-  Deno.test({
-    name: `Linux as the host, ${name}: runs a guest under its KVM`,
-    ignore: kernel === undefined,
-    fn: () => {
-      const commands = "hvc 20;mmio 20;gicd 20;ipi 20;sgi 20;ticks 10;idle 1;off";
-      const log = boot(`${bootargs} -- kvm=3`, initrdWithGuest(commands));
-      assert.match(log, says);
-      assert.match(log, /guest: smp guest: 2 cpus up/);
-      for (const command of ["hvc", "mmio", "gicd", "ipi", "sgi", "ticks", "idle"]) {
-        assert.match(log, new RegExp(`guest: ${command}: .*ok`), command);
-      }
-      assert.match(log, /init: guest ok/);
-      assertCleanLog(log);
-    },
-  });
+  for (const gic of [2, 3] as const) {
+    Deno.test({
+      name: `Linux as the host, ${name}, GICv${gic}: runs a guest under its KVM`,
+      ignore: kernel === undefined,
+      fn: async () => {
+        const commands = "hvc 20;mmio 20;gicd 20;ipi 20;sgi 20;ticks 10;idle 1;off";
+        const log = await boot(`${bootargs} -- kvm=${gic}`, initrdWithGuest(commands, gic), gic);
+        assert.match(log, says);
+        assert.match(log, /guest: smp guest: 2 cpus up/);
+        for (const command of ["hvc", "mmio", "gicd", "ipi", "sgi", "ticks", "idle"]) {
+          assert.match(log, new RegExp(`guest: ${command}: .*ok`), command);
+        }
+        assert.match(log, /init: guest ok/);
+        assertCleanLog(log);
+      },
+    });
+  }
 }
