@@ -350,10 +350,20 @@ export class World {
     if (!this.options.asReset) this.#bootGuest();
   }
 
-  #makeVgicV2(): void {
+  /** KVM_CREATE_DEVICE of a GICv2, of a VM that has stage-2 tables. */
+  createV2(): number {
     kvmInitStage2Mmu(this.kvm);
+    return kvmVgicCreate(this.kvm, 2);
+  }
+
+  /** What the first KVM_RUN does. */
+  mapResources(): number {
+    return kvmVgicMapResources(this.kvm);
+  }
+
+  #makeVgicV2(): void {
     const ok = [
-      kvmVgicCreate(this.kvm, 2),
+      this.createV2(),
       this.setAttr(VGIC_GRP.NR_IRQS, 0n, BigInt(this.options.nrIrqs ?? 128)),
       this.setAttr(VGIC_GRP.ADDR, BigInt(VGIC_V2_ADDR_TYPE.DIST), BigInt(GICD_BASE)),
       this.setAttr(VGIC_GRP.ADDR, BigInt(VGIC_V2_ADDR_TYPE.CPU), BigInt(GICC_BASE)),
