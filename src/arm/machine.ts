@@ -431,6 +431,8 @@ export class Machine implements Hooks {
     if (cpu.halt !== HALT.RUNNING) {
       if (!this.irqPending(index)) return false;
       cpu.halt = HALT.RUNNING;
+      // It may give another CPU something to do, whose turn of this round is over, and idle again.
+      this.#progress = true;
     }
     for (let i = 0; i < MAX_STEPS; i++) {
       const result = el2.step(index);
