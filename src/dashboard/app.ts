@@ -8,6 +8,7 @@
 import type { Clock, MachineBridge } from "./bridge.ts";
 import { consoleLines, TraceLines } from "./model/logs.ts";
 import { advance, EMPTY_MODEL, type Model, resetTotals } from "./model/model.ts";
+import { guestKey, guestPaste } from "./model/guest_input.ts";
 import { reduce } from "./model/reduce.ts";
 import type { Effect, Surroundings } from "./model/step.ts";
 import { INITIAL_STATE, type UiState } from "./model/state.ts";
@@ -31,6 +32,8 @@ export interface DashboardOptions {
   /** Writes a screenshot; only when writing is permitted. Throws what the user is to be told. */
   readonly save?: (name: string, content: string) => void;
   readonly logPath?: string;
+  /** The machine repeats a recorded run, console input included. */
+  readonly replaying?: boolean;
 }
 
 /** Frames are collected and the console is emptied at least this often. */
@@ -40,7 +43,9 @@ const HURRY_MS = 4;
 const HURRIES = 10;
 /** Console input that waits for the guest to take it, at most. */
 const MAX_WAITING = 16 << 20;
-/** The guest's screen is wide enough for a kernel's longest lines. */
+/** Answers to the guest's questions are not heaped on more waiting input than this, in bytes. */
+const MAX_ANSWERS = 4096;
+/** Until the guest has the keyboard its screen is wide enough for a kernel's longest lines. */
 const CONSOLE_SIZE = { columns: 160, rows: 24, scrollback: 5000 } as const;
 
 /** Names of the error numbers that commands come back with. */
@@ -63,7 +68,13 @@ function nextOnGrid(last: number, period: number, now: number): number {
   return next > now + EARLY_MS - period && next <= now + period + EARLY_MS ? next : now + period;
 }
 
-const NOTHING_DRAWN: Drawn = { hits: [], pages: new Map(), maxScroll: 0, cursor: undefined };
+const NOTHING_DRAWN: Drawn = {
+  hits: [],
+  pages: new Map(),
+  maxScroll: 0,
+  cursor: undefined,
+  consoleSize: undefined,
+};
 
 /** The dashboard, from taking the terminal to giving it back. */
 export class Dashboard {
@@ -71,7 +82,7 @@ export class Dashboard {
   readonly #terminal: Terminal;
   readonly #styles: StyleTable;
   readonly #screen: Screen;
-  readonly #console = new VirtualTerminal(CONSOLE_SIZE);
+  readonly #console = new VirtualTerminal(CONSOLE_SIZE, (text) => this.#answer(text));
   readonly #trace = new TraceLines();
   readonly #roles = new Map<string, RoleIds>();
   readonly #waiting: Uint8Array[] = [];
@@ -225,8 +236,10 @@ export class Dashboard {
     switch (effect.kind) {
       case "send":
         return this.#send(effect);
-      case "guestBytes":
-        return this.#toGuest(effect.bytes);
+      case "guestKey":
+        return this.#toGuest(guestKey(effect.bytes, this.#console));
+      case "guestPaste":
+        return this.#toGuest(guestPaste(effect.text, this.#console));
       case "screenshot":
         return this.#screenshot(effect.format);
       case "mouse":
@@ -262,6 +275,18 @@ export class Dashboard {
     this.#waiting.push(bytes);
     this.#waitingBytes += bytes.length;
     this.#feedGuest();
+  }
+
+  /** The terminal's answer to the guest. Not in a replay: the recording has the answers that were given. */
+  #answer(text: string): void {
+    if (this.#options.replaying || this.#waitingBytes > MAX_ANSWERS) return;
+    this.#toGuest(new TextEncoder().encode(text));
+  }
+
+  /** With the keyboard the guest gets a terminal of the size that is seen. */
+  #fitConsole(): void {
+    const size = this.#drawn.consoleSize;
+    if (this.#ui.captured && size !== undefined) this.#console.resize(size.columns, size.rows);
   }
 
   #screenshot(format: "text" | "svg"): void {
@@ -318,6 +343,7 @@ export class Dashboard {
     const result = this.#terminal.draw(() => {
       this.#screen.back.clear();
       this.#drawn = drawScreen(this.#screen.back.pane(), this.#view());
+      this.#fitConsole();
       return this.#screen.frame(this.#drawn.cursor);
     });
     if (result !== "sent") return;

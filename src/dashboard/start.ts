@@ -71,7 +71,8 @@ async function show(invocation: Invocation, bridge: WorkerBridge): Promise<void>
   }
   const env = environment();
   const io = denoTerminalIo(canSuspend(env));
-  await new Dashboard({ io, bridge, clock, depth: colourDepth(env), save }).run();
+  const replaying = invocation.replay !== undefined;
+  await new Dashboard({ io, bridge, clock, depth: colourDepth(env), save, replaying }).run();
 }
 
 /** UserError unless the machine's worker may be started. */

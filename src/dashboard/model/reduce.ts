@@ -416,7 +416,7 @@ function onKey(state: UiState, key: KeyPress, env: Surroundings): Step {
     if (action === "releaseConsole") {
       return say({ ...ui, captured: false }, "The keyboard is yours.");
     }
-    return only(ui, { kind: "guestBytes", bytes: key.raw });
+    return only(ui, { kind: "guestKey", bytes: key.raw });
   }
   if (action === undefined) return takesText(context) ? typing(ui, key) : only(ui);
   if (ui.overlay.kind !== "none") return overlayAction(ui, action, env);
@@ -425,9 +425,7 @@ function onKey(state: UiState, key: KeyPress, env: Surroundings): Step {
 }
 
 function onPaste(ui: UiState, text: string): Step {
-  if (ui.captured) {
-    return only(ui, { kind: "guestBytes", bytes: new TextEncoder().encode(text) });
-  }
+  if (ui.captured) return only(ui, { kind: "guestPaste", text });
   const line = text.split(/[\r\n]/)[0] ?? "";
   return typing(ui, { kind: "key", name: "", text: line.replace(/\p{Cc}/gu, ""), raw: EMPTY });
 }

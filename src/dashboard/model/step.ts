@@ -8,7 +8,8 @@ import type { ListState, Table } from "./table.ts";
 /** What a state change asks the program to do. */
 export type Effect =
   | { readonly kind: "send"; readonly command: Command; readonly what: string }
-  | { readonly kind: "guestBytes"; readonly bytes: Uint8Array }
+  | { readonly kind: "guestKey"; readonly bytes: Uint8Array }
+  | { readonly kind: "guestPaste"; readonly text: string }
   | { readonly kind: "screenshot"; readonly format: "text" | "svg" }
   | { readonly kind: "mouse"; readonly on: boolean }
   | { readonly kind: "quit" | "suspend" | "redraw" | "resetTotals" };

@@ -39,6 +39,8 @@ export interface Drawn {
   readonly pages: ReadonlyMap<PanelId, number>;
   readonly maxScroll: number;
   readonly cursor: CursorPosition | undefined;
+  /** Cells of the guest's console that are in sight, if it is. */
+  readonly consoleSize: { readonly columns: number; readonly rows: number } | undefined;
 }
 
 /** What the columns are made from; undefined before the first frame. */
@@ -103,7 +105,7 @@ function tooSmall(screen: Pane, look: Look): Drawn {
   const text = `Needs ${MIN_COLUMNS}x${MIN_ROWS}, this is ${screen.width}x${screen.height}.`;
   const y = Math.floor(screen.height / 2);
   screen.put(0, y, fit(text, screen.width), look.roles.strong);
-  return { hits: [], pages: new Map(), maxScroll: 0, cursor: undefined };
+  return { hits: [], pages: new Map(), maxScroll: 0, cursor: undefined, consoleSize: undefined };
 }
 
 /** "3 of 34" for the focused panel. */
@@ -121,6 +123,13 @@ function guestCursor(screen: Pane, view: View, placed: readonly Placed[]) {
   const place = placed.find((p) => p.panel === "console");
   if (!view.ui.captured || place === undefined) return undefined;
   return logCursor(screen.sub(place.rect), view.console, view.ui.logs.console, view.consoleCursor);
+}
+
+function consoleSize(screen: Pane, placed: readonly Placed[]) {
+  const place = placed.find((p) => p.panel === "console");
+  if (place === undefined) return undefined;
+  const { width, height } = screen.sub(place.rect).inner();
+  return { columns: width, rows: height };
 }
 
 /** Draws everything into `screen`, which may hold anything before. */
@@ -143,6 +152,7 @@ export function drawScreen(screen: Pane, view: View): Drawn {
     pages,
     maxScroll: over.maxScroll,
     cursor: over.cursor ?? guestCursor(screen, view, layout.panels),
+    consoleSize: consoleSize(screen, layout.panels),
   };
 }
 

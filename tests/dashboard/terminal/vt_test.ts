@@ -37,7 +37,7 @@ Deno.test("colour, title, clipboard, modes and questions leave no trace", () => 
     '\x1bP$q"p\x1b\\',
     "\x1b_app\x1b\\",
     "\x1b^pm\x1b\\",
-    "\x1b[?1049h\x1b[?2004h",
+    "\x1b[?2004h\x1b[?25l\x1b[?1000h",
     "\x1b[6n\x1b[c",
     "\x1b(B\x1b#8",
     "\x07\x0e\x0f\x7f\x00",
@@ -128,6 +128,38 @@ Deno.test("a wide character that does not fit leaves nothing where it would have
   assert.equal(await xtermText(text, 9, 4), "\n\n漢");
 });
 
+/** Runs text with a terminal of 9 by 4 cells and with xterm. */
+async function sameAsXterm(parts: readonly string[]): Promise<void> {
+  const text = parts.join("");
+  const terminal = new VirtualTerminal({ columns: 9, rows: 4, scrollback: 1000 });
+  terminal.write(bytesOf(text));
+  const lines = terminal.text().split("\n");
+  // xterm has no scrollback before its alternate screen.
+  const ours = lines.slice(terminal.alternate ? terminal.screenLine : 0).join("\n");
+  assert.equal(ours.trimEnd(), await xtermText(text, 9, 4), JSON.stringify(text));
+}
+
+Deno.test("scroll regions, modes and the alternate screen are as xterm's", async () => {
+  const number = fc.integer({ min: 0, max: 5 });
+  const region = fc.tuple(number, number).map(([from, to]) => `\x1b[${from};${to}r`);
+  const place = fc.tuple(number, number).map(([y, x]) => `\x1b[${y};${x}H`);
+  const command = fc.tuple(place, number, fc.constantFrom(..."ABEFLMTd@Pa`eIZ".split("")))
+    .map(([start, n, final]) => `${start}\x1b[${n}${final}`);
+  const reverse = place.map((start) => `${start}\x1bM`);
+  const mode = fc.constantFrom(
+    ...["\x1b[?6h", "\x1b[?6l", "\x1b[?7l", "\x1b[?7h", "\x1b[4h", "\x1b[4l"],
+    ...["\x1b[?1049h", "\x1b[?1049l", "\x1b[!p\x1b[2;2H", "\x1b(0", "\x1b(B"],
+  );
+  const words = fc.array(
+    fc.constantFrom("ab", "c", "xq", "d\x1b[3b", " ", "\r\n", "\n"),
+    {
+      maxLength: 10,
+    },
+  ).map((parts) => parts.join(""));
+  const input = fc.array(fc.oneof(words, region, command, reverse, mode), { maxLength: 14 });
+  await fc.assert(fc.asyncProperty(input, sameAsXterm), { numRuns: 600 });
+});
+
 Deno.test("what it knows, it does as xterm does", async () => {
   const number = fc.integer({ min: 0, max: 9 });
   const place = fc.tuple(number, number).map(([y, x]) => `\x1b[${y};${x}H`);
@@ -147,11 +179,68 @@ Deno.test("what it knows, it does as xterm does", async () => {
   ).map((parts) => parts.join(""));
   const input = fc.array(fc.oneof(words, command, escape), { maxLength: 12 });
   await fc.assert(
-    fc.asyncProperty(input, async (parts) => {
-      const text = parts.join("");
-      const ours = shown(text, { columns: 9, rows: 4, scrollback: 1000 });
-      assert.equal(ours.trimEnd(), await xtermText(text, 9, 4));
-    }),
+    fc.asyncProperty(input, sameAsXterm),
     { numRuns: 300 },
   );
+});
+
+function answers(text: string, size = { columns: 80, rows: 24 }): string[] {
+  const replies: string[] = [];
+  const terminal = new VirtualTerminal(size, (reply) => replies.push(reply));
+  terminal.write(bytesOf(text));
+  return replies;
+}
+
+Deno.test("questions are answered as a VT100 does; the way programs ask for the size works", () => {
+  assert.deepEqual(answers("ab\x1b[6n"), ["\x1b[1;3R"]);
+  assert.deepEqual(answers("\x1b7\x1b[r\x1b[999;999H\x1b[6n\x1b8"), ["\x1b[24;80R"]);
+  assert.deepEqual(answers("\x1b[3;9r\x1b[?6h\x1b[2;2H\x1b[6n"), ["\x1b[2;2R"]);
+  assert.deepEqual(
+    answers("\x1b[5n\x1b[c\x1b[0c\x1bZ"),
+    ["\x1b[0n", ..."ccc"].map((s) => s === "c" ? "\x1b[?1;2c" : s),
+  );
+  assert.deepEqual(answers("\x1b[18t"), ["\x1b[8;24;80t"]);
+  assert.deepEqual(answers("\x1b]52;c;?\x07\x1bP$qm\x1b\\\x1b[?6n\x1b[>c\x1b]10;?\x07"), []);
+});
+
+Deno.test("modes that matter for what is typed are known, and forgotten by a reset", () => {
+  const terminal = new VirtualTerminal();
+  assert.equal(terminal.mode("applicationCursor"), false);
+  terminal.write(bytesOf("\x1b[?1h\x1b[?2004h"));
+  assert.deepEqual(
+    [terminal.mode("applicationCursor"), terminal.mode("bracketedPaste")],
+    [true, true],
+  );
+  terminal.write(bytesOf("\x1bc"));
+  assert.deepEqual(
+    [terminal.mode("applicationCursor"), terminal.mode("bracketedPaste")],
+    [false, false],
+  );
+});
+
+Deno.test("the alternate screen leaves the ordinary one and the scrollback as they were", () => {
+  const terminal = new VirtualTerminal({ columns: 20, rows: 3, scrollback: 10 });
+  terminal.write(bytesOf("one\r\ntwo\r\nthree\r\nfour$ "));
+  const before = terminal.text();
+  terminal.write(bytesOf("\x1b[?1049h\x1b[2J\x1b[Hvi\r\n~\r\n~\n\n\n"));
+  assert.ok(terminal.alternate);
+  assert.equal(terminal.line(0), "one");
+  terminal.write(bytesOf("\x1b[?1049l"));
+  assert.equal(terminal.text(), before);
+  assert.deepEqual(terminal.cursor, { line: 3, column: 6 });
+});
+
+Deno.test("another size: what the screen loses on top is kept, the cursor stays with its line", () => {
+  const terminal = new VirtualTerminal({ columns: 10, rows: 4, scrollback: 10 });
+  terminal.write(bytesOf("a\r\nb\r\nc漢\r\nlast"));
+  terminal.resize(3, 2);
+  assert.deepEqual([terminal.columns, terminal.rows], [3, 2]);
+  assert.equal(terminal.text(), "a\nb\nc漢\nlas\n");
+  assert.deepEqual(terminal.cursor, { line: 3, column: 2 });
+  terminal.resize(2, 6);
+  assert.equal(terminal.text(), "a\nb\nc\nla\n");
+  terminal.write(bytesOf("\x1b[?1049hx"));
+  terminal.resize(20, 2);
+  terminal.write(bytesOf("\x1b[?1049l\r\nnext"));
+  assert.match(terminal.text(), /^a\nb\nc\nla\nnext\n$/);
 });
