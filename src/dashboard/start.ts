@@ -1,10 +1,10 @@
 /** `start`: the machine in a worker, the dashboard or its linear form on this terminal. */
 import { UserError } from "../base/errors.ts";
 import type { Invocation } from "../vmm/command_line.ts";
-import { SymbolTable } from "../vmm/elf_symbols.ts";
-import { readImages, readText, requireWritable, writeText } from "../vmm/files.ts";
+import { GuestSymbols, symbolsFor } from "../vmm/guest_symbols.ts";
+import { readBytes, readImages, readText, requireWritable, writeText } from "../vmm/files.ts";
 import { decisive } from "../vmm/headless.ts";
-import { BUILTIN_SYMBOLS } from "../vmm/load.ts";
+import { BUILTIN, BUILTIN_SYMBOLS, type NamedBytes } from "../vmm/load.ts";
 import { EXIT_CODE } from "../vmm/options.ts";
 import { parseRecording, writeRecording } from "../vmm/recording.ts";
 import { Dashboard } from "./app.ts";
@@ -29,11 +29,14 @@ function environment(): Environment {
   return Object.fromEntries(TERMINAL_VARIABLES.map((name) => [name, set(name)]));
 }
 
-/** Names for the kernel's addresses: its own symbol table if it is an ELF file, the built-in guest's listing. */
-function symbolsOf(kernel: { readonly bytes: Uint8Array } | undefined): SymbolTable {
-  if (!kernel) return SymbolTable.fromNm(BUILTIN_SYMBOLS);
-  const elf = kernel.bytes[0] === 0x7f && kernel.bytes[1] === 0x45;
-  return elf ? SymbolTable.fromElf(kernel.bytes) : SymbolTable.EMPTY;
+/** Names for the guest's addresses. */
+function symbolsOf(
+  kernel: NamedBytes | undefined,
+  path: string | undefined,
+): Promise<GuestSymbols> {
+  const file = path === undefined ? undefined : { name: path, bytes: readBytes(path) };
+  if (kernel || file) return symbolsFor(kernel ?? BUILTIN, file);
+  return Promise.resolve(GuestSymbols.fromNm(BUILTIN_SYMBOLS));
 }
 
 /** A wait that a signal cuts short: false from then on. */
@@ -91,7 +94,7 @@ export async function runStart(invocation: Invocation): Promise<number> {
   const recording = replay === undefined ? undefined : parseRecording(readText(replay));
   const bridge = await WorkerBridge.start(
     { config, images, replay: recording },
-    symbolsOf(images.kernel),
+    await symbolsOf(images.kernel, invocation.symbols),
   );
   await show(invocation, bridge);
   const end = await bridge.quit();

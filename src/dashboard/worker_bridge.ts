@@ -5,7 +5,7 @@ import { TraceLog } from "../trace/tracepoints.ts";
 import { ByteRing } from "../vmm/byte_ring.ts";
 import { type Command, CommandRing } from "../vmm/command_ring.ts";
 import { type Frame, FrameReader } from "../vmm/frame.ts";
-import type { SymbolTable } from "../vmm/elf_symbols.ts";
+import type { GuestSymbols } from "../vmm/guest_symbols.ts";
 import {
   COMMAND_CAPACITY,
   CONSOLE_IN_BYTES,
@@ -35,7 +35,7 @@ export class WorkerBridge implements MachineBridge {
   private constructor(
     readonly worker: Worker,
     { memory: shared, places }: ReadyMessage,
-    readonly symbols: SymbolTable,
+    readonly symbols: GuestSymbols,
   ) {
     const memory = new SharedMemory(shared);
     this.#commands = new CommandRing(memory, places.commands, COMMAND_CAPACITY);
@@ -54,7 +54,7 @@ export class WorkerBridge implements MachineBridge {
   /** Starts a worker (the machine's, unless `url` names another) and waits until the machine is made. UserError when the images or options are wrong. */
   static async start(
     message: StartMessage,
-    symbols: SymbolTable,
+    symbols: GuestSymbols,
     url: URL = new URL("../vmm/machine_worker.ts", import.meta.url),
   ): Promise<WorkerBridge> {
     const worker = new Worker(url, { type: "module" });
@@ -85,6 +85,7 @@ export class WorkerBridge implements MachineBridge {
 
   frame(): Frame | undefined {
     const frame = this.#frames.poll();
+    for (const { vbar } of frame?.vcpus ?? []) this.symbols.observe(vbar);
     this.#frames.request();
     return frame;
   }
@@ -107,7 +108,7 @@ export class WorkerBridge implements MachineBridge {
   }
 
   symbol(pc: bigint): string | undefined {
-    return this.symbols.lookup(Number(pc & 0xffff_ffffn), Number(pc >> 32n));
+    return this.symbols.lookup(pc);
   }
 
   /** What broke the machine, if something did. */

@@ -113,6 +113,7 @@ export {
   KVM_EXIT,
   KVM_SYSTEM_EVENT,
   MP_STATE,
+  SAVED,
   type Vcpu,
   VCPU_MODE,
 } from "./kvm_host.ts";

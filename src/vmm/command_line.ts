@@ -23,6 +23,8 @@ export interface Invocation {
   /** Paths of files; undefined takes the built-in guest, no initrd and so on. */
   readonly kernel: string | undefined;
   readonly initrd: string | undefined;
+  /** File of symbols, for the dashboard. */
+  readonly symbols: string | undefined;
   readonly dtb: string | undefined;
   readonly record: string | undefined;
   readonly replay: string | undefined;
@@ -164,6 +166,7 @@ function invocationOf(values: Values, command: "start" | "run"): Invocation {
     config: configOf(values, command),
     kernel: textOf(values, "kernel"),
     initrd: textOf(values, "initrd"),
+    symbols: textOf(values, "symbols"),
     dtb: textOf(values, "dtb"),
     record: textOf(values, "record"),
     replay: textOf(values, "replay"),
@@ -189,6 +192,7 @@ export function parseCommandLine(args: readonly string[]): Invocation | Printed 
       getErrHasColors: () => false,
     });
   deviceOptions(machineOptions(program.command("start").description("the dashboard")))
+    .option("--symbols <file>", "System.map or ELF file (default: what the kernel itself has)")
     .option("--plain", "lines instead of a screen, for screen readers and pipes", false)
     .addHelpText("after", EXAMPLES)
     .action((values: Values) => {

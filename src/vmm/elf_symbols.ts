@@ -9,6 +9,8 @@ const SHN_UNDEF = 0;
 const SHN_LORESERVE = 0xff00;
 const STT = { NOTYPE: 0, OBJECT: 1, FUNC: 2 } as const;
 const STB_LOCAL = 0;
+/** What the last of symbols without sizes is taken to have, in bytes. */
+const LAST_SIZE = 4096n;
 const MASK64 = (1n << 64n) - 1n;
 
 /** A symbol that names the addresses from `start` up to, not including, `end`. */
@@ -62,8 +64,21 @@ export class SymbolTable {
     symbols.sort((a, b) => (a.start < b.start ? -1 : a.start > b.start ? 1 : a.rank - b.rank));
     const last = symbols.at(-1);
     symbols.forEach((symbol, i) => symbol.end = symbols[i + 1]?.start ?? symbol.start);
-    if (last) last.end = last.start + 4096n;
+    if (last) last.end = last.start + LAST_SIZE;
     return new SymbolTable(symbols.filter((s) => s.name !== "" && s.end > s.start));
+  }
+
+  /** Symbols in the order of their addresses; each reaches to the next one. */
+  static fromSorted(
+    found: readonly { readonly name: string; readonly address: bigint }[],
+  ): SymbolTable {
+    const symbols = found.map(({ name, address }, i): Symbol => ({
+      name,
+      start: address,
+      end: found[i + 1]?.address ?? address + LAST_SIZE,
+      rank: 0,
+    }));
+    return new SymbolTable(symbols.filter((symbol) => symbol.end > symbol.start));
   }
 
   /** Number of addresses that have a name. */

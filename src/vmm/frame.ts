@@ -103,6 +103,8 @@ export const FrameVcpuLayout = layout("frame_vcpu", {
   inGuest: bool(o),
   el: u32(o),
   pc: u64(o),
+  /** VBAR_EL1: where the guest's kernel has its vectors, so where it is. */
+  vbar: u64(o),
   /** PSTATE as in SPSR_EL2: D, A, I, F are bits 9 to 6. */
   pstate: u32(o),
   insns: u53(o),

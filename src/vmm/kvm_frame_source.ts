@@ -31,6 +31,7 @@ import {
   MP_STATE,
   noSwitches,
   octaveOf,
+  SAVED,
   switchPercentile,
   type Vcpu,
   VCPU_MODE,
@@ -346,6 +347,14 @@ export class KvmFrameSource implements FrameSource {
       view.pstate = core.regs.lo(R.SPSR_EL2);
     }
     view.el = (view.pstate >>> 2) & 3;
+    view.vbar = this.#vbar(vcpu);
+  }
+
+  /** In the CPU while KVM has the guest's registers loaded there, else saved. */
+  #vbar({ ctxt, state }: Vcpu): bigint {
+    const core = state.sysregsLoadedOnCpu ? this.parts.machine.cores[state.cpu] : undefined;
+    if (core) return core.regs.get("VBAR_EL1");
+    return ctxt.memory.ld64(ctxt.sysregs + 8 * SAVED.VBAR_EL1);
   }
 
   #virtualInterface(view: VcpuView, vcpu: Vcpu): void {

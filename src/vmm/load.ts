@@ -22,6 +22,9 @@ export interface NamedBytes {
   readonly bytes: Uint8Array;
 }
 
+/** The built-in guest. */
+export const BUILTIN: NamedBytes = { name: "built-in guest", bytes: builtin };
+
 /** The images of a run; the built-in guest when there is no kernel. */
 export interface Images {
   readonly kernel: NamedBytes | undefined;
@@ -56,7 +59,7 @@ export async function loadGuest(
   transmit: (byte: number) => void,
   report: (line: string) => void = () => {},
 ): Promise<Guest> {
-  const { name, bytes } = images.kernel ?? { name: "built-in guest", bytes: builtin };
+  const { name, bytes } = images.kernel ?? BUILTIN;
   const kernel = await loadImage(bytes, { label: name, maxBytes: config.memory });
   const plan = planBoot({
     kernel,

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { InternalError, UserError } from "../../src/base/errors.ts";
 import { WorkerBridge } from "../../src/dashboard/worker_bridge.ts";
-import { SymbolTable } from "../../src/vmm/elf_symbols.ts";
+import { GuestSymbols } from "../../src/vmm/guest_symbols.ts";
 import type { StartMessage } from "../../src/vmm/worker_protocol.ts";
 
 const READY = `
@@ -19,7 +19,7 @@ function worker(body: string): URL {
 }
 
 const message = {} as StartMessage;
-const start = (body: string) => WorkerBridge.start(message, SymbolTable.EMPTY, worker(body));
+const start = (body: string) => WorkerBridge.start(message, GuestSymbols.EMPTY, worker(body));
 
 async function ended(bridge: WorkerBridge): Promise<string> {
   for (let i = 0; i < 500; i++) {

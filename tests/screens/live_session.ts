@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import type { MachineBridge } from "../../src/dashboard/bridge.ts";
 import { WorkerBridge } from "../../src/dashboard/worker_bridge.ts";
-import { SymbolTable } from "../../src/vmm/elf_symbols.ts";
+import { GuestSymbols } from "../../src/vmm/guest_symbols.ts";
 import type { Frame } from "../../src/vmm/frame.ts";
 import { BUILTIN_SYMBOLS } from "../../src/vmm/load.ts";
 import type { MachineConfig } from "../../src/vmm/options.ts";
@@ -67,7 +67,7 @@ export class LiveSession extends Session {
       images: { kernel: undefined, initrd: undefined },
       replay: undefined,
     };
-    const bridge = await WorkerBridge.start(message, SymbolTable.fromNm(BUILTIN_SYMBOLS));
+    const bridge = await WorkerBridge.start(message, GuestSymbols.fromNm(BUILTIN_SYMBOLS));
     const s = new LiveSession(new Watched(bridge), columns, rows);
     await s.until("the guest's prompt", () => s.text.includes("smp> "));
     return s;

@@ -57,6 +57,7 @@ interface Facts extends LiveState {
   readonly frame: Frame;
   readonly irq: FrameIrq;
   readonly names: RegisterNames;
+  symbol(pc: bigint): string | undefined;
 }
 
 type Outcome = Omit<Check, "id">;
@@ -271,7 +272,12 @@ function checkHighest(f: Facts): Outcome {
   );
 }
 
-function checkPstate({ irq, vcpu }: Facts): Outcome {
+function placeOf(pc: bigint, symbol: Facts["symbol"]): string {
+  const name = symbol(pc);
+  return `pc ${hex(pc, 16)}${name === undefined ? "" : ` (${name})`}`;
+}
+
+function checkPstate({ irq, vcpu, symbol }: Facts): Outcome {
   // With a GICv3 VFIQEn is always set.
   const fiq = irq.group === 0 && ((vcpu?.vgicVmcr ?? 0) & ICH_VMCR.VFIQEn) !== 0;
   const [bit, name] = fiq ? [1 << 6, "PSTATE.F"] : [1 << 7, "PSTATE.I"];
@@ -280,8 +286,8 @@ function checkPstate({ irq, vcpu }: Facts): Outcome {
     return pass(`${name} is set, which keeps no WFI asleep; the guest clears it when it is awake.`);
   }
   return clear ? pass(`${name} is clear: the guest takes interrupts.`) : stop(
-    `Masked by the guest: ${name} of vCPU ${vcpu?.vcpuIdx} is set (DAIF), at pc ${
-      hex(vcpu?.pc ?? 0n, 16)
+    `Masked by the guest: ${name} of vCPU ${vcpu?.vcpuIdx} is set (DAIF), at ${
+      placeOf(vcpu?.pc ?? 0n, symbol)
     }.`,
   );
 }
@@ -339,9 +345,13 @@ function pastOf(frame: Frame, irq: FrameIrq): string {
 }
 
 /** Goes through the conditions. Later ones are still looked at, so that a second obstacle shows too. */
-export function explain(frame: Frame, irq: FrameIrq): Explanation {
+export function explain(
+  frame: Frame,
+  irq: FrameIrq,
+  symbol: (pc: bigint) => string | undefined = () => undefined,
+): Explanation {
   const names = registerNames(frame.gic);
-  const facts: Facts = { ...liveState(frame, irq), frame, irq, names };
+  const facts: Facts = { ...liveState(frame, irq), frame, irq, names, symbol };
   let over = false;
   const checks = CHECKS.map(({ id, check }): Check => {
     if (over) return { id, status: "skip", sentence: "" };

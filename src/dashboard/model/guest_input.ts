@@ -5,13 +5,14 @@ import type { VirtualTerminal } from "../terminal/vt.ts";
 export type GuestModes = Pick<VirtualTerminal, "mode">;
 
 const PASTE = ["\x1b[200~", "\x1b[201~"] as const;
-/** Cursor keys, Home and End without modifiers: CSI and SS3 are the two forms of the same key. */
-const CURSOR_KEY = /^\x1b[[O]([ABCDHF])$/;
+const ESC = 0x1b;
+/** Cursor keys, Home and End without modifiers, behind ESC: CSI and SS3 are two forms of the same key. */
+const CURSOR_KEY = /^[[O]([ABCDHF])$/;
 
 /** The bytes of a key: cursor keys in the form that the guest has asked for, all else as it came. */
 export function guestKey(raw: Uint8Array, terminal: GuestModes): Uint8Array {
-  if (raw.length !== 3) return raw;
-  const key = CURSOR_KEY.exec(String.fromCharCode(...raw));
+  if (raw.length !== 3 || raw[0] !== ESC) return raw;
+  const key = CURSOR_KEY.exec(String.fromCharCode(...raw.subarray(1)));
   if (key === null) return raw;
   const between = terminal.mode("applicationCursor") ? "O" : "[";
   return new TextEncoder().encode(`\x1b${between}${key[1]}`);

@@ -185,7 +185,7 @@ function explainLines(view: View, key: string, width: number): Line[] {
   const { frame } = view.model;
   const irq = frame === undefined ? undefined : irqOf(frame, key);
   if (frame === undefined || irq === undefined) return [[["It is gone.", "text"]]];
-  const { checks, verdict, past } = explain(frame, irq);
+  const { checks, verdict, past } = explain(frame, irq, (pc) => view.symbol(pc));
   const looked = checks.filter((c) => c.status !== "skip");
   return [
     ...wrap(verdict.sentence, width).map((part): Line => [[part, "strong"]]),
