@@ -145,18 +145,20 @@ Deno.test("scroll regions, modes and the alternate screen are as xterm's", async
   const place = fc.tuple(number, number).map(([y, x]) => `\x1b[${y};${x}H`);
   const command = fc.tuple(place, number, fc.constantFrom(..."ABEFLMTd@Pa`eIZ".split("")))
     .map(([start, n, final]) => `${start}\x1b[${n}${final}`);
+  // From a known place: what a due wrap does to a sequence differs between terminals.
   const reverse = place.map((start) => `${start}\x1bM`);
   const mode = fc.constantFrom(
     ...["\x1b[?6h", "\x1b[?6l", "\x1b[?7l", "\x1b[?7h", "\x1b[4h", "\x1b[4l"],
     ...["\x1b[?1049h", "\x1b[?1049l", "\x1b[!p\x1b[2;2H", "\x1b(0", "\x1b(B"],
   );
+  const placedMode = fc.tuple(place, mode).map((parts) => parts.join(""));
   const words = fc.array(
     fc.constantFrom("ab", "c", "xq", "d\x1b[3b", " ", "\r\n", "\n"),
     {
       maxLength: 10,
     },
   ).map((parts) => parts.join(""));
-  const input = fc.array(fc.oneof(words, region, command, reverse, mode), { maxLength: 14 });
+  const input = fc.array(fc.oneof(words, region, command, reverse, placedMode), { maxLength: 14 });
   await fc.assert(fc.asyncProperty(input, sameAsXterm), { numRuns: 600 });
 });
 
