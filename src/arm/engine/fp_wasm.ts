@@ -13,6 +13,7 @@ import type { FpFromInteger, FpOp, FpOperation, FpToInteger } from "../fp/operat
 import type { V128, V32, V64 } from "../isa/builder.ts";
 import { recipEstimateFast, rsqrtEstimateFast } from "./fp_estimate.ts";
 import { fusedMultiplyAdd } from "./fp_fused.ts";
+import { narrowToHalf, widenHalf } from "./fp_half.ts";
 import { type Condition, type Float, type FpTarget, Kind } from "./fp_kinds.ts";
 import type { OpName } from "./wasm_assembler.ts";
 
@@ -81,7 +82,7 @@ export class FpFast {
 
   /** The result as an element, or null where the whole instruction is the evaluator's. */
   scalar(operation: FpOperation, size: FpSize, operands: readonly V64[]): V64 | null {
-    if (size === 16) return null;
+    if (size === 16) return this.#ofHalf(operation, operands);
     if (typeof operation !== "string") return this.#conversion(operation, size, operands);
     const k = new Kind(this.b, size === 32 ? "f32" : "f64");
     const numbers = operands.map((x) => k.fromBits(x));
@@ -284,7 +285,8 @@ export class FpFast {
     const [value, fraction] = operands as [V64, V64 | undefined];
     switch (operation.kind) {
       case "convert":
-        if (operation.to === 16 || operation.odd) return null;
+        if (operation.odd) return null;
+        if (operation.to === 16) return this.#narrowToHalf(size, value);
         return size === 32 ? this.#widen(value) : this.#narrow(value);
       case "toInteger":
         return this.#toInteger(operation, size, value, fraction);
@@ -307,6 +309,22 @@ export class FpFast {
       result = b.withLane(size, result, i, lane);
     }
     return result;
+  }
+
+  /** Of half precision, conversions to other sizes only. */
+  #ofHalf(operation: FpOperation, [value]: readonly V64[]): V64 | null {
+    if (typeof operation === "string" || operation.kind !== "convert" || operation.to === 16) {
+      return null;
+    }
+    this.#begin();
+    return widenHalf(new Kind(this.b, operation.to === 32 ? "f32" : "f64"), value as V64);
+  }
+  #narrowToHalf(size: 32 | 64, value: V64): V64 {
+    const from = new Kind(this.b, size === 32 ? "f32" : "f64");
+    this.#begin();
+    const { half, exact } = narrowToHalf(from, value);
+    this.#exactOrNoted(from, () => exact);
+    return half;
   }
 
   #widen(value: V64): V64 {
