@@ -137,44 +137,65 @@ Deno.test("a vCPU in the guest shows what its physical CPU has now", async () =>
   assert.ok(seen > 300);
 });
 
-Deno.test("an interrupt in a list register: the hardware's view, and where the vgic has it", async () => {
-  const w = await Watched.boot({ vcpus: 1, pcpus: 1, append: 'cmd="storm 500;off"' });
-  w.until((f) => irqOf(f, 41).injected > 0, 10_000, 1000);
-  const { gic } = w.guest.machine.platform;
-  const states = new Set<number>();
-  let running = 0;
-  for (let i = 0; i < 5000 && states.size < 2; i++) {
-    w.guest.machine.stepRound(3);
-    const frame = w.frame();
-    const irq = irqOf(frame, 41), vcpu = frame.vcpus[0];
-    if (!vcpu?.inGuest || irq.lr < 0) continue;
-    const lr = vcpu.lr[irq.lr];
-    assert.ok(lr);
-    const hardware = gic.virtualInterface(0);
-    assert.deepEqual([lr.lo, lr.hi], [hardware.lrLo(irq.lr), hardware.lrHi(irq.lr)]);
-    assert.equal(lr.lo, 41);
-    assert.deepEqual([irq.vcpu, irq.apListPosition, irq.targetVcpu], [0, 0, 0]);
-    assert.equal(vcpu.usedLrs, 1);
-    assert.equal(vcpu.apListLength, 1);
-    assert.equal(vcpu.vgicHcr & 1, 1);
-    const active = (lr.hi >>> 30) === 2;
-    if (lr.hi >>> 30 !== 0) states.add(lr.hi >>> 30);
-    assert.equal((vcpu.elrsr & 1) === 0, lr.hi >>> 30 !== 0);
-    if (active && vcpu.rpr !== 0xff) running++;
-  }
-  assert.deepEqual([...states].sort(), [1, 2], "seen pending and active");
-  assert.ok(running > 0);
-});
+for (const gic of [2, 3] as const) {
+  Deno.test(`GICv${gic}: an interrupt in a list register: the hardware's view, and where the vgic has it`, async () => {
+    const w = await Watched.boot({ gic, vcpus: 1, pcpus: 1, append: 'cmd="storm 500;off"' });
+    w.until((f) => irqOf(f, 41).injected > 0, 10_000, 1000);
+    const { platform } = w.guest.machine;
+    const states = new Set<number>();
+    let running = 0;
+    for (let i = 0; i < 5000 && states.size < 2; i++) {
+      w.guest.machine.stepRound(3);
+      const frame = w.frame();
+      const irq = irqOf(frame, 41), vcpu = frame.vcpus[0];
+      if (!vcpu?.inGuest || irq.lr < 0) continue;
+      const lr = vcpu.lr[irq.lr];
+      assert.ok(lr);
+      const hardware = platform.gic.virtualInterface(0);
+      assert.deepEqual([lr.lo, lr.hi], [hardware.lrLo(irq.lr), hardware.lrHi(irq.lr)]);
+      assert.equal(lr.lo, 41);
+      assert.deepEqual([irq.vcpu, irq.apListPosition, irq.targetVcpu], [0, 0, 0]);
+      assert.equal(vcpu.usedLrs, 1);
+      assert.equal(vcpu.apListLength, 1);
+      assert.equal(vcpu.vgicHcr & 1, 1);
+      const active = (lr.hi >>> 30) === 2;
+      if (lr.hi >>> 30 !== 0) states.add(lr.hi >>> 30);
+      assert.equal((vcpu.elrsr & 1) === 0, lr.hi >>> 30 !== 0);
+      if (active && vcpu.rpr !== 0xff) running++;
+    }
+    assert.deepEqual([...states].sort(), [1, 2], "seen pending and active");
+    assert.ok(running > 0);
+  });
 
-Deno.test("outside the guest the list registers are empty", async () => {
-  const w = await Watched.boot({ vcpus: 1, pcpus: 1, append: 'cmd="idle 1;off"' });
-  const { vcpus, nrLr } = w.until((f) => state(f.vcpus[0]) === "wfi", 1e6, 100);
-  const [vcpu] = vcpus;
-  assert.equal(vcpu?.elrsr, (1 << nrLr) - 1);
-  assert.equal(vcpu?.usedLrs, 0);
-  assert.ok(vcpu?.lr.every((lr) => lr.lo === 0 && lr.hi === 0));
-  assert.equal((vcpu?.vgicVmcr ?? 0) >>> 24, 0xf8, "the mask that the guest has set");
-});
+  Deno.test(`GICv${gic}: outside the guest the list registers are empty`, async () => {
+    const w = await Watched.boot({ gic, vcpus: 1, pcpus: 1, append: 'cmd="idle 1;off"' });
+    const { vcpus, nrLr } = w.until((f) => state(f.vcpus[0]) === "wfi", 1e6, 100);
+    const [vcpu] = vcpus;
+    assert.equal(vcpu?.elrsr, (1 << nrLr) - 1);
+    assert.equal(vcpu?.usedLrs, 0);
+    assert.ok(vcpu?.lr.every((lr) => lr.lo === 0 && lr.hi === 0));
+    assert.equal((vcpu?.vgicVmcr ?? 0) >>> 24, 0xf8, "the mask that the guest has set");
+  });
+
+  Deno.test(`GICv${gic}: SGIs and routes from the dashboard, and who sent what`, async () => {
+    const w = await Watched.boot({ gic, append: "hz=0" });
+    w.until((f) => state(f.vcpus[3]) === "wfi", 1e6, 200);
+    const before = w.frame();
+    assert.equal(before.gic, gic);
+    assert.equal(irqOf(before, 41).targetVcpu, 0);
+    assert.equal(w.guest.apply({ op: "migrateInterrupt", vm: 0, intid: 41, vcpu: 2 }), 0);
+    assert.equal(
+      w.guest.apply({ op: "sendSgi", vm: 0, intid: 3, targets: 0b1010, targetsHi: 0 }),
+      0,
+    );
+    const sent = w.frame();
+    assert.equal(irqOf(sent, 41).targetVcpu, 2);
+    const by = (f: Frame) => [0, 1, 2, 3].map((n) => irqOf(f, 3, n).injected);
+    assert.deepEqual(by(sent).map((n, i) => n - (by(before)[i] ?? 0)), [0, 1, 0, 1]);
+    const acked = w.until((f) => irqOf(f, 3, 3).acked === 1, 1e5, 100);
+    assert.equal(irqOf(acked, 3, 3).source, 0);
+  });
+}
 
 Deno.test("counts: exits, operations, locks, interrupts are those of the machine", async () => {
   const w = await Watched.boot({ append: 'cmd="hvc 20;storm 10;level 2;ticks 5;off"' });
