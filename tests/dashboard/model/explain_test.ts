@@ -208,3 +208,24 @@ Deno.test("what happened before is told", () => {
   assert.equal(ask(machine).past, "injected 1, acknowledged 3, ended 2; last event 12.0us ago");
   assert.match(ask(machine, 27, 1).past, /latency p50 2.30us, p99 41.0us$/);
 });
+
+Deno.test("a GICv2: its registers' names, and group 0 as IRQ unless FIQEn is set", () => {
+  const { machine, irq } = arriving();
+  machine.header.gic = 2;
+  irq.group = 0;
+  machine.setLr(0, 0, 40, lrHi(PENDING, 0xa0, 0));
+  const vcpu = machine.vcpu(0);
+  // Group 0 on, the mask open, VFIQEn clear.
+  vcpu.vgicVmcr = ((0xf8 << 24) | 1) >>> 0;
+  vcpu.pstate = 0x45;
+  verdict(ask(machine), "delivered", /takes it at its next instruction/);
+  vcpu.pstate = 0x85;
+  verdict(ask(machine), "pstate", /PSTATE\.I of vCPU 0/);
+  vcpu.vgicVmcr |= 8;
+  verdict(ask(machine), "delivered", /takes it/);
+  vcpu.vgicVmcr = 0;
+  verdict(ask(machine), "group", /GICC_CTLR\.EnableGrp0 is 0/);
+  irq.enabled = false;
+  Object.assign(vcpu, { inGuest: false });
+  verdict(ask(machine), "enabled", /GICD_ISENABLER1/);
+});

@@ -1,11 +1,12 @@
 /** A guest that does anything: the vgic neither throws nor holds a lock, and its lists stay whole. */
 import assert from "node:assert/strict";
 import { GICD, GICD_SIZE, GICR_SGI, GICR_SIZE } from "../../../src/arm/arch/gic.ts";
-import { R } from "../../../src/arm/arch/sysregs.ts";
+import { GICC_CTLR } from "../../../src/arm/arch/gicv2.ts";
 import { listNext, listPrev } from "../../../src/base/list.ts";
 import { IRQ_OPS } from "../../../src/kvm/arm_vgic.ts";
 import { apListDepth, apListIntids, kvmVgicMapPhysIrq } from "../../../src/kvm/vgic/vgic.ts";
 import { vgicV3DispatchSgi } from "../../../src/kvm/vgic/vgic_mmio_v3.ts";
+import { KVM_VGIC_V2_DIST_SIZE } from "../../../src/kvm/vgic/vgic_v2.ts";
 import { VgicCpuStatLayout } from "../../../src/kvm/vgic/vgic_stat.ts";
 import { GICD_BASE, GICR_BASE, World } from "./world.ts";
 
@@ -24,7 +25,8 @@ type Next = (n: number) => number;
 
 /** Mostly registers that exist: one of the per-interrupt banks, sometimes anything. */
 function offset(next: Next, size: number, len: number): number {
-  const banks = [0x80, 0x100, 0x180, 0x200, 0x280, 0x300, 0x380, 0x400, 0xc00, 0x6000];
+  const banks = [0x80, 0x100, 0x180, 0x200, 0x280, 0x300, 0x380, 0x400, 0x800, 0xc00];
+  banks.push(...(size === KVM_VGIC_V2_DIST_SIZE ? [0xf00] : [0x6000]));
   const where = next(4) ? (banks[next(banks.length)] ?? 0) + next(0x100) : next(size);
   const frame = size === GICR_SIZE && next(2) ? 0x1_0000 : 0;
   const aligned = next(8) ? (where + frame) - ((where + frame) % len) : where + frame;
@@ -33,10 +35,12 @@ function offset(next: Next, size: number, len: number): number {
 
 function mmio(w: World, next: Next): void {
   const len = [1, 2, 4, 4, 4, 4, 8][next(7)] ?? 4;
-  const redist = next(2) === 1;
+  const v2 = isV2(w);
+  const redist = !v2 && next(2) === 1;
   const of = next(VCPUS);
   const base = redist ? GICR_BASE + of * GICR_SIZE : GICD_BASE;
-  const at = offset(next, redist ? GICR_SIZE : GICD_SIZE, len);
+  const dist = v2 ? KVM_VGIC_V2_DIST_SIZE : GICD_SIZE;
+  const at = offset(next, redist ? GICR_SIZE : dist, len);
   const vcpu = next(VCPUS);
   w.running = w.vcpu(vcpu);
   w.currentCpu = vcpu;
@@ -57,29 +61,48 @@ function mmio(w: World, next: Next): void {
   w.running = undefined;
 }
 
+const isV2 = (w: World): boolean => w.options.gic === 2;
+
+function setMask(w: World, n: number, mask: number): void {
+  if (isV2(w)) w.gicv(n, "PMR", mask);
+  else w.guestWrite(n, "ICC_PMR_EL1", mask);
+}
+
+/** Bit 0: group 1 uses group 0's binary point; bit 1: the end of an interrupt is split. */
+function setControl(w: World, n: number, bits: number): void {
+  const { CBPR, EOImode, EnableGrp0, EnableGrp1 } = GICC_CTLR;
+  const mapped = (bits & 1 ? CBPR : 0) | (bits & 2 ? EOImode : 0);
+  if (isV2(w)) {
+    w.gicv(n, "CTLR", mapped | EnableGrp0 | EnableGrp1 | (bits & 4 ? GICC_CTLR.AckCtl : 0));
+  } else w.guestWrite(n, "ICC_CTLR_EL1", bits & 3);
+}
+
 /** What a guest may do to its CPU interface. */
 function guestStep(w: World, next: Next, n: number): void {
   const kind = next(6);
   if (kind < 2) w.ack(n);
   else if (kind === 2) w.eoi(n, next(130));
   else if (kind === 3) w.serve(n);
-  else if (kind === 4) w.guestWrite(n, "ICC_PMR_EL1", next(256));
-  else w.guestWrite(n, "ICC_CTLR_EL1", next(4));
+  else if (kind === 4) setMask(w, n, next(256));
+  else setControl(w, n, next(8));
 }
 
 /** All on, unmasked, nothing active: or after a while nothing could happen any more. */
 function recover(w: World, next: Next): void {
-  w.write(GICD.CTLR, 2);
+  w.write(GICD.CTLR, isV2(w) ? 1 : 2);
   for (let word = 4; word < 16; word += 4) w.write(GICD.ICACTIVER + word, 0xffff_ffff);
   for (let n = 0; n < VCPUS; n++) {
     w.running = w.vcpu(n);
-    w.writeRd(GICR_SGI.ICACTIVER0, 0xffff_ffff, n);
+    if (isV2(w)) w.write(GICD.ICACTIVER, 0xffff_ffff, 4, n);
+    else w.writeRd(GICR_SGI.ICACTIVER0, 0xffff_ffff, n);
     w.running = undefined;
-    w.guestWrite(n, "ICC_PMR_EL1", 0xff);
-    w.guestWrite(n, "ICC_CTLR_EL1", 0);
-    w.gic.ichWrite(n, R.ICH_AP0R0_EL2, 0, 0);
-    w.gic.ichWrite(n, R.ICH_AP1R0_EL2, 0, 0);
-    w.write(GICD.IROUTER + 8 * (32 + next(96)), next(VCPUS));
+    setMask(w, n, 0xff);
+    setControl(w, n, 0);
+    const { state } = w.controller.virtualInterface(n);
+    state.ap0r = 0;
+    state.ap1r = 0;
+    w.controller.update(n);
+    w.route(32 + next(96), next(VCPUS));
   }
 }
 
@@ -89,6 +112,7 @@ function step(w: World, next: Next): void {
   const kind = next(8);
   if (kind < 4) mmio(w, next);
   else if (kind === 4) w.inject(16 + next(112), next(2) === 1, n);
+  else if (kind === 5 && isV2(w)) w.write(GICD.SGIR, next(2 ** 26), 4, n);
   else if (kind === 5) vgicV3DispatchSgi(w.vcpu(n), next(2 ** 28), next(2 ** 9), next(2) === 1);
   else w.run(n, () => guestStep(w, next, n));
 }
@@ -120,9 +144,11 @@ function total(w: World, counter: "flushes" | "pruned" | "migrated" | "overflows
   );
 }
 
-for (const lrs of [1, 4, 16]) {
-  Deno.test(`20,000 random accesses and events (${lrs} list registers)`, () => {
-    const w = new World({ vcpus: VCPUS, lrs });
+const SHAPES = [[3, 1], [3, 4], [3, 16], [2, 1], [2, 4]] as const;
+
+for (const [gic, lrs] of SHAPES) {
+  Deno.test(`GICv${gic}: 20,000 random accesses and events (${lrs} list registers)`, () => {
+    const w = new World({ vcpus: VCPUS, lrs, gic });
     const next = random(lrs);
     kvmVgicMapPhysIrq(w.vcpu(0), 27, 27, IRQ_OPS.NONE);
     for (let i = 0; i < 20_000; i++) {
@@ -130,7 +156,7 @@ for (const lrs of [1, 4, 16]) {
       if (i % 50 === 0) checkWhole(w);
     }
     checkWhole(w);
-    assert.ok(w.kvm.vcpus.every((v) => v.cpuIf.usedLrs === 0));
+    assert.ok(w.kvm.vcpus.every((v) => v.cpuIf.usedLrs === 0 && v.vgicV2.usedLrs === 0));
     // Not a walk around the interesting places.
     assert.ok(total(w, "flushes") > 1000, "flushes");
     assert.ok(total(w, "pruned") > 100, "pruned");
