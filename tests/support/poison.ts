@@ -17,6 +17,9 @@ export const POISONED: readonly SysregName[] = SYSREGS.map(({ name }) => name).f
   (SAVED_SYSREGS as readonly string[]).includes(name) && !KEPT.has(name) || DEBUG.test(name)
 );
 
+/** Registers of EL1 by which a host without VHE itself runs: what a guest leaves there is put right with the rest. */
+const HOST_EL1: readonly SysregName[] = ["SCTLR_EL1", "CPACR_EL1", "VBAR_EL1"];
+
 /** Poisons a physical CPU after every vcpu_put; `puts` counts them. */
 export class Poison {
   puts = 0;
@@ -44,7 +47,10 @@ export class Poison {
     const core = this.kvmMachine.machine.cores[pcpu];
     if (core === undefined) throw new RangeError(`no CPU ${pcpu}`);
     const { cpu, regs } = core;
-    for (const name of POISONED) regs.put(name, random.u64());
+    const nvhe = this.kvmMachine.host.mode === "nvhe";
+    for (const name of POISONED) {
+      if (!nvhe || !HOST_EL1.includes(name)) regs.put(name, random.u64());
+    }
     const { memory } = cpu;
     const fill = (at: number, bytes: number) => {
       for (let i = 0; i < bytes; i += 4) memory.st32(at + i, random.u32());
