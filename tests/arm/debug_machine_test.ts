@@ -219,3 +219,20 @@ Deno.test("a snapshot taken between steps goes on as the machine does", () => {
   other.restore(snapshot);
   assert.deepEqual([x(finish(other), STEPS), ...result(other)], end);
 });
+
+Deno.test("a snapshot keeps what is armed, in a machine that has run past it already", () => {
+  const breakpoints = [STEPPED.at[8] ?? 0, STEPPED.at[14] ?? 0];
+  const machine = start({
+    mdscr: MDE,
+    breakpoints,
+    watch: [DATA, 1 | (2 << 1) | (1 << 3) | 0x1fe0],
+  });
+  machine.run(900);
+  const snapshot = machine.snapshot();
+  const ends = [machine, finish(start({}))].map((each) => {
+    each.restore(snapshot);
+    return [x(finish(each), HITS), ...result(each)];
+  });
+  assert.deepEqual(ends[1], ends[0]);
+  assert.ok((ends[0]?.[0] ?? 0) > 60);
+});

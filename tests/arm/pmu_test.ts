@@ -335,3 +335,21 @@ Deno.test("MDCR_EL2.TPM and TPMCR trap to EL2; HPMN hides counters from EL1", ()
     assert.equal(trapOf(m, name, false), target, `${name} ${mdcr}`);
   }
 });
+
+Deno.test("a snapshot keeps what counts: accesses, instructions, an interrupt that is pending", () => {
+  const a = setUp([PMU_EVENT.MEM_ACCESS, PMU_EVENT.INST_RETIRED]).mov(1, 500);
+  a.mov(0, 1).msr("PMINTENSET_EL1", 0).msr("PMCR_EL0", 20).mov(0, 0xffff_ff00);
+  a.msr("PMEVCNTR0_EL0", 0).label("loop").ldr(3, 2).subs(1, 1, 1).bCond(COND.NE, "loop");
+  a.msr("PMCR_EL0", 21).label("end").b("end");
+  const machine = started([a], 100);
+  machine.run(1200);
+  assert.equal(machine.cores[0]?.cpu.pmuLine, 1);
+  const snapshot = machine.snapshot();
+  const ends = [machine, started([new Asm(CODE).label("end").b("end")], 7)].map((each) => {
+    each.restore(snapshot);
+    each.run(5000);
+    return [0, 1, CYCLE_COUNTER].map((n) => counter(each, n));
+  });
+  assert.deepEqual(ends[1], ends[0]);
+  assert.equal(ends[0]?.[0], 500 - 256);
+});
