@@ -25,6 +25,7 @@ import {
   Interpreter,
   type InterpreterCode,
 } from "../../../src/arm/engine/interpreter.ts";
+import { FPSR_MASK } from "../../../src/arm/fp/format.ts";
 import { UNPRIVILEGED_ACCESS } from "../../../src/arm/engine/wasm_builder.ts";
 import type { AccessOptions, AccessSize } from "../../../src/arm/isa/builder.ts";
 import type { Random } from "../../../src/arm/isa/random.ts";
@@ -355,7 +356,7 @@ export class FoldedLab implements ExecutionHost, Environment {
     const { cpu } = this;
     if (key === KEY.NZCV) cpu.nzcv = Number((value >> 28n) & 15n);
     else if (key === KEY.FPCR) cpu.fpcr = Number(value & 0xffffffffn);
-    else if (key === KEY.FPSR) cpu.fpsr = Number(value & 0xffffffffn);
+    else if (key === KEY.FPSR) cpu.fpsr = Number(value & BigInt(FPSR_MASK));
     else if (key === KEY.DAIF && cpu.el > 0) cpu.daif = Number((value >> 6n) & 15n);
     else this.memory.st64(this.#storage(key, true), value);
   }
