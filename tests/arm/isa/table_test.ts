@@ -174,6 +174,27 @@ Deno.test("unallocated encodings are UNDEFINED", () => {
     0x0fe01020, // FMLA by element of D with L
     0x0f08e420, // conversion with immh 0001
     0x5ea18820, // scalar two-register opcode 11000
+    0x0ee28420, // ADD of 1D
+    0x4ee29c20, // MUL of doublewords
+    0x6e629c20, // PMUL of halfwords
+    0x4e22b420, // SQDMULH of bytes
+    0x5ea28420, // ADD of a scalar word
+    0x0ee22020, // SSUBL of doublewords
+    0x4e22d020, // SQDMULL of bytes
+    0x0e601820, // REV16 of halfwords
+    0x0eb03820, // SADDLV of two words
+    0x4e000420, // DUP with imm5 = 0
+    0x0e080420, // DUP to 1D
+    0x0e083c20, // UMOV of a doubleword to a W register
+    0x2e024020, // EXT by 8 and more of 8 bytes
+    0x0ec21820, // UZP1 of 1D
+    0x0f000400 | 0x20000000 | 0xf000, // FMOV of 1D
+    0x0f400400, // SSHR of 1D
+    0x0f028020, // MUL by an element of bytes
+    0x0c408c00, // LD2 of 1D
+    0x4c404000 & ~0x4000 | 0x1000, // opcode 1 of multiple structures
+    0x0d40a000 | 0x800, // element size 11 of single structures
+    0x4e284820 | 0x400000, // AESE of size 1
     0x00000000, // UDF
   ];
   for (const word of words) {
