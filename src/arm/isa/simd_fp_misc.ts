@@ -6,16 +6,9 @@
 import type { FpSize, Rounding } from "../fp/format.ts";
 import type { FpOp, FpOperation } from "../fp/operations.ts";
 import type { Builder, Slot, V64 } from "./builder.ts";
-import {
-  element,
-  fpReg,
-  fpRegs,
-  letterOf,
-  setElement,
-  vectorReg,
-  vectorRegs,
-} from "./fp_operand.ts";
+import { element, fpReg, fpRegs, setElement, vectorReg, vectorRegs } from "./fp_operand.ts";
 import { type Row, row, vr } from "./row.ts";
+import { acrossSpec, pairSpec } from "./simd_fp_reduce.ts";
 import { laneSize, maskOf } from "./simd_fp_three_same.ts";
 import { absoluteLanes, cutTo, negateLanes } from "./simd_fp_vectors.ts";
 
@@ -325,82 +318,6 @@ function fixedSpec(size: FpSize) {
       const fractions = b.splat(size, o.fraction);
       b.setQ(o.d, b.fpVector(operation, size, shape.q, b.q(o.n), fractions));
     },
-  };
-}
-
-/** Of the groups of pairs and across lanes: by the upper bit of size and the low two of opcode. */
-const REDUCTIONS: Readonly<Record<string, readonly [mnemonic: string, op: FpOp]>> = {
-  "0:0": ["fmaxnm", "maxnm"],
-  "0:1": ["fadd", "add"],
-  "0:3": ["fmax", "max"],
-  "1:0": ["fminnm", "minnm"],
-  "1:3": ["fmin", "min"],
-};
-
-interface ReduceFields {
-  readonly z: number;
-  readonly s?: number;
-  readonly o: number;
-  readonly n: number;
-  readonly d: number;
-}
-
-function reductionOf(f: ReduceFields) {
-  return REDUCTIONS[`${f.z}:${f.o}`];
-}
-
-/** Manual: Reduce(): halves, each reduced, and the two results combined; the lower one first. */
-function reduce(b: Builder, op: FpOp, size: FpSize, lanes: readonly V64[]): V64 {
-  const [only] = lanes;
-  if (lanes.length === 1 && only) return only;
-  const middle = lanes.length / 2;
-  const low = reduce(b, op, size, lanes.slice(0, middle));
-  return b.fp(op, size, low, reduce(b, op, size, lanes.slice(middle)));
-}
-
-function reduceSemantics(
-  b: Builder,
-  o: Operands,
-  { op, size, count }: { op: FpOp; size: FpSize; count: number },
-): void {
-  b.fpAccess();
-  const n = b.q(o.n);
-  const lanes = Array.from({ length: count }, (_, i) => b.lane(size, n, i));
-  setElement(b, o.d, reduce(b, op, size, lanes));
-}
-
-const pairSpec = {
-  disassemble: (f: ReduceFields) => {
-    const size = laneSize(f);
-    return `${reductionOf(f)?.[0]}p\t${fpReg(size, f.d)}, v${f.n}.2${letterOf(size)}`;
-  },
-  predecode: (f: ReduceFields) => {
-    const found = reductionOf(f);
-    if (!found) return null;
-    return {
-      shape: { op: found[1], size: laneSize(f), count: 2 },
-      slots: { d: vr(f.d), n: vr(f.n) },
-      consts: {},
-    };
-  },
-  semantics: reduceSemantics,
-};
-
-/** FMAXV and the like: 4 singles, or 4 or 8 halves. */
-function acrossSpec(size: 16 | 32) {
-  return {
-    disassemble: (f: ReduceFields & { readonly q?: number }) =>
-      `${reductionOf(f)?.[0]}v\t${fpReg(size, f.d)}, ${vectorReg(size, f.q ?? 1, f.n)}`,
-    predecode: (f: ReduceFields & { readonly q?: number }) => {
-      const found = reductionOf(f);
-      if (!found || found[1] === "add") return null;
-      return {
-        shape: { op: found[1], size, count: ((f.q ?? 1) ? 128 : 64) / size },
-        slots: { d: vr(f.d), n: vr(f.n) },
-        consts: {},
-      };
-    },
-    semantics: reduceSemantics,
   };
 }
 
