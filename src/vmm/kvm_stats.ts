@@ -1,7 +1,7 @@
 /** The `--stats` of a guest under KVM: its counters as JSON (docs/stats.md). */
 import { PORT_KINDS, type PortKind } from "../arm/el2_port.ts";
 import { LOCK_CLASSES, type LockClass } from "../base/lock.ts";
-import type { Host } from "../host/host.ts";
+import type { Host, HostMode } from "../host/host.ts";
 import {
   CYCLES_PER_NS,
   noSwitches,
@@ -91,6 +91,8 @@ export interface LockClassStats {
 }
 
 export interface KvmStats {
+  /** The world switch: the host kernel at EL2, or at EL1. */
+  readonly mode: HostMode;
   readonly vcpus: readonly VcpuStats[];
   /** Interrupts that were injected at least once. */
   readonly interrupts: readonly InterruptStats[];
@@ -197,6 +199,7 @@ export function kvmStats(
   const irqs = vms.map(({ kvm }) => [...vgicDebugIrqs(kvm)]);
   const { stats } = host.locks;
   return {
+    mode: host.mode,
     vcpus: vms.flatMap((vm, i) =>
       vm.vcpus.map((v) => vcpuStats(i, v, insnsOf(v.vcpu), irqs[i] ?? []))
     ),

@@ -17,8 +17,13 @@ interface Run {
 }
 
 /** Runs a command line of the SMP guest to its end. */
-async function run(cmd: string, vcpus = 4, pcpus = 4): Promise<Run> {
-  const { guest, text } = await smpGuest({ vcpus, pcpus, append: `cmd="${cmd}"` });
+async function run(
+  cmd: string,
+  vcpus = 4,
+  pcpus = 4,
+  mode: "vhe" | "nvhe" = "vhe",
+): Promise<Run> {
+  const { guest, text } = await smpGuest({ vcpus, pcpus, mode, append: `cmd="${cmd}"` });
   assert.equal(guest.machine.run(100_000_000, 20e9), "power", text());
   return { stats: guest.stats() as unknown as KvmStats, console: text(), guest };
 }
@@ -48,6 +53,18 @@ Deno.test("stats: exits by reason add up, and hvc 100 makes a hundred of them", 
   const calls = (r: Run) => first(r).exitsByReason["HVC64"] ?? 0;
   assert.equal(calls(with100) - calls(with0), 100);
   assert.equal(first(with100).kvmStat.hvc_exit_stat, calls(with100));
+});
+
+Deno.test("stats: without VHE the same exits move more registers and take longer", async () => {
+  const [vhe, nvhe] = [await run("hz=0;hvc 200;off"), await run("hz=0;hvc 200;off", 4, 4, "nvhe")];
+  assert.deepEqual([vhe.stats.mode, nvhe.stats.mode], ["vhe", "nvhe"]);
+  const calls = (r: Run) => first(r).worldSwitches.byReason["HVC64"];
+  const [a, b] = [calls(vhe), calls(nvhe)];
+  assert(a !== undefined && b !== undefined);
+  assert.equal(a.count, b.count);
+  // Both the guest's and the host's EL1 registers, in and out.
+  assert.ok(b.registersMoved / b.count > a.registersMoved / a.count + 80);
+  assert.ok(b.cycles / b.count > 2 * a.cycles / a.count);
 });
 
 Deno.test("stats: operations by kind, each exit saves the general registers once", async () => {
