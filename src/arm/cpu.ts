@@ -25,6 +25,7 @@ import {
   takeSync,
   takeUndefined,
   type Target,
+  untagPc,
 } from "./exceptions.ts";
 import type { Firmware } from "./firmware.ts";
 import type { AccessOptions, AccessSize, Barrier, ExceptionCall, Hint } from "./isa/builder.ts";
@@ -91,6 +92,7 @@ export class CpuCore implements Environment, Core {
   /** The instruction word at the PC, or -1 after an exception: in the order of their priorities. */
   #fetch(): number {
     const { cpu } = this;
+    untagPc(this);
     const lo = pcLo(cpu);
     if (lo & 3) return this.#failedFetch(takePcAlignment);
     const word = this.#fetchWord(lo);

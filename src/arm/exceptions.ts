@@ -69,6 +69,7 @@ export function takeException(
 ): void {
   const { cpu, regs } = core;
   if (cpu.pmuActive !== 0) pmuLeaves(core, PMU_EVENT.EXC_TAKEN);
+  untagPc(core);
   const returnLo = pcLo(cpu) + returnOffset;
   const carry = returnLo > 0xffff_ffff ? 1 : 0;
   const group = vectorGroup(core, target);
@@ -228,6 +229,16 @@ function untagged(core: Core, hi: number): number {
   );
   if ((tcr & (upper ? TCR.TBI1_HI : TCR.TBI0_HI)) === 0) return hi;
   return upper ? (hi | 0xff00_0000) >>> 0 : hi & 0xff_ffff;
+}
+
+/**
+ * A branch may have left a tag in the PC: it goes before anything is done with that PC. The code TLB has
+ * no tagged addresses, so that such a branch always comes by here.
+ */
+export function untagPc(core: Core): void {
+  const { cpu } = core;
+  const hi = pcHi(cpu), plain = untagged(core, hi);
+  if (plain !== hi) setPc(cpu, pcLo(cpu), plain);
 }
 
 // Interrupts

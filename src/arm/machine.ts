@@ -20,7 +20,7 @@ import { El2Port } from "./el2_port.ts";
 import { type ExecutionHost, Interpreter, InterpreterCode } from "./engine/interpreter.ts";
 import { RECORD_PAGE_SIZE } from "./engine/records.ts";
 import { UNPRIVILEGED_ACCESS } from "./engine/wasm_builder.ts";
-import { contextSwitched, pollInterrupts, refreshInterrupts } from "./exceptions.ts";
+import { contextSwitched, pollInterrupts, refreshInterrupts, untagPc } from "./exceptions.ts";
 import type { Firmware } from "./firmware.ts";
 import { GenericTimer } from "./generic_timer.ts";
 import type { Gic } from "./gic/controller.ts";
@@ -141,6 +141,7 @@ class Executor implements ExecutionHost {
 
   fetch(): number {
     const { cpu, platform } = this.core;
+    untagPc(this.core);
     const lo = pcLo(cpu);
     if (cpu.debugArmed !== 0 && isBreakpointPage(cpu.memory, cpu, lo, pcHi(cpu))) return -1;
     if (lo & 3 || !platform.mmu.translateCode(cpu, lo, pcHi(cpu))) return -1;

@@ -401,3 +401,39 @@ Deno.test("an exclusive store fails once another CPU has had its turn, whatever 
     assert.equal(x(machine, 0), status, `${pcpus} CPUs`);
   }
 });
+
+Deno.test("a branch to a tagged address goes to the untagged one, where the tag is ignored", () => {
+  // br x1; at 0x100: adr x2, .
+  const run = (tcr: number) => {
+    const machine = machineWith([0xd61f0020]);
+    machine.writeRam(RAM + 0x100, bytesOf([0x10000002, A64.self]));
+    machine.writeRam(RAM + 0x800 + 0x200, bytesOf([A64.self]));
+    const { regs, cpu } = machine.cores[0] as CpuCore;
+    regs.setNum(R.TCR_EL2, tcr);
+    regs.setNum(R.VBAR_EL2, RAM + 0x800);
+    contextSwitched(machine.cores[0] as CpuCore);
+    machine.memory.st64(cpu.gpr + 8, BigInt(RAM + 0x100) | (0xabn << 56n));
+    machine.run(1);
+    return machine;
+  };
+  assert.equal(x(run(1 << 20), 2), RAM + 0x100);
+  const tagged = run(0).cores[0] as CpuCore;
+  assert.equal(tagged.regs.lo(R.ESR_EL2), 0x8600_0000, "an address size fault");
+  assert.equal(tagged.regs.get("FAR_EL2"), BigInt(RAM + 0x100) | (0xabn << 56n));
+});
+
+Deno.test("an exception between such a branch and its target saves the untagged address", () => {
+  const machine = machineWith([0xd61f0020]);
+  machine.writeRam(RAM + 0x800 + 0x380, bytesOf([A64.self]));
+  const core = machine.cores[0] as CpuCore;
+  core.regs.setNum(R.TCR_EL2, 1 << 20);
+  core.regs.setNum(R.HCR_EL2, 0x8000_0020);
+  core.regs.setNum(R.VBAR_EL2, RAM + 0x800);
+  contextSwitched(core);
+  machine.memory.st64(core.cpu.gpr + 8, BigInt(RAM + 0x100) | (0xabn << 56n));
+  machine.stepRound(1);
+  core.cpu.daif = 0;
+  machine.raiseSError(0);
+  machine.stepRound(1);
+  assert.equal(core.regs.get("ELR_EL2"), BigInt(RAM + 0x100));
+});
