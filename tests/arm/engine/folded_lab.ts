@@ -346,6 +346,7 @@ export class FoldedLab implements ExecutionHost, Environment {
   mrs(key: number): bigint {
     const { cpu } = this;
     if (key === KEY.NZCV) return BigInt(cpu.nzcv << 28 >>> 0);
+    if (key === KEY.FPCR || key === KEY.FPSR) this.fpAccess();
     if (key === KEY.FPCR) return BigInt(cpu.fpcr);
     if (key === KEY.FPSR) return BigInt(cpu.fpsr);
     if (key === KEY.DAIF && cpu.el > 0) return BigInt(cpu.daif << 6);
@@ -354,6 +355,7 @@ export class FoldedLab implements ExecutionHost, Environment {
   }
   msr(key: number, value: bigint): void {
     const { cpu } = this;
+    if (key === KEY.FPCR || key === KEY.FPSR) this.fpAccess();
     if (key === KEY.NZCV) cpu.nzcv = Number((value >> 28n) & 15n);
     else if (key === KEY.FPCR) cpu.fpcr = Number(value & 0xffffffffn);
     else if (key === KEY.FPSR) cpu.fpsr = Number(value & BigInt(FPSR_MASK));
