@@ -1,7 +1,8 @@
 /** Cryptographic AES and SHA (manual: C4.1.96, and the functions of J1.3 "aarch64/functions/crypto"). */
 import type { Builder, Slot, V128, V32 } from "./builder.ts";
 import { type Row, vr } from "./row.ts";
-import { add, and, bytes, constant, lookUpBytes, or, shl, shrU, sign, xor } from "./simd_lanes.ts";
+import { lookUpBytes } from "./simd_bits.ts";
+import { add, and, bytes, constant, or, shl, shrU, sign, xor } from "./simd_lanes.ts";
 import { type FieldsM, vectorRow } from "./simd_rows.ts";
 
 /** Product in the field of AES: polynomials modulo x^8 + x^4 + x^3 + x + 1. */

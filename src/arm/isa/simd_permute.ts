@@ -1,7 +1,8 @@
 /** Advanced SIMD permute, extract and table lookup (manual: C4.1.96): bytes move, none changes. */
 import type { Builder, Slot, V128 } from "./builder.ts";
 import { type Row, vr } from "./row.ts";
-import { add, bytes, constant, everySecond, gtU, lookUpBytes } from "./simd_lanes.ts";
+import { lookUpBytes } from "./simd_bits.ts";
+import { add, bytes, constant, everySecond, gtU } from "./simd_lanes.ts";
 import {
   arrangement,
   BHSD,

@@ -4,6 +4,7 @@
  */
 import type { Builder, Slot, V128 } from "./builder.ts";
 import { type Row, vr } from "./row.ts";
+import { polynomialMul } from "./simd_bits.ts";
 import {
   absoluteDifference,
   add,
@@ -14,7 +15,6 @@ import {
   type LaneOp,
   narrow,
   noted,
-  polynomialMul,
   saturatingAdd,
   saturatingDoublingMul,
   shrU,

@@ -4,6 +4,7 @@
  */
 import type { Builder, Slot, V128 } from "./builder.ts";
 import { type Row, vr } from "./row.ts";
+import { polynomialMul } from "./simd_bits.ts";
 import {
   absoluteDifference,
   add,
@@ -32,7 +33,6 @@ import {
   noted,
   or,
   pairwiseExtendedAdd,
-  polynomialMul,
   registerShift,
   roundingHalvingAdd,
   type Saturated,

@@ -4,11 +4,10 @@
  */
 import type { Builder, Slot, V128 } from "./builder.ts";
 import { type Row, vr } from "./row.ts";
+import { countLeadingSigns, countLeadingZeros, reverseBits, reverseLanes } from "./simd_bits.ts";
 import {
   absolute,
   add,
-  countLeadingSigns,
-  countLeadingZeros,
   eq,
   extend,
   geS,
@@ -25,8 +24,6 @@ import {
   noted,
   noteSaturation,
   pairwiseExtendedAdd,
-  reverseBits,
-  reverseLanes,
   type Saturated,
   saturatingUnary,
   shl,
