@@ -9,6 +9,7 @@ export interface BareRunOptions {
   readonly pcpus?: number;
   readonly ramSize?: number;
   readonly lrs?: number;
+  readonly gic?: 2 | 3;
   readonly bootargs?: string;
   readonly initrd?: Uint8Array;
 }
@@ -19,10 +20,11 @@ export class BareRun {
   readonly #output: number[] = [];
 
   constructor(image: Uint8Array, { el, pcpus = 1, ramSize = 128 << 20, ...rest }: BareRunOptions) {
-    const { lrs, bootargs = "", initrd } = rest;
+    const { lrs, gic = 3, bootargs = "", initrd } = rest;
     this.bare = new BareMachine({
       pcpus,
       ramSize,
+      gic,
       el,
       ...(lrs === undefined ? {} : { lrs }),
       transmit: (byte) => this.#output.push(byte),
@@ -34,6 +36,7 @@ export class BareRun {
         buildVirtDtb({
           vcpus: pcpus,
           ramSize,
+          gic,
           bootargs,
           psciMethod: el === 2 ? "smc" : "hvc",
           el2: el === 2,
