@@ -118,6 +118,47 @@ Deno.test("random code: every row at EL0 and EL1, a million instructions, and th
   assert.equal(reached.length, 3, "user space has seen devices, undecodable accesses and kicks");
 });
 
+/** Rounds of the same on a host without VHE, whose EL1 the guest's registers go through. */
+const NVHE_ROUNDS = 24;
+
+Deno.test("random code on a host without VHE: the host, and EL2, are as they were", () => {
+  const guest = new FuzzGuest(new Random(21), { vcpus: 2, pcpus: 2, lrs: 4, mode: "nvhe" });
+  const { machine } = guest.kvmMachine;
+  const canaries = new Canaries(guest.kvmMachine);
+  const hyp = () => machine.cores.map(({ regs }) => HYP_STATE.map((name) => regs.get(name)));
+  const before = hyp();
+  let random = 0;
+  for (let round = 0; round < NVHE_ROUNDS; round++) {
+    startRound(guest, round);
+    const from = machine.insns;
+    machine.run(ROUND_INSNS);
+    random += machine.insns - from;
+  }
+  guest.stop();
+  assert.ok(random > NVHE_ROUNDS * ROUND_INSNS / 2, `${random} instructions`);
+  assert.ok(canaries.check() > 4 << 20);
+  assert.deepEqual(hyp(), before);
+});
+
+/** EL2's registers while the host runs, and the host's own by which it runs. */
+const HYP_STATE = [
+  "HCR_EL2",
+  "VBAR_EL2",
+  "TTBR0_EL2",
+  "TCR_EL2",
+  "SCTLR_EL2",
+  "MAIR_EL2",
+  "TPIDR_EL2",
+  "CPTR_EL2",
+  "VTTBR_EL2",
+  "HSTR_EL2",
+  "MDCR_EL2",
+  "VBAR_EL1",
+  "CPACR_EL1",
+  "SCTLR_EL1",
+  "TCR_EL1",
+] as const;
+
 // Nothing retires when the vectors themselves cannot be fetched: the slice must end all the same.
 for (const mmu of [false, true]) {
   Deno.test(`a guest without vectors does not hold the machine up (MMU ${mmu ? "on" : "off"})`, () => {

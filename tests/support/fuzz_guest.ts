@@ -124,9 +124,19 @@ export class FuzzGuest {
   readonly userExits = new Map<number, number>();
   readonly #ranges: { readonly ipa: number; readonly pfns: Uint32Array }[] = [];
 
-  constructor(readonly random: Random, options: { vcpus: number; pcpus: number; lrs: number }) {
-    const { vcpus, pcpus, lrs } = options;
-    this.kvmMachine = new KvmMachine({ pcpus, guestRam: 8 * MIB, lrs, shuffle: 77, quantum: 700 });
+  constructor(
+    readonly random: Random,
+    options: { vcpus: number; pcpus: number; lrs: number; mode?: "vhe" | "nvhe" },
+  ) {
+    const { vcpus, pcpus, lrs, mode = "vhe" } = options;
+    this.kvmMachine = new KvmMachine({
+      pcpus,
+      guestRam: 8 * MIB,
+      lrs,
+      mode,
+      shuffle: 77,
+      quantum: 700,
+    });
     this.vm = this.#createVm(vcpus);
     this.vm.vcpus.forEach((vcpu, i) => vcpu.setAffinity(1 << (i % pcpus)));
     const { level1, level2 } = tables();

@@ -71,6 +71,12 @@ Deno.test("a frame changes nothing: state, time, operations, locks", async () =>
   }
 });
 
+Deno.test("a frame says by which world switch its guest runs", async () => {
+  for (const [mode, number] of [["vhe", 0], ["nvhe", 1]] as const) {
+    assert.equal((await Watched.boot({ mode })).frame().mode, number);
+  }
+});
+
 Deno.test("a run with frames is the run without", async () => {
   const run = async (frames: boolean): Promise<string> => {
     const w = await Watched.boot({ pcpus: 2, lrs: 1, append: 'cmd="ipi 3;storm 20;level 3;off"' });
