@@ -11,6 +11,7 @@ import { layout, u32, u53, type ViewOf } from "../base/struct.ts";
 import { type Cpu, CpuLayout, HALT, LINE } from "./arch/cpu_state.ts";
 import type { CpuModel } from "./arch/features.ts";
 import { ACCESS, type Access, ramOffset, type RamRange } from "./arch/tlb_layout.ts";
+import { BOARD, placeGic } from "./board.ts";
 import { Bus } from "./bus.ts";
 import { Clock } from "./clock.ts";
 import { CpuCore } from "./cpu.ts";
@@ -23,9 +24,6 @@ import { UNPRIVILEGED_ACCESS } from "./engine/wasm_builder.ts";
 import { contextSwitched, pollInterrupts, refreshInterrupts, untagPc } from "./exceptions.ts";
 import type { Firmware } from "./firmware.ts";
 import { GenericTimer } from "./generic_timer.ts";
-import type { Gic } from "./gic/controller.ts";
-import { Gicv2 } from "./gic/gicv2.ts";
-import { Gicv3 } from "./gic/gicv3.ts";
 import { type CoreModel, coreModel } from "./id_registers.ts";
 import { isBreakpointPage } from "./mmu/debug_pages.ts";
 import { FILL, Mmu } from "./mmu/mmu.ts";
@@ -36,15 +34,7 @@ import { resetCpu } from "./reset.ts";
 import { MachineState, type Snapshot } from "./state.ts";
 import { resumeIfWoken } from "./waiting.ts";
 
-/** Physical addresses of the board: GICR with a GICv3, GICC, GICH and GICV with a GICv2. */
-export const BOARD = {
-  gicd: { pa: 0x0800_0000, size: 0x1_0000 },
-  gicc: { pa: 0x0801_0000, size: 0x1_0000 },
-  gich: { pa: 0x0803_0000, size: 0x1_0000 },
-  gicv: { pa: 0x0804_0000, size: 0x1_0000 },
-  gicr: { pa: 0x080a_0000, stride: 0x2_0000 },
-  ram: 0x4000_0000,
-} as const;
+export { BOARD } from "./board.ts";
 
 const MIB = 1 << 20;
 /** Bytes for CPUs, interrupt controller and timers, and for counters and rings. */
@@ -247,9 +237,11 @@ export class Machine implements Hooks {
     const cpus = Array.from({ length: pcpus }, (_, index) => this.#makeCpu(index));
     const clock = new Clock(this.arena);
     const bus = new Bus();
-    const gic = this.options.gic === 2
-      ? this.#makeGicv2(bus, cpus, lrs)
-      : this.#makeGicv3(bus, cpus, lrs);
+    const gic = placeGic(bus, this.options.gic ?? 3, this.memory, this.arena, {
+      cpus,
+      lrs,
+      endSlice: (cpu) => this.onEndSlice(cpus[cpu] as Cpu),
+    });
     const timer = new GenericTimer(
       this.arena,
       cpus,
@@ -276,51 +268,6 @@ export class Machine implements Hooks {
       cores: [],
       cpus,
     };
-  }
-
-  #makeGicv3(bus: Bus, cpus: readonly Cpu[], lrs: number): Gic {
-    const gic = new Gicv3(this.memory, this.arena, { cpus, lrs });
-    bus.add("gicd", BOARD.gicd.pa, BOARD.gicd.size, {
-      read: (offset, size) => withHigh(gic, gic.distRead(offset, size), size),
-      write: (offset, size, value) => gic.distWrite(offset, size, ...halves(value)),
-    });
-    bus.add("gicr", BOARD.gicr.pa, BOARD.gicr.stride * cpus.length, {
-      read: (offset, size) => withHigh(gic, gic.redistRead(offset, size), size),
-      write: (offset, size, value) => gic.redistWrite(offset, size, ...halves(value)),
-    });
-    return gic;
-  }
-
-  /** Each CPU sees its own GICC, GICH and GICV. As with ICH registers, a write of GICH ends no slice. */
-  #makeGicv2(bus: Bus, cpus: readonly Cpu[], lrs: number): Gic {
-    const gic = new Gicv2(this.arena, { cpus, lrs });
-    const ends = (cpu: number) => this.onEndSlice(cpus[cpu] as Cpu);
-    bus.add("gicd", BOARD.gicd.pa, BOARD.gicd.size, {
-      read: (offset, size, cpu) => gic.distRead(cpu, offset, size),
-      write: (offset, size, value, cpu) => {
-        gic.distWrite(cpu, offset, size, lo(value));
-        ends(cpu);
-      },
-    });
-    bus.add("gicc", BOARD.gicc.pa, BOARD.gicc.size, {
-      read: (offset, size, cpu) => gic.giccRead(cpu, offset, size),
-      write: (offset, size, value, cpu) => {
-        gic.giccWrite(cpu, offset, size, lo(value));
-        ends(cpu);
-      },
-    });
-    bus.add("gich", BOARD.gich.pa, BOARD.gich.size, {
-      read: (offset, size, cpu) => gic.gichRead(cpu, offset, size),
-      write: (offset, size, value, cpu) => gic.gichWrite(cpu, offset, size, lo(value)),
-    });
-    bus.add("gicv", BOARD.gicv.pa, BOARD.gicv.size, {
-      read: (offset, size, cpu) => gic.gicvRead(cpu, offset, size),
-      write: (offset, size, value, cpu) => {
-        gic.gicvWrite(cpu, offset, size, lo(value));
-        ends(cpu);
-      },
-    });
-    return gic;
   }
 
   #makeCpu(index: number): Cpu {
@@ -567,14 +514,4 @@ export class Machine implements Hooks {
       refreshPmu(core);
     }
   }
-}
-
-const lo = (value: bigint): number => Number(value & 0xffff_ffffn);
-
-function halves(value: bigint): [lo: number, hi: number] {
-  return [lo(value), Number(value >> 32n)];
-}
-
-function withHigh(gic: Gicv3, low: number, size: number): bigint | number {
-  return size === 8 ? (BigInt(gic.hi >>> 0) << 32n) | BigInt(low >>> 0) : low >>> 0;
 }

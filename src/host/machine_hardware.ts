@@ -1,6 +1,7 @@
 /** The emulated machine as the host kernel's hardware. */
 import { InternalError } from "../base/errors.ts";
-import { BOARD, type Machine } from "../arm/machine.ts";
+import { BOARD } from "../arm/board.ts";
+import type { Machine } from "../arm/machine.ts";
 import type { El2Port } from "../arm/el2_port.ts";
 import { DOORBELL_INTID, type HostHardware } from "./hardware.ts";
 

@@ -2,7 +2,8 @@
 import assert from "node:assert/strict";
 import { R } from "../../src/arm/arch/sysregs.ts";
 import { Firmware } from "../../src/arm/firmware.ts";
-import { BOARD, Machine } from "../../src/arm/machine.ts";
+import { BOARD } from "../../src/arm/board.ts";
+import { Machine } from "../../src/arm/machine.ts";
 import { WRITERS } from "../../src/arm/sysreg_views.ts";
 import { Asm, COND } from "../support/asm.ts";
 

@@ -124,6 +124,24 @@ Deno.test("list registers: state, fields and the raw value", async () => {
   s.close();
 });
 
+Deno.test("a GICv2: who has sent an SGI, in both panels, and the list register as GICH has it", async () => {
+  const machine = new FakeMachine(2);
+  machine.header.gic = 2;
+  machine.setLr(0, 0, (5 << 10) | 3, lrHi(1, 0xa0, 0));
+  const sgi = machine.irqs.find(({ intid, ownerVcpu }) => intid === 1 && ownerVcpu === 1);
+  Object.assign(sgi ?? {}, { source: 0x24 });
+  const lrs = await zoomed("3", machine);
+  assert.match(lrs.s.text, /SRC.*GICH_LR<n>/);
+  assert.equal(lrs.rows[1]?.slice(0, 10).join(" "), "0 0 pending 3 0xa0 0 - - 5 0x1a001403");
+  assert.match(lrs.s.text, /VHE GICv2/);
+  lrs.s.close();
+  const irqs = await zoomed("2", machine);
+  const source = irqs.rows[0]?.indexOf("SRC") ?? -1;
+  const row = irqs.rows.find((r) => r.slice(0, 3).join(" ") === "SGI 1 1");
+  assert.equal(row?.[source], "0x24");
+  irqs.s.close();
+});
+
 Deno.test("timers: every cell is the frame's value", async () => {
   const machine = new FakeMachine(2);
   Object.assign(machine.timers[3] ?? {}, { cntCtl: 7, hrtimerArmed: true, irqLevel: true });

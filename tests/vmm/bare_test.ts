@@ -1,7 +1,7 @@
 /** `--bare`: whole images on the machine itself, and what `arch` state promises of it. */
 import assert from "node:assert/strict";
 import { HALT } from "../../src/arm/arch/cpu_state.ts";
-import { BOARD } from "../../src/arm/machine.ts";
+import { BOARD } from "../../src/arm/board.ts";
 import expected from "../../fixtures/bench/expected.json" with { type: "json" };
 import conformanceImage from "../../fixtures/conformance/conformance.bin" with { type: "bytes" };
 import sha256Image from "../../fixtures/bench/sha256_small.bin" with { type: "bytes" };

@@ -206,7 +206,7 @@ export function irqColumns(c: ColumnContext): Column<FrameIrq>[] {
     flag("enabled", "E", 1, "E", "good", (irq) => irq.enabled),
     flag("hw", "H", 8, "H", "text", (irq) => irq.hw),
     ...(c.frame.gic === 2
-      ? [numeric<FrameIrq>("source", "SRC", 3, 8, (irq) => irq.source, (n) => hex(n, 2))]
+      ? [numeric<FrameIrq>("source", "SRC", 4, 8, (irq) => irq.source, (n) => hex(n, 2))]
       : []),
     textual("config", "cfg", 5, 9, (irq) => irq.config ? "level" : "edge"),
     numeric("group", "G", 1, 11, (irq) => irq.group, String),

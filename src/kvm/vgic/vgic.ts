@@ -2,7 +2,7 @@
  * The core of the vgic: injection, the ap_lists, and moving interrupts between them and the list
  * registers. Mirrors arch/arm64/kvm/vgic/vgic.c.
  *
- * What differs: no LPIs, no GICv4. vgicGetIrq and what concerns a single interrupt are in
+ * What differs: no LPIs, no GICv4. What depends on the hardware's version is in vgic_cpuif.ts. vgicGetIrq and what concerns a single interrupt are in
  * vgic_irq.ts. Latencies and flushes are counted.
  *
  * Locking, outermost first: kvm lock, vcpu mutex, config lock, ap_list lock, irq lock. Interrupts are
@@ -24,7 +24,6 @@ import {
   listSort,
 } from "../../base/list.ts";
 import { ERRNO } from "./errno.ts";
-import { __vgicV3RestoreState, __vgicV3SaveState } from "../hyp/vgic_v3_sr.ts";
 import {
   type Kvm,
   KVM_REQ,
@@ -34,7 +33,7 @@ import {
   type VgicIrq,
   VgicIrqLayout,
 } from "../kvm_host.ts";
-import { GIC_TYPE, vgicGlobal } from "./vgic_global.ts";
+import { vgicGlobal } from "./vgic_global.ts";
 import {
   dropApList,
   dropApListRestore,
@@ -57,34 +56,28 @@ import {
   vgicIrqGetLrCount,
   vgicPutIrq,
   vgicValidSpi,
-  type VgicVmcr,
 } from "./vgic_irq.ts";
 import { VgicCpuStatLayout } from "./vgic_stat.ts";
 import {
-  vgicV2ClearLr,
-  vgicV2FoldLrState,
-  vgicV2GetVmcr,
-  vgicV2Load,
-  vgicV2PopulateLr,
-  vgicV2Put,
-  vgicV2RestoreState,
-  vgicV2SaveState,
-  vgicV2SetUnderflow,
-  vgicV2SetVmcr,
-  vgicV2VmcrSync,
-} from "./vgic_v2.ts";
-import {
-  vgicV3ClearLr,
-  vgicV3FoldLrState,
-  vgicV3GetVmcr,
-  vgicV3Load,
-  vgicV3PopulateLr,
-  vgicV3Put,
-  vgicV3SetUnderflow,
-  vgicV3SetVmcr,
-  vgicV3VmcrSync,
-} from "./vgic_v3.ts";
+  canAccessVgicFromKernel,
+  setUsedLrs,
+  usedLrs,
+  vgicClearLr,
+  vgicFoldLrState,
+  vgicGetVmcr,
+  vgicPopulateLr,
+  vgicRestoreState,
+  vgicSaveState,
+  vgicSetUnderflow,
+} from "./vgic_cpuif.ts";
 
+export {
+  kvmVgicLoad,
+  kvmVgicPut,
+  kvmVgicVmcrSync,
+  vgicGetVmcr,
+  vgicSetVmcr,
+} from "./vgic_cpuif.ts";
 export {
   irqIsPending,
   onGuestAck,
@@ -417,8 +410,7 @@ function computeApListDepth(vcpu: Vcpu): number {
 export function vgicFlushLrState(vcpu: Vcpu): void {
   const { kvm } = vcpu;
   const memory = kvm.host.memory;
-  const { nrLr, type } = vgicGlobal(kvm.host);
-  const v2 = type === GIC_TYPE.V2;
+  const { nrLr } = vgicGlobal(kvm.host);
   const depth = computeApListDepth(vcpu);
   const multiSgi = depth >= MULTI_SGI;
   if (depth > nrLr) vgicSortApList(vcpu);
@@ -437,50 +429,20 @@ export function vgicFlushLrState(vcpu: Vcpu): void {
       break;
     }
     if (vgicTargetOracle(kvm, irq) === vcpu.state.base) {
-      (v2 ? vgicV2PopulateLr : vgicV3PopulateLr)(vcpu, irq, used++);
+      vgicPopulateLr(vcpu, irq, used++);
       if (irq.source !== 0) lowest = irq.priority;
     }
     dropIrq(kvm.host, irq);
     if (used === nrLr) {
       if (listNext(memory, node) !== head) {
-        (v2 ? vgicV2SetUnderflow : vgicV3SetUnderflow)(vcpu);
+        vgicSetUnderflow(vcpu);
         count(vcpu, "overflows");
       }
       break;
     }
   }
-  for (let lr = used; lr < nrLr; lr++) (v2 ? vgicV2ClearLr : vgicV3ClearLr)(vcpu, lr);
-  if (v2) vcpu.vgicV2.usedLrs = used;
-  else vcpu.cpuIf.usedLrs = used;
-}
-
-/** Takes the state of the list registers back into the interrupts. */
-export function vgicFoldLrState(vcpu: Vcpu): void {
-  if (hasGicv2(vcpu)) vgicV2FoldLrState(vcpu);
-  else vgicV3FoldLrState(vcpu);
-}
-
-/** The hardware's kind of CPU interface (the negation of gicv3_cpuif). */
-function hasGicv2(vcpu: Vcpu): boolean {
-  return vgicGlobal(vcpu.kvm.host).type === GIC_TYPE.V2;
-}
-
-/**
- * can_access_vgic_from_kernel: a GICv2 is memory, and with VHE the kernel has EL2's registers; else the
- * list registers are moved at EL2, within the world switch.
- */
-function canAccessVgicFromKernel(vcpu: Vcpu): boolean {
-  return hasGicv2(vcpu) || vcpu.kvm.host.hyp.vhe;
-}
-
-function vgicSaveState(vcpu: Vcpu): void {
-  if (hasGicv2(vcpu)) vgicV2SaveState(vcpu);
-  else __vgicV3SaveState(vcpu.port(), vcpu.cpuIf);
-}
-
-function vgicRestoreState(vcpu: Vcpu): void {
-  if (hasGicv2(vcpu)) vgicV2RestoreState(vcpu);
-  else __vgicV3RestoreState(vcpu.port(), vcpu.cpuIf);
+  for (let lr = used; lr < nrLr; lr++) vgicClearLr(vcpu, lr);
+  setUsedLrs(vcpu, used);
 }
 
 /** After an exit: hardware state into the vgic, then what is done leaves the ap_list. Interrupts off. */
@@ -488,8 +450,7 @@ export function kvmVgicSyncHwstate(vcpu: Vcpu): void {
   // An empty list means that no list register was used.
   if (listEmpty(vcpu.kvm.host.memory, vcpu.vgic.apListHead)) return;
   if (canAccessVgicFromKernel(vcpu)) vgicSaveState(vcpu);
-  const used = hasGicv2(vcpu) ? vcpu.vgicV2.usedLrs : vcpu.cpuIf.usedLrs;
-  if (used !== 0) vgicFoldLrState(vcpu);
+  if (usedLrs(vcpu) !== 0) vgicFoldLrState(vcpu);
   vgicPruneApList(vcpu);
 }
 
@@ -503,37 +464,6 @@ export function kvmVgicFlushHwstate(vcpu: Vcpu): void {
   vgicFlushLrState(vcpu);
   dropApList(vcpu);
   if (canAccessVgicFromKernel(vcpu)) vgicRestoreState(vcpu);
-}
-
-/** vcpu_load: the virtual CPU interface's registers that stay in hardware until {@link kvmVgicPut}. */
-export function kvmVgicLoad(vcpu: Vcpu): void {
-  if (!vgicInitialized(vcpu.kvm)) return;
-  if (hasGicv2(vcpu)) vgicV2Load(vcpu);
-  else vgicV3Load(vcpu);
-}
-
-/** vcpu_put. */
-export function kvmVgicPut(vcpu: Vcpu): void {
-  if (!vgicInitialized(vcpu.kvm)) return;
-  if (hasGicv2(vcpu)) vgicV2Put(vcpu);
-  else vgicV3Put(vcpu);
-}
-
-/** Before blocking: reads ICH_VMCR_EL2 or GICH_VMCR back, for the priority mask. */
-export function kvmVgicVmcrSync(vcpu: Vcpu): void {
-  if (!vcpu.kvm.vgic.inKernel) return;
-  if (hasGicv2(vcpu)) vgicV2VmcrSync(vcpu);
-  else vgicV3VmcrSync(vcpu);
-}
-
-/** The virtual CPU interface as it was saved. */
-export function vgicGetVmcr(vcpu: Vcpu): VgicVmcr {
-  return hasGicv2(vcpu) ? vgicV2GetVmcr(vcpu) : vgicV3GetVmcr(vcpu);
-}
-
-export function vgicSetVmcr(vcpu: Vcpu, vmcr: Readonly<VgicVmcr>): void {
-  if (hasGicv2(vcpu)) vgicV2SetVmcr(vcpu, vmcr);
-  else vgicV3SetVmcr(vcpu, vmcr);
 }
 
 /** Whether an interrupt waits that would wake the vCPU: pending, enabled, not active, above its mask. */

@@ -4,7 +4,8 @@ import { GICD } from "../../../src/arm/arch/gic.ts";
 import { GICC, GICH } from "../../../src/arm/arch/gicv2.ts";
 import { R } from "../../../src/arm/arch/sysregs.ts";
 import { type El2Port, PORT_COST } from "../../../src/arm/el2_port.ts";
-import { BOARD, Machine } from "../../../src/arm/machine.ts";
+import { BOARD } from "../../../src/arm/board.ts";
+import { Machine } from "../../../src/arm/machine.ts";
 
 function boot(gic: 2 | 3): { machine: Machine; ports: readonly El2Port[] } {
   const machine = new Machine({ pcpus: 2, ramSize: 1 << 20, lrs: 6, gic });
