@@ -438,7 +438,7 @@ export class KvmSystem implements KvmHost {
   createVm(): Vm {
     const at = this.#vmSlab.allocate();
     if (at === 0) throw new KvmError("KVM_CREATE_VM", ERRNO.ENOMEM);
-    this.hyp.shareHyp(at, KvmLayout.size);
+    if (!this.hyp.shareHyp(at, KvmLayout.size)) throw new KvmError("KVM_CREATE_VM", ERRNO.ENOMEM);
     const state = KvmLayout.at(this.memory, at);
     state.vmId = this.#nextVmId++;
     state.randomState = BigInt(state.vmId);
@@ -462,8 +462,9 @@ export class KvmSystem implements KvmHost {
   /** Makes the structure and the thread of a vCPU; {@link Vm.createVcpu} does the rest. */
   allocateVcpu(kvm: Kvm, vcpuId: number): VcpuHandle {
     const at = this.#vcpuSlab.allocate(), statAt = this.#statSlab.allocate();
-    if (at === 0 || statAt === 0) throw new KvmError("KVM_CREATE_VCPU", ERRNO.ENOMEM);
-    this.hyp.shareHyp(at, KvmVcpuLayout.size);
+    if (at === 0 || statAt === 0 || !this.hyp.shareHyp(at, KvmVcpuLayout.size)) {
+      throw new KvmError("KVM_CREATE_VCPU", ERRNO.ENOMEM);
+    }
     const vcpu = this.#makeViews(kvm, at, statAt);
     const { state } = vcpu;
     state.kvm = kvm.state.base;

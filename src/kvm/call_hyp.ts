@@ -45,8 +45,8 @@ export interface CallHyp {
   vgicV3WriteVmcr(port: El2Port, vmcr: number): void;
   vgicV3SaveAprs(port: El2Port, cpuIf: VgicV3CpuIf): void;
   vgicV3RestoreAprs(port: El2Port, cpuIf: VgicV3CpuIf): void;
-  /** kvm_share_hyp: EL2 may work on the `size` bytes at `address` of the shared memory. */
-  shareHyp(address: number, size: number): void;
+  /** kvm_share_hyp: EL2 may work on the `size` bytes at `address` of the shared memory. False when memory is out. */
+  shareHyp(address: number, size: number): boolean;
 }
 
 /** kvm_call_hyp of a VHE host. */
@@ -67,5 +67,5 @@ export const CALL_HYP_VHE: CallHyp = {
   vgicV3WriteVmcr: __vgicV3WriteVmcr,
   vgicV3SaveAprs: __vgicV3SaveAprs,
   vgicV3RestoreAprs: __vgicV3RestoreAprs,
-  shareHyp: () => {},
+  shareHyp: () => true,
 };

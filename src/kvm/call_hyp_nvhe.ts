@@ -10,6 +10,7 @@ import { HYP_FUNCTION_BYTES } from "./hyp/kvm_asm.ts";
 import type { CallHyp } from "./call_hyp.ts";
 import type { HypMode } from "./hyp_mode.ts";
 import type { KvmState, Vcpu, VgicV3CpuIf } from "./kvm_host.ts";
+import { PAGE_HYP } from "./hyp/hyp_pgtable.ts";
 import { PAGE_OFFSET_HI } from "./va_layout.ts";
 
 const TWO32 = 0x1_0000_0000;
@@ -121,7 +122,7 @@ export class CallHypNvhe implements CallHyp {
   vgicV3RestoreAprs(port: El2Port, cpuIf: VgicV3CpuIf): void {
     this.#callWith(port, "__vgic_v3_restore_aprs", cpuIf.base);
   }
-  shareHyp(address: number, size: number): void {
-    this.mode.shareHyp(address, size);
+  shareHyp(address: number, size: number): boolean {
+    return this.mode.createHypMappings(address, size, PAGE_HYP);
   }
 }

@@ -73,11 +73,11 @@ export class HypMode {
       zallocPage: () => this.#allocatePage(),
     });
     this.#map(idmapPa, idmapPa, PAGE_HYP_EXEC);
-    this.createHypMappings(page(IMAGE.vectors), 2 * PAGE_SIZE, PAGE_HYP_EXEC);
+    this.#mapImage(page(IMAGE.vectors), 2 * PAGE_SIZE, PAGE_HYP_EXEC);
     HypRodataLayout.at(hardware.memory, page(IMAGE.rodata)).gicv3Cpuif = hardware.gic.type === 3
       ? 1
       : 0;
-    this.createHypMappings(page(IMAGE.rodata), PAGE_SIZE, PAGE_HYP_RO);
+    this.#mapImage(page(IMAGE.rodata), PAGE_SIZE, PAGE_HYP_RO);
     for (let pcpu = 0; pcpu < hardware.pcpus; pcpu++) this.#params.push(this.#preparePcpu());
     this.#installCode();
   }
@@ -98,20 +98,26 @@ export class HypMode {
     return pa;
   }
 
+  /** What must be there for EL2 to work at all. */
   #map(va: number, pa: number, prot: number): void {
     if (!this.pgtable.map(va, pa, prot)) throw new InternalError("no memory for EL2's tables");
   }
 
-  /** create_hyp_mappings of the pages that hold `size` bytes at `address` of the shared memory. */
-  createHypMappings(address: number, size: number, prot: number): void {
-    for (let at = address - address % PAGE_SIZE; at < address + size; at += PAGE_SIZE) {
-      this.#map(kernHypVa(this.va, at), this.#pa(at), prot);
+  #mapImage(address: number, size: number, prot: number): void {
+    if (!this.createHypMappings(address, size, prot)) {
+      throw new InternalError("no memory for EL2's tables");
     }
   }
 
-  /** kvm_share_hyp: a structure that EL2 works on. */
-  shareHyp(address: number, size: number): void {
-    this.createHypMappings(address, size, PAGE_HYP);
+  /**
+   * create_hyp_mappings of the pages that hold `size` bytes at `address` of the shared memory. False when
+   * memory is out; what has been mapped stays.
+   */
+  createHypMappings(address: number, size: number, prot: number): boolean {
+    for (let at = address - address % PAGE_SIZE; at < address + size; at += PAGE_SIZE) {
+      if (!this.pgtable.map(kernHypVa(this.va, at), this.#pa(at), prot)) return false;
+    }
+    return true;
   }
 
   /** A stack of one page with an unmapped page below it: the address of its end. */
@@ -130,7 +136,7 @@ export class HypMode {
     const at = pa - ram.pa + ram.at;
     const percpu = NvhePercpuLayout.at(memory, at);
     if (NvhePercpuLayout.size > PAGE_SIZE) throw new InternalError("EL2's variables need a page");
-    this.createHypMappings(at, PAGE_SIZE, PAGE_HYP);
+    this.#mapImage(at, PAGE_SIZE, PAGE_HYP);
     percpu.kvmHypVector = this.symbols.guestVector;
     const params = NvheInitParamsLayout.at(memory, percpu.initParams);
     const port = this.kernel.port();

@@ -3,7 +3,8 @@ import { R, SYSREGS } from "../../../src/arm/arch/sysregs.ts";
 import { COMMON_STATE, EL1_RESTORE, EL1_SAVE } from "../../../src/kvm/hyp/sysreg_sr.ts";
 import type { VcpuHandle } from "../../../src/kvm/api.ts";
 import { EXITS } from "../guests.ts";
-import { GUEST_RAM, makeRig, makeVm, PC, X } from "../kvm_rig.ts";
+import { ERRNO, KVM_EXIT } from "../../../src/kvm/kvm_host.ts";
+import { events, GUEST_RAM, makeRig, makeVm, PC, X } from "../kvm_rig.ts";
 
 /** Every port operation of CPU 0, as "kind operand". */
 function record(hvcs: bigint): string[] {
@@ -60,6 +61,28 @@ Deno.test("switch: the operations from an exit by HVC to the next entry are thes
     "eret",
   ]);
 });
+
+for (const mode of ["vhe", "nvhe"] as const) {
+  Deno.test(`switch: a saved PSTATE of EL2 is an illegal return, not the host's privileges, ${mode}`, () => {
+    const rig = makeRig(1, 4, { mode });
+    const rets: number[] = [];
+    const vm = makeVm(rig, EXITS, 1, (_, ret) => {
+      rets.push(ret);
+      return false;
+    });
+    const vcpu = vm.vcpus[0] as VcpuHandle;
+    vcpu.init();
+    vcpu.setOneReg(PC, BigInt(GUEST_RAM));
+    // Nothing that user space could ask for: the structure has been overwritten.
+    vcpu.vcpu.ctxt.pstate = 0x3c9n;
+    vcpu.run();
+    rig.machine.run(1e5, 1e7);
+    assert.deepEqual(rets, [ERRNO.EINVAL]);
+    assert.equal(vcpu.vcpu.run.exitReason, KVM_EXIT.FAIL_ENTRY);
+    assert.equal(vcpu.vcpu.stat.insns, 0);
+    assert.ok(events(rig.trace).some((e) => e.startsWith("kvm_exit IL: ")));
+  });
+}
 
 Deno.test("switch: load and put move every EL1 register once, by its EL12 name", () => {
   const log = record(1n);
