@@ -319,9 +319,17 @@ export class El2Port {
 
   #operation(kind: "tlbi" | "ic" | "dc", name: OperationName, lo: number, hi: number): void {
     this.#count(K[kind], name);
+    performSystemOperation(this.core, this.#possible(kind, name), lo, hi);
+  }
+
+  /** The operation, which must be one of the current level's. */
+  #possible(kind: SystemOperation["kind"], name: OperationName | AtName): SystemOperation {
     const op = OPERATIONS.get(name);
     if (op?.kind !== kind) throw new InternalError(`no ${kind} operation ${name}`);
-    performSystemOperation(this.core, op, lo, hi);
+    if (!this.inHost || this.el < op.minEl) {
+      throw new InternalError(`${kind} ${name}: not possible at EL${this.el} now`);
+    }
+    return op;
   }
 
   tlbi(name: TlbiName, lo = 0, hi = 0): void {
@@ -336,6 +344,7 @@ export class El2Port {
   /** The result is in PAR_EL1; false when the operation itself aborted, which changes nothing else. */
   at(name: AtName, lo: number, hi: number): boolean {
     this.#count(K.at, name);
+    this.#possible("at", name);
     return this.core.platform.mmu.addressTranslate(this.core.cpu, name, lo, hi);
   }
   sev(): void {

@@ -164,6 +164,12 @@ Deno.test("a host kernel at EL1 reaches what EL1 does, and nothing of EL2", () =
     assert.throws(() => port.write(R[name], 0, 0), InternalError, name);
   }
   assert.throws(() => port.readLo(R.SCTLR_EL12), InternalError);
+  port.ic("IALLUIS");
+  port.tlbi("VMALLE1IS");
+  for (const name of ["ALLE1IS", "ALLE2", "VMALLS12E1IS", "IPAS2E1IS"] as const) {
+    assert.throws(() => port.tlbi(name), InternalError, name);
+  }
+  assert.throws(() => port.at("S12E1R", 0, 0), InternalError);
   assert.throws(() => port.translate(0, 8, false), InternalError);
 });
 
