@@ -1,7 +1,7 @@
 /**
  * Saving and restoring the virtual CPU interface at EL2. Mirrors arch/arm64/kvm/hyp/vgic-v3-sr.c.
  *
- * What differs: only what a GICv3 guest (ICC_SRE_EL1.SRE always 1) on VHE needs; the emulation of
+ * What differs: only what a GICv3 guest (ICC_SRE_EL1.SRE always 1) needs; the emulation of
  * trapped ICC_* registers is left out, since no supported core needs those traps. HYP's rules hold
  * here: no tracing, no host kernel, no allocation; everything goes through the port.
  */
