@@ -9,12 +9,6 @@ import { type BitField, fieldOf, ICH_LR_HI } from "./gic.ts";
 /** CPUs a GICv2 can serve: a byte of GICD_ITARGETSR has a bit for each. */
 export const GICV2_MAX_CPUS = 8;
 
-/** Bytes of the frames that software can rely on. */
-export const GICV2_DIST_SIZE = 0x1000;
-export const GICC_SIZE = 0x2000;
-export const GICV_SIZE = 0x2000;
-export const GICH_SIZE = 0x1000;
-
 /** GICD_SGIR. */
 export const GICD_SGIR = {
   INTID: { shift: 0, width: 4 },
@@ -27,7 +21,6 @@ export const SGIR_FILTER = { LIST: 0, OTHERS: 1, SELF: 2 } as const;
 
 /** The identification registers of a 4 KiB frame, from PIDR4. */
 export const GICV2_PIDR4 = 0xfd0;
-export const GICV2_PIDR2 = 0xfe8;
 
 /** CPU interface registers; the virtual interface (GICV) has the same. */
 export const GICC = {
