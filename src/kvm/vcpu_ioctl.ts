@@ -85,13 +85,13 @@ const PRESENT: ReadonlySet<number> = new Set(
 );
 
 /** kvm_vm_ioctl_check_extension: 0 for what is not there. */
-export function kvmVmIoctlCheckExtension({ host }: Kvm, cap: number): number {
+export function kvmVmIoctlCheckExtension({ host, state }: Kvm, cap: number): number {
   switch (cap) {
     case KVM_CAP.NR_VCPUS:
       return Math.min(host.pcpus, KVM_MAX_VCPUS);
     case KVM_CAP.MAX_VCPUS:
     case KVM_CAP.MAX_VCPU_ID:
-      return KVM_MAX_VCPUS;
+      return state.maxVcpus;
     case KVM_CAP.NR_MEMSLOTS:
       return KVM_MAX_MEMSLOTS;
     case KVM_CAP.GUEST_DEBUG_HW_BPS:

@@ -59,6 +59,8 @@ Deno.test("a VM with a GICv2 has at most eight vCPUs", () => {
   host.runAs(0, () => {
     const vm = kvm.createVm();
     vm.createIrqchip();
+    // KVM_CAP_MAX_VCPUS
+    assert.equal(vm.checkExtension(66), 8);
     for (let id = 0; id < 8; id++) vm.createVcpu(id, () => false);
     assert.throws(() => vm.createVcpu(8, () => false), failsWith(-22));
   });
