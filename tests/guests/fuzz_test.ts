@@ -13,7 +13,9 @@ import { FuzzCode } from "../support/fuzz_code.ts";
 import { FUZZ, FuzzGuest, type RoundOptions } from "../support/fuzz_guest.ts";
 
 const ROUND_INSNS = 25_000;
+/** Rounds that are looked at instruction by instruction: at least, and at most until every row was met. */
 const STEPPED_ROUNDS = 48;
+const MOST_STEPPED_ROUNDS = 400;
 const STEPS = 2000;
 const RANDOM_INSNS = 1_000_000;
 const MOST_ROUNDS = 400;
@@ -79,20 +81,30 @@ const NEVER_DONE = [
 /** Done by some of their instructions only: WFI traps, WFE does not. */
 const SELDOM_DONE = ["WFE_WFI", "MSR_imm_DAIF"];
 
+/** Rows that an exception level has not tried yet, or not got done although they can be. */
+function notMet(seen: Coverage, el: number): string[] {
+  const undone = seen.missing(seen.done).filter((name) =>
+    !SELDOM_DONE.includes(name) && !(NEVER_DONE[el] as readonly string[]).includes(name)
+  );
+  return [...seen.missing(seen.tried), ...undone].map((name) => `${name} at EL${el}`);
+}
+
 /** Rounds with a look at every instruction; the share of the random code in all that is executed. */
 function steppedRounds(guest: FuzzGuest): number {
   const { machine } = guest.kvmMachine;
   const coverage = [new Coverage(), new Coverage()];
   const before = machine.insns;
-  for (let round = 0; round < STEPPED_ROUNDS; round++) {
+  let missing = ["all"];
+  for (let round = 0; round < MOST_STEPPED_ROUNDS; round++) {
+    if (round >= STEPPED_ROUNDS && missing.length === 0) break;
     startRound(guest, round);
     for (let i = 0; i < STEPS; i++) stepOnce(guest, coverage);
+    missing = coverage.flatMap(notMet);
   }
-  for (const [el, { tried, done }] of coverage.entries()) {
-    const seen = coverage[el] as Coverage;
-    assert.deepEqual(seen.missing(tried), [], `not tried at EL${el}`);
-    const never = seen.missing(done).filter((name) => !SELDOM_DONE.includes(name));
-    assert.deepEqual(never.sort(), [...NEVER_DONE[el] as readonly string[]].sort(), `EL${el}`);
+  assert.deepEqual(missing, []);
+  for (const [el, seen] of coverage.entries()) {
+    const trapping = NEVER_DONE[el] as readonly string[];
+    assert.deepEqual(trapping.filter((name) => seen.done.has(name)), [], `done at EL${el}`);
   }
   const sum = (counts: Coverage) => [...counts.tried.values()].reduce((a, b) => a + b, 0);
   return coverage.reduce((total, c) => total + sum(c), 0) / (machine.insns - before);
