@@ -9,10 +9,9 @@
  */
 import { Slab } from "../base/arena.ts";
 import type { Arena } from "../base/arena.ts";
-import { assert, InternalError } from "../base/errors.ts";
+import { InternalError } from "../base/errors.ts";
 import type { Layout } from "../base/struct.ts";
 import { R } from "../arm/arch/sysregs.ts";
-import { CNTKCTL } from "../arm/arch/fields.ts";
 import type { El2Port } from "../arm/el2_port.ts";
 import { BOOT_REAL_NS, type Host, PRIORITY } from "../host/host.ts";
 import type { PerfEvents } from "../host/perf_event.ts";
@@ -23,18 +22,16 @@ import {
   kvmArchTimerHandler,
   kvmBgTimerExpire,
   kvmHrtimerExpire,
-  kvmTimerVcpuInit,
-  kvmTimerVcpuTerminate,
+  kvmTimerInitVhe,
 } from "./arch_timer.ts";
 import { VcpuRunner } from "./arm.ts";
-import { kvmArchVcpuIoctlSetGuestDebug, type KvmGuestDebug } from "./debug.ts";
 import { type ArmVgic, IRQ_OPS } from "./arm_vgic.ts";
 import { CALL_HYP_VHE, type CallHyp } from "./call_hyp.ts";
 import { CallHypNvhe } from "./call_hyp_nvhe.ts";
 import { HypMode } from "./hyp_mode.ts";
 import { kvmArmInitHypercalls } from "./hypercalls.ts";
-import { kvmInitIdRegs, kvmRegWritableMask } from "./id_regs.ts";
-import { kvmArmGetReg, kvmArmSetReg, kvmRegList } from "./guest.ts";
+import { kvmInitIdRegs } from "./id_regs.ts";
+import { check, KvmError } from "./kvm_error.ts";
 import {
   ArchTimerContextLayout,
   ArchTimerCpuLayout,
@@ -42,7 +39,6 @@ import {
   type Kvm,
   KVM_MAX_VCPUS,
   KVM_REQ,
-  kvmCheckRequest,
   KvmCpuContextLayout,
   type KvmHost,
   type KvmHrtimers,
@@ -62,16 +58,9 @@ import {
   VgicV3CpuIfLayout,
 } from "./kvm_host.ts";
 import { kvmVcpuExitingGuestMode } from "./kvm_main.ts";
-import {
-  kvmClearDirtyLog,
-  kvmFreeMemslots,
-  kvmFreeStage2Pgd,
-  kvmGetDirtyLog,
-  kvmInitStage2Mmu,
-  kvmSetMemoryRegion,
-} from "./mmu.ts";
+import { kvmInitStage2Mmu } from "./mmu.ts";
 import { KvmPmuEvents } from "./pmu.ts";
-import { kvmPmuVcpuDestroy, pmuOverflowFunction } from "./pmu_emul.ts";
+import { pmuOverflowFunction } from "./pmu_emul.ts";
 import { VGIC } from "./vgic/vgic_ops.ts";
 import { setVgicIrqOps, vgicGlobal } from "./vgic/vgic_global.ts";
 import {
@@ -80,28 +69,10 @@ import {
   kvmVgicInitCpuHardware,
   vgicMaintenanceHandler,
 } from "./vgic/vgic_init.ts";
-import {
-  type KvmDeviceAttr,
-  vgicGetAttr,
-  vgicHasAttr,
-  vgicSetAttr,
-} from "./vgic/vgic_kvm_device.ts";
-import { kvmArmPvtimeVcpuInit } from "./pvtime.ts";
-import {
-  kvmArmVcpuGetAttr,
-  kvmArmVcpuGetEvents,
-  kvmArmVcpuHasAttr,
-  kvmArmVcpuInit,
-  kvmArmVcpuSetAttr,
-  kvmArmVcpuSetEvents,
-  type KvmVcpuEvents,
-  kvmVcpuSetMpState,
-  kvmVmIoctlCheckExtension,
-  kvmVmIoctlEnableCap,
-  VCPU_FEATURE,
-} from "./vcpu_ioctl.ts";
+import { VcpuHandle } from "./vcpu_handle.ts";
 import { WorldSwitchMeter } from "./stats.ts";
 import { onGuestAck, onGuestEoi, onGuestVector } from "./vgic/vgic_irq.ts";
+import { Vm } from "./vm.ts";
 import { VmidAllocator } from "./vmid.ts";
 
 // What user space sees of KVM's headers and of debugfs.
@@ -117,6 +88,7 @@ export {
   type Vcpu,
   VCPU_MODE,
 } from "./kvm_host.ts";
+export { KvmError } from "./kvm_error.ts";
 export * from "./stats.ts";
 export {
   VGIC_CTRL_INIT,
@@ -134,29 +106,9 @@ export {
 export { KVM_CAP, type KvmVcpuEvents, VCPU_ATTR, VCPU_FEATURE } from "./vcpu_ioctl.ts";
 export { KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY } from "./mmu.ts";
 export { KVM_PMU_EVENT, PMU_V3_ATTR } from "./pmu_emul.ts";
+export { type ExitHandler, VcpuHandle } from "./vcpu_handle.ts";
+export { IRQ_TYPE, Vm } from "./vm.ts";
 export { VMIDS } from "./vmid.ts";
-
-/** A failed call: `errno` is negative, as in the kernel. */
-export class KvmError extends Error {
-  override readonly name = "KvmError";
-  constructor(readonly call: string, readonly errno: number) {
-    const name = Object.entries(ERRNO).find(([, value]) => value === errno)?.[0];
-    super(`${call}: ${name ?? `error ${errno}`}`);
-  }
-}
-
-function check(call: string, result: number): void {
-  if (result < 0) throw new KvmError(call, result);
-}
-
-/** KVM_ARM_IRQ_TYPE_*. */
-export const IRQ_TYPE = { SPI: 1, PPI: 2 } as const;
-
-/**
- * A return to user space: `ret` is KVM_RUN's result (0, or a negative errno), the rest is in
- * `vcpu.vcpu.run`. The handler completes what the exit asks for; true runs the vCPU again.
- */
-export type ExitHandler = (vcpu: VcpuHandle, ret: number) => boolean;
 
 export interface KvmSystemOptions {
   /** For counters, which are not state. */
@@ -296,7 +248,7 @@ export class KvmSystem implements KvmHost {
     });
     for (let pcpu = 0; pcpu < this.pcpus; pcpu++) {
       kvmVgicInitCpuHardware(this, this.port(pcpu));
-      if (this.hyp.vhe) initTimerVhe(this.port(pcpu));
+      if (this.hyp.vhe) kvmTimerInitVhe(this.port(pcpu));
     }
   }
 
@@ -522,283 +474,5 @@ export class KvmSystem implements KvmHost {
   releaseVm(vm: Vm): void {
     this.vms.splice(this.vms.indexOf(vm), 1);
     this.#vmSlab.release(vm.kvm.state.base);
-  }
-}
-
-/** kvm_timer_init_vhe: guests use the physical counter and timer directly. Once per CPU. */
-function initTimerVhe(port: El2Port): void {
-  const bits = CNTKCTL.EL1PCTEN | CNTKCTL.EL1PTEN;
-  port.write(R.CNTHCTL_EL2, (port.readLo(R.CNTHCTL_EL2) | bits) >>> 0, 0);
-}
-
-/** A VM's file descriptor. */
-export class Vm {
-  readonly vcpus: VcpuHandle[] = [];
-
-  constructor(readonly system: KvmSystem, readonly kvm: Kvm) {}
-
-  /**
-   * KVM_SET_USER_MEMORY_REGION: slot `id` (0 to 15) is the host pages `pfns` (frame numbers) from guest
-   * physical address `baseIpa`; an empty list deletes it. `flags`: KVM_MEM_READONLY,
-   * KVM_MEM_LOG_DIRTY_PAGES.
-   */
-  setUserMemoryRegion(id: number, baseIpa: number, pfns: ArrayLike<number>, flags = 0): void {
-    check(
-      "KVM_SET_USER_MEMORY_REGION",
-      kvmSetMemoryRegion(this.kvm, id, flags, baseIpa, pfns),
-    );
-  }
-
-  /** KVM_GET_DIRTY_LOG: a bit for each page of slot `id` that the guest has written since the last call. */
-  getDirtyLog(id: number): Uint8Array {
-    const log = kvmGetDirtyLog(this.kvm, id);
-    if (typeof log === "number") throw new KvmError("KVM_GET_DIRTY_LOG", log);
-    return log;
-  }
-
-  /** KVM_CLEAR_DIRTY_LOG: `pages` pages from `first`, a multiple of 64, count as not written where `mask` says so. */
-  clearDirtyLog(id: number, first: number, pages: number, mask: Uint8Array): void {
-    check("KVM_CLEAR_DIRTY_LOG", kvmClearDirtyLog(this.kvm, id, first, pages, mask));
-  }
-
-  /** KVM_CHECK_EXTENSION: what there is of `cap` ({@link KVM_CAP}), 0 for nothing. */
-  checkExtension(cap: number): number {
-    return kvmVmIoctlCheckExtension(this.kvm, cap);
-  }
-
-  /**
-   * KVM_ARM_GET_REG_WRITABLE_MASKS, of one register ({@link sysregKey}): the bits that user space may lower.
-   */
-  regWritableMask(key: number): bigint {
-    return kvmRegWritableMask(key);
-  }
-
-  /** KVM_ENABLE_CAP: {@link KVM_CAP}.ARM_SYSTEM_SUSPEND, ARM_NISV_TO_USER, or MANUAL_DIRTY_LOG_PROTECT2 with flags. */
-  enableCap(cap: number, arg = 0): void {
-    check("KVM_ENABLE_CAP", kvmVmIoctlEnableCap(this.kvm, cap, arg));
-  }
-
-  /** KVM_CREATE_VCPU. `onExit` gets its returns to user space. */
-  createVcpu(id: number, onExit: ExitHandler): VcpuHandle {
-    const { kvm } = this;
-    const full = kvm.state.createdVcpus >= kvm.state.maxVcpus;
-    if (id < 0 || id >= KVM_MAX_VCPUS || full) throw new KvmError("KVM_CREATE_VCPU", ERRNO.EINVAL);
-    if (kvm.vgic.initialized) throw new KvmError("KVM_CREATE_VCPU", ERRNO.EBUSY);
-    if (kvm.vcpus.some(({ state }) => state.vcpuId === id)) {
-      throw new KvmError("KVM_CREATE_VCPU", ERRNO.EEXIST);
-    }
-    const handle = this.system.allocateVcpu(kvm, id);
-    const { vcpu } = handle;
-    handle.onExit = onExit;
-    kvmTimerVcpuInit(vcpu);
-    kvmArmPvtimeVcpuInit(vcpu);
-    check("KVM_CREATE_VCPU", this.system.vgic.kvmVgicVcpuInit(vcpu));
-    this.system.memory.st32(kvm.state.vcpus + 4 * vcpu.state.vcpuIdx, vcpu.state.base);
-    (kvm.vcpus as Vcpu[]).push(vcpu);
-    kvm.state.createdVcpus++;
-    kvm.state.onlineVcpus++;
-    this.vcpus.push(handle);
-    return handle;
-  }
-
-  /** KVM_CREATE_DEVICE of an interrupt controller: `version` 2 or 3, that of the hardware (else ENODEV). */
-  createVgic(version = 3): void {
-    check("KVM_CREATE_DEVICE", this.system.vgic.kvmVgicCreate(this.kvm, version));
-  }
-
-  /** KVM_CREATE_IRQCHIP: the old way to a GICv2. */
-  createIrqchip(): void {
-    check("KVM_CREATE_IRQCHIP", this.system.vgic.kvmVgicCreate(this.kvm, 2));
-  }
-
-  /** KVM_SET_DEVICE_ATTR of the vgic. */
-  setVgicAttr(group: number, attr: bigint, value: bigint): void {
-    check("KVM_SET_DEVICE_ATTR", vgicSetAttr(this.kvm, { group, attr, value }));
-  }
-
-  /** KVM_GET_DEVICE_ATTR of the vgic. */
-  getVgicAttr(group: number, attr: bigint): bigint {
-    const request: KvmDeviceAttr = { group, attr, value: 0n };
-    check("KVM_GET_DEVICE_ATTR", vgicGetAttr(this.kvm, request));
-    return request.value;
-  }
-
-  /** KVM_HAS_DEVICE_ATTR of the vgic. */
-  hasVgicAttr(group: number, attr: bigint): boolean {
-    return vgicHasAttr(this.kvm, { group, attr, value: 0n }) === 0;
-  }
-
-  /**
-   * KVM_IRQ_LINE: the level of a line. `type` is one of {@link IRQ_TYPE}; `num` an SPI's INTID (from 32),
-   * or a PPI's (16 to 31) of the vCPU with index `vcpuIdx`.
-   */
-  irqLine(type: number, vcpuIdx: number, num: number, level: boolean): void {
-    const { kvm, system } = this;
-    const ppi = type === IRQ_TYPE.PPI;
-    const vcpu = kvm.vcpus[ppi ? vcpuIdx : 0];
-    const last = 31 + kvm.vgic.nrSpis;
-    const valid = ppi ? num >= 16 && num < 32 : type === IRQ_TYPE.SPI && num >= 32 && num <= last;
-    if (vcpu === undefined || !valid) throw new KvmError("KVM_IRQ_LINE", ERRNO.EINVAL);
-    system.kernel.asHost(() => {
-      const { vmId } = kvm.state, { vcpuId } = vcpu.state;
-      system.trace.emit("kvm_irq_line", vmId, vcpuIdx, type, vcpuIdx, num, level ? 1 : 0);
-      check("KVM_IRQ_LINE", system.vgic.kvmVgicInjectIrq(kvm, vcpuId, num, level, 0));
-    });
-  }
-
-  /** Gets every vCPU out to user space ({@link VcpuHandle.kick}): before a reset, or closing the VM. */
-  stop(): void {
-    for (const vcpu of this.vcpus) if (vcpu.running) vcpu.kick();
-  }
-
-  /** Closes the VM: all of its vCPUs must be in user space. Its pages are the caller's. */
-  destroy(): void {
-    const { kvm, system } = this;
-    assert(this.vcpus.every((v) => !v.running), "a VM is closed while a vCPU runs");
-    system.vgic.kvmVgicDestroy(kvm);
-    for (const { vcpu } of this.vcpus) {
-      kvmTimerVcpuTerminate(vcpu);
-      kvmPmuVcpuDestroy(vcpu);
-      system.releaseVcpu(vcpu);
-    }
-    kvmFreeMemslots(kvm);
-    kvmFreeStage2Pgd(kvm);
-    system.releaseVm(this);
-  }
-}
-
-/** A vCPU's file descriptor. */
-export class VcpuHandle {
-  onExit: ExitHandler = () => false;
-
-  constructor(readonly system: KvmSystem, readonly vcpu: Vcpu) {}
-
-  /** Whether a KVM_RUN is under way. */
-  get running(): boolean {
-    return this.vcpu.state.running;
-  }
-
-  #mustNotRun(call: string): void {
-    if (this.running) throw new KvmError(call, ERRNO.EBUSY);
-  }
-
-  /** KVM_ARM_VCPU_INIT: `features` are bits of {@link VCPU_FEATURE}. Resets the vCPU. */
-  init(features: readonly number[] = [VCPU_FEATURE.PSCI_0_2]): void {
-    this.#mustNotRun("KVM_ARM_VCPU_INIT");
-    const mask = features.reduce((bits, bit) => bits | (1 << bit), 0);
-    check("KVM_ARM_VCPU_INIT", kvmArmVcpuInit(this.vcpu, mask, () => this.#reset()));
-  }
-
-  #reset(): void {
-    this.system.runner.kvmResetVcpu(this.vcpu);
-  }
-
-  /** KVM_GET_MP_STATE: one of {@link MP_STATE}. */
-  getMpState(): number {
-    return this.vcpu.state.mpState;
-  }
-
-  /** KVM_SET_MP_STATE. */
-  setMpState(mpState: number): void {
-    this.#mustNotRun("KVM_SET_MP_STATE");
-    check("KVM_SET_MP_STATE", kvmVcpuSetMpState(this.vcpu, mpState));
-  }
-
-  #mustBeInitialised(call: string): void {
-    this.#mustNotRun(call);
-    if (!this.vcpu.state.targetInitialised) throw new KvmError(call, ERRNO.ENOEXEC);
-  }
-
-  /** KVM_SET_GUEST_DEBUG: from the next KVM_RUN on. */
-  setGuestDebug(debug: KvmGuestDebug): void {
-    this.#mustNotRun("KVM_SET_GUEST_DEBUG");
-    check("KVM_SET_GUEST_DEBUG", kvmArchVcpuIoctlSetGuestDebug(this.vcpu, debug));
-  }
-
-  /** KVM_GET_VCPU_EVENTS. */
-  getVcpuEvents(): KvmVcpuEvents {
-    this.#mustBeInitialised("KVM_GET_VCPU_EVENTS");
-    return kvmArmVcpuGetEvents(this.vcpu);
-  }
-
-  /** KVM_SET_VCPU_EVENTS. */
-  setVcpuEvents(events: Partial<KvmVcpuEvents>): void {
-    this.#mustBeInitialised("KVM_SET_VCPU_EVENTS");
-    check("KVM_SET_VCPU_EVENTS", kvmArmVcpuSetEvents(this.vcpu, events));
-  }
-
-  /** KVM_SET_DEVICE_ATTR of a vCPU: `group` is one of {@link VCPU_ATTR}. */
-  setAttr(group: number, attr: number, value: bigint): void {
-    this.#mustNotRun("KVM_SET_DEVICE_ATTR");
-    check("KVM_SET_DEVICE_ATTR", kvmArmVcpuSetAttr(this.vcpu, group, attr, value));
-  }
-
-  /** KVM_GET_DEVICE_ATTR of a vCPU. */
-  getAttr(group: number, attr: number): bigint {
-    this.#mustNotRun("KVM_GET_DEVICE_ATTR");
-    const value = kvmArmVcpuGetAttr(this.vcpu, group, attr);
-    if (typeof value === "number") throw new KvmError("KVM_GET_DEVICE_ATTR", value);
-    return value;
-  }
-
-  /** KVM_HAS_DEVICE_ATTR of a vCPU. */
-  hasAttr(group: number, attr: number): boolean {
-    return kvmArmVcpuHasAttr(this.vcpu, group, attr);
-  }
-
-  /** KVM_RUN: sets the vCPU's thread in motion. */
-  run(): void {
-    this.#mustNotRun("KVM_RUN");
-    this.vcpu.run.immediateExit = false;
-    this.vcpu.state.running = true;
-    const { kernel } = this.system;
-    kernel.asHost(() => kernel.scheduler.wake(kernel.threads.at(this.vcpu.state.thread)));
-  }
-
-  /** Called by the vCPU's thread when KVM_RUN returns. */
-  exited(ret: number): boolean {
-    return this.onExit(this, ret);
-  }
-
-  /** Sets `immediate_exit` and gets the vCPU out: KVM_RUN returns EINTR. {@link run} clears it. */
-  kick(): void {
-    this.system.kernel.asHost(() => {
-      this.vcpu.run.immediateExit = true;
-      this.system.kvmVcpuKick(this.vcpu);
-    });
-  }
-
-  /** The vCPU's thread may run on the physical CPUs of `mask` only (0: all); takes it there if it is elsewhere. */
-  setAffinity(mask: number): void {
-    const { kernel } = this.system;
-    kernel.asHost(() =>
-      kernel.scheduler.setAffinity(kernel.threads.at(this.vcpu.state.thread), mask)
-    );
-  }
-
-  /** A reset that PSCI owes the vCPU comes before user space looks at its registers. */
-  #resetOwed(call: string): void {
-    this.#mustBeInitialised(call);
-    if (kvmCheckRequest(this.vcpu, KVM_REQ.VCPU_RESET)) this.#reset();
-  }
-
-  /** KVM_GET_ONE_REG. */
-  getOneReg(id: bigint): bigint {
-    this.#resetOwed("KVM_GET_ONE_REG");
-    const value = kvmArmGetReg(this.vcpu, id);
-    if (typeof value === "number") throw new KvmError("KVM_GET_ONE_REG", value);
-    return value;
-  }
-
-  /** KVM_SET_ONE_REG. */
-  setOneReg(id: bigint, value: bigint): void {
-    this.#resetOwed("KVM_SET_ONE_REG");
-    check("KVM_SET_ONE_REG", kvmArmSetReg(this.vcpu, id, value));
-  }
-
-  /** KVM_GET_REG_LIST. */
-  regList(): readonly bigint[] {
-    this.#mustBeInitialised("KVM_GET_REG_LIST");
-    return kvmRegList(this.vcpu);
   }
 }

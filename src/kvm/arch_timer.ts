@@ -7,8 +7,9 @@
  * What differs: the physical timer has no offset; no user-space interrupt controller; no WFIT; a timer
  * that has fired already does not wake a vCPU that still blocks.
  */
-import { TIMER_CTL } from "../arm/arch/fields.ts";
+import { CNTKCTL, TIMER_CTL } from "../arm/arch/fields.ts";
 import { R } from "../arm/arch/sysregs.ts";
+import type { El2Port } from "../arm/el2_port.ts";
 import { InternalError } from "../base/errors.ts";
 import { IRQ_OPS } from "./arm_vgic.ts";
 import {
@@ -391,4 +392,10 @@ export function kvmArmTimerWriteSysreg(
   kvmTimerVcpuPut(vcpu);
   kvmArmTimerWrite(vcpu, vcpu.timers[timer], reg, value);
   kvmTimerVcpuLoad(vcpu);
+}
+
+/** Guests use the physical counter and timer directly. Once per CPU. */
+export function kvmTimerInitVhe(port: El2Port): void {
+  const bits = CNTKCTL.EL1PCTEN | CNTKCTL.EL1PTEN;
+  port.write(R.CNTHCTL_EL2, (port.readLo(R.CNTHCTL_EL2) | bits) >>> 0, 0);
 }
