@@ -4,25 +4,37 @@
  * What differs: the structures lie in the host's RAM as layouts and are reached by views; a vCPU's
  * saved registers are one array in the order of {@link SAVED_SYSREGS}.
  */
-import { listNode } from "../base/list.ts";
 import type { Locks } from "../base/lock.ts";
 import type { SharedMemory } from "../base/memory.ts";
 import { array, bool, i32, layout, space, u32, u53, u64, type ViewOf } from "../base/struct.ts";
 import type { El2Port } from "../arm/el2_port.ts";
-import type { SysregName } from "../arm/arch/sysregs.ts";
 import type { RamRange } from "../arm/arch/tlb_layout.ts";
 import type { TraceRing } from "../trace/tracepoints.ts";
 import type { PerfEvents } from "../host/perf_event.ts";
-import type { ArmVgic } from "./arm_vgic.ts";
+import { type ArchTimerContext, type ArchTimerCpu, ArchTimerCpuLayout } from "./arm_arch_timer.ts";
+import {
+  type ArmVgic,
+  type VgicCpu,
+  VgicCpuLayout,
+  type VgicDist,
+  VgicDistLayout,
+  type VgicV2CpuIf,
+  type VgicV3CpuIf,
+} from "./arm_vgic.ts";
 import type { KvmPmuEvents } from "./pmu.ts";
 import type { CallHyp } from "./call_hyp.ts";
+import { type KvmRun, KvmRunLayout } from "./kvm_uapi.ts";
 import { WorldSwitchLayout, type WorldSwitchMeter } from "./stats.ts";
+import { SAVED_SYSREGS } from "./vcpu_sysreg.ts";
 
-/** VCPU-private interrupts, lines of a list register bank, vCPUs of a VM. */
-export const VGIC_NR_PRIVATE_IRQS = 32;
-export const VGIC_MAX_LRS = 16;
+// As kvm_host.h includes them.
+export * from "./arm_arch_timer.ts";
+export * from "./arm_vgic.ts";
+export * from "./kvm_uapi.ts";
+export * from "./vcpu_sysreg.ts";
+
+/** vCPUs of a VM, and physical CPUs of the host. */
 export const KVM_MAX_VCPUS = 64;
-/** Physical CPUs of the host. */
 export const MAX_PCPUS = 16;
 /** Breakpoint and watchpoint register pairs kept per vCPU. */
 export const ARM_MAX_DBG_REGS = 16;
@@ -60,108 +72,13 @@ export const ERRNO = {
   ENOSYS: -38,
 } as const;
 
-/** KVM_EXIT_* (include/uapi/linux/kvm.h). */
-export const KVM_EXIT = {
-  UNKNOWN: 0,
-  DEBUG: 4,
-  MMIO: 6,
-  FAIL_ENTRY: 9,
-  INTR: 10,
-  INTERNAL_ERROR: 17,
-  SYSTEM_EVENT: 24,
-  ARM_NISV: 28,
-} as const;
-
-/** KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE and KVM_DIRTY_LOG_INITIALLY_SET. */
-export const KVM_DIRTY_LOG = { MANUAL_PROTECT: 1, INITIALLY_SET: 2 } as const;
-
 /** Guest physical address of nothing. */
 export const GPA_INVALID = 2 ** 52;
-
-/** KVM_SYSTEM_EVENT_*. */
-export const KVM_SYSTEM_EVENT = { SHUTDOWN: 1, RESET: 2, CRASH: 3, WAKEUP: 4, SUSPEND: 5 } as const;
-/** KVM_SYSTEM_EVENT_RESET_FLAG_PSCI_RESET2. */
-export const KVM_SYSTEM_EVENT_RESET_FLAG_PSCI_RESET2 = 1;
 
 /** ARM_EXCEPTION_*: why the guest was left; the second argument of `kvm_exit`'s text. */
 export const ARM_EXCEPTION = { IRQ: 0, EL1_SERROR: 1, TRAP: 2, HYP_GONE: 3, IL: 4 } as const;
 /** Set in an exit code when an SError came with it (ARM_EXIT_WITH_SERROR_BIT). */
 export const ARM_EXIT_WITH_SERROR = 0x8000_0000;
-
-type UpTo30 =
-  | 0
-  | 1
-  | 2
-  | 3
-  | 4
-  | 5
-  | 6
-  | 7
-  | 8
-  | 9
-  | `1${0 | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9}`
-  | `2${0 | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9}`
-  | 30;
-
-/** PMEVCNTR<n>_EL0 or PMEVTYPER<n>_EL0 of all counters that the architecture has room for. */
-function monitors<const K extends "CNTR" | "TYPER">(kind: K): `PMEV${K}${UpTo30}_EL0`[] {
-  return Array.from({ length: 31 }, (_, n) => `PMEV${kind}${n as UpTo30}_EL0` as const);
-}
-
-/** The EL1 and EL0 registers that a vCPU owns, saved at vcpu_put and loaded at vcpu_load (enum vcpu_sysreg). */
-export const SAVED_SYSREGS = [
-  "MPIDR_EL1",
-  "CSSELR_EL1",
-  "SCTLR_EL1",
-  "ACTLR_EL1",
-  "CPACR_EL1",
-  "TTBR0_EL1",
-  "TTBR1_EL1",
-  "TCR_EL1",
-  "ESR_EL1",
-  "AFSR0_EL1",
-  "AFSR1_EL1",
-  "FAR_EL1",
-  "MAIR_EL1",
-  "VBAR_EL1",
-  "CONTEXTIDR_EL1",
-  "TPIDR_EL0",
-  "TPIDRRO_EL0",
-  "TPIDR_EL1",
-  "AMAIR_EL1",
-  "CNTKCTL_EL1",
-  "PAR_EL1",
-  "MDSCR_EL1",
-  "MDCCINT_EL1",
-  "OSLSR_EL1",
-  "ELR_EL1",
-  "SPSR_EL1",
-  "SP_EL0",
-  "SP_EL1",
-  // In memory only: the performance monitors
-  "PMCR_EL0",
-  "PMSELR_EL0",
-  ...monitors("CNTR"),
-  "PMCCNTR_EL0",
-  ...monitors("TYPER"),
-  "PMCCFILTR_EL0",
-  "PMCNTENSET_EL0",
-  "PMINTENSET_EL1",
-  "PMOVSSET_EL0",
-  "PMUSERENR_EL0",
-  // In memory only: of AArch32 guests, and of the RAS extension
-  "DBGVCR32_EL2",
-  "DACR32_EL2",
-  "IFSR32_EL2",
-  "FPEXC32_EL2",
-  "DISR_EL1",
-] as const satisfies readonly (SysregName | "DISR_EL1")[];
-export type SavedSysreg = (typeof SAVED_SYSREGS)[number];
-
-/** Position in a context's `sysregs`. */
-export const SAVED: Readonly<Record<SavedSysreg, number>> = Object.fromEntries(
-  SAVED_SYSREGS.map((name, i) => [name, i]),
-) as Record<SavedSysreg, number>;
 
 /** struct kvm_cpu_context: everything a guest's (or the host's) CPU state is saved into. */
 export const KvmCpuContextLayout = layout("kvm_cpu_context", {
@@ -194,9 +111,6 @@ export const VCPU_MODE = {
   EXITING_GUEST_MODE: 2,
 } as const;
 
-/** KVM_MP_STATE_*. */
-export const MP_STATE = { RUNNABLE: 0, STOPPED: 5, SUSPENDED: 10 } as const;
-
 /** vcpu iflags. */
 export const IFLAG = {
   PENDING_EXCEPTION: 1,
@@ -220,177 +134,6 @@ export const EXCEPT = {
 
 /** Who owns the FP registers of the CPU the vCPU is loaded on (vcpu->arch.fp_state). */
 export const FP_STATE = { FREE: 0, HOST_OWNED: 1, GUEST_OWNED: 2 } as const;
-
-/** struct vgic_irq. Lies in the vCPU (private) or the distributor (shared). */
-export const VgicIrqLayout = layout("vgic_irq", {
-  /** Links the interrupt into its vCPU's ap_list; both words 0 when it is in none. */
-  apList: listNode(),
-  irqLock: u32(),
-  intid: u32(),
-  /** Address of the vCPU whose ap_list it is on, or 0. */
-  vcpu: u32(),
-  /** Address of the vCPU it is to go to (SPI) or belongs to (private), or 0. */
-  targetVcpu: u32(),
-  lineLevel: bool(),
-  pendingLatch: bool(),
-  active: bool(),
-  enabled: bool(),
-  hw: bool(),
-  /** CPUs that sent a GICv2 SGI, one bit each. */
-  source: u32(),
-  activeSource: u32(),
-  priority: u32(),
-  group: u32(),
-  /** VGIC_CONFIG_EDGE 0 or VGIC_CONFIG_LEVEL 1. */
-  config: u32(),
-  /** Physical interrupt of a HW-mapped one. */
-  hwIntid: u32(),
-  mpidr: u53(),
-  /** GICv2: the vCPUs of GICD_ITARGETSR, one bit each. */
-  targets: u32(),
-  refcount: u32(),
-  /** Cookie of the owner in the kernel (a timer): 0 when free. */
-  owner: u32(),
-  /** struct irq_ops, as a number into a table: 0 none, 1 the arch timer's. */
-  ops: u32(),
-  /** Virtual time at which the line was raised or the latch set while nothing was pending; for the latency. */
-  raisedAtNs: u53("arch"),
-});
-export type VgicIrq = ViewOf<typeof VgicIrqLayout>;
-
-/** struct vgic_v3_cpu_if: the shadow of the virtual CPU interface while not loaded. */
-export const VgicV3CpuIfLayout = layout("vgic_v3_cpu_if", {
-  vgicHcr: u32(),
-  vgicVmcr: u32(),
-  vgicSre: u32(),
-  usedLrs: u32(),
-  ap0r: array("u32", 4),
-  ap1r: array("u32", 4),
-  /** ICH_LR<n>_EL2, 64 bits each. */
-  lr: array("u64", VGIC_MAX_LRS),
-});
-export type VgicV3CpuIf = ViewOf<typeof VgicV3CpuIfLayout>;
-
-/** struct vgic_v2_cpu_if: the same with GICv2 hardware. */
-export const VgicV2CpuIfLayout = layout("vgic_v2_cpu_if", {
-  vgicHcr: u32(),
-  vgicVmcr: u32(),
-  vgicApr: u32(),
-  usedLrs: u32(),
-  /** GICH_LR<n>. */
-  lr: array("u32", VGIC_MAX_LRS),
-});
-export type VgicV2CpuIf = ViewOf<typeof VgicV2CpuIfLayout>;
-
-/** struct vgic_cpu. Of the two interfaces the hardware's is used, the other stays zero. */
-export const VgicCpuLayout = layout("vgic_cpu", {
-  apListLock: u32(),
-  apListHead: listNode(),
-  cpuIf: space(VgicV3CpuIfLayout.size),
-  vgicV2: space(VgicV2CpuIfLayout.size),
-  privateIrqs: space(VGIC_NR_PRIVATE_IRQS * VgicIrqLayout.size),
-  /** Guest physical address of the redistributor; means nothing unless `rdRegistered`. */
-  rdBase: u53(),
-  rdRegistered: bool(),
-  /** Position in the distributor's `rdRegions`, and slot within that region. */
-  rdRegion: u32(),
-  rdRegionIndex: u32(),
-  lpisEnabled: bool(),
-  numPriBits: u32(),
-  numIdBits: u32(),
-  /** List registers that the last flush filled with the pending and the active bit set, a bit each. */
-  flushedPending: u32(),
-  flushedActive: u32(),
-  /** Addresses of this vCPU's counters and of those of its private interrupts (`observe` memory), or 0. */
-  cpuStat: u32(),
-  irqStats: u32(),
-});
-export type VgicCpu = ViewOf<typeof VgicCpuLayout>;
-
-/** Redistributor regions that user space may define for a VM. */
-export const VGIC_MAX_RD_REGIONS = 8;
-
-/** struct vgic_redist_region. */
-export const VgicRedistRegionLayout = layout("vgic_redist_region", {
-  baseIpa: u53(),
-  /** Redistributors in it, or 0: as many as there are vCPUs. */
-  count: u32(),
-  freeIndex: u32(),
-});
-export type VgicRedistRegion = ViewOf<typeof VgicRedistRegionLayout>;
-
-/** struct vgic_dist. */
-export const VgicDistLayout = layout("vgic_dist", {
-  inKernel: bool(),
-  ready: bool(),
-  initialized: bool(),
-  /** GICv2 or GICv3: 2 or 3. */
-  vgicModel: u32(),
-  implementationRev: u32(),
-  nrSpis: u32(),
-  /** Guest physical address, or VGIC_ADDR_UNDEF; of a GICv2 also that of the CPU interface. */
-  distBase: u53(),
-  cpuBase: u53(),
-  /** GICv2: user space has written GICD_IIDR, and so knows that interrupts have groups. */
-  v2GroupsUserWritable: bool(),
-  nrRdRegions: u32(),
-  rdRegions: space(VGIC_MAX_RD_REGIONS * VgicRedistRegionLayout.size),
-  enabled: bool(),
-  /** Address of the array of shared vgic_irq structures. */
-  spis: u32(),
-  /** Address of the counters of the shared interrupts (`observe` memory), or 0. */
-  irqStats: u32(),
-});
-export type VgicDist = ViewOf<typeof VgicDistLayout>;
-
-/** struct arch_timer_context: one per timer. */
-export const ArchTimerContextLayout = layout("arch_timer_context", {
-  cntCtl: u32(),
-  irq: u32(),
-  cntCval: u53(),
-  /** Counter offset: guest counter = physical counter - offset. */
-  cntvoff: u53(),
-  /** Level last given to the vgic. */
-  irqLevel: bool(),
-  /** The timer's state is in the hardware. */
-  loaded: bool(),
-  /** Soft timer (hrtimer) handle of an emulated or blocked timer, and whether it is armed. */
-  hrtimer: u32(),
-  hostTimerIrq: u32(),
-  vcpu: u32(),
-  index: u32(),
-});
-export type ArchTimerContext = ViewOf<typeof ArchTimerContextLayout>;
-
-/** struct arch_timer_cpu. TIMER_PTIMER is 0 and TIMER_VTIMER 1, as in the kernel (enum kvm_arch_timers). */
-export const ArchTimerCpuLayout = layout("arch_timer_cpu", {
-  timers: space(2 * ArchTimerContextLayout.size),
-  bgTimer: u32(),
-  enabled: bool(),
-});
-export type ArchTimerCpu = ViewOf<typeof ArchTimerCpuLayout>;
-export const TIMER_PTIMER = 0;
-export const TIMER_VTIMER = 1;
-
-/** struct kvm_run: what user space sees of an exit. */
-export const KvmRunLayout = layout("kvm_run", {
-  exitReason: u32(),
-  immediateExit: bool(),
-  mmioPhysAddr: u53(),
-  mmioData: u64(),
-  mmioLen: u32(),
-  mmioIsWrite: bool(),
-  failEntryReason: u53(),
-  debugHsr: u53(),
-  debugFar: u64(),
-  systemEventType: u32(),
-  systemEventFlags: u53(),
-  nisvEsrIss: u32(),
-  nisvFaultIpa: u53(),
-  internalSuberror: u32(),
-  internalInfo: u53(),
-});
-export type KvmRun = ViewOf<typeof KvmRunLayout>;
 
 /** kvm_stat's vCPU counters (struct kvm_vcpu_stat), `observe` state. */
 export const KvmVcpuStatLayout = layout("kvm_vcpu_stat", {
