@@ -77,6 +77,10 @@ function machineOptions(command: Command): Command {
     .option("--lrs <n>", "list registers, 1 to 16", "4")
     .addOption(new Option("--clock <kind>", "virtual time").choices(["paced", "fast"]))
     .option("--for <duration>", "stop after this virtual time, as 10s or 250ms")
+    .option(
+      "--kaslr-seed <seed>",
+      "let a Linux kernel move itself, by this seed (default: it stays where it was linked)",
+    )
     .option("--shuffle <seed>", "shuffle the host pages behind guest memory", "0")
     .option("--record <file>", "write every input with its moment")
     .option("--replay <file>", "repeat a recorded run")
@@ -140,6 +144,7 @@ function configOf(values: Values, command: "start" | "run"): MachineConfig {
   const text = (name: string) => textOf(values, name) ?? "";
   const bare = values["bare"] === true;
   const forText = textOf(values, "for");
+  const kaslrSeed = kaslrSeedOf(values);
   const clock = textOf(values, "clock") ?? (command === "start" ? "paced" : "fast");
   const vcpus = parseCount("--vcpus", text("vcpus"), 1, 64);
   const pcpus = parseCount("--pcpus", text("pcpus"), 1, 16);
@@ -157,7 +162,18 @@ function configOf(values: Values, command: "start" | "run"): MachineConfig {
     bareEl: bare ? (text("el") === "2" ? 2 : 1) : 0,
     shuffle: parseCount("--shuffle", text("shuffle"), 0, 999_999_999),
     devices: devicesOf(values),
+    ...(kaslrSeed === undefined ? {} : { kaslrSeed }),
   };
+}
+
+/** A user's device tree is taken as it is: the two options together are a mistake. */
+function kaslrSeedOf(values: Values): number | undefined {
+  const seed = textOf(values, "kaslrSeed");
+  if (seed === undefined) return undefined;
+  if (textOf(values, "dtb") !== undefined) {
+    throw new UserError("--kaslr-seed: is for the machine's own device tree, not one of --dtb");
+  }
+  return parseCount("--kaslr-seed", seed, 0, 999_999_999);
 }
 
 function invocationOf(values: Values, command: "start" | "run"): Invocation {

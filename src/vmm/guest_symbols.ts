@@ -14,8 +14,8 @@ import { findKallsyms } from "./kallsyms.ts";
 
 /** KASLR moves arm64 kernels by multiples of this. */
 const SLIDE_ALIGN = 0x1_0000n;
-/** And by less than this (kernel/kaslr.c: up to three eighths of the kernel's half). */
-const MAX_SLIDE = 1n << 47n;
+/** And by less than this (kernel/kaslr.c: up to three eighths of the kernel's half); the trampoline is beyond. */
+const MAX_SLIDE = 3n << 45n;
 
 /** What is known of a kernel's place. */
 export interface KernelPlace {

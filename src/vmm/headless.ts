@@ -37,9 +37,10 @@ function reporter(): (line: string) => void {
 
 /** The options that decide a run, for its recording. */
 export function decisive(config: MachineConfig): Record<string, string | number> {
-  const { vcpus, pcpus, memory, lrs, cpu, gic, append, bareEl, shuffle } = config;
+  const { vcpus, pcpus, memory, lrs, cpu, gic, mode, append, bareEl, shuffle } = config;
+  const kaslrSeed = config.kaslrSeed ?? "none";
   const devices = describeDevices(config.devices ?? NO_DEVICES);
-  return { vcpus, pcpus, memory, lrs, cpu, gic, append, bareEl, shuffle, devices };
+  return { vcpus, pcpus, memory, lrs, cpu, gic, mode, append, bareEl, shuffle, kaslrSeed, devices };
 }
 
 function checkSame(recording: Recording, config: MachineConfig): void {

@@ -49,6 +49,7 @@ function dtbOf(config: MachineConfig, own: Uint8Array | undefined): DtbOf {
       el2: config.bareEl === 2,
       gic: config.gic,
       ...(initrd ? { initrd } : {}),
+      ...(config.kaslrSeed === undefined ? {} : { seed: config.kaslrSeed }),
     });
 }
 

@@ -27,6 +27,8 @@ export interface MachineConfig {
   readonly bareEl: 0 | 1 | 2;
   /** Shuffle the host pages behind guest memory: 0 no, else the seed. */
   readonly shuffle: number;
+  /** Seed of `kaslr-seed` and `rng-seed` in the machine's own device tree; none: no such properties. */
+  readonly kaslrSeed?: number;
   /** Choices about devices; the default ones if left out. */
   readonly devices?: DeviceConfig;
 }

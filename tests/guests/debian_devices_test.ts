@@ -19,8 +19,8 @@ function command(run: GuestRun, text: string): string {
   return run.output.slice(from).split(/\r?\n/).slice(1, -1).join("\n");
 }
 
-/** What vCPU 0 executes, by the kernel's own symbols. */
-function whereIs({ guest }: GuestRun): string | undefined {
+/** What vCPU 0 executes, by the kernel's own symbols, and how far the kernel has moved itself. */
+function whereIs({ guest }: GuestRun): { symbol: string; slide: bigint } {
   const { memory, observeArena } = guest.machine;
   const at = observeArena.reserve(FRAME_AREA_SIZE);
   assert.ok(guest.frames);
@@ -28,15 +28,22 @@ function whereIs({ guest }: GuestRun): string | undefined {
   const [vcpu] = readFrame(memory, at)?.vcpus ?? [];
   const symbols = GuestSymbols.fromImage(kernel as Uint8Array);
   symbols?.observe(vcpu?.vbar ?? 0n);
-  return symbols?.lookup(vcpu?.pc ?? 0n);
+  return { symbol: symbols?.lookup(vcpu?.pc ?? 0n) ?? "", slide: symbols?.slide ?? 0n };
 }
 
 Deno.test({
-  name: "Debian's drivers of clock, power button, entropy, network and virtio console",
+  name: "Debian's drivers of clock, power button, entropy, network and virtio console, with KASLR",
   ignore: kernel === undefined || initrd === undefined,
   fn: async () => {
     const args = ["--vcpus", "1", "--pcpus", "1", "--memory", "512M", "--net", "echo"];
-    args.push("--append", "console=ttyAMA0 rdinit=/bin/sh", "--rtc", "2030-05-06T07:08:00");
+    args.push(
+      "--kaslr-seed",
+      "7",
+      "--append",
+      "console=ttyAMA0 rdinit=/bin/sh",
+      "--rtc",
+      "2030-05-06T07:08:00",
+    );
     const run = await GuestRun.start(kernel as Uint8Array, args, initrd);
     run.untilPrinted(PROMPT, 6_000_000_000);
     assert.match(run.output, /PL061 GPIO chip registered/);
@@ -53,7 +60,9 @@ Deno.test({
     const interrupts = command(run, "cat /proc/interrupts");
     assert.match(interrupts, / 2 +9030000\.pl061 +3 Edge +GPIO Key Poweroff/);
     assert.match(interrupts, /GICv3 +34 Level +rtc-pl031/);
-    assert.match(whereIs(run) ?? "", /^(cpu_do_idle|default_idle_call|arch_cpu_idle)\+0x/);
+    const { symbol, slide } = whereIs(run);
+    assert.ok(slide > 0n);
+    assert.match(symbol, /^(cpu_do_idle|default_idle_call|arch_cpu_idle)\+0x/);
     assertCleanLog(run.output);
   },
 });

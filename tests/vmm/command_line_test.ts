@@ -30,6 +30,13 @@ Deno.test("defaults: four vCPUs on two CPUs, 256 MiB; paced on the dashboard, fa
   assert.equal(invocation("run").config.clock, "fast");
 });
 
+Deno.test("a seed for KASLR is for the machine's own device tree", () => {
+  assert.equal(invocation("run").config.kaslrSeed, undefined);
+  assert.equal(invocation("run", "--kaslr-seed", "0").config.kaslrSeed, 0);
+  assert.match(mistake("run", "--kaslr-seed", "x"), /^--kaslr-seed: a whole number/);
+  assert.match(mistake("run", "--kaslr-seed", "1", "--dtb", "f"), /^--kaslr-seed: .*--dtb$/);
+});
+
 Deno.test("every option arrives", () => {
   const all = invocation(
     ..."run --kernel k --initrd i --append a=b --vcpus 8 --pcpus 3 --memory 1G --gic 3".split(" "),

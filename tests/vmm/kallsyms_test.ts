@@ -117,7 +117,8 @@ Deno.test("the slide is what VBAR_EL1 is away from the vectors; a trampoline cha
   assert.equal(symbols.slide, slide);
   assert.equal(symbols.lookup(BASE + slide + 0x88n), "function_2+0x8");
   assert.equal(symbols.lookup(BASE + 0x88n), undefined);
-  for (const trampoline of [0xffff_fbff_fe80_0800n, 0n, VECTORS + slide + 8n]) {
+  const aligned = 0xffff_fbff_fe80_0000n + VECTORS % 0x1_0000n;
+  for (const trampoline of [0xffff_fbff_fe80_0800n, aligned, 0n, VECTORS + slide + 8n]) {
     symbols.observe(trampoline);
     assert.equal(symbols.slide, slide);
   }
