@@ -13,7 +13,7 @@ export const NS_PER_TICK = 16;
 export const COUNTER_HZ = 62_500_000;
 
 /** Virtual time as it lies in the shared memory. */
-export const ClockLayout = layout("clock", {
+const ClockLayout = layout("clock", {
   /** Nanoseconds up to the start of the running slice, and whatever was added since. */
   ns: u53(),
   /** Instructions the running slice was given; 0 outside a slice. */

@@ -24,7 +24,7 @@ export function debugTarget(core: Core): 1 | 2 {
 }
 
 /** Whether breakpoints, watchpoints and software step are enabled at `el` with PSTATE.D being `masked`. */
-export function debugEnabledFrom(core: Core, el: number, masked: boolean): boolean {
+function debugEnabledFrom(core: Core, el: number, masked: boolean): boolean {
   if (isDebugLocked(core)) return false;
   const target = el === 2 ? 2 : debugTarget(core);
   if (el !== target) return target > el;

@@ -27,7 +27,7 @@ import {
 export const VECTOR = { SYNC: 0x000, IRQ: 0x080, FIQ: 0x100, SERROR: 0x180 } as const;
 
 /** For {@link takeException}: ESR_ELx keeps its value (IRQ and FIQ). */
-export const NO_SYNDROME = -1;
+const NO_SYNDROME = -1;
 
 const ESR_OF = [0, R.ESR_EL1, R.ESR_EL2] as const;
 const ELR_OF = [0, R.ELR_EL1, R.ELR_EL2] as const;

@@ -35,7 +35,7 @@ export const TIMERS: readonly TimerSpec[] = [
 ];
 
 /** One CPU's timer outputs. */
-export const TimerLayout = layout("generic_timer", {
+const TimerLayout = layout("generic_timer", {
   /** Levels last given to the interrupt controller: bit n is timer n. */
   lines: u32(),
   /** While in WFE with the event stream on: the tick of the next event. */

@@ -11,7 +11,7 @@ const PC_OFFSET = CpuLayout.offset.pc;
 const BANKS = [R.SP_EL0, R.SP_EL1, R.SP_EL2] as const;
 
 /** Register-file index of the stack pointer that (el, spsel) uses. */
-export function stackBank(el: number, spsel: number): number {
+function stackBank(el: number, spsel: number): number {
   return (spsel === 0 ? BANKS[0] : BANKS[el]) as number;
 }
 
@@ -32,14 +32,6 @@ export function setElAndSpsel(cpu: Cpu, regs: RegisterFile, el: number, spsel: n
   const slot = cpu.base + SP_OFFSET;
   cpu.memory.copy64(regs.addressOf(from), slot);
   cpu.memory.copy64(slot, regs.addressOf(to));
-}
-
-/**
- * A register's value with the stack pointer in use taken from its slot: what MRS SP_ELx and a
- * debugger see. Returns the byte address where the current value of bank `index` lies.
- */
-export function stackAddress(cpu: Cpu, regs: RegisterFile, index: number): number {
-  return stackBank(cpu.el, cpu.spsel) === index ? cpu.base + SP_OFFSET : regs.addressOf(index);
 }
 
 /** Low half of the program counter. */

@@ -23,7 +23,7 @@ export type Check = (core: Core, write: boolean) => number;
 export type Direction = "read" | "write" | "both";
 
 /** A trap to EL1 that HCR_EL2.TGE turns into one to EL2. */
-export function trapEl1(core: Core): number {
+function trapEl1(core: Core): number {
   return isTge(core.regs) ? VERDICT.EL2 : VERDICT.EL1;
 }
 
@@ -130,7 +130,7 @@ const notWritten: Check = (_, write) => write ? VERDICT.UNDEFINED : VERDICT.OK;
 const stackInUse: Check = (core) => core.cpu.spsel === 0 ? VERDICT.UNDEFINED : VERDICT.OK;
 
 /** DAIF at EL0: SCTLR_EL1.UMA opens it, never for the host's EL0. */
-export const maskAccess: Check = (core) => {
+const maskAccess: Check = (core) => {
   const open = core.regs.lo(R.SCTLR_EL1) & SCTLR.UMA && !isEl0Host(core.regs);
   return open ? VERDICT.OK : trapEl1(core);
 };

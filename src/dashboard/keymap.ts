@@ -562,7 +562,7 @@ export function takesText(context: Context): boolean {
 }
 
 /** The row that a key means in a context, or undefined. */
-export function findBinding(
+function findBinding(
   context: Context,
   key: string,
 ): (Binding & { readonly action: ActionId }) | undefined {

@@ -3,7 +3,7 @@ import { UserError } from "../base/errors.ts";
 import type { Invocation } from "../vmm/command_line.ts";
 import { GuestSymbols, symbolsFor } from "../vmm/guest_symbols.ts";
 import { readBytes, readImages, readText, requireWritable, writeText } from "../vmm/files.ts";
-import { decisive } from "../vmm/headless.ts";
+import { checkSame, decisive } from "../vmm/headless.ts";
 import { BUILTIN, BUILTIN_SYMBOLS, type NamedBytes } from "../vmm/load.ts";
 import { EXIT_CODE } from "../vmm/options.ts";
 import { parseRecording, writeRecording } from "../vmm/recording.ts";
@@ -92,6 +92,7 @@ export async function runStart(invocation: Invocation): Promise<number> {
   const { config, record, replay, stats } = invocation;
   const images = readImages(invocation);
   const recording = replay === undefined ? undefined : parseRecording(readText(replay));
+  if (recording) checkSame(recording, config);
   const bridge = await WorkerBridge.start(
     { config, images, replay: recording },
     await symbolsOf(images.kernel, invocation.symbols),

@@ -34,7 +34,7 @@ const VECTOR_TABLE_BYTES = 0x800;
 export type StepResult = "guest" | "idle" | "again";
 
 /** HCR_EL2 while the host runs (HCR_HOST_VHE_FLAGS). */
-export const HCR_HOST_VHE = { lo: (HCR.RW | HCR.TGE) >>> 0, hi: HCR_HI.E2H } as const;
+const HCR_HOST_VHE = { lo: (HCR.RW | HCR.TGE) >>> 0, hi: HCR_HI.E2H } as const;
 
 /** HCR_EL2 while a host at EL1 runs (HCR_HOST_NVHE_FLAGS): EL1 is AArch64, and nothing traps. */
 const HCR_HOST_NVHE_LO = HCR.RW;

@@ -22,7 +22,7 @@ import { R } from "../arm/arch/sysregs.ts";
 import { type HostHardware, TICK_NS } from "./hardware.ts";
 
 /** One soft timer. */
-export const HrtimerLayout = layout("hrtimer", {
+const HrtimerLayout = layout("hrtimer", {
   node: listNode(),
   expiresNs: u53(),
   kind: u32(),

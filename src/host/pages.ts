@@ -10,7 +10,6 @@ import type { SharedMemory } from "../base/memory.ts";
 import { layout, u32, u53, type ViewOf } from "../base/struct.ts";
 import type { RamRange } from "../arm/arch/tlb_layout.ts";
 
-export const PAGE_SHIFT = 12;
 export const PAGE_SIZE = 4096;
 
 const HeadLayout = layout("page_allocator", {

@@ -27,7 +27,7 @@ export const SLICE_NS = 2_000_000;
 const LOCK: LockClass = "runQueue";
 
 /** One physical CPU as the scheduler sees it. */
-export const RunQueueLayout = layout("run_queue", {
+const RunQueueLayout = layout("run_queue", {
   lock: u32(),
   head: listNode(),
   /** Runnable threads here, the current one included (nr_running). */

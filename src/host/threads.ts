@@ -35,7 +35,7 @@ export function suspend(how: number, phase: number): Next {
 export const THREAD_STATE = { FREE: 0, RUNNABLE: 1, BLOCKED: 2, DEAD: 3 } as const;
 
 /** One host thread. */
-export const ThreadLayout = layout("host_thread", {
+const ThreadLayout = layout("host_thread", {
   /** Links it into a run queue; both words 0 when in none. */
   runNode: listNode(),
   id: u32(),

@@ -73,7 +73,7 @@ function directTimers(vcpu: Vcpu): readonly ArchTimerContext[] {
 }
 
 /** kvm_phys_timer_read: ticks. */
-export function kvmPhysTimerRead(host: KvmHost): number {
+function kvmPhysTimerRead(host: KvmHost): number {
   return host.port(host.currentCpu()).counter();
 }
 
@@ -143,7 +143,7 @@ export function kvmHrtimerExpire(vcpu: Vcpu, nowNs: number): number {
 }
 
 /** kvm_timer_update_irq: gives the output level to the vgic. */
-export function kvmTimerUpdateIrq(vcpu: Vcpu, level: boolean, ctx: ArchTimerContext): void {
+function kvmTimerUpdateIrq(vcpu: Vcpu, level: boolean, ctx: ArchTimerContext): void {
   ctx.irqLevel = level;
   trace(vcpu, "kvm_timer_update_irq", vcpu.state.vcpuId, ctx.irq, level ? 1 : 0);
   const { kvm } = vcpu;

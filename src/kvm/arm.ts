@@ -57,7 +57,7 @@ import { R } from "../arm/arch/sysregs.ts";
 import type { VmidAllocator } from "./vmid.ts";
 
 /** The phases of a vCPU's thread. */
-export const PHASE = {
+const PHASE = {
   /** In user space, between two KVM_RUNs. */
   USER: 0,
   /** KVM_RUN begins. */
@@ -450,7 +450,7 @@ function mustSleep(vcpu: Vcpu): boolean {
 }
 
 /** kvm_arch_vcpu_run_pid_change: what the first run needs. 0 or an errno. */
-export function kvmArchVcpuRunPidChange(vcpu: Vcpu): number {
+function kvmArchVcpuRunPidChange(vcpu: Vcpu): number {
   const { state, kvm } = vcpu;
   if (!state.targetInitialised) return ERRNO.ENOEXEC;
   if (state.hasRunOnce) return 0;

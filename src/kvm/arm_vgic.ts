@@ -11,7 +11,7 @@ import type { Kvm, Vcpu } from "./kvm_host.ts";
 
 /** Private interrupts of a vCPU, and list registers of a bank at the most. */
 export const VGIC_NR_PRIVATE_IRQS = 32;
-export const VGIC_MAX_LRS = 16;
+const VGIC_MAX_LRS = 16;
 
 /** struct vgic_irq. Lies in the vCPU (private) or the distributor (shared). */
 export const VgicIrqLayout = layout("vgic_irq", {

@@ -69,7 +69,7 @@ export function kvmArchVcpuIoctlSetGuestDebug(vcpu: Vcpu, debug: KvmGuestDebug):
 }
 
 /** kvm_vcpu_os_lock_enabled. */
-export function kvmVcpuOsLockEnabled(vcpu: Vcpu): boolean {
+function kvmVcpuOsLockEnabled(vcpu: Vcpu): boolean {
   return (vcpu.state.memory.ld32(vcpu.ctxt.sysregs + 8 * SAVED.OSLSR_EL1) & OSLSR_OSLK) !== 0;
 }
 

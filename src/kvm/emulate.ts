@@ -85,7 +85,7 @@ export function kvmPendException(vcpu: Vcpu, exception: number): void {
 
 // The syndrome of the last exit.
 
-export function kvmVcpuTrapClass(vcpu: Vcpu): number {
+function kvmVcpuTrapClass(vcpu: Vcpu): number {
   return vcpu.state.faultEsr >>> 26;
 }
 export function kvmVcpuTrapIsIabt(vcpu: Vcpu): boolean {

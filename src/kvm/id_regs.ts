@@ -104,7 +104,7 @@ export function kvmInitIdRegs(kvm: Kvm): void {
 }
 
 /** read_id_reg: what one register shows to a vCPU. */
-export function readIdReg(vcpu: Vcpu, desc: SysRegDesc): bigint {
+function readIdReg(vcpu: Vcpu, desc: SysRegDesc): bigint {
   if ((sysregVisibility(vcpu, desc) & REG.RAZ) !== 0) return 0n;
   const value = vcpu.state.memory.ld64(address(vcpu.kvm, desc.key));
   const hidesPmu = desc.name === "ID_AA64DFR0_EL1" && !kvmVcpuHasPmu(vcpu);

@@ -64,7 +64,7 @@ export function ipaToMemslot(kvm: Kvm, ipa: number): Memslot | undefined {
 }
 
 /** The physical address behind an IPA within a slot. */
-export function slotPa(slot: Memslot, ipa: number): number {
+function slotPa(slot: Memslot, ipa: number): number {
   const offset = ipa - slot.baseIpa;
   const pfn = slot.memory.ld32(slot.pfns + 4 * Math.floor(offset / PAGE));
   return pfn * PAGE + offset % PAGE;

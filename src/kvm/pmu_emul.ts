@@ -29,7 +29,7 @@ const MAX_COUNTERS = 32;
 const EVENT_MASK = 0x3ff;
 const NR_EVENTS = EVENT_MASK + 1;
 /** The perf type of the host's one PMU. */
-export const HOST_PMU_TYPE = 8;
+const HOST_PMU_TYPE = 8;
 
 /** kvm_vcpu_has_pmu. */
 export function kvmVcpuHasPmu(vcpu: Vcpu): boolean {
@@ -196,7 +196,7 @@ function computePeriod(vcpu: Vcpu, n: number, counter: bigint): bigint {
 }
 
 /** kvm_pmu_perf_overflow: the host's event `handle` of the vCPU's counter `n` has come to its period's end. */
-export function kvmPmuPerfOverflow(vcpu: Vcpu, handle: number, n: number): void {
+function kvmPmuPerfOverflow(vcpu: Vcpu, handle: number, n: number): void {
   const { host } = vcpu.kvm;
   host.perf.stop(handle);
   host.perf.setPeriod(handle, computePeriod(vcpu, n, kvmPmuGetCounterValue(vcpu, n)));

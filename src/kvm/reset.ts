@@ -9,7 +9,7 @@ import { IFLAG, KvmCpuContextLayout, SAVED, type Vcpu, vcpuClearFlag } from "./k
 import { kvmResetSysRegs } from "./sys_regs.ts";
 
 /** VCPU_RESET_PSTATE_EL1: EL1h with all exceptions masked. */
-export const VCPU_RESET_PSTATE = 0x3c5;
+const VCPU_RESET_PSTATE = 0x3c5;
 
 /**
  * The vCPU as after power-on, and where PSCI CPU_ON wants it. A loaded one is put first and loaded

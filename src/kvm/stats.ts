@@ -27,7 +27,7 @@ const OCTAVES = 16;
 export const SWITCH_BUCKETS = 4 * OCTAVES + 2;
 
 /** Switches of one reason. */
-export const SwitchSlotLayout = layout("switch_slot", {
+const SwitchSlotLayout = layout("switch_slot", {
   /** Exits. One whose next entry has not come yet is in `count` but in nothing else. */
   count: u53("observe"),
   /** Virtual nanoseconds outside the guest, summed, and the longest. */

@@ -15,7 +15,7 @@ const UUID = [0x00e0_210d, 0xeb11_8443, 0x4452_7080, 0x4c5a_4e55] as const;
 const wrap = (value: bigint): bigint => BigInt.asUintN(64, value);
 
 /** get_random_long: the next 64 bits of the VM's generator (splitmix64). */
-export function getRandomLong(kvm: Kvm): bigint {
+function getRandomLong(kvm: Kvm): bigint {
   const { state } = kvm;
   state.randomState = wrap(state.randomState + 0x9e37_79b9_7f4a_7c15n);
   let z = state.randomState;

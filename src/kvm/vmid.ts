@@ -9,7 +9,7 @@ import type { El2Port } from "../arm/el2_port.ts";
 import type { CallHyp } from "./call_hyp.ts";
 import { type KvmState, MAX_PCPUS } from "./kvm_host.ts";
 
-export const VMID_BITS = 8;
+const VMID_BITS = 8;
 export const VMIDS = 1 << VMID_BITS;
 /** One generation more. A VMID as stored is the generation plus the 8 bits. */
 const VMID_FIRST_VERSION = VMIDS;

@@ -46,7 +46,7 @@ export const EXCEPTION_CLASS_NAMES: Readonly<Record<number, string>> = {
 };
 
 /** What `kvm_exit` calls its first argument (kvm_arm_exception_type). */
-export const EXIT_TYPE_NAMES = ["IRQ", "SERROR", "TRAP", "HYP_GONE", "IL"] as const;
+const EXIT_TYPE_NAMES = ["IRQ", "SERROR", "TRAP", "HYP_GONE", "IL"] as const;
 
 /** Names that kvm_arm_set_dreg32 and trap_reg print, by the number they are given. */
 export const DEBUG_REGISTERS = [

@@ -32,7 +32,7 @@ export interface BareOptions extends MachineOptions {
 }
 
 /** A device of ours on the physical bus: wider accesses go word by word, low word first. */
-export function onBus(device: MmioDevice): Device {
+function onBus(device: MmioDevice): Device {
   const narrow = (size: number) => size as AccessSize;
   return {
     read: (offset, size) =>

@@ -66,7 +66,7 @@ export interface TakenCommand {
 const MAX_ARGS = 6;
 
 /** The ring's counters; sequence numbers start at 1 and wrap at 2^31. */
-export const CommandRingHead = layout("command_ring", {
+const CommandRingHead = layout("command_ring", {
   /** Number of the last command sent, and of the last one taken. */
   sent: u32("observe"),
   taken: u32("observe"),

@@ -5,7 +5,7 @@ import { PL011_FIFO_DEPTH, type Pl011State } from "./pl011.ts";
 import { TEST_DEVICE_SCRATCH_WORDS, type TestDeviceState } from "./test_device.ts";
 
 /** A PL011's registers and receive FIFO. */
-export const Pl011Layout = layout("pl011", {
+const Pl011Layout = layout("pl011", {
   rsr: u32(),
   ilpr: u32(),
   ibrd: u32(),
@@ -24,7 +24,7 @@ export const Pl011Layout = layout("pl011", {
 });
 
 /** The test device's registers. */
-export const TestDeviceLayout = layout("test_device", {
+const TestDeviceLayout = layout("test_device", {
   line: u32(),
   count: u32(),
   words: array("u32", TEST_DEVICE_SCRATCH_WORDS),

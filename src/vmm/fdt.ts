@@ -7,7 +7,7 @@ import { UserError } from "../base/errors.ts";
 import { ByteReader, hex } from "./byte_reader.ts";
 
 /** First word of every blob. */
-export const FDT_MAGIC = 0xd00d_feed;
+const FDT_MAGIC = 0xd00d_feed;
 const VERSION = 17;
 const LAST_COMPATIBLE_VERSION = 16;
 const HEADER_SIZE = 40;

@@ -67,7 +67,7 @@ export const FrameHeaderLayout = layout("frame_header", {
 });
 
 /** A VM. */
-export const FrameVmLayout = layout("frame_vm", {
+const FrameVmLayout = layout("frame_vm", {
   vmId: u32(o),
   vmid: u32(o),
   vcpus: u32(o),
@@ -78,7 +78,7 @@ export const FrameVmLayout = layout("frame_vm", {
 });
 
 /** A physical CPU. */
-export const FramePcpuLayout = layout("frame_pcpu", {
+const FramePcpuLayout = layout("frame_pcpu", {
   pcpu: u32(o),
   /** Position in {@link PCPU_STATES}. */
   state: u32(o),
@@ -206,7 +206,7 @@ export const FrameIrqLayout = layout("frame_irq", {
 });
 
 /** World switches of one exit reason. */
-export const FrameExitLayout = layout("frame_exit", {
+const FrameExitLayout = layout("frame_exit", {
   /** Exception class, {@link EXIT_IRQ} or {@link EXIT_SERROR}. */
   reason: u32(o),
   count: u53(o),
@@ -222,10 +222,10 @@ export const FrameExitLayout = layout("frame_exit", {
 });
 
 /** A count with a name of up to 32 ASCII characters: an el2_port operation kind. */
-export const FrameCounterLayout = layout("frame_counter", { name: space(32, o), count: u53(o) });
+const FrameCounterLayout = layout("frame_counter", { name: space(32, o), count: u53(o) });
 
 /** A lock class. */
-export const FrameLockLayout = layout("frame_lock", {
+const FrameLockLayout = layout("frame_lock", {
   name: space(32, o),
   acquisitions: u53(o),
   contended: u53(o),

@@ -43,7 +43,8 @@ export function decisive(config: MachineConfig): Record<string, string | number>
   return { vcpus, pcpus, memory, lrs, cpu, gic, mode, append, bareEl, shuffle, kaslrSeed, devices };
 }
 
-function checkSame(recording: Recording, config: MachineConfig): void {
+/** UserError where an option that decides the run is not the recording's. */
+export function checkSame(recording: Recording, config: MachineConfig): void {
   for (const [name, value] of Object.entries(decisive(config))) {
     if (recording.config[name] !== value) {
       throw new UserError(

@@ -68,7 +68,7 @@ const CNTVOFF_TO = FrameTimerLayout.offset.cntvoff;
 const CNTVOFF_AT = ArchTimerContextLayout.offset.cntvoff;
 
 /** What a vCPU does, from its thread and KVM's flags. */
-export function vcpuStateName({ state }: Vcpu, thread: HostThread): VcpuStateName {
+function vcpuStateName({ state }: Vcpu, thread: HostThread): VcpuStateName {
   if (state.mpState === MP_STATE.STOPPED) return "off";
   if (state.pause) return "paused";
   if (thread.current) return "running";

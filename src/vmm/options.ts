@@ -73,7 +73,7 @@ export function parseCount(what: string, text: string, least: number, most: numb
 
 const MIB = 1 << 20;
 /** The least and the most guest RAM, in bytes. */
-export const MEMORY_RANGE = { least: 16 * MIB, most: 2560 * MIB } as const;
+const MEMORY_RANGE = { least: 16 * MIB, most: 2560 * MIB } as const;
 
 /** Guest RAM in bytes. UserError where the machine cannot have it. */
 export function parseMemory(text: string): number {

@@ -2,8 +2,8 @@
  * Recordings: every input from outside with the moment at which it took effect. The machine being
  * deterministic, the same configuration and the same inputs at the same moments give the same run.
  *
- * A file is lines of JSON: first `{"worldswitch": 1, "config": {...}, "images": [...]}`, then one line
- * for each input, last `{"end": {"insns": n, "stateHash": "..."}}`.
+ * A file is lines of JSON: first `{"worldswitch": 1, "config": {...}}`, then one line for each
+ * input, last `{"end": {"turns": t, "insns": n, "stateHash": "..."}}`.
  */
 import { UserError } from "../base/errors.ts";
 import { type Command, COMMAND_ARGS, COMMAND_NAMES } from "./command_ring.ts";

@@ -9,8 +9,8 @@ import { EXIT_CODE } from "./options.ts";
 import type { Input, RecordedEnd, RecordedInput, Recording } from "./recording.ts";
 
 /** Instructions, and virtual nanoseconds, between two looks at the inputs: whichever comes first. */
-export const CHUNK = 100_000;
-export const CHUNK_NS = 2_000_000;
+const CHUNK = 100_000;
+const CHUNK_NS = 2_000_000;
 
 /** Resets within a virtual second that make a reset loop. */
 const RESET_LIMIT = 5;

@@ -61,7 +61,7 @@ export function buildVirtDtb(options: VirtDtbOptions): Uint8Array {
 }
 
 /** The tree for a machine, before it is flattened. */
-export function virtDeviceTree(options: VirtDtbOptions): FdtNode {
+function virtDeviceTree(options: VirtDtbOptions): FdtNode {
   const most = options.gic === 2 ? GICV2_MAX_VCPUS : MAX_VCPUS;
   if (!(options.vcpus >= 1 && options.vcpus <= most)) {
     throw new UserError(`${options.vcpus} vCPUs: the machine has 1 to ${most}`);

@@ -56,12 +56,12 @@ export const MAX_VCPUS = VIRT_MAP.gicr.size / GICR_FRAME_SIZE;
 export const GICV2_MAX_VCPUS = 8;
 
 /** INTID of a private peripheral interrupt, by its number in a device tree (0 to 15). */
-export function ppiIntid(ppi: number): number {
+function ppiIntid(ppi: number): number {
   return 16 + ppi;
 }
 
 /** INTID of a shared peripheral interrupt, by its number in a device tree (0 to 987). */
-export function spiIntid(spi: number): number {
+function spiIntid(spi: number): number {
   return 32 + spi;
 }
 

@@ -92,22 +92,6 @@ export const TIMER_INTID = [27, 30] as const;
 
 /** As an operand of EOI and DIR: the interrupt acknowledged last. */
 export const LAST_ACKED = 0xffff_ffff_ffff_ffffn;
-/** As the intid of a hook: any. */
-export const ANY_INTID = 0xffff_ffff;
-/** As the size of a hook: it writes ICC_SGI1R_EL1. */
-export const HOOK_SGI1R = 16;
-
-/** Number of a system register for MRS and MSR. */
-export function sysregEncoding(
-  op0: number,
-  op1: number,
-  crn: number,
-  crm: number,
-  op2: number,
-): number {
-  return (op0 << 14) | (op1 << 11) | (crn << 7) | (crm << 3) | op2;
-}
-
 /** The affinity of CPU `index` as GICD_IROUTER and MPIDR_EL1 have it. */
 export function affinityOf(index: number): number {
   return ((index >> 4) << 8) | (index & 15);

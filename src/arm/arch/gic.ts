@@ -261,7 +261,7 @@ export const ICH_LR_HI = {
 } as const;
 
 /** Values of ICH_LR<n>_EL2.State. */
-export const LR_STATE = ["invalid", "pending", "active", "pending and active"] as const;
+const LR_STATE = ["invalid", "pending", "active", "pending and active"] as const;
 
 /** A list register in plain words. */
 export interface LrFields {

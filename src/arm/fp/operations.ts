@@ -56,7 +56,7 @@ const integral = (rounding?: Rounding, exact = false): Operation => (state, size
  * (addend, x, y), `muladdh` takes its factors in half precision. `jcvt` is the integer, with the Z
  * flag in bit 32.
  */
-export const FP_OPERATIONS = {
+const FP_OPERATIONS = {
   add: binary(fpAdd),
   sub: binary(fpSub),
   mul: binary(fpMul),

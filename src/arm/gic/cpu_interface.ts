@@ -20,7 +20,7 @@ import {
 } from "./priorities.ts";
 
 /** State of one CPU interface. A GICv3's ICC_IGRPEN0/1_EL1 are kept by the redistributor. */
-export const GiccLayout = layout("gicc", {
+const GiccLayout = layout("gicc", {
   /** ICC_CTLR_EL1 (CBPR and EOImode) or GICC_CTLR. */
   ctlr: u32(),
   pmr: u32(),

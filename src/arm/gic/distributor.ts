@@ -15,7 +15,7 @@ const WORDS = 32;
 export const IIDR = 0x0000_043b;
 
 /** The distributor's state. Word 0 of each bitmap (SGIs, PPIs) is unused. */
-export const GicdLayout = layout("gicd", {
+const GicdLayout = layout("gicd", {
   /** GICD_CTLR's group enables. */
   ctlr: u32(),
   ...bankFields(WORDS),

@@ -17,7 +17,7 @@ const SGIS = 0x0000_ffff;
 const GROUPS = GICD_CTLR.EnableGrp0 | GICD_CTLR.EnableGrp1;
 
 /** What all CPUs see. Word 0 of each bitmap (SGIs, PPIs) is unused. */
-export const Gicv2DistLayout = layout("gicv2_dist", {
+const Gicv2DistLayout = layout("gicv2_dist", {
   /** GICD_CTLR's group enables. */
   ctlr: u32(),
   ...bankFields(WORDS),
@@ -26,7 +26,7 @@ export const Gicv2DistLayout = layout("gicv2_dist", {
 });
 
 /** What one CPU sees. */
-export const Gicv2PrivateLayout = layout("gicv2_private", {
+const Gicv2PrivateLayout = layout("gicv2_private", {
   ...bankFields(1),
   /** CPUs whose SGI is pending here, a byte for each SGI. */
   sources: space(16),

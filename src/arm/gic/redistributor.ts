@@ -10,7 +10,7 @@ import { IIDR } from "./distributor.ts";
 import { bankRegions, identification, razWi, RegionTable, register } from "./regions.ts";
 
 /** One redistributor's state. */
-export const GicrLayout = layout("gicr", {
+const GicrLayout = layout("gicr", {
   /** GICR_WAKER. */
   waker: u32(),
   /** ICC_IGRPEN0_EL1 and ICC_IGRPEN1_EL1 of the CPU interface, in bits 0 and 1, of which it is told. */

@@ -42,7 +42,7 @@ import {
 export const MAX_LRS = 16;
 
 /** State of one virtual CPU interface. */
-export const GichLayout = layout("gich", {
+const GichLayout = layout("gich", {
   hcr: u32(),
   vmcr: u32(),
   /** ICH_AP0R0_EL2 and ICH_AP1R0_EL2. */

@@ -187,7 +187,7 @@ export function conditionMask(cond: number): number {
 }
 
 /** Whether condition `cond` holds under `nzcv` (N is bit 3). Manual: ConditionHolds(). */
-export function conditionHolds(cond: number, nzcv: number): boolean {
+function conditionHolds(cond: number, nzcv: number): boolean {
   const n = (nzcv & 8) !== 0, z = (nzcv & 4) !== 0, c = (nzcv & 2) !== 0, v = (nzcv & 1) !== 0;
   const base = [z, c, n, v, c && !z, n === v, n === v && !z, true][cond >> 1] as boolean;
   return (cond & 1) === 1 && cond !== 15 ? !base : base;

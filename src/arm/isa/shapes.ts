@@ -43,7 +43,7 @@ function combine(
 const USUAL = [1, 2] as const;
 
 /** Whether the shapes of `row` are encodings of system registers or operations. */
-export function isShapedByKey(row: Row): boolean {
+function isShapedByKey(row: Row): boolean {
   const zeros = Object.fromEntries(row.fields.map((f) => [f.letter, 0]));
   return row.fields.length > 0 && "key" in (row.predecode(zeros)?.shape ?? {});
 }

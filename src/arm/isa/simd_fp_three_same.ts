@@ -238,7 +238,7 @@ function longSpec(upper: 0 | 1) {
 }
 
 /** Size field of the complex group: half, single, double (of whole registers); null otherwise. */
-export function complexSize(f: { readonly z: number; readonly q: number }): FpSize | null {
+function complexSize(f: { readonly z: number; readonly q: number }): FpSize | null {
   if (f.z === 3) return f.q ? 64 : null;
   return ([null, 16, 32] as const)[f.z] ?? null;
 }

@@ -63,7 +63,7 @@ export function shrS(b: Builder, bits: LaneBits, a: V128, by: V32 | number): V12
 export function shrU(b: Builder, bits: LaneBits, a: V128, by: V32 | number): V128 {
   return b.vector(`${LANES[bits]}.shr_u`, a, typeof by === "number" ? b.c32(by) : by);
 }
-export function shr(
+function shr(
   b: Builder,
   bits: LaneBits,
   signed: boolean,

@@ -30,7 +30,7 @@ function repeated(value: bigint, bits: number): bigint {
 const FORMATS = { 16: [5, 10], 32: [8, 23], 64: [11, 52] } as const;
 
 /** An 8-bit floating-point constant in a format of `bits` bits. Manual: VFPExpandImm(). */
-export function expandFloat(imm: number, bits: 16 | 32 | 64): bigint {
+function expandFloat(imm: number, bits: 16 | 32 | 64): bigint {
   const [exponentBits, fractionBits] = FORMATS[bits];
   const sign = BigInt(imm >> 7);
   const top = BigInt((imm >> 6) & 1);
@@ -42,7 +42,7 @@ export function expandFloat(imm: number, bits: 16 | 32 | 64): bigint {
 }
 
 /** The same constant as objdump prints it. */
-export function floatText(imm: number): string {
+function floatText(imm: number): string {
   const exponent = (imm & 0x40 ? -3 : 1) + ((imm >> 4) & 3);
   const value = (1 + (imm & 15) / 16) * 2 ** exponent * (imm & 0x80 ? -1 : 1);
   return `#${value.toExponential(18).replace(/e([+-])(\d)$/, "e$10$2")}`;

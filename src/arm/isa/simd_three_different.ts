@@ -48,7 +48,7 @@ export type Widening = (
   d: () => V128,
 ) => V128;
 
-export const wideBits = (bits: NarrowBits): LaneBits => (2 * bits) as LaneBits;
+const wideBits = (bits: NarrowBits): LaneBits => (2 * bits) as LaneBits;
 
 const extended = (signed: boolean, op: LaneOp): Widening => (b, bits, half, a, c) =>
   op(b, wideBits(bits), extend(b, bits, signed, half, a), extend(b, bits, signed, half, c));

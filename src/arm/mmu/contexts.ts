@@ -21,7 +21,7 @@ import {
 } from "./tlb.ts";
 
 /** Contexts in one CPU's pool. */
-export const CONTEXTS_PER_CPU = 16;
+const CONTEXTS_PER_CPU = 16;
 
 /**
  * Pages of one block are dropped together, so a context remembers which blocks it has entered anything
@@ -35,7 +35,7 @@ const SEARCHED_SHIFT = 21;
 const SMALL_SHIFT = 16;
 
 /** One context's directory entry. The seven words of the key come first. */
-export const TlbContextLayout = layout("tlb_context", {
+const TlbContextLayout = layout("tlb_context", {
   /** {@link FLAG} bits; 0: never used. */
   flags: u32("cache"),
   /** VMID in bits 7 to 0, ASID in bits 31 to 16. */

@@ -92,7 +92,7 @@ function regimeOfOwner(memory: SharedMemory, cpu: Cpu, owner: Owner): Regime {
 }
 
 /** Whether `op` issued now on `cpu` reaches the other CPUs: by its name, or at EL1 by HCR_EL2.FB. */
-export function isBroadcast(memory: SharedMemory, cpu: Cpu, op: TlbiOp): boolean {
+function isBroadcast(memory: SharedMemory, cpu: Cpu, op: TlbiOp): boolean {
   return op.innerShareable || (cpu.el === 1 && (hcrLo(memory, cpu) & HCR_LO.FB) !== 0);
 }
 

@@ -169,7 +169,7 @@ function until(frame: Frame, atNs: number): number {
 }
 
 /** An interrupt's state in one word: the vgic's, and while the guest runs the list register's. */
-export function irqStateOf(frame: Frame, irq: FrameIrq): Cell {
+function irqStateOf(frame: Frame, irq: FrameIrq): Cell {
   const { pending, active } = liveState(frame, irq);
   if (active) return { text: pending ? "act+pend" : "active", role: "active" };
   return pending ? { text: "pending", role: "pending" } : { text: "-", role: "dim" };

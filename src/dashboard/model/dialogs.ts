@@ -135,7 +135,7 @@ const plan = (sentence: string, ...commands: Command[]): Plan => ({
 });
 
 /** The value of a field: its choice's, or the number typed; NaN when there is none. */
-export function fieldValue(field: DialogField | undefined): number {
+function fieldValue(field: DialogField | undefined): number {
   if (field === undefined) return NaN;
   if (field.choices !== undefined) return field.choices[field.index]?.value ?? NaN;
   return /^\d{1,5}$/.test(field.text) ? Number(field.text) : NaN;

@@ -49,7 +49,7 @@ class FilteredLines {
 }
 
 /** A line of the trace: time, CPUs (the VM too where there are `several`), name, text. */
-export function traceLine(event: TraceEvent, several = false): string {
+function traceLine(event: TraceEvent, several = false): string {
   const vm = several ? `vm${event.vm} ` : "";
   const who = vm + (event.vcpu === NO_VCPU ? "-" : `v${event.vcpu}`);
   return `${clockTime(event.timeNs).padStart(12)} p${event.pcpu} ${

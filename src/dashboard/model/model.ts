@@ -24,7 +24,7 @@ export const COUNTER_MODES: readonly CounterMode[] = ["total", "rate", "delta"];
 const WINDOW_NS = 1e9;
 /** A history gets a sample each this much wall time, and keeps this many. */
 const SAMPLE_NS = 250e6;
-export const HISTORY_LENGTH = 240;
+const HISTORY_LENGTH = 240;
 
 /** Histories by key: "mips", "exits", "exit:24", "vcpu:0.1". Oldest first, a value per second. */
 export type Histories = ReadonlyMap<string, readonly number[]>;

@@ -23,7 +23,7 @@ function machine(frame: Frame): string[] {
 }
 
 /** How virtual time runs against wall time. */
-export function paceText(frame: Frame, ratio: number): string {
+function paceText(frame: Frame, ratio: number): string {
   if (frame.paused) return "clock stopped";
   const wanted = frame.pacePermille === 0 ? "fast" : `paced ${frame.pacePermille / 10}%`;
   return `${wanted} x${ratio < 9.995 ? ratio.toFixed(2) : count(ratio)}`;

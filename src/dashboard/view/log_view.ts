@@ -8,7 +8,7 @@ import { type Look, symbols } from "./look.ts";
 import { drawFrame } from "./table_view.ts";
 
 /** The line at the top of the page. */
-export function topLine(log: LogState, lines: LogLines, page: number): number {
+function topLine(log: LogState, lines: LogLines, page: number): number {
   const last = Math.max(lines.first, lines.end - page);
   return log.follow ? last : Math.max(lines.first, Math.min(last, log.top));
 }

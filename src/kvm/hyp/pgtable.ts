@@ -249,7 +249,7 @@ export class Stage2 {
 }
 
 /** A leaf descriptor: executable only when asked for, accessed from the start. */
-export function leafOf(pa: number, level: number, prot: number): { lo: number; hi: number } {
+function leafOf(pa: number, level: number, prot: number): { lo: number; hi: number } {
   const device = (prot & PROT.DEVICE) !== 0;
   const lo = (pa % TWO32) | PTE.VALID | (level === LAST_LEVEL ? PTE.TABLE : 0) | PTE.AF |
     PTE.SH_IS | (device ? PTE.MEMATTR_DEVICE : PTE.MEMATTR_NORMAL) |

@@ -19,7 +19,7 @@ export function vtrToMaxLrIdx(vtr: number): number {
 }
 
 /** Number of active priority registers per group, from ICH_VTR_EL2: 1, 2 or 4. */
-export function vtrToNrAprRegs(vtr: number): number {
+function vtrToNrAprRegs(vtr: number): number {
   const preBits = ((vtr >>> ICH_VTR.PREbits.shift) & 7) + 1;
   return preBits === 7 ? 4 : preBits === 6 ? 2 : 1;
 }

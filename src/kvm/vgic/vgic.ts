@@ -2,8 +2,8 @@
  * The core of the vgic: injection, the ap_lists, and moving interrupts between them and the list
  * registers. Mirrors arch/arm64/kvm/vgic/vgic.c.
  *
- * What differs: no LPIs, no GICv4. What depends on the hardware's version is in vgic_cpuif.ts. vgicGetIrq and what concerns a single interrupt are in
- * vgic_irq.ts. Latencies and flushes are counted.
+ * What differs: no LPIs, no GICv4. What depends on the hardware's version is in vgic_cpuif.ts,
+ * vgicGetIrq and what concerns a single interrupt in vgic_irq.ts. Latencies and flushes are counted.
  *
  * Locking, outermost first: kvm lock, vcpu mutex, config lock, ap_list lock, irq lock. Interrupts are
  * off from the ap_list lock inward, since an injection may come from an interrupt handler. Of two
@@ -124,7 +124,7 @@ function comparePendingPriority(a: VgicIrq, b: VgicIrq): number {
  * deactivation cannot be trapped, so they must be in a list register), then pending and enabled ones
  * by priority, then the rest. Negative: `a` first; 0: as they are. Takes both irq locks.
  */
-export function vgicIrqCmp(kvm: Kvm, a: VgicIrq, b: VgicIrq): number {
+function vgicIrqCmp(kvm: Kvm, a: VgicIrq, b: VgicIrq): number {
   if (a === b) return 0;
   takeIrq(kvm.host, a);
   takeIrq(kvm.host, b, 1);
@@ -148,7 +148,7 @@ function vgicSortApList(vcpu: Vcpu): void {
  * Whether an injection changes anything: a level one its level, an edge one a rising edge; and only by
  * its owner.
  */
-export function vgicValidateInjection(irq: VgicIrq, level: boolean, owner: number): boolean {
+function vgicValidateInjection(irq: VgicIrq, level: boolean, owner: number): boolean {
   if (irq.owner !== owner) return false;
   return irq.config === VGIC_CONFIG_LEVEL ? irq.lineLevel !== level : level;
 }

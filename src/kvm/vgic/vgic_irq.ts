@@ -26,7 +26,7 @@ export const VGIC_CONFIG_LEVEL = 1;
 export const VGIC_NR_SGIS = 16;
 export const VGIC_MAX_SPI = 1019;
 export const VGIC_MAX_RESERVED = 1023;
-export const VGIC_MIN_LPI = 8192;
+const VGIC_MIN_LPI = 8192;
 /** Priority bits that the virtual distributor keeps. */
 export const VGIC_PRI_BITS = 5;
 /** KVM_DEV_TYPE_ARM_VGIC_V2 and V3, as stored in `vgic_dist.vgicModel`. */

@@ -212,14 +212,14 @@ function setNrIrqs(kvm: Kvm, value: bigint): number {
 }
 
 /** Takes every vCPU's mutex, or none: whether it worked. A vCPU in KVM_RUN holds its own. */
-export function lockAllVcpus(kvm: Kvm): boolean {
+function lockAllVcpus(kvm: Kvm): boolean {
   if (kvm.vcpus.some(({ state }) => state.running || state.mutex !== 0)) return false;
   for (const vcpu of kvm.vcpus) vcpu.state.mutex = 1;
   return true;
 }
 
 /** Gives back what {@link lockAllVcpus} took. */
-export function unlockAllVcpus(kvm: Kvm): void {
+function unlockAllVcpus(kvm: Kvm): void {
   for (const vcpu of kvm.vcpus) vcpu.state.mutex = 0;
 }
 
@@ -381,13 +381,13 @@ function v2AttrRegsAccess(kvm: Kvm, attr: KvmDeviceAttr, isWrite: boolean): numb
 const V2_REGISTER_GROUPS: readonly number[] = [VGIC_GRP.DIST_REGS, VGIC_GRP.CPU_REGS];
 
 /** KVM_SET_DEVICE_ATTR of a GICv2. */
-export function vgicV2SetAttr(kvm: Kvm, attr: KvmDeviceAttr): number {
+function vgicV2SetAttr(kvm: Kvm, attr: KvmDeviceAttr): number {
   if (V2_REGISTER_GROUPS.includes(attr.group)) return v2AttrRegsAccess(kvm, attr, true);
   return vgicSetCommonAttr(kvm, attr);
 }
 
 /** KVM_GET_DEVICE_ATTR of a GICv2. */
-export function vgicV2GetAttr(kvm: Kvm, attr: KvmDeviceAttr): number {
+function vgicV2GetAttr(kvm: Kvm, attr: KvmDeviceAttr): number {
   if (V2_REGISTER_GROUPS.includes(attr.group)) return v2AttrRegsAccess(kvm, attr, false);
   return vgicGetCommonAttr(kvm, attr);
 }
@@ -403,7 +403,7 @@ function v2HasAttrRegs(kvm: Kvm, attr: KvmDeviceAttr): number {
 }
 
 /** KVM_HAS_DEVICE_ATTR of a GICv2: 0 or -ENXIO. */
-export function vgicV2HasAttr(kvm: Kvm, attr: KvmDeviceAttr): number {
+function vgicV2HasAttr(kvm: Kvm, attr: KvmDeviceAttr): number {
   const low = low32(attr.attr);
   switch (attr.group) {
     case VGIC_GRP.ADDR:
@@ -425,7 +425,7 @@ export interface KvmDeviceOps {
   hasAttr(kvm: Kvm, attr: KvmDeviceAttr): number;
 }
 
-export const KVM_ARM_VGIC_V2_OPS: KvmDeviceOps = {
+const KVM_ARM_VGIC_V2_OPS: KvmDeviceOps = {
   name: "kvm-arm-vgic-v2",
   setAttr: vgicV2SetAttr,
   getAttr: vgicV2GetAttr,

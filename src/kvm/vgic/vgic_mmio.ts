@@ -112,7 +112,7 @@ export const vgicMmioWriteGroup: RegionWrite = (vcpu, offset, len, lo) => {
 };
 
 /** ISENABLER and ICENABLER read the same. */
-export const vgicMmioReadEnable = (vcpu: Vcpu, offset: number, len: number): number =>
+const vgicMmioReadEnable = (vcpu: Vcpu, offset: number, len: number): number =>
   readBits(vcpu, offset, len, (irq) => irq.enabled);
 
 /** The device may have moved its line while nobody listened: asks it again. Requires the irq lock. */
@@ -123,7 +123,7 @@ function resampleMapped(vcpu: Vcpu, irq: VgicIrq): void {
   if (!irq.active && wasHigh && !irq.lineLevel) vgicIrqSetPhysActive(host, irq, false);
 }
 
-export const vgicMmioWriteSenable: RegionWrite = (vcpu, offset, _len, lo) => {
+const vgicMmioWriteSenable: RegionWrite = (vcpu, offset, _len, lo) => {
   forEachSet(vcpu, vgicAddrToIntid(offset, 1), lo, (irq) =>
     lockedThenQueue(vcpu, irq, () => {
       if (vgicIrqIsMappedLevel(irq)) resampleMapped(vcpu, irq);
@@ -131,14 +131,14 @@ export const vgicMmioWriteSenable: RegionWrite = (vcpu, offset, _len, lo) => {
     }));
 };
 
-export const vgicMmioWriteCenable: RegionWrite = (vcpu, offset, _len, lo) => {
+const vgicMmioWriteCenable: RegionWrite = (vcpu, offset, _len, lo) => {
   forEachSet(vcpu, vgicAddrToIntid(offset, 1), lo, (irq) =>
     locked(vcpu, irq, () => {
       irq.enabled = false;
     }));
 };
 
-export const vgicUaccessWriteSenable: UaccessWrite = (vcpu, offset, _len, value) => {
+const vgicUaccessWriteSenable: UaccessWrite = (vcpu, offset, _len, value) => {
   forEachSet(vcpu, vgicAddrToIntid(offset, 1), value, (irq) =>
     lockedThenQueue(vcpu, irq, () => {
       irq.enabled = true;
@@ -146,7 +146,7 @@ export const vgicUaccessWriteSenable: UaccessWrite = (vcpu, offset, _len, value)
   return 0;
 };
 
-export const vgicUaccessWriteCenable: UaccessWrite = (vcpu, offset, len, value) => {
+const vgicUaccessWriteCenable: UaccessWrite = (vcpu, offset, len, value) => {
   vgicMmioWriteCenable(vcpu, offset, len, value, 0);
   return 0;
 };
@@ -275,10 +275,10 @@ function withHaltedGuest<T>(vcpu: Vcpu, offset: number, body: () => T): T | Wait
 }
 
 /** ISACTIVER and ICACTIVER: the virtual state, of HW-mapped interrupts too. */
-export const vgicUaccessReadActive: UaccessRead = (vcpu, offset, len) =>
+const vgicUaccessReadActive: UaccessRead = (vcpu, offset, len) =>
   readBits(vcpu, offset, len, (irq) => irq.active);
 
-export const vgicMmioReadActive: RegionRead = (vcpu, offset, len) =>
+const vgicMmioReadActive: RegionRead = (vcpu, offset, len) =>
   withHaltedGuest(vcpu, offset, () => vgicUaccessReadActive(vcpu, offset, len));
 
 function vgicMmioChangeActive(vcpu: Vcpu, irq: VgicIrq, active: boolean): void {
@@ -301,24 +301,24 @@ function changeActive(vcpu: Vcpu, offset: number, mask: number, active: boolean)
   forEachSet(vcpu, intid, mask, (irq) => vgicMmioChangeActive(vcpu, irq, active));
 }
 
-export const vgicMmioWriteCactive: RegionWrite = (vcpu, offset, _len, lo) =>
+const vgicMmioWriteCactive: RegionWrite = (vcpu, offset, _len, lo) =>
   withHaltedGuest(vcpu, offset, () => changeActive(vcpu, offset, lo, false));
 
-export const vgicMmioWriteSactive: RegionWrite = (vcpu, offset, _len, lo) =>
+const vgicMmioWriteSactive: RegionWrite = (vcpu, offset, _len, lo) =>
   withHaltedGuest(vcpu, offset, () => changeActive(vcpu, offset, lo, true));
 
-export const vgicMmioUaccessWriteCactive: UaccessWrite = (vcpu, offset, _len, value) => {
+const vgicMmioUaccessWriteCactive: UaccessWrite = (vcpu, offset, _len, value) => {
   changeActive(vcpu, offset, value, false);
   return 0;
 };
 
-export const vgicMmioUaccessWriteSactive: UaccessWrite = (vcpu, offset, _len, value) => {
+const vgicMmioUaccessWriteSactive: UaccessWrite = (vcpu, offset, _len, value) => {
   changeActive(vcpu, offset, value, true);
   return 0;
 };
 
 /** IPRIORITYR: a byte per interrupt. */
-export const vgicMmioReadPriority = (vcpu: Vcpu, offset: number, len: number): number => {
+const vgicMmioReadPriority = (vcpu: Vcpu, offset: number, len: number): number => {
   let value = 0;
   for (let i = 0; i < len; i++) {
     const irq = vgicGetIrq(vcpu.kvm, vcpu, vgicAddrToIntid(offset, 8) + i);
@@ -328,7 +328,7 @@ export const vgicMmioReadPriority = (vcpu: Vcpu, offset: number, len: number): n
 };
 
 /** A change is not seen by an interrupt that is already in a list register. */
-export const vgicMmioWritePriority: RegionWrite = (vcpu, offset, len, lo) => {
+const vgicMmioWritePriority: RegionWrite = (vcpu, offset, len, lo) => {
   const kept = (0xff << (8 - VGIC_PRI_BITS)) & 0xff;
   for (let i = 0; i < len; i++) {
     const irq = vgicGetIrq(vcpu.kvm, vcpu, vgicAddrToIntid(offset, 8) + i);
@@ -340,7 +340,7 @@ export const vgicMmioWritePriority: RegionWrite = (vcpu, offset, len, lo) => {
 };
 
 /** ICFGR: two bits per interrupt, of which the upper one says edge. */
-export const vgicMmioReadConfig = (vcpu: Vcpu, offset: number, len: number): number => {
+const vgicMmioReadConfig = (vcpu: Vcpu, offset: number, len: number): number => {
   let value = 0;
   for (let i = 0; i < len * 4; i++) {
     const irq = vgicGetIrq(vcpu.kvm, vcpu, vgicAddrToIntid(offset, 2) + i);
@@ -350,7 +350,7 @@ export const vgicMmioReadConfig = (vcpu: Vcpu, offset: number, len: number): num
 };
 
 /** Private interrupts are fixed: SGIs edge, PPIs level (the timers rely on it). */
-export const vgicMmioWriteConfig: RegionWrite = (vcpu, offset, len, lo) => {
+const vgicMmioWriteConfig: RegionWrite = (vcpu, offset, len, lo) => {
   for (let i = 0; i < len * 4; i++) {
     const intid = vgicAddrToIntid(offset, 2) + i;
     const irq = intid < VGIC_NR_PRIVATE_IRQS ? undefined : vgicGetIrq(vcpu.kvm, vcpu, intid);

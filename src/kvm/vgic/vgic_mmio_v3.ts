@@ -52,7 +52,7 @@ const IDREGS = 0xffd0;
 const PIDR2_GICV3 = 0x3b;
 
 /** `len` bytes at byte `offset` of a 64-bit value below 2^53. */
-export function extractBytes(value: number, offset: number, len: number): number {
+function extractBytes(value: number, offset: number, len: number): number {
   return bits53(value, 8 * (offset + len) - 1, 8 * offset);
 }
 

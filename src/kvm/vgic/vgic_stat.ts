@@ -41,7 +41,6 @@ export const VgicCpuStatLayout = layout("vgic_cpu_stat", {
   pruned: u53("observe"),
   migrated: u53("observe"),
 });
-export type VgicCpuStat = ViewOf<typeof VgicCpuStatLayout>;
 
 /** The histogram bucket of a latency. */
 export function latencyBucket(ns: number): number {

@@ -83,7 +83,7 @@ const overlap = (base: number, size: number, other: number, otherSize: number): 
   base + size > other && base < other + otherSize;
 
 /** Whether the range touches a redistributor region. */
-export function vgicV3RdistOverlap(kvm: Kvm, base: number, size: number): boolean {
+function vgicV3RdistOverlap(kvm: Kvm, base: number, size: number): boolean {
   return regionsOf(kvm).some((r) =>
     overlap(base, size, r.baseIpa, vgicV3RdRegionSize(kvm, r.count))
   );

@@ -17,7 +17,7 @@ export interface DiskImage {
 /** Bytes of a cluster. */
 export const CLUSTER = 4096;
 /** The most that a guest may write to different places of one disk, in bytes. */
-export const OVERLAY_BYTES = 128 << 20;
+const OVERLAY_BYTES = 128 << 20;
 
 const SECTOR = 512;
 

@@ -57,7 +57,7 @@ export const VIRTIO_INT = { USED: 1, CONFIG: 2 } as const;
 /** Feature bits 28 and 29; bit 32 is bit 0 of the high word. */
 export const VIRTIO_F_INDIRECT_DESC = 1 << 28;
 export const VIRTIO_F_EVENT_IDX = 1 << 29;
-export const VIRTIO_F_VERSION_1_HI = 1 << 0;
+const VIRTIO_F_VERSION_1_HI = 1 << 0;
 
 /** The most queues that a device of ours has. */
 const MAX_QUEUES = 2;

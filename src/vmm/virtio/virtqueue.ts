@@ -12,7 +12,7 @@ import { type GuestRam, NotGuestRam } from "../guest_ram.ts";
 /** The most descriptors of a queue. */
 export const QUEUE_NUM_MAX = 256;
 /** The most bytes of one chain: more is nothing that a driver of these devices sends. */
-export const MAX_CHAIN_BYTES = 1 << 26;
+const MAX_CHAIN_BYTES = 1 << 26;
 
 /** The most descriptors of an indirect table. */
 const MAX_INDIRECT = 1024;
