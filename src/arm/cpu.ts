@@ -124,7 +124,7 @@ export class CpuCore implements Environment, Core {
     if (!hit) return -1;
     const records = memory.ld32(at + CODE_TLB.RECORDS);
     const offset = lo & 0xfff;
-    const decoded = memory.ld32(records + offset * (RECORD_SIZE / 4)) !== HANDLER.DECODE;
+    const decoded = memory.ld16(records + offset * (RECORD_SIZE / 4)) !== HANDLER.DECODE;
     return decoded ? memory.ld32(records + RECORD_WORDS + offset) : -1;
   }
 

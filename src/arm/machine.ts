@@ -19,6 +19,7 @@ import { refreshArmed } from "./debug.ts";
 import { refreshSingle } from "./debug_enable.ts";
 import { El2Port } from "./el2_port.ts";
 import { type ExecutionHost, Interpreter, InterpreterCode } from "./engine/interpreter.ts";
+import type { RegionOptions } from "./engine/regions.ts";
 import { RECORD_PAGE_SIZE } from "./engine/records.ts";
 import { UNPRIVILEGED_ACCESS } from "./engine/wasm_builder.ts";
 import { contextSwitched, pollInterrupts, refreshInterrupts, untagPc } from "./exceptions.ts";
@@ -61,6 +62,8 @@ export interface MachineOptions {
   readonly codePages?: number;
   /** Instructions a turn lasts at most. */
   readonly quantum?: number;
+  /** What is translated, and when. */
+  readonly regions?: Partial<RegionOptions>;
   /** Bytes of memory for devices' contents (what a guest writes to its disk), which no CPU can reach. */
   readonly deviceBytes?: number;
 }
@@ -201,7 +204,7 @@ export class Machine implements Hooks {
   #deadlineNs = 0;
 
   constructor(readonly options: MachineOptions, firmware?: Firmware) {
-    const { pcpus, ramSize, lrs = 4, codePages = 1024, quantum = QUANTUM, cpu = "max" } = options;
+    const { pcpus, ramSize, lrs = 4, codePages = 3072, quantum = QUANTUM, cpu = "max" } = options;
     const { deviceBytes = 0 } = options;
     assert(pcpus >= 1 && pcpus <= 16, `${pcpus} physical CPUs: 1 to 16 are possible`);
     this.quantum = quantum;
@@ -222,7 +225,13 @@ export class Machine implements Hooks {
     this.platform.cores.push(...this.cores);
     this.ports = this.cores.map((core) => new El2Port(core, this.observeArena));
     const code = interpreterCode(this.platform.model, this.memory.size / WASM_PAGE);
-    this.interpreter = new Interpreter(code, this.memory, this.cacheArena, codePages);
+    this.interpreter = new Interpreter(
+      code,
+      this.memory,
+      this.cacheArena,
+      codePages,
+      options.regions,
+    );
     this.interpreter.onCheckAll = () => this.platform.mmu.dropCode();
     this.interpreter.onDropAll = () => this.platform.mmu.reset(this.platform.cpus);
     this.#toOffset = (pa) => ramOffset(this.ram, pa, 4);

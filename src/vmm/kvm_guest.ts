@@ -3,7 +3,7 @@
  * is to KVM on a real host, by KVM's interface alone.
  */
 import type { CpuModel } from "../arm/arch/features.ts";
-import { Machine } from "../arm/machine.ts";
+import { Machine, type MachineOptions } from "../arm/machine.ts";
 import { Arena } from "../base/arena.ts";
 import { Locks } from "../base/lock.ts";
 import { Host, type HostMode } from "../host/host.ts";
@@ -65,6 +65,8 @@ export interface KvmGuestOptions {
   readonly board?: BoardOptions;
   /** Instructions a CPU's turn lasts at most. */
   readonly quantum?: number;
+  /** What of the guest's code is translated, and when. */
+  readonly regions?: MachineOptions["regions"];
   /** The world switch: "vhe" if left out. */
   readonly mode?: HostMode;
 }
@@ -105,6 +107,7 @@ export class KvmMachine {
     readonly gic?: 2 | 3;
     readonly shuffle?: number;
     readonly quantum?: number;
+    readonly regions?: MachineOptions["regions"];
     readonly mode?: HostMode;
     readonly deviceBytes?: number;
   }) {
@@ -117,6 +120,7 @@ export class KvmMachine {
       deviceBytes,
       gic: version,
       ...(quantum === undefined ? {} : { quantum }),
+      ...(options.regions === undefined ? {} : { regions: options.regions }),
     });
     const { memory, ram, observeArena } = this.machine;
     this.trace = new TraceRing(memory, observeArena, TRACE_CAPACITY);
@@ -178,6 +182,7 @@ export class KvmGuest implements Guest {
       mode,
       deviceBytes: diskBytes(options.board?.disks),
       ...(quantum === undefined ? {} : { quantum }),
+      ...(options.regions === undefined ? {} : { regions: options.regions }),
     });
     this.machine = this.kvmMachine.machine;
     this.frames = new KvmFrameSource(this.kvmMachine);

@@ -69,7 +69,13 @@ export async function loadGuest(
     ram: { base: VIRT_MAP.ram.base, size: config.memory },
   });
   const { append, devices = NO_DEVICES } = config;
-  const own = { transmit, report, append, board: boardOptions(devices, openDisk) };
+  const own = {
+    transmit,
+    report,
+    append,
+    board: boardOptions(devices, openDisk),
+    ...(config.regions === undefined ? {} : { regions: config.regions }),
+  };
   if (config.bareEl === 0) {
     const { vcpus, pcpus, memory, lrs, gic, shuffle, mode, cpu } = config;
     const guest = new KvmGuest({ vcpus, pcpus, memory, lrs, gic, shuffle, mode, cpu, ...own });

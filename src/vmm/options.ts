@@ -3,6 +3,7 @@
  * checks that can be made before anything is started. Every mistake is one UserError.
  */
 import type { CpuModel } from "../arm/arch/features.ts";
+import type { MachineOptions } from "../arm/machine.ts";
 import { UserError } from "../base/errors.ts";
 import type { DeviceConfig } from "./device_options.ts";
 
@@ -29,6 +30,8 @@ export interface MachineConfig {
   readonly shuffle: number;
   /** Seed of `kaslr-seed` and `rng-seed` in the machine's own device tree; none: no such properties. */
   readonly kaslrSeed?: number;
+  /** What of the code is translated, and when; the engine's own choice if left out. */
+  readonly regions?: MachineOptions["regions"];
   /** Choices about devices; the default ones if left out. */
   readonly devices?: DeviceConfig;
 }

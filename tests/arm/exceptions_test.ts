@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { DAIF, LINE } from "../../src/arm/arch/cpu_state.ts";
+import { DAIF, LINE, SLOT } from "../../src/arm/arch/cpu_state.ts";
 import { R } from "../../src/arm/arch/sysregs.ts";
 import {
   exceptionReturn,
@@ -63,12 +63,12 @@ Deno.test("each level has its stack pointer, SPSel 0 shares EL0's", () => {
   const { cpu, regs } = m.core();
   regs.put("SP_EL0", 0x10n);
   regs.put("SP_EL1", 0x20n);
-  m.setX(33, 0x30n);
+  m.setX(SLOT.SP, 0x30n);
   setElAndSpsel(cpu, regs, 1, 1);
   assert.equal(m.sp(), 0x20n);
   setElAndSpsel(cpu, regs, 1, 0);
   assert.equal(m.sp(), 0x10n);
-  m.setX(33, 0x11n);
+  m.setX(SLOT.SP, 0x11n);
   setElAndSpsel(cpu, regs, 0, 0);
   assert.equal(m.sp(), 0x11n);
   setElAndSpsel(cpu, regs, 2, 1);
@@ -87,10 +87,10 @@ Deno.test("entry and return is the identity on PSTATE, PC and SP for every legal
       cpu.daif = 5;
       cpu.pan = 1;
       cpu.ss = el < 2 ? 1 : 0;
-      m.setX(33, 0x1234n);
+      m.setX(SLOT.SP, 0x1234n);
       const before = [pstateToSpsr(cpu), cpu.pc, m.sp()];
       takeException(m.core(), 2, VECTOR.SYNC, 0);
-      if (!(el === 2 && spsel === 1)) m.setX(33, 0x9999n);
+      if (!(el === 2 && spsel === 1)) m.setX(SLOT.SP, 0x9999n);
       cpu.monitorOpen = 1;
       exceptionReturn(m.core());
       assert.deepEqual([pstateToSpsr(cpu), cpu.pc, m.sp()], before);
@@ -239,7 +239,7 @@ Deno.test("a fetch from nowhere is a synchronous external abort", () => {
 
 Deno.test("a misaligned SP faults where SCTLR.SA checks it", () => {
   const m = new Machine({ el: 1 });
-  m.setX(33, BigInt(RAM_WORD + 8));
+  m.setX(SLOT.SP, BigInt(RAM_WORD + 8));
   m.execute(0xf940_03e0); // ldr x0, [sp]
   assert.equal(m.core().cpu.pc, BigInt(CODE + 4));
   m.set({ SCTLR_EL1: 8n });

@@ -20,6 +20,7 @@ import {
   Interpreter,
   InterpreterCode,
 } from "../../src/arm/engine/interpreter.ts";
+import type { RegionOptions } from "../../src/arm/engine/regions.ts";
 import { DECODER, ROWS } from "../../src/arm/isa/table.ts";
 import type { Row } from "../../src/arm/isa/row.ts";
 
@@ -40,7 +41,12 @@ export class FlatInterpreter implements ExecutionHost {
   misses = 0;
   #evaluator: Evaluator | undefined;
 
-  constructor(readonly va: number, readonly size: number, rows: readonly Row[] = ROWS) {
+  constructor(
+    readonly va: number,
+    readonly size: number,
+    rows: readonly Row[] = ROWS,
+    regions: Partial<RegionOptions> = { hotAfter: 0 },
+  ) {
     this.memory = SharedMemory.create(CONTROL + size);
     this.arena = new Arena("control", this.memory, 64, CONTROL);
     this.cpu = this.arena.make(CpuLayout);
@@ -50,7 +56,7 @@ export class FlatInterpreter implements ExecutionHost {
     this.memory.u8.fill(0xff, this.cpu.tlb, this.cpu.tlb + DATA_TLB_SIZE);
     this.memory.u8.fill(0xff, this.cpu.codeTlb, this.cpu.codeTlb + CODE_TLB_SIZE);
     const code = new InterpreterCode(rows, this.memory.memory.buffer.byteLength / 65536);
-    this.interpreter = new Interpreter(code, this.memory, this.arena, 16);
+    this.interpreter = new Interpreter(code, this.memory, this.arena, 16, regions);
     this.interpreter.onCheckAll =
       this.interpreter.onDropAll =
         () => this.memory.u8.fill(0xff, this.cpu.codeTlb, this.cpu.codeTlb + CODE_TLB_SIZE);

@@ -1,5 +1,6 @@
 /** The SMP guest under KVM, booted and ready to run, for tests that look at the machine around it. */
 import { loadGuest } from "../../src/vmm/load.ts";
+import type { RegionOptions } from "../../src/arm/engine/regions.ts";
 import { KvmGuest } from "../../src/vmm/kvm_guest.ts";
 
 const MIB = 1 << 20;
@@ -12,12 +13,15 @@ export interface SmpOptions {
   readonly mode?: "vhe" | "nvhe";
   readonly shuffle?: number;
   readonly append?: string;
+  readonly regions?: Partial<RegionOptions>;
 }
 
 /** A booted guest, and what it has printed. */
 export async function smpGuest(
-  { vcpus = 4, pcpus = 4, lrs = 4, shuffle = 0, append = "", gic = 3, mode = "vhe" }: SmpOptions,
+  options: SmpOptions,
 ): Promise<{ guest: KvmGuest; text: () => string }> {
+  const { vcpus = 4, pcpus = 4, lrs = 4, shuffle = 0, append = "" } = options;
+  const { gic = 3, mode = "vhe", regions } = options;
   let text = "";
   const config = {
     vcpus,
@@ -32,6 +36,7 @@ export async function smpGuest(
     append,
     bareEl: 0,
     shuffle,
+    ...(regions === undefined ? {} : { regions }),
   } as const;
   const guest = await loadGuest(config, { kernel: undefined, initrd: undefined }, (byte) => {
     text += String.fromCharCode(byte);

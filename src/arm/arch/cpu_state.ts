@@ -10,10 +10,10 @@ import { R, type SysregName, SYSREGS } from "./sysregs.ts";
 export const SLOT = {
   /** Reads as zero; never written. */
   ZR: 31,
-  /** Written where the destination is XZR; never read. */
-  SINK: 32,
   /** The stack pointer in use. `SP_EL<n>` in the register file is stale while it is the one in use. */
-  SP: 33,
+  SP: 32,
+  /** Written where the destination is XZR; never read. */
+  SINK: 33,
 } as const;
 
 /** PSTATE.DAIF in the low four bits of `daif`. */
@@ -48,7 +48,9 @@ export const LINE = {
 /** One physical CPU. Register slots come first so that their offsets are small. */
 export const CpuLayout = layout("pcpu", {
   /** X0 to X30, then the slots of {@link SLOT}. */
-  gpr: array("u64", 34),
+  gpr: array("u64", 33),
+  /** {@link SLOT.SINK}. */
+  sink: u64("cache"),
   pc: u64(),
   /** V0 to V31, 16 bytes each: low half first. */
   vreg: array("u64", 64),

@@ -23,6 +23,8 @@ import {
   type HandlerSpec,
   interpreterModule,
 } from "./interpreter_module.ts";
+import type { Instruction } from "./region_probe.ts";
+import { type RegionOptions, Regions } from "./regions.ts";
 import {
   planRecord,
   RECORD_PAGE_SIZE,
@@ -30,6 +32,7 @@ import {
   RECORD_WORDS,
   type RecordPlan,
   RECORDS_PER_PAGE,
+  writeHandler,
   writeRecord,
 } from "./records.ts";
 import { EXIT, reachedInline } from "./wasm_builder.ts";
@@ -88,6 +91,11 @@ export class InterpreterCode {
     const bytes = interpreterModule(this.#specs, this.hotCount, memoryPages);
     this.bytes = bytes.length;
     this.module = new WebAssembly.Module(bytes);
+  }
+
+  /** The instruction that `word` is, or undefined where it is UNDEFINED. */
+  instruction(word: number): Instruction | undefined {
+    return this.decoder.decode(word);
   }
 
   /** Handlers known so far. */
@@ -183,6 +191,7 @@ export class Interpreter {
   onCheckAll: () => void = () => {};
   /** Told when all predecoded pages go: every code TLB must be emptied. */
   onDropAll: () => void = () => {};
+  readonly regions: Regions;
 
   /** `pool`: pages of code kept predecoded at a time. */
   constructor(
@@ -190,8 +199,10 @@ export class Interpreter {
     readonly memory: SharedMemory,
     arena: Arena,
     pool: number,
+    options: Partial<RegionOptions> = {},
   ) {
-    const env = { memory: memory.memory };
+    this.regions = new Regions(memory, (word) => code.instruction(word), code.memoryPages, options);
+    const env = { memory: memory.memory, table: this.regions.table };
     const instance = new WebAssembly.Instance(code.module, { env });
     this.#table = instance.exports["table"] as WebAssembly.Table;
     this.#run = instance.exports["run"] as (cpu: number, budget: number) => number;
@@ -219,10 +230,12 @@ export class Interpreter {
   #validate({ records, code }: CodePage, from: number, to: number): void {
     const { u32 } = this.memory;
     const words = (records + RECORD_WORDS) >>> 2;
+    let changed = false;
     for (let at = from >>> 2; at < to >>> 2; at++) {
-      if (u32[words + at] !== u32[(code >>> 2) + at]) {
-        u32[(records + at * RECORD_SIZE) >>> 2] = HANDLER.DECODE;
-      }
+      if (u32[words + at] === u32[(code >>> 2) + at]) continue;
+      if (!changed) this.regions.dropPage(records);
+      changed = true;
+      u32[(records + at * RECORD_SIZE) >>> 2] = HANDLER.DECODE;
     }
   }
 
@@ -253,6 +266,7 @@ export class Interpreter {
 
   /** Drops everything predecoded: RAM itself was replaced. */
   dropAll(): void {
+    this.regions.dropAll();
     this.#pages.clear();
     this.#poolNext = 0;
     this.onDropAll();
@@ -291,12 +305,22 @@ export class Interpreter {
     const end = Math.min(4096, offset + 16 * 4);
     for (let at = offset; at < end; at += 4) {
       const record = records + at * (RECORD_SIZE / 4);
-      if (this.memory.ld32(record) !== HANDLER.DECODE) return;
+      if (this.memory.ld16(record) !== HANDLER.DECODE) return;
       const word = this.memory.ld32(code + at);
       this.memory.st32(records + RECORD_WORDS + at, word);
       const t = this.#template(word);
-      if (t.plan) writeRecord(this.memory, record, t.handler, t.plan, t.slots, t.consts);
-      else this.memory.st32(record, t.handler);
+      const hot = this.regions.options.hotAfter;
+      if (t.plan) {
+        writeRecord(
+          this.memory,
+          record,
+          t.handler,
+          t.plan,
+          t.slots,
+          t.consts,
+          hot,
+        );
+      } else writeHandler(this.memory, record, t.handler, hot);
       if (t.endsBlock) return;
     }
   }
@@ -318,6 +342,7 @@ export class Interpreter {
    * address of code.
    */
   run(cpu: Cpu, host: ExecutionHost, toOffset: (pa: number) => number): void {
+    this.regions.settle();
     while (cpu.budget > 0 && !host.stopped) {
       if (cpu.codeUnsure !== 0) {
         cpu.codeUnsure = 0;
@@ -327,7 +352,7 @@ export class Interpreter {
       if (exit === EXIT.NEXT) return;
       if (exit === EXIT.IRQ) host.checkInterrupts();
       // A branch that was the last of the budget may leave with a fetch that is not to be made yet.
-      else if (cpu.budget > 0 && !this.#resume(exit, cpu, host, toOffset)) {
+      else if ((cpu.budget > 0 || exit === EXIT.HOT) && !this.#resume(exit, cpu, host, toOffset)) {
         cpu.budget--;
         host.executeSlow();
       }
@@ -349,6 +374,7 @@ export class Interpreter {
     const code = toOffset(page);
     const records = this.recordsOf(page, code);
     if (exit === EXIT.FETCH) this.#fill(cpu, records);
+    else if (exit === EXIT.HOT) this.regions.hot(records, code, pa % 4096);
     else this.#decode(records, code, pa % 4096);
     return true;
   }

@@ -6,7 +6,7 @@
 import { CpuLayout } from "../arch/cpu_state.ts";
 import { CODE_TLB, CODE_TLB_ENTRIES, CODE_TLB_ENTRY } from "../arch/tlb_layout.ts";
 import type { Row, Shape } from "../isa/row.ts";
-import { RECORD, RECORD_SIZE, type RecordPlan } from "./records.ts";
+import { RECORD, RECORD_REGIONS, RECORD_SIZE, type RecordPlan, REGION_ENTRY } from "./records.ts";
 import {
   F32,
   F64,
@@ -17,7 +17,14 @@ import {
   V128,
   type ValType,
 } from "./wasm_assembler.ts";
-import { EXIT, type Frame, WasmBuilder } from "./wasm_builder.ts";
+import {
+  type BranchOffset,
+  EXIT,
+  type Frame,
+  missAtOnce,
+  recordRegisters,
+  WasmBuilder,
+} from "./wasm_builder.ts";
 
 /** One compiled combination of row and shape. */
 export interface HandlerSpec {
@@ -34,9 +41,14 @@ export const HANDLER = {
   NEXT_PAGE: 1,
   /** The evaluator's. */
   SLOW: 2,
+  /** The entry of a translated region. */
+  REGION: 3,
   /** First row handler. */
-  FIRST: 3,
+  FIRST: 4,
 } as const;
+
+/** A region: (CPU, budget, virtual address of the page, depth of calls) -> EXIT. */
+export const REGION_TYPE = { params: [I32, I32, I64, I32], results: [I32] } as const;
 
 const O = CpuLayout.offset;
 const PAGE_RECORDS_BYTES = 1024 * RECORD_SIZE;
@@ -76,8 +88,17 @@ class LoopFrame implements Frame {
   readonly pageVa = this.asm.local(I64);
   readonly pc = this.asm.local(I64);
   readonly alignMask = this.asm.local(I64);
+  readonly handler = this.asm.local(I32);
+  /** Not 0: where the run begins was not branched to. */
+  readonly resumed = this.asm.local(I32);
+  /** Not 0: the budget is too small for the region at hand. */
+  readonly short = this.asm.local(I32);
   readonly pool = new TemporaryPool(this.asm);
+  readonly registers = recordRegisters(this);
 
+  pushOperand(type: "i32" | "i64", offset: number): void {
+    this.asm.get(this.rec).mem(`${type}.load`, offset);
+  }
   temporary(type: ValType): number {
     return this.pool.take(type);
   }
@@ -94,13 +115,13 @@ class LoopFrame implements Frame {
   next(): void {
     this.asm.get(this.rec).i32(RECORD_SIZE).op("i32.add").set(this.rec).br("next");
   }
-  branchBy(push: { offset32(): void; offset64(): void }): void {
+  branchBy(push: BranchOffset): void {
     const asm = this.asm;
     asm.get(this.rec);
     push.offset32();
     asm.i32(RECORD_SHIFT).op("i32.shl").op("i32.add").tee(this.next32);
     asm.get(this.base).op("i32.sub").i32(PAGE_RECORDS_BYTES).op("i32.lt_u").if();
-    asm.get(this.next32).set(this.rec).br("next");
+    asm.get(this.next32).set(this.rec).br("taken");
     asm.end();
     this.pushPc();
     push.offset64();
@@ -110,7 +131,7 @@ class LoopFrame implements Frame {
     const asm = this.asm;
     asm.get(target).get(this.pageVa).op("i64.xor").i64(~0xffcn).op("i64.and").op("i64.eqz").if();
     asm.get(this.base).get(target).op("i32.wrap_i64").i32(0xffc).op("i32.and").i32(RECORD_SHIFT)
-      .op("i32.shl").op("i32.add").set(this.rec).br("next");
+      .op("i32.shl").op("i32.add").set(this.rec).br("taken");
     asm.end();
     asm.get(target).set(this.pc).br("fetch");
   }
@@ -121,6 +142,9 @@ class LoopFrame implements Frame {
     this.asm.get(this.rec).i32(RECORD_SIZE).op("i32.add").set(this.rec);
     this.asm.i32(code).set(this.code).br("leaveRetired");
   }
+  miss(va: number, faultAccess: number, size: number): void {
+    missAtOnce(this, va, faultAccess, size);
+  }
 }
 
 /** A function of its own: `(cpu, record, pc) -> EXIT`. */
@@ -128,6 +152,11 @@ class FunctionFrame implements Frame {
   readonly asm = new FunctionBody(...HANDLER_TYPE);
   readonly cpu = 0;
   readonly rec = 1;
+  readonly registers = recordRegisters(this);
+
+  pushOperand(type: "i32" | "i64", offset: number): void {
+    this.asm.get(this.rec).mem(`${type}.load`, offset);
+  }
   temporary(type: ValType): number {
     return this.asm.local(type);
   }
@@ -143,7 +172,7 @@ class FunctionFrame implements Frame {
   next(): void {
     this.leave(EXIT.NEXT);
   }
-  branchBy(push: { offset32(): void; offset64(): void }): void {
+  branchBy(push: BranchOffset): void {
     this.asm.get(this.cpu);
     this.pushPc();
     push.offset64();
@@ -160,11 +189,14 @@ class FunctionFrame implements Frame {
   leaveRetired(code: number): void {
     this.leave(code);
   }
+  miss(va: number, faultAccess: number, size: number): void {
+    missAtOnce(this, va, faultAccess, size);
+  }
 }
 
 function compile(frame: Frame, spec: HandlerSpec): void {
-  const builder = new WasmBuilder(frame, spec.plan);
-  spec.row.semantics(builder, builder.operands(), spec.shape);
+  const builder = new WasmBuilder(frame);
+  spec.row.semantics(builder, builder.operands(spec.plan), spec.shape);
   builder.emit();
 }
 
@@ -191,12 +223,48 @@ function emitNextPage(f: LoopFrame): void {
   asm.get(f.pageVa).i64(4096n).op("i64.add").set(f.pc).br("fetch");
 }
 
+/** Counts that the record was branched to; leaves with EXIT.HOT when it was often enough. */
+function emitCount(f: LoopFrame): void {
+  const asm = f.asm;
+  asm.get(f.resumed).op("i32.eqz").if();
+  asm.get(f.rec).get(f.rec).mem("i32.load16_u", RECORD.COUNT).i32(1).op("i32.sub").tee(f.next32)
+    .mem("i32.store16", RECORD.COUNT);
+  asm.get(f.next32).op("i32.eqz").if().i32(EXIT.HOT).set(f.code).br("leaveRetired").end();
+  asm.end();
+  asm.i32(0).set(f.resumed);
+}
+
+/** Pushes a half of the word behind the region entry at `rec`. */
+function pushRegionEntry(f: LoopFrame, half: number): void {
+  f.asm.get(f.base).get(f.rec).get(f.base).op("i32.sub").i32(RECORD_SHIFT).op("i32.shr_u")
+    .op("i32.add").mem("i32.load16_u", RECORD_REGIONS + half);
+}
+
+/** The handler of {@link HANDLER.REGION}: runs the region, or its first instruction when the budget is too small. */
+function emitRegion(f: LoopFrame, type: number): void {
+  const asm = f.asm;
+  asm.get(f.short).if();
+  pushRegionEntry(f, REGION_ENTRY.HANDLER);
+  asm.set(f.handler).i32(0).set(f.short).br("dispatch");
+  asm.end();
+  asm.get(f.cpu).get(f.budget).i32(1).op("i32.add").get(f.pageVa).i32(0);
+  pushRegionEntry(f, REGION_ENTRY.PLACE);
+  asm.callIndirect(type, 0).set(f.code);
+  asm.get(f.cpu).mem("i32.load", O.budget).set(f.budget);
+  asm.get(f.cpu).mem("i64.load", O.pc).set(f.pc);
+  asm.get(f.code).i32(EXIT.BRANCH).op("i32.eq").if().br("fetch").end();
+  asm.get(f.code).i32(EXIT.SHORT).op("i32.eq").if();
+  asm.i32(1).set(f.short).i32(1).set(f.resumed).br("fetch");
+  asm.end();
+  asm.br("out");
+}
+
 /** Calls the handler's function and acts on its answer. */
-function emitCold(f: LoopFrame, type: number, hotEnd: number): void {
+function emitCold(f: LoopFrame, type: number, table: number, hotEnd: number): void {
   const asm = f.asm;
   asm.get(f.cpu).get(f.rec);
   f.pushPc();
-  asm.get(f.rec).mem("i32.load", RECORD.HANDLER).i32(hotEnd).op("i32.sub").callIndirect(type)
+  asm.get(f.handler).i32(hotEnd).op("i32.sub").callIndirect(type, table)
     .tee(f.code).op("i32.eqz").if();
   f.next();
   asm.end();
@@ -235,36 +303,43 @@ export function interpreterModule(
   hotCount: number,
   memoryPages: number,
 ): Uint8Array<ArrayBuffer> {
-  const module = new ModuleAssembler(memoryPages);
+  const module = new ModuleAssembler(memoryPages, true);
   const f = new LoopFrame();
   const asm = f.asm;
   const hotEnd = HANDLER.FIRST + hotCount;
   const labels = Array.from({ length: hotEnd }, (_, i) => `h${i}`);
   const coldType = module.type(...HANDLER_TYPE);
+  const regionType = module.type(REGION_TYPE.params, REGION_TYPE.results);
 
   asm.get(f.cpu).mem("i32.load", O.tlb).set(f.tlb);
   asm.get(f.cpu).mem("i32.load", O.alignMask).op("i64.extend_i32_u").set(f.alignMask);
   asm.get(f.cpu).mem("i64.load", O.pc).set(f.pc);
+  asm.i32(1).set(f.resumed);
   asm.block("out").block("leaveRetired").block("leave");
   asm.loop("fetch");
   emitFetch(f);
+  asm.loop("taken");
+  emitCount(f);
   asm.loop("next");
   asm.get(f.budget).op("i32.eqz").if().i32(EXIT.NEXT).set(f.code).br("leaveRetired").end();
   asm.get(f.budget).i32(1).op("i32.sub").set(f.budget);
+  asm.get(f.rec).mem("i32.load16_u", RECORD.HANDLER).set(f.handler);
+  asm.loop("dispatch");
   asm.block("cold");
   for (let i = hotEnd - 1; i >= 0; i--) asm.block(labels[i] as string);
-  asm.get(f.rec).mem("i32.load", RECORD.HANDLER).brTable(labels, "cold");
+  asm.get(f.handler).brTable(labels, "cold");
   for (let i = 0; i < hotEnd; i++) {
     asm.end();
     f.pool.reset();
     if (i === HANDLER.DECODE) f.leave(EXIT.DECODE);
     else if (i === HANDLER.NEXT_PAGE) emitNextPage(f);
     else if (i === HANDLER.SLOW) f.leave(EXIT.SLOW);
+    else if (i === HANDLER.REGION) emitRegion(f, regionType);
     else compile(f, handlers[i - HANDLER.FIRST] as HandlerSpec);
   }
   asm.end();
-  emitCold(f, coldType, hotEnd);
-  asm.end().end();
+  emitCold(f, coldType, module.ownTable, hotEnd);
+  asm.end().end().end().end();
   asm.unreachable();
   asm.end();
   // leave: the instruction at rec was not executed.

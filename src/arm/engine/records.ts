@@ -10,11 +10,23 @@ export const RECORD_SIZE = 32;
 export const RECORDS_PER_PAGE = 1024;
 /** Offset in a page of records of the instruction words they were made from. */
 export const RECORD_WORDS = (RECORDS_PER_PAGE + 1) * RECORD_SIZE;
-/** Bytes of one page of records, the leading-on record and the words included. */
-export const RECORD_PAGE_SIZE = RECORD_WORDS + RECORDS_PER_PAGE * 4;
+/**
+ * Offset in a page of records of what stands behind the entry of a translated region, a word for each
+ * instruction: the handler of the instruction itself, and the region's place in the table.
+ */
+export const RECORD_REGIONS = RECORD_WORDS + RECORDS_PER_PAGE * 4;
+export const REGION_ENTRY = { HANDLER: 0, PLACE: 2 } as const;
+/** Bytes of one page of records with all that belongs to it. */
+export const RECORD_PAGE_SIZE = RECORD_REGIONS + RECORDS_PER_PAGE * 4;
 
-/** Where a record holds what. Slots are 16-bit byte offsets into the CPU state. */
-export const RECORD = { HANDLER: 0, SLOTS: 4, WORD: 12, C64: 16 } as const;
+/**
+ * Where a record holds what: the handler (16 bits), how many more times it may be branched to before
+ * it counts as hot (16 bits), slots (16-bit byte offsets into the CPU state), constants.
+ */
+export const RECORD = { HANDLER: 0, COUNT: 2, SLOTS: 4, WORD: 12, C64: 16 } as const;
+
+/** Taken branches to an instruction that make it hot, unless said otherwise. */
+export const HOT_COUNT = 30_000;
 
 /** Where each of a row's operands lies in its records, from the operands' names in order. */
 export interface RecordPlan {
@@ -52,6 +64,11 @@ export function planRecord(slots: Slots, consts: Consts): RecordPlan {
   };
 }
 
+/** Writes the handler of the record at `at`, with a fresh count. */
+export function writeHandler(m: SharedMemory, at: number, handler: number, count: number): void {
+  m.st32(at, handler | (count << 16));
+}
+
 /** Writes one record at byte address `at`. */
 export function writeRecord(
   m: SharedMemory,
@@ -60,8 +77,9 @@ export function writeRecord(
   plan: RecordPlan,
   slots: Slots,
   consts: Consts,
+  count: number = HOT_COUNT,
 ): void {
-  m.st32(at, handler);
+  writeHandler(m, at, handler, count);
   for (const [name, offset] of plan.slots) m.st16(at + offset, slots[name] as number);
   for (const [name, { offset, type }] of plan.consts) {
     const value = consts[name] as number | bigint;

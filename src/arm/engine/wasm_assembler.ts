@@ -3,6 +3,7 @@
  * module sections, structured control with named labels, and function bodies as byte arrays.
  */
 import type { LaneBits, VectorOp } from "../isa/vector_ops.ts";
+import { Bytes } from "./wasm_bytes.ts";
 import { SIMD, SIMD_LANE, SIMD_OP } from "./wasm_simd.ts";
 
 export const I32 = 0x7f;
@@ -19,12 +20,23 @@ export const OP = {
   "i32.ne": 0x47,
   "i32.lt_s": 0x48,
   "i32.lt_u": 0x49,
+  "i32.gt_s": 0x4a,
+  "i32.gt_u": 0x4b,
+  "i32.le_s": 0x4c,
+  "i32.le_u": 0x4d,
+  "i32.ge_s": 0x4e,
   "i32.ge_u": 0x4f,
   "i64.eqz": 0x50,
   "i64.eq": 0x51,
   "i64.ne": 0x52,
   "i64.lt_s": 0x53,
   "i64.lt_u": 0x54,
+  "i64.gt_s": 0x55,
+  "i64.gt_u": 0x56,
+  "i64.le_s": 0x57,
+  "i64.le_u": 0x58,
+  "i64.ge_s": 0x59,
+  "i64.ge_u": 0x5a,
   "i32.clz": 0x67,
   "i32.add": 0x6a,
   "i32.sub": 0x6b,
@@ -126,6 +138,7 @@ export const MEM = {
   "i64.load16_u": [0x33, 1],
   "i64.load32_u": [0x35, 2],
   "i32.store": [0x36, 2],
+  "i32.store16": [0x3b, 1],
   "i64.store": [0x37, 3],
   "i64.store8": [0x3c, 0],
   "i64.store16": [0x3d, 1],
@@ -141,27 +154,9 @@ export const CMPXCHG: Readonly<Record<1 | 2 | 4 | 8, readonly [number, number]>>
   8: [0x49, 3],
 };
 
-function pushUnsigned(out: number[], value: number): void {
-  while (value >= 0x80) {
-    out.push((value % 0x80) | 0x80);
-    value = Math.floor(value / 0x80);
-  }
-  out.push(value);
-}
-
-function pushSigned(out: number[], value: bigint): void {
-  for (;;) {
-    const byte = Number(value & 0x7fn);
-    value >>= 7n;
-    const done = (value === 0n && (byte & 0x40) === 0) || (value === -1n && (byte & 0x40) !== 0);
-    out.push(done ? byte : byte | 0x80);
-    if (done) return;
-  }
-}
-
 /** One function body under construction. */
 export class FunctionBody {
-  readonly code: number[] = [];
+  readonly code = new Bytes();
   readonly #labels: string[] = [];
   readonly #localTypes: ValType[] = [];
 
@@ -173,17 +168,17 @@ export class FunctionBody {
     return this.params.length + this.#localTypes.length - 1;
   }
   op(name: OpName): this {
-    this.code.push(OP[name]);
+    this.code.byte(OP[name]);
     return this;
   }
   i32(value: number): this {
-    this.code.push(0x41);
-    pushSigned(this.code, BigInt(value | 0));
+    this.code.byte(0x41);
+    this.code.signed(value);
     return this;
   }
   i64(value: bigint): this {
-    this.code.push(0x42);
-    pushSigned(this.code, BigInt.asIntN(64, value));
+    this.code.byte(0x42);
+    this.code.signed64(value);
     return this;
   }
   f32(value: number): this {
@@ -202,24 +197,24 @@ export class FunctionBody {
     for (let i = 0; i < size; i++) this.code.push(view.getUint8(i));
   }
   get(local: number): this {
-    this.code.push(0x20);
-    pushUnsigned(this.code, local);
+    this.code.byte(0x20);
+    this.code.unsigned(local);
     return this;
   }
   set(local: number): this {
-    this.code.push(0x21);
-    pushUnsigned(this.code, local);
+    this.code.byte(0x21);
+    this.code.unsigned(local);
     return this;
   }
   tee(local: number): this {
-    this.code.push(0x22);
-    pushUnsigned(this.code, local);
+    this.code.byte(0x22);
+    this.code.unsigned(local);
     return this;
   }
   /** A load or store at the address on the stack plus `offset`; no alignment is promised. */
   mem(name: MemName, offset: number): this {
     this.code.push(MEM[name][0], 0);
-    pushUnsigned(this.code, offset);
+    this.code.unsigned(offset);
     return this;
   }
   /** i64.atomic.rmw.cmpxchg of `size` bytes. */
@@ -229,8 +224,8 @@ export class FunctionBody {
     return this;
   }
   #simd(opcode: number): this {
-    this.code.push(0xfd);
-    pushUnsigned(this.code, opcode);
+    this.code.byte(0xfd);
+    this.code.unsigned(opcode);
     return this;
   }
   /** An operation on vectors that has no immediate operand. */
@@ -263,7 +258,7 @@ export class FunctionBody {
   /** v128.load or v128.store; no alignment is promised. */
   vectorMem(what: "load" | "store", offset: number): this {
     this.#simd(what === "load" ? SIMD.LOAD : SIMD.STORE).code.push(0);
-    pushUnsigned(this.code, offset);
+    this.code.unsigned(offset);
     return this;
   }
   /** The select that states its type. */
@@ -287,11 +282,11 @@ export class FunctionBody {
     return this;
   }
   else(): this {
-    this.code.push(0x05);
+    this.code.byte(0x05);
     return this;
   }
   end(): this {
-    this.code.push(0x0b);
+    this.code.byte(0x0b);
     this.#labels.pop();
     return this;
   }
@@ -301,58 +296,90 @@ export class FunctionBody {
     return this.#labels.length - 1 - at;
   }
   br(label: string): this {
-    this.code.push(0x0c);
-    pushUnsigned(this.code, this.#depth(label));
+    this.code.byte(0x0c);
+    this.code.unsigned(this.#depth(label));
     return this;
   }
   brIf(label: string): this {
-    this.code.push(0x0d);
-    pushUnsigned(this.code, this.#depth(label));
+    this.code.byte(0x0d);
+    this.code.unsigned(this.#depth(label));
     return this;
   }
   brTable(labels: readonly string[], fallback: string): this {
-    this.code.push(0x0e);
-    pushUnsigned(this.code, labels.length);
-    for (const label of [...labels, fallback]) pushUnsigned(this.code, this.#depth(label));
+    this.code.byte(0x0e);
+    this.code.unsigned(labels.length);
+    for (const label of [...labels, fallback]) this.code.unsigned(this.#depth(label));
     return this;
   }
   return(): this {
-    this.code.push(0x0f);
+    this.code.byte(0x0f);
     return this;
   }
   unreachable(): this {
-    this.code.push(0x00);
+    this.code.byte(0x00);
     return this;
   }
   drop(): this {
-    this.code.push(0x1a);
+    this.code.byte(0x1a);
     return this;
   }
-  callIndirect(typeIndex: number): this {
-    this.code.push(0x11);
-    pushUnsigned(this.code, typeIndex);
-    pushUnsigned(this.code, 0);
+  call(functionIndex: number): this {
+    this.code.byte(0x10);
+    this.code.unsigned(functionIndex);
     return this;
   }
-  /** The body as it goes into the code section. */
-  bytes(): number[] {
-    const out: number[] = [];
-    pushUnsigned(out, this.#localTypes.length);
-    for (const type of this.#localTypes) out.push(1, type);
-    for (const byte of this.code) out.push(byte);
-    out.push(0x0b);
-    return out;
+  /** A call in the place of a return. */
+  returnCall(functionIndex: number): this {
+    this.code.byte(0x12);
+    this.code.unsigned(functionIndex);
+    return this;
+  }
+  callIndirect(typeIndex: number, table = 0): this {
+    this.code.byte(0x11);
+    this.code.unsigned(typeIndex);
+    this.code.unsigned(table);
+    return this;
+  }
+  returnCallIndirect(typeIndex: number, table = 0): this {
+    this.code.byte(0x13);
+    this.code.unsigned(typeIndex);
+    this.code.unsigned(table);
+    return this;
+  }
+  /** The body as it goes into the code section: its size, its locals in runs of a type, its code. */
+  writeTo(out: Bytes): void {
+    const locals = new Bytes();
+    let runs = 0;
+    for (let at = 0; at < this.#localTypes.length; runs++) {
+      const type = this.#localTypes[at] as ValType;
+      let end = at;
+      while (this.#localTypes[end] === type) end++;
+      locals.unsigned(end - at).byte(type);
+      at = end;
+    }
+    const head = new Bytes().unsigned(runs).append(locals);
+    out.unsigned(head.length + this.code.length + 1).append(head).append(this.code).byte(0x0b);
   }
 }
 
-/** A module that imports one shared memory (`env.memory`) and, if it wants, fills a function table of its own. */
+type SectionWriter = (id: number, count: number, write: (body: Bytes) => void) => void;
+
+/**
+ * A module that imports one shared memory (`env.memory`) and, if it wants, a function table (`env.table`:
+ * table 0 then) and fills a function table of its own (the next table).
+ */
 export class ModuleAssembler {
   readonly #types: { params: readonly ValType[]; results: readonly ValType[] }[] = [];
   readonly #functions: { type: number; body: FunctionBody; exported: string | undefined }[] = [];
   #table: number[] | undefined;
   #tableName: string | undefined;
 
-  constructor(readonly memoryPages: number) {}
+  constructor(readonly memoryPages: number, readonly importsTable = false) {}
+
+  /** The number of the module's own table. */
+  get ownTable(): number {
+    return this.importsTable ? 1 : 0;
+  }
 
   type(params: readonly ValType[], results: readonly ValType[]): number {
     const same = this.#types.findIndex((t) =>
@@ -367,59 +394,58 @@ export class ModuleAssembler {
     return this.#functions.push({ type, body, exported }) - 1;
   }
 
-  /** The function indices of table 0, which may grow. */
+  /** The function indices of the module's own table, which may grow. */
   table(functions: number[], exported?: string): void {
     this.#table = functions;
     this.#tableName = exported;
   }
 
+  #exports(section: SectionWriter): void {
+    const exported = this.#functions.filter((f) => f.exported !== undefined);
+    section(7, exported.length + (this.#tableName === undefined ? 0 : 1), (body) => {
+      for (const f of exported) {
+        body.text(f.exported ?? "").byte(0).unsigned(this.#functions.indexOf(f));
+      }
+      if (this.#tableName !== undefined) body.text(this.#tableName).push(1, this.ownTable);
+    });
+  }
+
+  /** With a table number, the kind of the elements (functions) is stated. */
+  #elements(body: Bytes, table: readonly number[]): void {
+    if (this.ownTable === 0) body.push(0, 0x41, 0, 0x0b);
+    else body.push(2, this.ownTable, 0x41, 0, 0x0b, 0);
+    body.unsigned(table.length);
+    for (const index of table) body.unsigned(index);
+  }
+
   bytes(): Uint8Array<ArrayBuffer> {
-    const out: number[] = [0, 0x61, 0x73, 0x6d, 1, 0, 0, 0];
-    const vector = (items: number[][]): number[] => {
-      const bytes: number[] = [];
-      pushUnsigned(bytes, items.length);
-      for (const item of items) for (const byte of item) bytes.push(byte);
-      return bytes;
+    const out = new Bytes().push(0, 0x61, 0x73, 0x6d, 1, 0, 0, 0);
+    const section: SectionWriter = (id, count, write) => {
+      const body = new Bytes().unsigned(count);
+      write(body);
+      out.byte(id).unsigned(body.length).append(body);
     };
-    const unsigned = (n: number): number[] => {
-      const bytes: number[] = [];
-      pushUnsigned(bytes, n);
-      return bytes;
-    };
-    const text = (s: string): number[] => {
-      const utf8 = [...new TextEncoder().encode(s)];
-      return [...unsigned(utf8.length), ...utf8];
-    };
-    const section = (id: number, body: number[]): void => {
-      out.push(id, ...unsigned(body.length));
-      for (const byte of body) out.push(byte);
-    };
-    section(
-      1,
-      vector(this.#types.map((t) => [
-        0x60,
-        ...vector(t.params.map((p) => [p])),
-        ...vector(t.results.map((r) => [r])),
-      ])),
-    );
-    const pages = unsigned(this.memoryPages);
-    section(2, vector([[...text("env"), ...text("memory"), 2, 3, ...pages, ...pages]]));
-    section(3, vector(this.#functions.map((f) => unsigned(f.type))));
+    section(1, this.#types.length, (body) => {
+      for (const { params, results } of this.#types) {
+        body.byte(0x60).unsigned(params.length).push(...params);
+        body.unsigned(results.length).push(...results);
+      }
+    });
+    section(2, this.importsTable ? 2 : 1, (body) => {
+      body.text("env").text("memory").push(2, 3).unsigned(this.memoryPages);
+      body.unsigned(this.memoryPages);
+      if (this.importsTable) body.text("env").text("table").push(1, 0x70, 0, 0);
+    });
+    section(3, this.#functions.length, (body) => {
+      for (const { type } of this.#functions) body.unsigned(type);
+    });
     const table = this.#table;
-    if (table) section(4, vector([[0x70, 0, ...unsigned(table.length)]]));
-    const exports = this.#functions.flatMap((f, i) =>
-      f.exported ? [[...text(f.exported), 0, ...unsigned(i)]] : []
-    );
-    if (this.#tableName) exports.push([...text(this.#tableName), 1, 0]);
-    section(7, vector(exports));
-    if (table) section(9, vector([[0, 0x41, 0, 0x0b, ...vector(table.map(unsigned))]]));
-    section(
-      10,
-      vector(this.#functions.map((f) => {
-        const body = f.body.bytes();
-        return [...unsigned(body.length), ...body];
-      })),
-    );
-    return new Uint8Array(out);
+    if (table) section(4, 1, (body) => body.push(0x70, 0).unsigned(table.length));
+    this.#exports(section);
+    if (table) section(9, 1, (body) => this.#elements(body, table));
+    section(10, this.#functions.length, (body) => {
+      for (const f of this.#functions) f.body.writeTo(body);
+    });
+    return out.view().slice();
   }
 }

@@ -45,7 +45,32 @@ import {
   V128 as V128_TYPE,
   type ValType,
 } from "./wasm_assembler.ts";
+import type { Consts, Slots } from "../isa/row.ts";
 import type { RecordPlan } from "./records.ts";
+
+/** How the record's slots are reached: 16-bit byte offsets into the CPU state, at an offset of the record. */
+export function recordRegisters(
+  frame: { readonly asm: FunctionBody; readonly cpu: number; readonly rec: number },
+): RegisterAccess {
+  const { asm, cpu, rec } = frame;
+  const address = (slot: number) => asm.get(cpu).get(rec).mem("i32.load16_u", slot).op("i32.add");
+  return {
+    push(slot, part) {
+      address(slot);
+      if (part === "q") asm.vectorMem("load", 0);
+      else {
+        const second = part === "high" || part === "next";
+        asm.mem(part === "w" ? "i32.load" : "i64.load", second ? 8 : 0);
+      }
+    },
+    set(slot, part, push) {
+      address(slot);
+      push();
+      if (part === "q") asm.vectorMem("store", 0);
+      else asm.mem("i64.store", part === "high" ? 8 : 0);
+    },
+  };
+}
 
 /** What a handler answers, and what the interpreter's `run` returns to TypeScript. */
 export const EXIT = {
@@ -63,6 +88,10 @@ export const EXIT = {
   FETCH: 5,
   /** The record at pc is not decoded yet. */
   DECODE: 6,
+  /** pc was branched to often. */
+  HOT: 7,
+  /** Regions only: the budget is too small for the block at pc. */
+  SHORT: 8,
 } as const;
 
 /** `faultAccess`: an access kind, with this bit for unprivileged ones. */
@@ -70,12 +99,48 @@ export const UNPRIVILEGED_ACCESS = 4;
 
 const O = CpuLayout.offset;
 
+/** A part of a register: 64 bits, the low 32, all of the register behind it, a half of a vector register, all of it. */
+export type RegisterPart = "x" | "w" | "next" | "low" | "high" | "q";
+
+/** How registers are reached. A `slot` is whatever the operands were made with. */
+export interface RegisterAccess {
+  push(slot: number, part: RegisterPart): void;
+  /** Writes what `push` pushes: an i64 ("x", "low", "high") or a v128 ("q"). */
+  set(slot: number, part: Exclude<RegisterPart, "w" | "next">, push: () => void): void;
+}
+
+/** The last operation that set the flags: `width` of its operands `a` and `b`, or of its result. */
+export type FlagKind = "add32" | "add64" | "sub32" | "sub64" | "logic32" | "logic64";
+
+/** Flags that are not computed before they are wanted. */
+export interface FlagAccess {
+  set(kind: FlagKind, pushA: () => void, pushB: () => void): void;
+  /** N, Z, C, V in bits 3 to 0, as an i32. */
+  push(): void;
+  setPacked(push: () => void): void;
+  /** Pushes 1 where the flags are in the set `mask`. */
+  pushCondition(mask: number): void;
+  /** What `body` emits may not be executed. */
+  conditional(body: () => void): void;
+}
+
+/** A branch offset: how to push it, and its value where that is known. */
+export interface BranchOffset {
+  offset32(): void;
+  offset64(): void;
+  readonly value: bigint | undefined;
+}
+
 /** How a handler reaches its surroundings: in the main loop, or as a function of its own. */
 export interface Frame {
   readonly asm: FunctionBody;
-  /** Locals holding the CPU's and the record's address. */
+  /** The local holding the CPU's address. */
   readonly cpu: number;
-  readonly rec: number;
+  readonly registers: RegisterAccess;
+  /** Where the flags live, when that is not the CPU's `nzcv`. */
+  readonly flags?: FlagAccess;
+  /** Pushes an operand of the record at byte `offset` of it. Not called where operands are constants. */
+  pushOperand(type: "i32" | "i64", offset: number): void;
   /** A local of `type` that is free for the rest of this handler. */
   temporary(type: ValType): number;
   /** Pushes the address (i32) of the data TLB of ordinary accesses. */
@@ -86,13 +151,24 @@ export interface Frame {
   /** Ends the handler: next record. */
   next(): void;
   /** Ends the handler by a branch to pc + the i32 offset that `pushOffset` pushes, or to a far 64-bit offset. */
-  branchBy(push: { offset32(): void; offset64(): void }): void;
+  branchBy(offset: BranchOffset, kind: BranchKind): void;
   /** Ends the handler by a branch to the address in local `target` (i64). */
-  branchTo(target: number): void;
+  branchTo(target: number, kind: BranchKind): void;
   /** Leaves: the instruction has not been executed. */
   leave(code: number): void;
   /** Leaves after the instruction. */
   leaveRetired(code: number): void;
+  /** Leaves with EXIT.DATA_MISS: an access of `size` bytes at the address in local `va`, by `faultAccess`. */
+  miss(va: number, faultAccess: number, size: number): void;
+}
+
+/** A {@link Frame.miss} that says all there and then. */
+export function missAtOnce(frame: Frame, va: number, faultAccess: number, size: number): void {
+  const { asm, cpu } = frame;
+  asm.get(cpu).get(va).mem("i64.store", O.faultVa);
+  asm.get(cpu).i32(faultAccess).mem("i32.store", O.faultAccess);
+  asm.get(cpu).i32(size).mem("i32.store", O.faultSize);
+  frame.leave(EXIT.DATA_MISS);
 }
 
 type NodeType = "i32" | "i64" | "f32" | "f64" | "v128";
@@ -215,18 +291,33 @@ export class WasmBuilder implements Builder, FpTarget {
   #closed = false;
   readonly #fp = new FpFast(this);
 
-  constructor(readonly frame: Frame, readonly plan: RecordPlan) {}
+  constructor(readonly frame: Frame) {}
 
-  /** The operands of the row, by name. */
-  operands(): Record<string, Slot | V32 | V64> {
+  /** The operands of a row, by name: read from the record when the handler runs. */
+  operands(plan: RecordPlan): Record<string, Slot | V32 | V64> {
     const out: Record<string, Slot | V32 | V64> = {};
-    for (const [name, offset] of this.plan.slots) out[name] = { slot: true, offset } as Slot;
-    for (const [name, { offset, type }] of this.plan.consts) {
-      out[name] = this.#node(type, [], () => {
-        this.frame.asm.get(this.frame.rec).mem(type === "i64" ? "i64.load" : "i32.load", offset);
-      }, { recordOffset: offset });
+    for (const [name, offset] of plan.slots) out[name] = { slot: true, offset } as Slot;
+    for (const [name, { offset, type }] of plan.consts) {
+      out[name] = this.#node(type, [], () => this.frame.pushOperand(type, offset), {
+        recordOffset: offset,
+      });
     }
     return out;
+  }
+
+  /** The operands of one instruction: constants, and offsets into the CPU state. */
+  constantOperands(slots: Slots, consts: Consts): Record<string, Slot | V32 | V64> {
+    const out: Record<string, Slot | V32 | V64> = {};
+    for (const [name, offset] of Object.entries(slots)) out[name] = { slot: true, offset } as Slot;
+    for (const [name, value] of Object.entries(consts)) {
+      out[name] = typeof value === "bigint" ? this.c64(value) : this.c32(value);
+    }
+    return out;
+  }
+
+  /** The instruction does not fall through to the next. */
+  get closed(): boolean {
+    return this.#closed;
   }
 
   /** Emits the handler's body. */
@@ -241,10 +332,15 @@ export class WasmBuilder implements Builder, FpTarget {
       if ("run" in s) s.run();
       else if ("let" in s) this.#emitLet(s.let);
       else {
-        this.#push(s.condition);
-        asm.if();
-        this.#emitAll(s.then);
-        asm.end();
+        const { condition, then } = s;
+        const body = () => {
+          this.#push(condition);
+          asm.if();
+          this.#emitAll(then);
+          asm.end();
+        };
+        if (this.frame.flags) this.frame.flags.conditional(body);
+        else body();
       }
     }
   }
@@ -317,46 +413,35 @@ export class WasmBuilder implements Builder, FpTarget {
     return this.#node("i64", [], () => this.frame.asm.i64(v), { repeat: true, value: v });
   }
 
-  /** Pushes cpu + the slot's offset, read from the record. */
-  #pushSlot(slot: Slot): void {
+  // deno-lint-ignore no-explicit-any -- see #node
+  #register(type: NodeType, slot: Slot, part: RegisterPart): any {
     const { offset } = slot as unknown as { offset: number };
-    const { asm, cpu, rec } = this.frame;
-    asm.get(cpu).get(rec).mem("i32.load16_u", offset).op("i32.add");
+    return this.#node(type, [], () => this.frame.registers.push(offset, part), { pinned: true });
   }
-  x(slot: Slot): V64 {
-    return this.#node("i64", [], () => {
-      this.#pushSlot(slot);
-      this.frame.asm.mem("i64.load", 0);
-    }, { pinned: true });
-  }
-  xPair(slot: Slot): readonly [V64, V64] {
-    const half = (offset: number): V64 =>
-      this.#node("i64", [], () => {
-        this.#pushSlot(slot);
-        this.frame.asm.mem("i64.load", offset);
-      }, { pinned: true });
-    return [half(0), half(8)];
-  }
-  w(slot: Slot): V32 {
-    return this.#node("i32", [], () => {
-      this.#pushSlot(slot);
-      this.frame.asm.mem("i32.load", 0);
-    }, { pinned: true });
-  }
-  #storeSlot(slot: Slot, value: Value, offset = 0): void {
+  #setRegister(slot: Slot, part: Exclude<RegisterPart, "w" | "next">, value: AnyValue): void {
+    const { offset } = slot as unknown as { offset: number };
     const node = this.#use(value);
     this.#run(() => {
-      this.#pushSlot(slot);
-      this.#push(node);
-      if (node.type === "i32") this.frame.asm.op("i64.extend_i32_u");
-      this.frame.asm.mem("i64.store", offset);
+      this.frame.registers.set(offset, part, () => {
+        this.#push(node);
+        if (node.type === "i32") this.frame.asm.op("i64.extend_i32_u");
+      });
     });
   }
+  x(slot: Slot): V64 {
+    return this.#register("i64", slot, "x");
+  }
+  xPair(slot: Slot): readonly [V64, V64] {
+    return [this.#register("i64", slot, "x"), this.#register("i64", slot, "next")];
+  }
+  w(slot: Slot): V32 {
+    return this.#register("i32", slot, "w");
+  }
   setX(slot: Slot, value: V64): void {
-    this.#storeSlot(slot, value);
+    this.#setRegister(slot, "x", value);
   }
   setW(slot: Slot, value: V32): void {
-    this.#storeSlot(slot, value);
+    this.#setRegister(slot, "x", value);
   }
 
   add<T extends Value>(a: T, b: T): T {
@@ -468,9 +553,7 @@ export class WasmBuilder implements Builder, FpTarget {
     const { recordOffset, value } = a as unknown as Node;
     if (value !== undefined) return this.c32(Number(BigInt.asIntN(32, value)));
     if (recordOffset === undefined) return this.#apply("i32", "i32.wrap_i64", a);
-    return this.#node("i32", [], () => {
-      this.frame.asm.get(this.frame.rec).mem("i32.load", recordOffset);
-    });
+    return this.#node("i32", [], () => this.frame.pushOperand("i32", recordOffset));
   }
   zext(a: V32): V64 {
     return this.#apply("i64", "i64.extend_i32_u", a);
@@ -496,14 +579,25 @@ export class WasmBuilder implements Builder, FpTarget {
     );
     this.setNzcv(this.or(nz, this.or(this.shl(c, this.c32(1)), v)));
   }
+  /** Leaves the flags to the frame if it keeps them: those of `a` and `b` by the operation `name`. */
+  #frameFlags(name: "add" | "sub" | "logic", a: Value, b: Value): boolean {
+    const { flags } = this.frame;
+    if (flags === undefined) return false;
+    const kind = `${name}${a.type === "i64" ? 64 : 32}` as FlagKind;
+    const [x, y] = [this.#use(a), this.#use(b)];
+    this.#run(() => flags.set(kind, () => this.#push(x), () => this.#push(y)));
+    return true;
+  }
   addFlags<T extends Value>(a: T, b: T): T {
     const r = this.add(a, b);
+    if (this.#frameFlags("add", a, b)) return r;
     const overflow = this.#topBit(this.and(this.xor(a, r), this.xor(b, r)));
     this.#packFlags(r, this.ltU(r, a), overflow);
     return r;
   }
   subFlags<T extends Value>(a: T, b: T): T {
     const r = this.sub(a, b);
+    if (this.#frameFlags("sub", a, b)) return r;
     const overflow = this.#topBit(this.and(this.xor(a, b), this.xor(a, r)));
     this.#packFlags(r, this.isZero(this.ltU(a, b)), overflow);
     return r;
@@ -521,6 +615,7 @@ export class WasmBuilder implements Builder, FpTarget {
     return r;
   }
   logicFlags<T extends Value>(a: T): T {
+    if (this.#frameFlags("logic", a, a)) return a;
     this.#packFlags(a, this.c32(0), this.c32(0));
     return a;
   }
@@ -540,39 +635,50 @@ export class WasmBuilder implements Builder, FpTarget {
     });
   }
   nzcv(): V32 {
-    return this.#field(O.nzcv);
+    const { flags } = this.frame;
+    if (flags === undefined) return this.#field(O.nzcv);
+    return this.#node("i32", [], () => flags.push(), { pinned: true });
   }
   setNzcv(value: V32): void {
-    this.#setField(O.nzcv, value);
+    const { flags } = this.frame;
+    if (flags === undefined) return this.#setField(O.nzcv, value);
+    const node = this.#use(value);
+    this.#run(() => flags.setPacked(() => this.#push(node)));
   }
   condition(mask: V32): V32 {
+    const { flags } = this.frame;
+    const { value } = mask as unknown as Node;
+    if (flags !== undefined && value !== undefined) {
+      return this.#node("i32", [], () => flags.pushCondition(Number(value)), { pinned: true });
+    }
     return this.and(this.shrU(mask, this.nzcv()), this.c32(1));
   }
 
   pc(): V64 {
     return this.#node("i64", [], () => this.frame.pushPc());
   }
-  branch(offset: V64, _kind: BranchKind = "jump"): void {
+  branch(offset: V64, kind: BranchKind = "jump"): void {
     const short = this.#use(this.wrap(offset));
     const long = this.#use(offset);
     this.#run(() => {
       this.frame.branchBy({
         offset32: () => this.#push(short),
         offset64: () => this.#push(long),
-      });
+        value: long.value,
+      }, kind);
     });
     this.#closed = true;
   }
   branchIf(condition: V32, offset: V64): void {
     this.when(condition, () => this.branch(offset));
   }
-  branchTo(target: V64, _kind: BranchKind): void {
+  branchTo(target: V64, kind: BranchKind): void {
     const node = this.#use(target);
     this.#run(() => {
       this.#push(node);
       const local = this.frame.temporary(I64);
       this.frame.asm.set(local);
-      this.frame.branchTo(local);
+      this.frame.branchTo(local, kind);
     });
     this.#closed = true;
   }
@@ -628,11 +734,7 @@ export class WasmBuilder implements Builder, FpTarget {
         asm.op("i64.or");
       }
       asm.op("i64.ne").if();
-      asm.get(this.frame.cpu).get(a).mem("i64.store", O.faultVa);
-      asm.get(this.frame.cpu).i32(access | (unprivileged ? UNPRIVILEGED_ACCESS : 0))
-        .mem("i32.store", O.faultAccess);
-      asm.get(this.frame.cpu).i32(span).mem("i32.store", O.faultSize);
-      this.frame.leave(EXIT.DATA_MISS);
+      this.frame.miss(a, access | (unprivileged ? UNPRIVILEGED_ACCESS : 0), span);
       asm.end();
       asm.get(a).op("i32.wrap_i64").get(entry).mem("i32.load", DATA_TLB.ADDEND).op("i32.add");
     }, { pinned: true });
@@ -855,29 +957,18 @@ export class WasmBuilder implements Builder, FpTarget {
     this.#require(this.#field(O.fpEnabled));
   }
   v(slot: Slot, half: 0 | 1): V64 {
-    return this.#node("i64", [], () => {
-      this.#pushSlot(slot);
-      this.frame.asm.mem("i64.load", 8 * half);
-    }, { pinned: true });
+    return this.#register("i64", slot, half === 0 ? "low" : "high");
   }
   setV(slot: Slot, low: V64, high: V64): void {
-    this.#storeSlot(slot, low);
-    this.#storeSlot(slot, high, 8);
+    this.#setRegister(slot, "low", low);
+    this.#setRegister(slot, "high", high);
   }
 
   q(slot: Slot): V128 {
-    return this.#node("v128", [], () => {
-      this.#pushSlot(slot);
-      this.frame.asm.vectorMem("load", 0);
-    }, { pinned: true });
+    return this.#register("v128", slot, "q");
   }
   setQ(slot: Slot, value: V128): void {
-    const node = this.#use(value);
-    this.#run(() => {
-      this.#pushSlot(slot);
-      this.#push(node);
-      this.frame.asm.vectorMem("store", 0);
-    });
+    this.#setRegister(slot, "q", value);
   }
   fpcr(): V32 {
     return this.#field(O.fpcr);

@@ -26,6 +26,7 @@ import {
   type InterpreterCode,
 } from "../../../src/arm/engine/interpreter.ts";
 import { FPSR_MASK } from "../../../src/arm/fp/format.ts";
+import type { RegionOptions } from "../../../src/arm/engine/regions.ts";
 import { UNPRIVILEGED_ACCESS } from "../../../src/arm/engine/wasm_builder.ts";
 import type { AccessOptions, AccessSize } from "../../../src/arm/isa/builder.ts";
 import type { Random } from "../../../src/arm/isa/random.ts";
@@ -90,14 +91,18 @@ export class FoldedLab implements ExecutionHost, Environment {
   interruptChecks = 0;
 
   /** `code`: for an interpreter over this lab's memory; without it only {@link evaluate} works, with `decoder`'s rows. */
-  constructor(code?: InterpreterCode, readonly decoder: Decoder = code?.decoder ?? DECODER) {
+  constructor(
+    code?: InterpreterCode,
+    readonly decoder: Decoder = code?.decoder ?? DECODER,
+    regions: Partial<RegionOptions> = { hotAfter: 0 },
+  ) {
     const { cpu, arena } = this;
     cpu.tlb = arena.reserve(DATA_TLB_SIZE, 64);
     cpu.tlbUnprivileged = arena.reserve(DATA_TLB_SIZE, 64);
     cpu.codeTlb = arena.reserve(CODE_TLB_SIZE, 64);
     this.dropTlbs();
     if (!code) return;
-    this.#interpreter = new Interpreter(code, this.memory, arena, CODE_PAGES);
+    this.#interpreter = new Interpreter(code, this.memory, arena, CODE_PAGES, regions);
   }
 
   dropTlbs(): void {
@@ -118,12 +123,12 @@ export class FoldedLab implements ExecutionHost, Environment {
   randomize(random: Random): void {
     const { cpu, memory } = this;
     const { offset } = CpuLayout;
-    for (let n = 0; n < 34; n++) memory.st64(cpu.base + offset.gpr + 8 * n, random.value());
+    for (let n = 0; n < 33; n++) memory.st64(cpu.base + offset.gpr + 8 * n, random.value());
     memory.st64(cpu.base + offset.gpr + 8 * SLOT.ZR, 0n);
     // Some registers point to just before the end of a page.
     for (let i = 0; i < 6; i++) {
       const at = (BigInt(random.below(64)) << 12n) + BigInt(PAGE - random.below(20));
-      memory.st64(cpu.base + offset.gpr + 8 * random.below(34) % (8 * SLOT.ZR), at);
+      memory.st64(cpu.base + offset.gpr + 8 * random.below(SLOT.ZR), at);
     }
     for (let n = 0; n < 64; n++) memory.st64(cpu.base + offset.vreg + 8 * n, random.u64());
     for (let at = DATA_AT; at < END; at += 4) memory.st32(at, random.u32());
@@ -206,6 +211,11 @@ export class FoldedLab implements ExecutionHost, Environment {
     } catch (error) {
       if (error !== EXCEPTION_TAKEN) throw error;
     }
+  }
+
+  /** Instructions translated into regions so far. */
+  get translated(): number {
+    return this.#interpreter?.regions.translated ?? 0;
   }
 
   /** Runs `count` instructions on the interpreter and returns how many it says it took. */

@@ -1,9 +1,11 @@
 /**
- * The interpreter against the evaluator: random programs of all rows, random states, and random
- * splits of the budget. Every seed is a program; a failure names the seed and the instruction.
+ * Generated code against the evaluator: random programs of all rows, random states, and random splits
+ * of the budget; interpreted, translated at once, and translated in part. Every seed is a program; a
+ * failure names the seed and the instruction.
  */
 import assert from "node:assert/strict";
 import { InterpreterCode } from "../../../src/arm/engine/interpreter.ts";
+import type { RegionOptions } from "../../../src/arm/engine/regions.ts";
 import { Random, randomInstruction } from "../../../src/arm/isa/random.ts";
 import type { Row } from "../../../src/arm/isa/row.ts";
 import { sysreg } from "../../../src/arm/arch/sysregs.ts";
@@ -32,6 +34,47 @@ function randomWord(random: Random, rows: readonly Row[]): number {
 
 function program(random: Random, rows: readonly Row[] = ROWS): number[] {
   return Array.from({ length: WORDS }, () => randomWord(random, rows));
+}
+
+/** Rows that set or use the flags, and some of the rest. */
+const FLAG_ROWS = ROWS.filter((row) =>
+  /^(ADDS?|SUBS?|AND|ANDS|BIC|CCM|CSEL|ADC|SBC|FCMP|FCSEL)/.test(row.name)
+);
+const PLAIN_ROWS = ROWS.filter((row) => /^(MOV|ADD|ORR|EOR|UBFM|LDST_uimm|LDP_STP)/.test(row.name));
+/** Branches with an offset of 19, 26 or 14 bits, by how the offset is placed. */
+const NEAR_BRANCHES: readonly ((random: Random, delta: number) => number)[] = [
+  (_, delta) => 0x1400_0000 | (delta & 0x3ff_ffff),
+  (_, delta) => 0x9400_0000 | (delta & 0x3ff_ffff),
+  ...Array.from(
+    { length: 4 },
+    () => (random: Random, delta: number) =>
+      0x5400_0000 | ((delta & 0x7_ffff) << 5) | random.below(16),
+  ),
+  (random, delta) =>
+    0x3400_0000 | (random.below(4) << 30 & 0x8000_0000) | (random.below(2) << 24) |
+    ((delta & 0x7_ffff) << 5) | random.below(31),
+  (random, delta) =>
+    0x3600_0000 | (random.below(2) << 24) | (random.below(32) << 19) | ((delta & 0x3fff) << 5) |
+    random.below(31),
+];
+const RET = 0xd65f_03c0;
+
+/** A program of short blocks that branch to and fro within their page, call and return. */
+function tangle(random: Random): number[] {
+  return Array.from({ length: WORDS }, (_, i) => {
+    const kind = random.below(20);
+    if (kind === 0) return RET;
+    if (kind < 6) {
+      const span = random.pick([8, 32, 200]);
+      let delta = random.below(2 * span) - span || 1;
+      // Mostly within the page.
+      if ((i & 1023) + delta < 0 || (i & 1023) + delta > 1023) {
+        delta = random.below(8) ? -delta : delta;
+      }
+      return random.pick(NEAR_BRANCHES)(random, delta) >>> 0;
+    }
+    return randomInstruction(random.pick(kind < 14 ? FLAG_ROWS : PLAIN_ROWS), random).word;
+  });
 }
 
 /** Runs `count` instructions on both and says where they part, or undefined. */
@@ -69,10 +112,18 @@ function episode(
   }
   for (let i = 0; i < count; i++) reference.evaluate();
   if (!fast.difference(reference)) return;
+  const seen = fast.difference(reference);
   fast.copyFrom(start);
   reference.copyFrom(start);
-  assert.fail(lockstep(fast, reference, count) ?? "only when run in larger portions");
+  assert.fail(lockstep(fast, reference, count) ?? `only when run in larger portions: ${seen}`);
 }
+
+/** How code gets executed: what is translated, and when. */
+const TIERS: Readonly<Record<string, Partial<RegionOptions>>> = {
+  interpreted: { hotAfter: 0 },
+  "translated at once": { hotAfter: 1, batch: 1 },
+  "translated in part": { hotAfter: 3, batch: 4, maxInsns: 12 },
+};
 
 interface Labs {
   readonly fast: FoldedLab;
@@ -80,37 +131,71 @@ interface Labs {
   readonly start: FoldedLab;
 }
 
-function labsWith(words: readonly number[]): Labs {
-  const labs = { fast: new FoldedLab(CODE), reference: new FoldedLab(), start: new FoldedLab() };
+function labsWith(
+  words: readonly number[],
+  tier: Partial<RegionOptions> = { hotAfter: 1, batch: 1 },
+): Labs {
+  const labs = {
+    fast: new FoldedLab(CODE, undefined, tier),
+    reference: new FoldedLab(),
+    start: new FoldedLab(),
+  };
   labs.fast.loadCode(words);
   labs.reference.loadCode(words);
   return labs;
 }
 
-Deno.test("interpreter and evaluator agree on random programs, in any portions", () => {
-  const evaluated = new Map<string, number>();
-  let slow = 0, total = 0;
-  for (let seed = 1; seed <= SEEDS; seed++) {
-    const random = new Random(seed);
-    const labs = labsWith(program(random));
-    for (let n = 0; n < 500; n++) {
-      try {
-        episode(labs, random, 64);
-      } catch (error) {
-        throw new Error(`seed ${seed}, episode ${n}`, { cause: error });
+for (const [name, tier] of Object.entries(TIERS)) {
+  Deno.test(`${name}: generated code and evaluator agree on random programs, in any portions`, () => {
+    const evaluated = new Map<string, number>();
+    let slow = 0, total = 0, translated = 0;
+    for (let seed = 1; seed <= SEEDS; seed++) {
+      const random = new Random(seed);
+      const labs = labsWith(program(random), tier);
+      for (let n = 0; n < 500; n++) {
+        try {
+          episode(labs, random, 64);
+        } catch (error) {
+          throw new Error(`seed ${seed}, episode ${n}`, { cause: error });
+        }
       }
+      for (const [name, count] of labs.reference.evaluated) {
+        evaluated.set(name, (evaluated.get(name) ?? 0) + count);
+        total += count;
+      }
+      for (const count of labs.fast.evaluated.values()) slow += count;
+      assert.ok(labs.fast.interruptChecks > 0);
+      translated += labs.fast.translated;
     }
-    for (const [name, count] of labs.reference.evaluated) {
-      evaluated.set(name, (evaluated.get(name) ?? 0) + count);
-      total += count;
+    const never = ROWS.filter((row) => !evaluated.has(row.name)).map((row) => row.name);
+    assert.deepEqual(never, [], "rows never executed");
+    assert.ok(slow < 0.5 * total, `${slow} of ${total} instructions left generated code`);
+    assert.equal(translated > 300, tier.hotAfter !== 0, `${translated} translated`);
+  });
+
+  Deno.test(`${name}: generated code and evaluator agree on loops, joins and calls`, () => {
+    let translated = 0;
+    for (let seed = 1; seed <= 6; seed++) {
+      const random = new Random(1000 + seed);
+      const labs = labsWith(tangle(random), tier);
+      for (let n = 0; n < 60; n++) {
+        try {
+          episode(labs, random, 600, ({ memory, cpu }) => {
+            // Accesses go through, but for a few; returns come to somewhere in the page at hand.
+            cpu.alignMask = cpu.spAlignMask = 0;
+            cpu.fpEnabled = true;
+            const near = (cpu.pc & ~0xfffn) + BigInt(4 * random.below(1024));
+            memory.st64(cpu.gpr + 8 * 30, near);
+          });
+        } catch (error) {
+          throw new Error(`seed ${seed}, episode ${n}`, { cause: error });
+        }
+      }
+      translated += labs.fast.translated;
     }
-    for (const count of labs.fast.evaluated.values()) slow += count;
-    assert.ok(labs.fast.interruptChecks > 0);
-  }
-  const never = ROWS.filter((row) => !evaluated.has(row.name)).map((row) => row.name);
-  assert.deepEqual(never, [], "rows never executed");
-  assert.ok(slow < 0.5 * total, `${slow} of ${total} instructions left the interpreter`);
-});
+    assert.equal(translated > 1000, tier.hotAfter !== 0, `${translated} translated`);
+  });
+}
 
 Deno.test("interpreter and evaluator agree on memory accesses near page ends", () => {
   const rows = ROWS.filter((row) => /^(LD|ST)/.test(row.name));

@@ -15,14 +15,15 @@ Deno.test("slots lie in order, constants at their natural alignment, nothing ove
       used.add(i);
     }
   };
-  take(RECORD.HANDLER, 4);
+  take(RECORD.HANDLER, 2);
+  take(RECORD.COUNT, 2);
   for (const at of plan.slots.values()) take(at, 2);
   for (const { offset, type } of plan.consts.values()) take(offset, type === "i64" ? 8 : 4);
 
   const m = SharedMemory.create(4096);
   m.u8.fill(0xaa, 0, 4096);
   writeRecord(m, 64, 41, plan, slots, consts);
-  assert.equal(m.ld32(64 + RECORD.HANDLER), 41);
+  assert.equal(m.ld16(64 + RECORD.HANDLER), 41);
   for (const [name, at] of plan.slots) {
     assert.equal(m.ld16(64 + at), slots[name as keyof typeof slots]);
   }

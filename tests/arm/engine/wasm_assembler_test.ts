@@ -67,7 +67,7 @@ Deno.test("the encoding of the numbers", () => {
   const code = (build: (asm: FunctionBody) => void): number[] => {
     const asm = new FunctionBody([], []);
     build(asm);
-    return [...asm.code];
+    return [...asm.code.view()];
   };
   assert.deepEqual(code((a) => a.i32(63)), [0x41, 0x3f]);
   assert.deepEqual(code((a) => a.i32(64)), [0x41, 0xc0, 0x00]);

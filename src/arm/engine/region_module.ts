@@ -1,0 +1,439 @@
+/**
+ * Regions to WebAssembly: one function for each, registers in locals, control flow as structure. All
+ * regions that are translated together are one module; they call each other through the table they
+ * share with the interpreter.
+ */
+import { CpuLayout } from "../arch/cpu_state.ts";
+import { CODE_TLB, CODE_TLB_ENTRIES, CODE_TLB_ENTRY } from "../arch/tlb_layout.ts";
+import type { BranchKind } from "../isa/builder.ts";
+import { HANDLER, REGION_TYPE } from "./interpreter_module.ts";
+import { RECORD, RECORD_REGIONS, RECORD_SIZE, REGION_ENTRY } from "./records.ts";
+import { RegionFlags } from "./region_flags.ts";
+import { type Graph, isInside, type Node, type Step } from "./region_graph.ts";
+import { isCompiled, isRegister, isVector, isZero } from "./region_probe.ts";
+import { FunctionBody, I32, I64, ModuleAssembler, V128, type ValType } from "./wasm_assembler.ts";
+import {
+  type BranchOffset,
+  EXIT,
+  type Frame,
+  type RegisterAccess,
+  type RegisterPart,
+  WasmBuilder,
+} from "./wasm_builder.ts";
+
+const O = CpuLayout.offset;
+const RECORD_SHIFT = Math.log2(RECORD_SIZE / 4);
+/** Calls within calls: each takes a part of the host's stack. */
+const MAX_DEPTH = 100;
+
+/** An exit's word: the code in its low bits, instructions of the block not executed, offset of the pc, kind of the flags. */
+const WORD_UNEXECUTED = 4, WORD_OFFSET = 14, WORD_KIND = 27;
+
+/** Parameters of a region. */
+const CPU = 0, BUDGET = 1, PAGE = 2, DEPTH = 3;
+
+/** Registers of the CPU state in locals. */
+class LocalRegisters implements RegisterAccess {
+  readonly #locals = new Map<number, number>();
+  readonly #written: readonly number[];
+
+  constructor(readonly asm: FunctionBody, touched: Iterable<number>, written: Iterable<number>) {
+    for (const slot of [...touched].sort((a, b) => a - b)) {
+      this.#locals.set(slot, asm.local(isVector(slot) ? V128 : I64));
+    }
+    this.#written = [...written].sort((a, b) => a - b);
+  }
+
+  #local(slot: number): number {
+    const local = this.#locals.get(slot);
+    if (local === undefined) throw new RangeError(`register at ${slot} is not of this region`);
+    return local;
+  }
+
+  push(slot: number, part: RegisterPart): void {
+    const { asm } = this;
+    if (part === "next") return this.push(slot + 8, "x");
+    if (isZero(slot)) {
+      if (part === "w") asm.i32(0);
+      else asm.i64(0n);
+      return;
+    }
+    asm.get(this.#local(slot));
+    if (part === "w") asm.op("i32.wrap_i64");
+    if (part === "low" || part === "high") asm.extractLane(64, part === "low" ? 0 : 1);
+  }
+
+  set(slot: number, part: Exclude<RegisterPart, "w" | "next">, push: () => void): void {
+    const { asm } = this;
+    if (!isRegister(slot)) {
+      push();
+      asm.drop();
+      return;
+    }
+    const local = this.#local(slot);
+    const half = part === "low" || part === "high";
+    if (half) asm.get(local);
+    push();
+    if (half) asm.replaceLane(64, part === "low" ? 0 : 1);
+    asm.set(local);
+  }
+
+  load(): void {
+    for (const [slot, local] of this.#locals) {
+      this.asm.get(CPU);
+      if (isVector(slot)) this.asm.vectorMem("load", slot);
+      else this.asm.mem("i64.load", slot);
+      this.asm.set(local);
+    }
+  }
+
+  store(): void {
+    for (const slot of this.#written) {
+      this.asm.get(CPU).get(this.#local(slot));
+      if (isVector(slot)) this.asm.vectorMem("store", slot);
+      else this.asm.mem("i64.store", slot);
+    }
+  }
+}
+
+/** Locals handed out per instruction and used again by the next. */
+class Temporaries {
+  readonly #free = new Map<ValType, number[]>();
+  readonly #used = new Map<ValType, number>();
+  constructor(readonly asm: FunctionBody) {}
+  reset(): void {
+    this.#used.clear();
+  }
+  take(type: ValType): number {
+    const locals = this.#free.get(type) ?? [];
+    this.#free.set(type, locals);
+    const n = this.#used.get(type) ?? 0;
+    this.#used.set(type, n + 1);
+    if (n === locals.length) locals.push(this.asm.local(type));
+    return locals[n] as number;
+  }
+}
+
+/** Everything touched or written by the region's instructions. */
+function union(graph: Graph, of: "touched" | "written"): Set<number> {
+  const out = new Set<number>();
+  for (const { block } of graph.nodes.values()) {
+    for (const { effects } of block.steps) for (const slot of effects[of]) out.add(slot);
+  }
+  return out;
+}
+
+/** Generates one region. `dispatch` is the index of the module's function that goes on at an address. */
+class RegionFrame implements Frame {
+  readonly asm = new FunctionBody(REGION_TYPE.params, REGION_TYPE.results);
+  readonly cpu = CPU;
+  readonly registers: LocalRegisters;
+  readonly flags = new RegionFlags(this.asm);
+  readonly #tlb = this.asm.local(I32);
+  readonly #alignMask = this.asm.local(I64);
+  readonly #pc = this.asm.local(I64);
+  /** What an exit has to do, in one word: see {@link exitWord}. Then its code. */
+  readonly #code = this.asm.local(I32);
+  readonly #kind = this.asm.local(I32);
+  readonly #missVa = this.asm.local(I64);
+  readonly #missInfo = this.asm.local(I32);
+  readonly #temporaries = new Temporaries(this.asm);
+  /** The block and the number in it of the instruction at hand. */
+  #node: Node;
+  #step = 0;
+
+  constructor(readonly graph: Graph, readonly dispatch: number) {
+    this.#node = graph.entry;
+    this.registers = new LocalRegisters(this.asm, union(graph, "touched"), union(graph, "written"));
+  }
+
+  /** The whole function. */
+  generate(): FunctionBody {
+    const { asm, graph } = this;
+    asm.get(CPU).mem("i32.load", O.tlb).set(this.#tlb);
+    asm.get(CPU).mem("i32.load", O.alignMask).op("i64.extend_i32_u").set(this.#alignMask);
+    this.#reload();
+    asm.block("return").block("jump").block("store").block("exit").block("miss");
+    this.#goInto(graph.entry);
+    asm.end();
+    this.#noteMiss();
+    asm.end();
+    this.#readExitWord();
+    asm.end();
+    this.#storeAll();
+    asm.get(this.#code).return();
+    asm.end();
+    this.#storeAll();
+    asm.get(CPU).get(BUDGET).get(this.#pc).get(DEPTH).returnCall(this.dispatch);
+    asm.end();
+    asm.get(this.#code);
+    return asm;
+  }
+
+  #reload(): void {
+    this.registers.load();
+    this.flags.setPacked(() => this.asm.get(CPU).mem("i32.load", O.nzcv));
+  }
+
+  /** Registers, flags, pc and budget to the CPU state: at the two ends that all exits share. */
+  #storeAll(): void {
+    const { asm } = this;
+    this.registers.store();
+    asm.get(CPU);
+    this.flags.pushShared();
+    asm.mem("i32.store", O.nzcv);
+    asm.get(CPU).get(this.#pc).mem("i64.store", O.pc);
+    asm.get(CPU).get(BUDGET).mem("i32.store", O.budget);
+  }
+
+  /** The access that missed, for whoever fills the TLB. */
+  #noteMiss(): void {
+    const { asm } = this;
+    asm.get(CPU).get(this.#missVa).mem("i64.store", O.faultVa);
+    asm.get(CPU).get(this.#missInfo).i32(7).op("i32.and").mem("i32.store", O.faultAccess);
+    asm.get(CPU).get(this.#missInfo).i32(3).op("i32.shr_u").mem("i32.store", O.faultSize);
+  }
+
+  #readExitWord(): void {
+    const { asm } = this;
+    const word = this.#code;
+    const field = (shift: number, bits: number) => {
+      asm.get(word).i32(shift).op("i32.shr_u").i32((1 << bits) - 1).op("i32.and");
+    };
+    field(WORD_KIND, 3);
+    asm.set(this.#kind);
+    this.flags.joinNumber(this.#kind);
+    asm.get(PAGE);
+    field(WORD_OFFSET, 13);
+    asm.op("i64.extend_i32_u").op("i64.add").set(this.#pc);
+    asm.get(BUDGET);
+    field(WORD_UNEXECUTED, 10);
+    asm.op("i32.add").set(BUDGET);
+    field(0, 4);
+    asm.set(word);
+  }
+
+  // Structure
+
+  /** Enters a block that nothing else leads to, or a loop from in front of it. */
+  #goInto(node: Node): void {
+    const { asm } = this;
+    if (!node.isLoop) return this.#within(node, node.joins);
+    this.#prepareFlags(node);
+    asm.loop(`loop ${node.block.start}`);
+    this.#enterShared(node);
+    this.#within(node, node.joins);
+    asm.end();
+    asm.unreachable();
+  }
+
+  /** The block's code inside of wasm blocks whose ends are the joins that it dominates. */
+  #within(node: Node, [join, ...rest]: readonly Node[]): void {
+    if (join === undefined) return this.#block(node);
+    const { asm } = this;
+    const state = this.flags.state;
+    asm.block(`join ${join.block.start}`);
+    this.#within(node, rest);
+    asm.end();
+    this.flags.state = state;
+    this.#enterShared(join);
+    // A join that is a loop has its flags prepared already.
+    if (!join.isLoop) return this.#within(join, join.joins);
+    asm.loop(`loop ${join.block.start}`);
+    this.#within(join, join.joins);
+    asm.end();
+    asm.unreachable();
+  }
+
+  /** How the flags are held where several edges meet. */
+  #enterShared(node: Node): void {
+    this.flags.state = node.readsFlags ? "packed" : "joined";
+  }
+  #prepareFlags(node: Node): void {
+    if (node.readsFlags) this.flags.pack();
+    else this.flags.join();
+  }
+
+  /** Goes on at byte `offset` of the page. */
+  #goTo(offset: number): void {
+    const from = this.#node;
+    const to = offset < 4096 ? this.graph.nodes.get(offset) : undefined;
+    if (to === undefined || !isInside(from, to)) return this.#leaveTo(offset);
+    const { state } = this.flags;
+    const step = this.#step;
+    if (to.order <= from.order) {
+      this.#prepareFlags(to);
+      this.asm.br(`loop ${offset}`);
+    } else if (to.isJoin) {
+      this.#prepareFlags(to);
+      this.asm.br(`join ${offset}`);
+    } else {
+      this.#goInto(to);
+    }
+    this.flags.state = state;
+    this.#node = from;
+    this.#step = step;
+  }
+
+  #leaveTo(offset: number): void {
+    this.asm.get(PAGE).i64(BigInt(offset)).op("i64.add").set(this.#pc);
+    this.#jump();
+  }
+  #jump(): void {
+    this.flags.join();
+    this.asm.br("jump");
+  }
+
+  #block(node: Node): void {
+    const { asm } = this;
+    const { steps, start, fallsTo } = node.block;
+    this.#node = node;
+    this.#step = 0;
+    if (steps.length > 0) {
+      asm.get(BUDGET).i32(steps.length).op("i32.sub").tee(BUDGET).i32(0).op("i32.lt_s").if();
+      this.leave(EXIT.SHORT);
+      asm.end();
+    }
+    for (const [i, step] of steps.entries()) {
+      this.#node = node;
+      this.#step = i;
+      this.#temporaries.reset();
+      if (!this.#instruction(step)) return;
+    }
+    if (fallsTo !== undefined) this.#goTo(fallsTo);
+    else throw new RangeError(`block ${start} has no end`);
+  }
+
+  /** False where control does not go on behind the instruction. */
+  #instruction({ instruction, effects }: Step): boolean {
+    if (!isCompiled(instruction)) {
+      this.leave(EXIT.SLOW);
+      return false;
+    }
+    const { row, decoded } = instruction;
+    this.flags.conditionally = effects.setsFlagsConditionally;
+    const builder = new WasmBuilder(this);
+    row.semantics(builder, builder.constantOperands(decoded.slots, decoded.consts), decoded.shape);
+    builder.emit();
+    return !builder.closed;
+  }
+
+  // Frame
+
+  temporary(type: ValType): number {
+    return this.#temporaries.take(type);
+  }
+  pushOperand(): never {
+    throw new RangeError("operands are constants here");
+  }
+  pushTlb(): void {
+    this.asm.get(this.#tlb);
+  }
+  pushAlignMask(): void {
+    this.asm.get(this.#alignMask);
+  }
+  get #offset(): number {
+    return this.#node.block.start + 4 * this.#step;
+  }
+  pushPc(): void {
+    this.asm.get(PAGE).i64(BigInt(this.#offset)).op("i64.add");
+  }
+  next(): void {}
+
+  branchBy({ value }: BranchOffset, kind: BranchKind): void {
+    if (value === undefined) throw new RangeError("a branch by an unknown offset");
+    const target = this.#offset + Number(value);
+    if (kind !== "call") return this.#goTo(target);
+    this.asm.get(PAGE).i64(BigInt(target)).op("i64.add").set(this.#pc);
+    this.#call();
+  }
+
+  branchTo(target: number, kind: BranchKind): void {
+    this.asm.get(target).set(this.#pc);
+    if (kind === "call") return this.#call();
+    if (kind === "jump") return this.#jump();
+    // A return goes to whoever has called this region, who looks whether it comes to the right place.
+    this.flags.join();
+    this.asm.i32(EXIT.BRANCH).set(this.#code).br("store");
+  }
+
+  /** Calls what is at the pc's local, and goes on behind the call if it comes back there. */
+  #call(): void {
+    const { asm } = this;
+    const back = this.#offset + 4;
+    this.registers.store();
+    asm.get(CPU);
+    this.flags.push();
+    asm.mem("i32.store", O.nzcv);
+    asm.get(CPU).get(BUDGET).get(this.#pc).get(DEPTH).i32(1).op("i32.add").call(this.dispatch)
+      .set(this.#code);
+    asm.get(CPU).mem("i32.load", O.budget).set(BUDGET);
+    asm.get(this.#code).i32(EXIT.BRANCH).op("i32.ne");
+    asm.get(CPU).mem("i64.load", O.pc).get(PAGE).i64(BigInt(back)).op("i64.add").op("i64.ne");
+    asm.op("i32.or").brIf("return");
+    this.#reload();
+    this.#goTo(back);
+  }
+
+  /** At `offset`, with the budget of `unexecuted` instructions of the block taken back. */
+  #exitWord(offset: number, unexecuted: number, code: number): number {
+    return code | (unexecuted << WORD_UNEXECUTED) | (offset << WORD_OFFSET) |
+      (this.flags.number << WORD_KIND);
+  }
+  #leaveAt(offset: number, unexecuted: number, code: number): void {
+    this.asm.i32(this.#exitWord(offset, unexecuted, code)).set(this.#code).br("exit");
+  }
+  miss(va: number, faultAccess: number, size: number): void {
+    const { asm } = this;
+    asm.get(va).set(this.#missVa).i32(faultAccess | (size << 3)).set(this.#missInfo);
+    const unexecuted = this.#node.block.steps.length - this.#step;
+    asm.i32(this.#exitWord(this.#offset, unexecuted, EXIT.DATA_MISS)).set(this.#code).br("miss");
+  }
+  leave(code: number): void {
+    this.#leaveAt(this.#offset, this.#node.block.steps.length - this.#step, code);
+  }
+  leaveRetired(code: number): void {
+    this.#leaveAt(this.#offset + 4, this.#node.block.steps.length - this.#step - 1, code);
+  }
+}
+
+/**
+ * The function that goes on at an address, (CPU, budget, address, depth) -> EXIT: in the region that
+ * begins there, or back in the interpreter.
+ */
+function dispatchBody(regionType: number): FunctionBody {
+  const asm = new FunctionBody([I32, I32, I64, I32], [I32]);
+  const [entry, records] = [asm.local(I32), asm.local(I32)];
+  const TARGET = 2;
+  asm.block("none");
+  asm.get(DEPTH).i32(MAX_DEPTH).op("i32.gt_s").brIf("none");
+  asm.get(CPU).mem("i32.load", O.codeTlb);
+  asm.get(TARGET).i64(12n).op("i64.shr_u").op("i32.wrap_i64").i32(CODE_TLB_ENTRIES - 1)
+    .op("i32.and").i32(Math.log2(CODE_TLB_ENTRY)).op("i32.shl").op("i32.add").tee(entry);
+  asm.mem("i64.load", CODE_TLB.TAG).get(TARGET).i64(-4093n).op("i64.and").op("i64.ne")
+    .brIf("none");
+  asm.get(entry).mem("i32.load", CODE_TLB.RECORDS).set(records);
+  asm.get(TARGET).op("i32.wrap_i64").i32(0xffc).op("i32.and").set(entry);
+  asm.get(records).get(entry).i32(RECORD_SHIFT).op("i32.shl").op("i32.add")
+    .mem("i32.load16_u", RECORD.HANDLER).i32(HANDLER.REGION).op("i32.ne").brIf("none");
+  asm.get(CPU).get(BUDGET).get(TARGET).i64(-4096n).op("i64.and").get(DEPTH);
+  asm.get(records).get(entry).op("i32.add")
+    .mem("i32.load16_u", RECORD_REGIONS + REGION_ENTRY.PLACE);
+  asm.returnCallIndirect(regionType, 0);
+  asm.end();
+  asm.get(CPU).get(TARGET).mem("i64.store", O.pc);
+  asm.get(CPU).get(BUDGET).mem("i32.store", O.budget);
+  asm.i32(EXIT.BRANCH);
+  return asm;
+}
+
+/** The bytes of a module with a function for each graph, exported as `r0`, `r1` and so on. */
+export function regionModule(
+  graphs: readonly Graph[],
+  memoryPages: number,
+): Uint8Array<ArrayBuffer> {
+  const module = new ModuleAssembler(memoryPages, true);
+  const dispatch = module.add(dispatchBody(module.type(REGION_TYPE.params, REGION_TYPE.results)));
+  graphs.forEach((graph, i) => module.add(new RegionFrame(graph, dispatch).generate(), `r${i}`));
+  return module.bytes();
+}

@@ -1,0 +1,146 @@
+/**
+ * What an instruction does to control, flags and registers: found by generating its code with a frame
+ * that only watches, so that it cannot disagree with the code that is generated in earnest.
+ */
+import { CpuLayout, gprOffset, SLOT } from "../arch/cpu_state.ts";
+import type { BranchKind } from "../isa/builder.ts";
+import type { Consts, Decoded, Row, Shape, Slots } from "../isa/row.ts";
+import { FunctionBody, I32, type ValType } from "./wasm_assembler.ts";
+import {
+  type BranchOffset,
+  type Frame,
+  reachedInline,
+  type RegisterAccess,
+  WasmBuilder,
+} from "./wasm_builder.ts";
+
+/** An instruction of a region. */
+export interface Instruction {
+  readonly row: Row;
+  readonly decoded: Decoded<Shape, Slots, Consts>;
+}
+
+/** See {@link effectsOf}. */
+export interface Effects {
+  /** Never goes on to the next instruction by itself. */
+  readonly closed: boolean;
+  /** A branch to `pc + offset` (undefined: to an address that is computed). */
+  readonly branch: { readonly offset: number | undefined; readonly kind: BranchKind } | undefined;
+  readonly readsFlags: boolean;
+  /** Sets the flags whatever happens. */
+  readonly setsFlags: boolean;
+  /** Sets them only where a condition holds. */
+  readonly setsFlagsConditionally: boolean;
+  /** Registers (offsets into the CPU state) that are touched, and those that are written. */
+  readonly touched: ReadonlySet<number>;
+  readonly written: ReadonlySet<number>;
+}
+
+const ZERO = gprOffset(SLOT.ZR);
+const SINK = gprOffset(SLOT.SINK);
+
+/** Whether the slot is a register with storage: neither the zero register nor where nothing is kept. */
+export const isRegister = (slot: number): boolean => slot !== ZERO && slot !== SINK;
+export const isZero = (slot: number): boolean => slot === ZERO;
+
+/** Whether the slot is a vector register. */
+export const isVector = (slot: number): boolean =>
+  slot >= CpuLayout.offset.vreg && slot < CpuLayout.offset.vreg + 512;
+
+/** Whether a region can have the instruction: all others are the evaluator's. */
+export function isCompiled({ row, decoded }: Instruction): boolean {
+  const key = decoded.shape["key"];
+  return !row.slow && (typeof key !== "number" || reachedInline(key));
+}
+
+class ProbeFrame implements Frame {
+  readonly asm = new FunctionBody([I32], []);
+  readonly cpu = 0;
+  readonly touched = new Set<number>();
+  readonly written = new Set<number>();
+  branch: Effects["branch"];
+  readsFlags = false;
+  setsFlags = false;
+  setsFlagsConditionally = false;
+  #conditional = 0;
+
+  readonly registers: RegisterAccess = {
+    push: (slot, part) => {
+      const register = part === "next" ? slot + 8 : slot;
+      if (isRegister(register)) this.touched.add(register);
+    },
+    set: (slot, _part, push) => {
+      push();
+      if (!isRegister(slot)) return;
+      this.touched.add(slot);
+      this.written.add(slot);
+    },
+  };
+  readonly flags = {
+    set: (_kind: string, pushA: () => void, pushB: () => void): void => {
+      pushA();
+      pushB();
+      this.#setsFlags();
+    },
+    push: (): void => {
+      this.readsFlags = true;
+    },
+    setPacked: (push: () => void): void => {
+      push();
+      this.#setsFlags();
+    },
+    pushCondition: (_mask: number): void => {
+      this.readsFlags = true;
+    },
+    conditional: (body: () => void): void => {
+      this.#conditional++;
+      body();
+      this.#conditional--;
+    },
+  };
+
+  #setsFlags(): void {
+    if (this.#conditional > 0) this.setsFlagsConditionally = true;
+    else this.setsFlags = true;
+  }
+  pushOperand(): void {}
+  temporary(type: ValType): number {
+    return this.asm.local(type);
+  }
+  pushTlb(): void {}
+  pushAlignMask(): void {}
+  pushPc(): void {}
+  next(): void {}
+  branchBy({ value }: BranchOffset, kind: BranchKind): void {
+    this.branch = { offset: value === undefined ? undefined : Number(value), kind };
+  }
+  branchTo(_target: number, kind: BranchKind): void {
+    this.branch = { offset: undefined, kind };
+  }
+  leave(): void {}
+  leaveRetired(): void {}
+  miss(): void {}
+}
+
+const CLOSED: Effects = {
+  closed: true,
+  branch: undefined,
+  readsFlags: false,
+  setsFlags: false,
+  setsFlagsConditionally: false,
+  touched: new Set(),
+  written: new Set(),
+};
+
+/** What the instruction does; one that is the evaluator's ends a region and does nothing. */
+export function effectsOf(instruction: Instruction): Effects {
+  if (!isCompiled(instruction)) return CLOSED;
+  const { row, decoded } = instruction;
+  const frame = new ProbeFrame();
+  const builder = new WasmBuilder(frame);
+  row.semantics(builder, builder.constantOperands(decoded.slots, decoded.consts), decoded.shape);
+  builder.emit();
+  const { branch, readsFlags, setsFlags, setsFlagsConditionally, touched, written } = frame;
+  const { closed } = builder;
+  return { closed, branch, readsFlags, setsFlags, setsFlagsConditionally, touched, written };
+}

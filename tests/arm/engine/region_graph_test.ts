@@ -1,0 +1,84 @@
+/** Blocks, loops and joins of small pieces of code, and what leaves the region instead. */
+import assert from "node:assert/strict";
+import { type Graph, regionGraph } from "../../../src/arm/engine/region_graph.ts";
+import { effectsOf } from "../../../src/arm/engine/region_probe.ts";
+import { DECODER } from "../../../src/arm/isa/table.ts";
+import { Asm, COND } from "../../support/asm.ts";
+
+function graphOf(make: (asm: Asm) => void, limit = 400): Graph {
+  const asm = new Asm(0);
+  make(asm);
+  const words = asm.words();
+  const graph = regionGraph(0, (offset) => {
+    const instruction = DECODER.decode(words[offset / 4] ?? 0);
+    return instruction && { instruction, effects: effectsOf(instruction) };
+  }, limit);
+  assert.ok(graph);
+  return graph;
+}
+
+/** Starts of the blocks with what they are, and where they go. */
+function outline(graph: Graph): Record<string, string> {
+  return Object.fromEntries(
+    [...graph.nodes].map(([start, { isLoop, isJoin, successors }]) => [
+      start,
+      `${isLoop ? "loop " : ""}${isJoin ? "join " : ""}to ${successors.join()}`,
+    ]),
+  );
+}
+
+const RET = 0xd65f_03c0;
+/** subs x0, x0, #1 */
+const COUNT_DOWN = 0xf100_0400;
+
+Deno.test("straight-line code to a return is one block", () => {
+  const graph = graphOf((a) => a.nop().nop().word(RET));
+  assert.deepEqual(outline(graph), { 0: "to " });
+  assert.equal(graph.count, 3);
+});
+
+Deno.test("a loop: its head dominates the branch back", () => {
+  const graph = graphOf((a) =>
+    a.nop().label("head").word(COUNT_DOWN).bCond(COND.NE, "head").word(RET)
+  );
+  assert.deepEqual(outline(graph), { 0: "to 4", 4: "loop to 4,12", 12: "to " });
+  assert.equal(graph.nodes.get(4)?.idom, graph.entry);
+});
+
+Deno.test("two ways that meet: the join belongs to the block that parts them", () => {
+  const graph = graphOf((a) =>
+    a.word(COUNT_DOWN).bCond(COND.EQ, "other").nop().b("end").label("other").nop().label("end")
+      .word(RET)
+  );
+  assert.equal(outline(graph)[20], "join to ");
+  assert.deepEqual(graph.entry.joins.map((join) => join.block.start), [20]);
+});
+
+Deno.test("flags count as read where a block, or one behind it, uses them before it sets them", () => {
+  const graph = graphOf((a) =>
+    a.word(COUNT_DOWN).bCond(COND.EQ, "reads").label("passes").nop().label("reads").bCond(
+      COND.HI,
+      "sets",
+    ).label("sets").word(COUNT_DOWN).word(RET)
+  );
+  const reads = (start: number) => graph.nodes.get(start)?.readsFlags;
+  assert.deepEqual([0, 8, 12, 16].map(reads), [false, true, true, false]);
+});
+
+Deno.test("a call comes back behind it; a branch out of the page leaves the region", () => {
+  const graph = graphOf((a) => a.word(0x9400_1000).nop().word(0x1400_2000));
+  assert.deepEqual(outline(graph), { 0: "to 4", 4: "to " });
+  assert.equal(graph.nodes.get(4)?.block.branchesTo, undefined);
+});
+
+Deno.test("the limit bounds the region, and what is beyond is left to others", () => {
+  const graph = graphOf((a) => {
+    for (let i = 0; i < 50; i++) a.word(COUNT_DOWN).bCond(COND.EQ, "end").nop();
+    a.label("end").word(RET);
+  }, 20);
+  assert.ok(graph.count <= 24, `${graph.count} instructions`);
+});
+
+Deno.test("where nothing is decoded there is no region", () => {
+  assert.equal(regionGraph(0, () => undefined, 100), undefined);
+});

@@ -1,0 +1,43 @@
+/** Regions on the machine: the same state as without them, and code that changes. */
+import assert from "node:assert/strict";
+import { smpGuest } from "../../vmm/smp_guest.ts";
+import { CpuLayout } from "../../../src/arm/arch/cpu_state.ts";
+import { Asm } from "../../support/asm.ts";
+import { FlatInterpreter } from "../../support/flat_interpreter.ts";
+
+const TIERS = [{ hotAfter: 0 }, { hotAfter: 1, batch: 1 }, { hotAfter: 40, batch: 8 }];
+
+Deno.test("a guest ends in the same state whatever is translated", async () => {
+  const ends: string[] = [];
+  for (const regions of TIERS) {
+    const append = 'cmd="hvc 5;ipi 20;sgi 20;ticks 4;storm 5;mmio 20;irq;off"';
+    const { guest, text } = await smpGuest({ vcpus: 3, pcpus: 2, append, regions });
+    assert.equal(guest.machine.run(400_000_000), "power", text().slice(-200));
+    const { live, translated } = guest.machine.interpreter.regions;
+    assert.equal(translated > 0 && live > 0, regions.hotAfter !== 0, `${translated} translated`);
+    ends.push(`${guest.machine.insns} ${guest.machine.stateHash()}`);
+  }
+  assert.deepEqual(ends, ends.map(() => ends[0]));
+});
+
+Deno.test("changed code is executed after its line was invalidated, and its region is gone", () => {
+  const CODE = 0x10000, ADDED = 0x9100_0421, ADDED_TWICE = 0x9100_0821;
+  // add x1, x1, #1; add x2, x2, #1; b two back
+  const words = new Asm(CODE).label("loop").word(ADDED, 0x9100_0442).b("loop").words();
+  const flat = new FlatInterpreter(CODE, 0x10000, undefined, { hotAfter: 5, batch: 1 });
+  const { cpu, memory, interpreter: { regions } } = flat;
+  const x = (n: number) => memory.ld64(cpu.base + CpuLayout.offset.gpr + 8 * n);
+  words.forEach((word, i) => memory.st32(flat.offsetOf(CODE + 4 * i), word));
+  cpu.pc = BigInt(CODE);
+  assert.equal(flat.run(9000), 9000);
+  assert.equal(regions.live, 1);
+  assert.deepEqual([x(1), x(2)], [3000n, 3000n]);
+  memory.st32(flat.offsetOf(CODE), ADDED_TWICE);
+  assert.equal(flat.run(3000), 3000);
+  assert.deepEqual([x(1), x(2)], [4000n, 4000n], "not before it is told");
+  flat.interpreter.invalidateLine(CODE);
+  assert.equal(regions.live, 0);
+  assert.equal(flat.run(9000), 9000);
+  assert.deepEqual([x(1), x(2)], [10_000n, 7000n]);
+  assert.equal(regions.live, 1, "it has become hot again");
+});
