@@ -35,11 +35,11 @@ function affinityOf(mpidr: number): number {
 
 const isAffinity = (value: number) => value <= AFFINITY_MASK && affinityOf(value) === value;
 
-function cpuOn({ core, x1, x2, x3 }: Call, { conduit }: Firmware): number {
+function cpuOn({ core, x1, x2, x3 }: Call, firmware: Firmware): number {
   const target = isAffinity(x1) ? coreAt(core, x1) : undefined;
   if (target === undefined) return PSCI_RESULT.INVALID_PARAMETERS;
   if (target.cpu.halt !== HALT.OFF) return PSCI_RESULT.ALREADY_ON;
-  resetCpu(target, { el: conduit === "smc" ? 2 : 1, pc: x2, x0: x3 });
+  firmware.startCpu(target, x2, x3);
   core.platform.hooks.onEndSlice(core.cpu);
   return PSCI_RESULT.SUCCESS;
 }
@@ -59,7 +59,10 @@ function stop(core: Core): number {
 
 const SERVICES: ReadonlyMap<number, Service> = new Map<number, Service>([
   [PSCI.VERSION, () => VERSION_1_1],
-  [PSCI.CPU_OFF, ({ core }) => stop(core)],
+  [PSCI.CPU_OFF, ({ core }) => {
+    core.platform.gic.cpuPower(core.cpu.index, false);
+    return stop(core);
+  }],
   [PSCI.CPU_ON_32, cpuOn],
   [PSCI.CPU_ON_64, cpuOn],
   [PSCI.AFFINITY_INFO_32, affinityInfo],
@@ -88,6 +91,12 @@ const SERVICES: ReadonlyMap<number, Service> = new Map<number, Service>([
 /** Answers calls of one conduit. */
 export class Firmware {
   constructor(readonly conduit: Conduit) {}
+
+  /** Starts a CPU at `pc` with `x0`, its interrupts connected (in TF-A by gicv3_cpuif_enable). */
+  startCpu(core: Core, pc: number, x0: number): void {
+    resetCpu(core, { el: this.conduit === "smc" ? 2 : 1, pc, x0 });
+    core.platform.gic.cpuPower(core.cpu.index, true);
+  }
 
   /** Serves the call whose number and arguments are in X0 to X3; the result goes to X0. */
   call(core: Core): void {

@@ -4,6 +4,7 @@
  */
 import { ramOffset } from "../arm/arch/tlb_layout.ts";
 import type { Device } from "../arm/bus.ts";
+import type { CpuCore } from "../arm/cpu.ts";
 import { Firmware } from "../arm/firmware.ts";
 import { Machine, type MachineOptions } from "../arm/machine.ts";
 import type { Guest, GuestEvent, GuestStats, TracePlace } from "./guest.ts";
@@ -53,9 +54,10 @@ export class BareMachine implements Guest {
 
   constructor(readonly options: BareOptions) {
     const conduit = options.el === 2 ? "smc" : "hvc";
+    this.#firmware = new Firmware(conduit);
     this.machine = new Machine(
       { ...options, deviceBytes: diskBytes(options.board?.disks) },
-      new Firmware(conduit),
+      this.#firmware,
     );
     const { arena, observeArena, memory, platform } = this.machine;
     const ring = new TraceRing(memory, observeArena, TRACE_CAPACITY);
@@ -91,6 +93,7 @@ export class BareMachine implements Guest {
     this.board.reset();
   }
 
+  readonly #firmware: Firmware;
   readonly #ram: GuestRam;
   readonly trace: TracePlace;
   attach(_loop: LoopState): void {}
@@ -146,6 +149,7 @@ export class BareMachine implements Guest {
   boot(plan: BootPlan): void {
     this.#plan = plan;
     for (const { pa, bytes } of plan.segments) this.#ram.write(pa, bytes);
-    this.machine.start(0, this.options.el, plan.registers.pc, plan.registers.x0);
+    const core = this.machine.cores[0] as CpuCore;
+    this.#firmware.startCpu(core, plan.registers.pc, plan.registers.x0);
   }
 }

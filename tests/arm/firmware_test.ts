@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { HALT } from "../../src/arm/arch/cpu_state.ts";
+import { GICR, GICR_SIZE } from "../../src/arm/arch/gic.ts";
 import { PSCI, SMCCC } from "../../src/arm/arch/psci.ts";
 import { CODE, hvc, Machine, RAM, smc } from "./core_fixture.ts";
 
@@ -41,6 +42,17 @@ for (const [conduit, el, word] of [["smc", 2, smc(0)], ["hvc", 1, hvc(0)]] as co
     assert.deepEqual([cpu.pc, m.x(0, other)], [BigInt(RAM + 0x40), 0xabcn]);
     assert.equal(call(m, word, PSCI.AFFINITY_INFO_64, 1n), 0n);
     assert.equal(call(m, word, PSCI.CPU_ON_64, 1n, 0n, 0n), -4n);
+  });
+
+  Deno.test(`PSCI by ${conduit}: a CPU that is on has its interrupts connected`, () => {
+    const m = machine();
+    const waker = (n: number) => m.gic.redistRead(n * GICR_SIZE + GICR.WAKER, 4);
+    assert.equal(waker(1), 6);
+    assert.equal(call(m, word, PSCI.CPU_ON_64, 1n, BigInt(RAM + 0x40), 0n), 0n);
+    assert.deepEqual([waker(0), waker(1)], [6, 0]);
+    m.setX(0, BigInt(PSCI.CPU_OFF), m.core(1));
+    m.execute(word, m.core(1));
+    assert.equal(waker(1), 6);
   });
 
   Deno.test(`PSCI by ${conduit}: CPU_OFF, SYSTEM_OFF, SYSTEM_RESET`, () => {

@@ -3,6 +3,7 @@ import { Arena } from "../../src/base/arena.ts";
 import { Locks } from "../../src/base/lock.ts";
 import type { SharedMemory } from "../../src/base/memory.ts";
 import { type TracepointName, TraceRing } from "../../src/trace/tracepoints.ts";
+import type { CpuModel } from "../../src/arm/arch/features.ts";
 import { Machine } from "../../src/arm/machine.ts";
 import { Host, type HostMode } from "../../src/host/host.ts";
 import { machineHardware } from "../../src/host/machine_hardware.ts";
@@ -24,12 +25,18 @@ export interface Rig {
 
 export interface RigOptions {
   readonly mode?: HostMode;
+  /** What the physical CPUs implement. */
+  readonly cpu?: CpuModel;
   /** What the host kernel, and its code at EL2, has for the machine's memory. */
   readonly memoryOf?: (machine: Machine) => SharedMemory;
 }
 
-export function makeRig(pcpus = 1, lrs = 4, { mode = "vhe", memoryOf }: RigOptions = {}): Rig {
-  const machine = new Machine({ pcpus, ramSize: 32 * MIB, lrs });
+export function makeRig(
+  pcpus = 1,
+  lrs = 4,
+  { mode = "vhe", cpu = "max", memoryOf }: RigOptions = {},
+): Rig {
+  const machine = new Machine({ pcpus, ramSize: 32 * MIB, lrs, cpu });
   for (let i = 0; i < pcpus; i++) machine.start(i, 2, 0, 0);
   const { ram } = machine;
   const memory = memoryOf?.(machine) ?? machine.memory;

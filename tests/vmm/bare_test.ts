@@ -1,7 +1,9 @@
 /** `--bare`: whole images on the machine itself, and what `arch` state promises of it. */
 import assert from "node:assert/strict";
 import { HALT } from "../../src/arm/arch/cpu_state.ts";
+import { GICR, GICR_SIZE } from "../../src/arm/arch/gic.ts";
 import { BOARD } from "../../src/arm/board.ts";
+import { Gicv3 } from "../../src/arm/gic/gicv3.ts";
 import expected from "../../fixtures/bench/expected.json" with { type: "json" };
 import conformanceImage from "../../fixtures/conformance/conformance.bin" with { type: "bytes" };
 import sha256Image from "../../fixtures/bench/sha256_small.bin" with { type: "bytes" };
@@ -79,6 +81,19 @@ Deno.test("a guest's reset is told", () => {
   assert.equal(run.bare.machine.run(100_000_000), "power");
   assert.equal(run.bare.machine.power, "reset");
 });
+
+for (const el of [1, 2] as const) {
+  Deno.test(`an image at EL${el} finds its redistributor awake, as firmware leaves it; after a reset too`, () => {
+    const { bare } = new BareRun(sieveImage, { el, pcpus: 2, ramSize: SMALL_RAM });
+    const waker = (cpu: number) =>
+      bare.machine.platform.gic instanceof Gicv3
+        ? bare.machine.platform.gic.redistRead(cpu * GICR_SIZE + GICR.WAKER, 4)
+        : -1;
+    assert.deepEqual([waker(0), waker(1)], [0, 6]);
+    bare.reset();
+    assert.deepEqual([waker(0), waker(1)], [0, 6]);
+  });
+}
 
 /** Words of a program at the start of RAM. */
 function program(words: readonly number[], el: 1 | 2 = 1): BareRun {

@@ -79,6 +79,12 @@ export abstract class Gic {
   /** Puts the whole controller to its reset state; input lines go low. */
   abstract reset(): void;
 
+  /**
+   * What firmware does at the controller when it switches a CPU on or off: the CPU's redistributor wakes,
+   * or goes to sleep. A GICv2 has none.
+   */
+  cpuPower(_cpuIndex: number, _on: boolean): void {}
+
   /** The CPU an interrupt goes to now, as CPU `cpuIndex` sees it; -1 for none. */
   protected abstract targetOf(cpuIndex: number, intid: number): number;
 

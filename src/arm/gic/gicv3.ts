@@ -8,7 +8,7 @@
  */
 import type { Arena } from "../../base/arena.ts";
 import type { SharedMemory } from "../../base/memory.ts";
-import { GICR_FRAME_SIZE, GICR_SIZE, INTID, packedAffinity } from "../arch/gic.ts";
+import { GICR_FRAME_SIZE, GICR_SIZE, GICR_WAKER, INTID, packedAffinity } from "../arch/gic.ts";
 import { checkedSpis, Gic, type GicOptions } from "./controller.ts";
 import { Distributor, DISTRIBUTOR_REGIONS } from "./distributor.ts";
 import { Gicv3CpuInterface, ICC_REGISTERS } from "./gicv3_cpu_interface.ts";
@@ -67,6 +67,11 @@ export class Gicv3 extends Gic {
     for (const cpuInterface of this.#interfaces) cpuInterface.reset();
     for (const virtual of this.#virtuals) virtual.reset();
     this.updateAll();
+  }
+
+  override cpuPower(cpuIndex: number, on: boolean): void {
+    this.redists[cpuIndex]?.writeWaker(on ? 0 : GICR_WAKER.ProcessorSleep);
+    this.interrupts.everyCpuChanged();
   }
 
   override cpuInterface(cpuIndex: number): Gicv3CpuInterface {

@@ -36,9 +36,13 @@ export const PTE = {
   ADDRESS_HI: 0xffff,
 } as const;
 
-/** VTCR_EL2 for these tables: 40-bit IPA and PA, cacheable and inner-shareable walks, 8-bit VMIDs. */
-export const VTCR = (0x8000_0000 | (2 << 16) | (3 << 12) | (1 << 10) | (1 << 8) | (1 << 6) |
-  (64 - KVM_IPA_BITS)) >>> 0;
+/**
+ * VTCR_EL2 for these tables (kvm_get_vtcr): 40-bit IPA and PA, cacheable and inner-shareable walks, 8-bit
+ * VMIDs. HA is set on every core; one that has no hardware access flag ignores it, and faults instead.
+ */
+export const VTCR =
+  (0x8000_0000 | (1 << 21) | (2 << 16) | (3 << 12) | (1 << 10) | (1 << 8) | (1 << 6) |
+    (64 - KVM_IPA_BITS)) >>> 0;
 
 /** What the walker needs of the world (struct kvm_pgtable_mm_ops). */
 export interface PgtableOps {

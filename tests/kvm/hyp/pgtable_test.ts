@@ -66,6 +66,7 @@ Deno.test("pgtable: VTCR_EL2 describes what the walker builds", () => {
   assert.equal(VTCR & 0x3f, 24); // T0SZ: 40 bits
   assert.equal((VTCR >>> 6) & 3, 1); // SL0: start at level 1
   assert.equal((VTCR >>> 14) & 3, 0); // 4 KiB
+  assert.equal((VTCR >>> 21) & 1, 1); // HA
 });
 
 Deno.test("pgtable: mappings are what an independent walk finds, whatever came before", () => {
