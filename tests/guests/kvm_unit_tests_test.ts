@@ -22,12 +22,15 @@ interface Judge {
   readonly gic?: 2 | 3;
   /** Lines that real KVM on such a machine skips. */
   readonly skips?: boolean;
+  /** It asks to be migrated, once, and goes on when a key is pressed. */
+  readonly migrates?: boolean;
 }
 
 const JUDGES: Readonly<Record<string, Judge>> = {
   "selftest-setup": { flat: "selftest", args: "setup smp=2 mem=256", vcpus: 2 },
   "selftest-vectors-kernel": { flat: "selftest", args: "vectors-kernel", vcpus: 1 },
   "selftest-vectors-user": { flat: "selftest", args: "vectors-user", vcpus: 1 },
+  "selftest-setup-gicv2": { flat: "selftest", args: "setup smp=2 mem=256", vcpus: 2, gic: 2 },
   "selftest-smp": { flat: "selftest", args: "smp", vcpus: 8 },
   "gicv2-ipi": { flat: "gic", args: "ipi", vcpus: 8, gic: 2 },
   "gicv2-mmio": { flat: "gic", args: "mmio", vcpus: 8, gic: 2, skips: true },
@@ -42,6 +45,9 @@ const JUDGES: Readonly<Record<string, Judge>> = {
   "debug-bp": { flat: "debug", args: "bp", vcpus: 2 },
   "debug-wp": { flat: "debug", args: "wp", vcpus: 2 },
   "debug-sstep": { flat: "debug", args: "ss", vcpus: 2 },
+  "debug-bp-migration": { flat: "debug", args: "bp-migration", vcpus: 2, migrates: true },
+  "debug-wp-migration": { flat: "debug", args: "wp-migration", vcpus: 2, migrates: true },
+  "debug-sstep-migration": { flat: "debug", args: "ss-migration", vcpus: 2, migrates: true },
   "pmu-cycle-counter": { flat: "pmu", args: "cycle-counter 0", vcpus: 1 },
   "pmu-event-introspection": { flat: "pmu", args: "pmu-event-introspection", vcpus: 1 },
   "pmu-event-counter-config": { flat: "pmu", args: "pmu-event-counter-config", vcpus: 1 },
@@ -58,15 +64,26 @@ const JUDGES: Readonly<Record<string, Judge>> = {
   "micro-bench": { flat: "micro-bench", vcpus: 2 },
 };
 
+const INSNS = 20e9;
 const MODES = ["vhe", "nvhe"] as const;
 
+/** What is left of a migration in one place: all state is taken away and put back. */
+function migrate(run: GuestRun): void {
+  run.untilPrinted("Now migrate the VM", INSNS);
+  const { machine } = run.guest;
+  machine.restore(machine.snapshot());
+  run.type("\n", INSNS);
+}
+
 for (const mode of folder === undefined ? [] : MODES) {
-  for (const [name, { flat, args = "", vcpus, gic = 3, skips = false }] of Object.entries(JUDGES)) {
+  for (const [name, judge] of Object.entries(JUDGES)) {
+    const { flat, args = "", vcpus, gic = 3, skips = false, migrates = false } = judge;
     Deno.test(`kvm-unit-tests, ${mode}: ${name}`, async () => {
       const image = Deno.readFileSync(`${folder}/${flat}.flat`);
       const options = ["--mode", mode, "--gic", `${gic}`, "--vcpus", `${vcpus}`, "--append", args];
       const run = await GuestRun.start(image, options, ENVIRONMENT);
-      const output = run.untilOff(20e9);
+      if (migrates) migrate(run);
+      const output = run.untilOff(INSNS);
       // (code << 1) | 1 of exit(0)
       assert.match(output, /EXIT: STATUS=1\b/, output);
       assert.doesNotMatch(output, skips ? /^FAIL/m : /^FAIL|^SKIP/m);
