@@ -234,7 +234,7 @@ export const KvmVcpuLayout = layout("kvm_vcpu", {
   /** Hardware counters that a world switch at EL2 is to turn on for the guest. */
   pmuEventsGuest: u32(),
   /** Instructions its physical CPU had retired at the last entry. */
-  entryInsns: u53("observe"),
+  entryInsns: u53(),
   dbgBcr: array("u64", ARM_MAX_DBG_REGS),
   dbgBvr: array("u64", ARM_MAX_DBG_REGS),
   dbgWcr: array("u64", ARM_MAX_DBG_REGS),

@@ -6,7 +6,8 @@ import assert from "node:assert/strict";
 import { GICD, ICH_HCR } from "../../src/arm/arch/gic.ts";
 import { R } from "../../src/arm/arch/sysregs.ts";
 import { type VgicIrq, VgicIrqLayout } from "../../src/kvm/kvm_host.ts";
-import { apListDepth, vgicGetIrq } from "../../src/kvm/vgic/vgic.ts";
+import { vgicGetIrq } from "../../src/kvm/vgic/vgic.ts";
+import { apListDepth } from "../../src/kvm/vgic/vgic_debug.ts";
 import { affinityOf, op, type Operation, TIMER } from "../support/unit_operations.ts";
 import { UnitGuest } from "../support/unit_guest.ts";
 

@@ -15,14 +15,7 @@
  * anyone may add. While the guest runs, the state in the list registers is the hardware's.
  */
 import { assert } from "../../base/errors.ts";
-import {
-  listAddTail,
-  listDel,
-  listEmpty,
-  listLength,
-  listNext,
-  listSort,
-} from "../../base/list.ts";
+import { listAddTail, listDel, listEmpty, listNext, listSort } from "../../base/list.ts";
 import { ERRNO } from "./errno.ts";
 import {
   type Kvm,
@@ -488,20 +481,4 @@ export function kvmVgicVcpuPendingIrq(vcpu: Vcpu): boolean {
 /** Kicks every vCPU that has something to take. */
 export function vgicKickVcpus(kvm: Kvm): void {
   for (const vcpu of kvm.vcpus) if (kvmVgicVcpuPendingIrq(vcpu)) kickForIrq(vcpu);
-}
-
-/** Interrupts on the vCPU's ap_list now, in order. For tests and displays. */
-export function apListIntids(vcpu: Vcpu): number[] {
-  const memory = vcpu.kvm.host.memory;
-  const intids: number[] = [];
-  const head = vcpu.vgic.apListHead;
-  for (let at = listNext(memory, head); at !== head; at = listNext(memory, at)) {
-    intids.push(irqAt(memory, at - AP_LIST).intid);
-  }
-  return intids;
-}
-
-/** Length of the vCPU's ap_list. */
-export function apListDepth(vcpu: Vcpu): number {
-  return listLength(vcpu.kvm.host.memory, vcpu.vgic.apListHead);
 }

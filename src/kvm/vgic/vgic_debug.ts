@@ -7,7 +7,7 @@
  */
 import { fieldOf } from "../../arm/arch/gic.ts";
 import { GICH_LR } from "../../arm/arch/gicv2.ts";
-import { listNext } from "../../base/list.ts";
+import { listLength, listNext } from "../../base/list.ts";
 import { type Kvm, type Vcpu, VGIC_NR_PRIVATE_IRQS, type VgicIrq } from "../kvm_host.ts";
 import {
   irqOfNode,
@@ -214,4 +214,20 @@ export function vgicDebugText(kvm: Kvm): string {
     lines.push(vgicDebugLine(state));
   }
   return lines.join("\n");
+}
+
+/** Interrupts on the vCPU's ap_list now, in order. */
+export function apListIntids(vcpu: Vcpu): number[] {
+  const memory = vcpu.kvm.host.memory;
+  const intids: number[] = [];
+  const head = vcpu.vgic.apListHead;
+  for (let at = listNext(memory, head); at !== head; at = listNext(memory, at)) {
+    intids.push(irqOfNode(memory, at).intid);
+  }
+  return intids;
+}
+
+/** Length of the vCPU's ap_list. */
+export function apListDepth(vcpu: Vcpu): number {
+  return listLength(vcpu.kvm.host.memory, vcpu.vgic.apListHead);
 }

@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { GICD } from "../../../src/arm/arch/gic.ts";
 import { GICC } from "../../../src/arm/arch/gicv2.ts";
-import { apListIntids } from "../../../src/kvm/vgic/vgic.ts";
+import { apListIntids } from "../../../src/kvm/vgic/vgic_debug.ts";
 import {
   type KvmDeviceAttr,
   VGIC_GRP,

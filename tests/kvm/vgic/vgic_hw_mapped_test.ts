@@ -4,7 +4,6 @@ import { GICR_SGI } from "../../../src/arm/arch/gic.ts";
 import { R } from "../../../src/arm/arch/sysregs.ts";
 import { IRQ_OPS } from "../../../src/kvm/arm_vgic.ts";
 import {
-  apListIntids,
   kvmVgicInjectIrq,
   kvmVgicMapIsActive,
   kvmVgicMapPhysIrq,
@@ -12,6 +11,7 @@ import {
   kvmVgicSetOwner,
   kvmVgicUnmapPhysIrq,
 } from "../../../src/kvm/vgic/vgic.ts";
+import { apListIntids } from "../../../src/kvm/vgic/vgic_debug.ts";
 import { setVgicIrqOps } from "../../../src/kvm/vgic/vgic_global.ts";
 import { VGIC_GRP, vgicAttr, vgicV3SetAttr } from "../../../src/kvm/vgic/vgic_kvm_device.ts";
 import { SPURIOUS, World } from "./world.ts";

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { GICD, GICR, GICR_SGI } from "../../../src/arm/arch/gic.ts";
 import { sysreg, type SysregName } from "../../../src/arm/arch/sysregs.ts";
-import { apListIntids } from "../../../src/kvm/vgic/vgic.ts";
+import { apListIntids } from "../../../src/kvm/vgic/vgic_debug.ts";
 import { ERRNO } from "../../../src/kvm/vgic/errno.ts";
 import { kvmVgicCreate } from "../../../src/kvm/vgic/vgic_init.ts";
 import {

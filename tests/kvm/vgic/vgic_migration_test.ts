@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { listAddTail, listDel, listEmpty } from "../../../src/base/list.ts";
 import { VgicCpuLayout, VgicIrqLayout } from "../../../src/kvm/kvm_host.ts";
-import { apListIntids } from "../../../src/kvm/vgic/vgic.ts";
+import { apListIntids } from "../../../src/kvm/vgic/vgic_debug.ts";
 import { VgicCpuStatLayout } from "../../../src/kvm/vgic/vgic_stat.ts";
 import { SPURIOUS, World } from "./world.ts";
 

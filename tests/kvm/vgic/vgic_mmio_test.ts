@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { GICD, GICR, GICR_SGI } from "../../../src/arm/arch/gic.ts";
 import { WAIT } from "../../../src/kvm/kvm_host.ts";
-import { apListIntids } from "../../../src/kvm/vgic/vgic.ts";
+import { apListIntids } from "../../../src/kvm/vgic/vgic_debug.ts";
 import {
   VGIC_ACCESS_32BIT,
   VGIC_ACCESS_64BIT,

@@ -4,7 +4,8 @@ import { GICD, GICD_SIZE, GICR_SGI, GICR_SIZE } from "../../../src/arm/arch/gic.
 import { GICC_CTLR } from "../../../src/arm/arch/gicv2.ts";
 import { listNext, listPrev } from "../../../src/base/list.ts";
 import { IRQ_OPS } from "../../../src/kvm/arm_vgic.ts";
-import { apListDepth, apListIntids, kvmVgicMapPhysIrq } from "../../../src/kvm/vgic/vgic.ts";
+import { kvmVgicMapPhysIrq } from "../../../src/kvm/vgic/vgic.ts";
+import { apListDepth, apListIntids } from "../../../src/kvm/vgic/vgic_debug.ts";
 import { vgicV3DispatchSgi } from "../../../src/kvm/vgic/vgic_mmio_v3.ts";
 import { KVM_VGIC_V2_DIST_SIZE } from "../../../src/kvm/vgic/vgic_v2.ts";
 import { VgicCpuStatLayout } from "../../../src/kvm/vgic/vgic_stat.ts";

@@ -5,13 +5,13 @@ import { R } from "../../../src/arm/arch/sysregs.ts";
 import { VgicCpuStatLayout } from "../../../src/kvm/vgic/vgic_stat.ts";
 import { KVM_REQ, VgicIrqLayout } from "../../../src/kvm/kvm_host.ts";
 import {
-  apListIntids,
   kvmVgicInjectIrq,
   kvmVgicSetOwner,
   kvmVgicVcpuPendingIrq,
   kvmVgicVmcrSync,
   vgicKickVcpus,
 } from "../../../src/kvm/vgic/vgic.ts";
+import { apListIntids } from "../../../src/kvm/vgic/vgic_debug.ts";
 import { vgicV3DispatchSgi } from "../../../src/kvm/vgic/vgic_mmio_v3.ts";
 import { ERRNO } from "../../../src/kvm/vgic/errno.ts";
 import { SPURIOUS, World } from "./world.ts";
