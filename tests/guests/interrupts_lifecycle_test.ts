@@ -6,30 +6,21 @@ import {
   EDGE,
   IN_FLIGHT,
   LEVEL,
+  LOWER,
   onEveryShape,
   PRIORITY,
+  PULSE,
+  RAISE,
   SIGNAL_REGISTER,
   sleepUntil,
+  SPI,
   STATE,
+  withSpiSignals,
 } from "./matrix.ts";
 
-const SPI = 40;
-const RAISE = 1;
-const LOWER = 2;
-const PULSE = 3;
 const EOIMODE = 2;
 const IDLE_PRIORITY = 0xff;
 const NOTHING = 1023;
-
-function withSignals(guest: UnitGuest): UnitGuest {
-  return guest
-    .onSignal(RAISE, () => guest.spi(SPI, true))
-    .onSignal(LOWER, () => guest.spi(SPI, false))
-    .onSignal(PULSE, () => {
-      guest.spi(SPI, true);
-      guest.spi(SPI, false);
-    });
-}
 
 /** Pending and active bits of every `op.gicState`, in order. */
 function states(guest: UnitGuest): number[] {
@@ -97,7 +88,7 @@ for (const [name, flags] of [["edge", EDGE], ["level", LEVEL]] as const) {
 }
 
 onEveryShape("with EOImode the next one waits for DIR", (guest) => {
-  withSignals(guest).script(0, [
+  withSpiSignals(guest).script(0, [
     op.config(SPI, PRIORITY, EDGE),
     op.iccCtlr(EOIMODE),
     op.handler(H.EOI | H.LOG_EOI),
@@ -155,7 +146,7 @@ onEveryShape("timer with EOImode stays active until DIR", (guest) => {
 
 onEveryShape("level line dropped before it is acknowledged", (guest) => {
   // The handler leaves the line alone: with IRQs masked it is taken once, then lowered.
-  withSignals(guest).script(0, [
+  withSpiSignals(guest).script(0, [
     op.config(SPI, PRIORITY, LEVEL),
     op.handler(H.EOI | H.LEAVE_MASKED),
     op.signal(RAISE),
@@ -178,7 +169,7 @@ onEveryShape("level line dropped before it is acknowledged", (guest) => {
 });
 
 onEveryShape("level line still high after EOI is delivered again", (guest) => {
-  withSignals(guest).script(0, [
+  withSpiSignals(guest).script(0, [
     op.config(SPI, PRIORITY, LEVEL),
     op.handler(H.EOI | H.LEAVE_MASKED),
     op.signal(RAISE),
@@ -211,7 +202,7 @@ onEveryShape("level line that the handler lowers on the third time", (guest) => 
 });
 
 onEveryShape("edge while active is latched, two are one", (guest) => {
-  withSignals(guest).script(0, [
+  withSpiSignals(guest).script(0, [
     op.config(SPI, PRIORITY, EDGE),
     op.signal(PULSE),
     op.ack(),
@@ -235,7 +226,7 @@ onEveryShape("edge while active is latched, two are one", (guest) => {
 });
 
 onEveryShape("edge from the handler of the same interrupt", (guest) => {
-  withSignals(guest).script(0, [
+  withSpiSignals(guest).script(0, [
     op.config(SPI, PRIORITY, EDGE),
     op.handler(H.EOI | H.LOG_EOI),
     op.hook(0, SPI, SIGNAL_REGISTER, PULSE, 4, 4),
@@ -250,7 +241,7 @@ onEveryShape("edge from the handler of the same interrupt", (guest) => {
 });
 
 onEveryShape("active by ISACTIVER, inactive by ICACTIVER", (guest) => {
-  withSignals(guest).script(0, [
+  withSpiSignals(guest).script(0, [
     op.config(SPI, PRIORITY, EDGE),
     op.setActive(SPI),
     op.gicState(SPI),

@@ -9,32 +9,22 @@ import {
   irqsOfCpu0,
   LEVEL,
   loggingTicks,
+  LOWER,
   onEveryShape,
   PRIORITY,
+  PULSE,
+  RAISE,
   SHAPES,
   SIGNAL_REGISTER,
   sleepUntil,
+  SPI,
   startCpus,
   tellCpu0,
+  withSpiSignals,
 } from "./matrix.ts";
 
-const SPI = 40;
 const PPI = 20;
 const SGI = 3;
-const RAISE = 1;
-const LOWER = 2;
-const PULSE = 3;
-
-/** Signals that move the line of SPI 40. */
-function withSpiSignals(guest: UnitGuest): UnitGuest {
-  return guest
-    .onSignal(RAISE, () => guest.spi(SPI, true))
-    .onSignal(LOWER, () => guest.spi(SPI, false))
-    .onSignal(PULSE, () => {
-      guest.spi(SPI, true);
-      guest.spi(SPI, false);
-    });
-}
 
 /** The interrupt is neither pending nor active where CPU `cpu` looked at it last. */
 function assertGone(guest: UnitGuest, cpu = 0): void {

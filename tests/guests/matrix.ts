@@ -162,3 +162,20 @@ export function routeTo(
 export function ispendrOf(intid: number): readonly [address: number, bit: number] {
   return [0x0800_0200 + 4 * Math.floor(intid / 32), (1 << (intid % 32)) >>> 0];
 }
+
+/** An interrupt of user space's, and signals of the guest that move its line. */
+export const SPI = 40;
+export const RAISE = 1;
+export const LOWER = 2;
+export const PULSE = 3;
+
+/** Makes user space move the line of {@link SPI} by those signals. */
+export function withSpiSignals(guest: UnitGuest): UnitGuest {
+  return guest
+    .onSignal(RAISE, () => guest.spi(SPI, true))
+    .onSignal(LOWER, () => guest.spi(SPI, false))
+    .onSignal(PULSE, () => {
+      guest.spi(SPI, true);
+      guest.spi(SPI, false);
+    });
+}

@@ -32,7 +32,6 @@ import {
   dropApListRestore,
   dropIrq,
   dropIrqRestore,
-  irqAt,
   irqIsPending,
   irqIsPpi,
   irqOfNode,

@@ -135,3 +135,11 @@ export function testHoles(
     }
   });
 }
+
+/** Places in KVM's source that both kinds of controller share. */
+export const CONFIG = "vgic-mmio.c: vgic_mmio_read_config, vgic_mmio_write_config";
+export const PRIORITY = "vgic-mmio.c: vgic_mmio_read_priority, vgic_mmio_write_priority";
+export const set = (what: string): string =>
+  `vgic-mmio.c: vgic_mmio_read_${what}, vgic_mmio_write_s${what}`;
+export const clear = (what: string): string =>
+  `vgic-mmio.c: vgic_mmio_read_${what}, vgic_mmio_write_c${what}`;

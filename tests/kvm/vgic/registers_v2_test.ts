@@ -18,7 +18,17 @@ import {
   VGIC_V2_DIST_REGISTERS,
 } from "../../../src/kvm/vgic/vgic_mmio_v2.ts";
 import { KVM_VGIC_V2_DIST_SIZE } from "../../../src/kvm/vgic/vgic_v2.ts";
-import { ONES, type RegisterRow, testHoles, testRows, VCPUS } from "./register_rows.ts";
+import {
+  clear,
+  CONFIG,
+  ONES,
+  PRIORITY,
+  type RegisterRow,
+  set,
+  testHoles,
+  testRows,
+  VCPUS,
+} from "./register_rows.ts";
 import { GICD_BASE, World } from "./world.ts";
 
 const asReset = (): World => new World({ gic: 2, vcpus: VCPUS, asReset: true });
@@ -28,12 +38,6 @@ const eachVcpu = (value: (vcpu: number) => number): number[] =>
 const MISC = "vgic-mmio-v2.c: vgic_mmio_read_v2_misc, vgic_mmio_write_v2_misc";
 const GROUP = "vgic-mmio.c: vgic_mmio_read_group, vgic_mmio_write_group";
 const TARGET = "vgic-mmio-v2.c: vgic_mmio_read_target, vgic_mmio_write_target";
-const CONFIG = "vgic-mmio.c: vgic_mmio_read_config, vgic_mmio_write_config";
-const PRIORITY = "vgic-mmio.c: vgic_mmio_read_priority, vgic_mmio_write_priority";
-const set = (what: string): string =>
-  `vgic-mmio.c: vgic_mmio_read_${what}, vgic_mmio_write_s${what}`;
-const clear = (what: string): string =>
-  `vgic-mmio.c: vgic_mmio_read_${what}, vgic_mmio_write_c${what}`;
 const PENDING_SGI = "vgic-mmio.c: vgic_mmio_write_spending (GICD_ISPENDR0 SGI bits are WI)";
 
 /** 128 interrupts, 3 vCPUs. */

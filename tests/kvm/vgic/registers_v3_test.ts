@@ -6,7 +6,17 @@ import {
   VGIC_V3_DIST_REGISTERS,
   VGIC_V3_RD_REGISTERS,
 } from "../../../src/kvm/vgic/vgic_mmio_v3.ts";
-import { ONES, type RegisterRow, testHoles, testRows, VCPUS } from "./register_rows.ts";
+import {
+  clear,
+  CONFIG,
+  ONES,
+  PRIORITY,
+  type RegisterRow,
+  set,
+  testHoles,
+  testRows,
+  VCPUS,
+} from "./register_rows.ts";
 import { World } from "./world.ts";
 
 const asReset = (): World => new World({ vcpus: VCPUS, asReset: true });
@@ -15,15 +25,9 @@ const MISC = "vgic-mmio-v3.c: vgic_mmio_read_v3_misc, vgic_mmio_write_v3_misc";
 const RAZ = "vgic-mmio.c: vgic_mmio_read_raz, vgic_mmio_write_wi";
 const SHARED = "vgic-mmio-v3.c: REGISTER_DESC_WITH_BITS_PER_IRQ_SHARED (private share RAZ/WI)";
 const GROUP = "vgic-mmio.c: vgic_mmio_read_group, vgic_mmio_write_group; vgic-init.c: vgic_init";
-const CONFIG = "vgic-mmio.c: vgic_mmio_read_config, vgic_mmio_write_config";
-const PRIORITY = "vgic-mmio.c: vgic_mmio_read_priority, vgic_mmio_write_priority";
 const IROUTER = "vgic-mmio-v3.c: vgic_mmio_read_irouter, vgic_mmio_write_irouter";
 const IDREGS = "vgic-mmio-v3.c: vgic_mmio_read_v3_idregs";
 const TYPER = "vgic-mmio-v3.c: vgic_mmio_read_v3r_typer";
-const set = (what: string): string =>
-  `vgic-mmio.c: vgic_mmio_read_${what}, vgic_mmio_write_s${what}`;
-const clear = (what: string): string =>
-  `vgic-mmio.c: vgic_mmio_read_${what}, vgic_mmio_write_c${what}`;
 
 /** 128 interrupts; no LPIs, no GICv4.1. */
 const DIST: readonly RegisterRow[] = [
