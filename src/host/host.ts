@@ -29,6 +29,9 @@ import { type HostThread, SUSPEND, suspend, THREAD_STATE, Threads } from "./thre
 
 /** Bytes, and alignment, of a vector table. */
 const VECTOR_TABLE_BYTES = 0x800;
+const MAX_THREADS = 160;
+const MAX_TIMERS = 640;
+const MAX_PERF_EVENTS = 512;
 
 /** What a CPU does after a step: execute its guest, wait for an interrupt, or be stepped again. */
 export type StepResult = "guest" | "idle" | "again";
@@ -83,9 +86,6 @@ export interface HostOptions {
   readonly arena: Arena;
   /** The rest of the RAM, by pages. */
   readonly pages: PageRange;
-  readonly maxThreads?: number;
-  readonly maxTimers?: number;
-  readonly maxPerfEvents?: number;
 }
 
 /** __init_el2_debug: MDCR_EL2.HPMN leaves every event counter to EL1. */
@@ -127,12 +127,12 @@ export class Host {
     this.arena = arena;
     this.pages = new Pages(arena, hardware.ram, options.pages);
     const currentCpu = () => this.#pcpu;
-    this.threads = new Threads(hardware.memory, arena, options.maxThreads ?? 160);
+    this.threads = new Threads(hardware.memory, arena, MAX_THREADS);
     this.hrtimers = new Hrtimers(
       hardware,
       locks,
       arena,
-      options.maxTimers ?? 640,
+      MAX_TIMERS,
       currentCpu,
       this.mode === "vhe"
         ? { ctl: R.CNTHP_CTL_EL2, cval: R.CNTHP_CVAL_EL2 }
@@ -158,7 +158,7 @@ export class Host {
         current: (pcpu) => this.scheduler.current(pcpu),
       },
       arena,
-      options.maxPerfEvents ?? 512,
+      MAX_PERF_EVENTS,
     );
     locks.irqsOff = () => this.port().irqsDisabled();
     trace.timeNs = () => hardware.nowNs();

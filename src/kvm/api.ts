@@ -110,12 +110,13 @@ export { type ExitHandler, VcpuHandle } from "./vcpu_handle.ts";
 export { IRQ_TYPE, Vm } from "./vm.ts";
 export { VMIDS } from "./vmid.ts";
 
+/** VMs of a host, and vCPUs of all of them together. */
+const MAX_VMS = 8;
+const MAX_VCPUS = 64;
+
 export interface KvmSystemOptions {
   /** For counters, which are not state. */
   readonly observeArena: Arena;
-  readonly maxVms?: number;
-  /** Of all VMs together. */
-  readonly maxVcpus?: number;
   /** Lets a test put its own between KVM and the vgic. */
   readonly vgic?: ArmVgic;
   /**
@@ -165,7 +166,7 @@ export class KvmSystem implements KvmHost {
 
   constructor(readonly kernel: Host, options: KvmSystemOptions) {
     const { arena, hardware } = kernel;
-    const { observeArena, maxVms = 8, maxVcpus = 64, vgic = VGIC } = options;
+    const { observeArena, vgic = VGIC } = options;
     this.memory = hardware.memory;
     this.locks = kernel.locks;
     this.trace = kernel.trace;
@@ -173,9 +174,9 @@ export class KvmSystem implements KvmHost {
     this.pcpus = hardware.pcpus;
     this.vgic = vgic;
     this.#observeArena = observeArena;
-    this.#vmSlab = new Slab(arena, KvmLayout, maxVms);
-    this.#vcpuSlab = new Slab(arena, KvmVcpuLayout, maxVcpus);
-    this.#statSlab = new Slab(observeArena, KvmVcpuStatLayout, maxVcpus);
+    this.#vmSlab = new Slab(arena, KvmLayout, MAX_VMS);
+    this.#vcpuSlab = new Slab(arena, KvmVcpuLayout, MAX_VCPUS);
+    this.#statSlab = new Slab(observeArena, KvmVcpuStatLayout, MAX_VCPUS);
     this.#running = arena.reserve(4 * this.pcpus);
     this.#mdcrEl2 = arena.reserve(4 * this.pcpus);
     this.perf = kernel.perf;
