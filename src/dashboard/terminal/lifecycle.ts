@@ -61,8 +61,6 @@ export interface TerminalOptions {
   readonly mouse?: boolean;
   /** Named after an error, as the place to look. */
   readonly logPath?: string;
-  /** Exit code after an error (default 70, EX_SOFTWARE of sysexits.h). */
-  readonly errorExitCode?: number;
   /** The screen has another size, or was lost: draw everything. */
   onRedraw?(columns: number, rows: number): void;
   /** Ctrl-Z cannot stop this process here. */
@@ -73,6 +71,9 @@ export interface TerminalOptions {
 
 /** A frame was sent, dropped because the last one is still being written, or not sent because there is no screen. */
 export type DrawResult = "sent" | "dropped" | "away";
+
+/** Exit code after an error: that of every internal error. */
+const EXIT_ON_ERROR = 1;
 
 const EXIT_SIGNALS = { SIGHUP: 1, SIGINT: 2, SIGQUIT: 3, SIGTERM: 15 } as const;
 
@@ -234,7 +235,7 @@ export class Terminal {
     const text = error instanceof Error ? error.stack ?? error.message : String(error);
     const log = this.#options.logPath;
     this.#io.printError(text + "\n" + (log === undefined ? "" : `The log is in ${log}\n`));
-    this.#io.exit(this.#options.errorExitCode ?? 70);
+    this.#io.exit(EXIT_ON_ERROR);
   }
 
   #redraw(): void {

@@ -81,13 +81,13 @@ const ways: [string, (s: Started) => void | Promise<void>, string, string[]][] =
     "error",
     ({ io }) => io.raise("error", new Error("boom")),
     "error",
-    ["error Error: boom", "log path", "exit 70"],
+    ["error Error: boom", "log path", "exit 1"],
   ],
   [
     "unhandled rejection",
     ({ io }) => io.raise("unhandledrejection", "no reason"),
     "error",
-    ["error no reason", "log path", "exit 70"],
+    ["error no reason", "log path", "exit 1"],
   ],
   [
     "end of input",
