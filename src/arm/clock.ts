@@ -4,6 +4,7 @@
  * The counter that software sees runs at 62.5 MHz, 16 ns to the tick.
  */
 import type { Arena } from "../base/arena.ts";
+import type { SharedMemory } from "../base/memory.ts";
 import { layout, u32, u53, type ViewOf } from "../base/struct.ts";
 import type { Cpu } from "./arch/cpu_state.ts";
 
@@ -23,10 +24,15 @@ const ClockLayout = layout("clock", {
 /** The machine's one clock. */
 export class Clock {
   readonly #state: ViewOf<typeof ClockLayout>;
+  readonly #memory: SharedMemory;
+  /** Address of `ns`, which is read and added to at every operation of EL2 software. */
+  readonly #nsAt: number;
   #running: Cpu | undefined;
 
   constructor(arena: Arena) {
     this.#state = arena.make(ClockLayout);
+    this.#memory = arena.memory;
+    this.#nsAt = this.#state.base + ClockLayout.offset.ns;
   }
 
   /** Instructions of the running slice that are already retired. Exact whenever `cpu.budget` is. */
@@ -37,7 +43,7 @@ export class Clock {
 
   /** Virtual time in ns, exact also in the middle of a slice. */
   now(): number {
-    return this.#state.ns + this.#retired();
+    return this.#memory.ld53(this.#nsAt) + this.#retired();
   }
 
   /** The system counter (CNTPCT_EL0) in ticks. */
@@ -91,7 +97,7 @@ export class Clock {
 
   /** Adds the time of work that is not an instruction, in ns. */
   advance(ns: number): void {
-    this.#state.ns += ns;
+    this.#memory.st53(this.#nsAt, this.#memory.ld53(this.#nsAt) + ns);
   }
 
   /** Goes forward to `ns` when all CPUs are idle; never back. */

@@ -24,7 +24,7 @@ import { takeDataAbort, takeExternalAbort } from "./aborts.ts";
 import type { Device } from "./bus.ts";
 import type { CpuCore } from "./cpu.ts";
 import { exceptionReturn, fpTrap, pollInterrupts, takeSync } from "./exceptions.ts";
-import { pcHi, pcLo, setPc } from "./pstate.ts";
+import { elOf, pcHi, pcLo, setPc } from "./pstate.ts";
 import { VERDICT } from "./sysreg_traps.ts";
 import { fpcrMask } from "./sysreg_views.ts";
 import { performSystemOperation } from "./system_operation_access.ts";
@@ -170,12 +170,13 @@ export class El2Port {
   /** Whether the CPU executes host software: at EL2, or a host kernel's at EL1. */
   get inHost(): boolean {
     const { cpu, regs } = this.core;
-    return cpu.el === 2 || (cpu.el === 1 && (regs.lo(R.HCR_EL2) & HCR.VM) === 0);
+    const el = elOf(cpu);
+    return el === 2 || (el === 1 && (regs.lo(R.HCR_EL2) & HCR.VM) === 0);
   }
 
   /** CurrentEL. */
   get el(): number {
-    return this.core.cpu.el;
+    return elOf(this.core.cpu);
   }
 
   #read(reg: number, access: "Read" | "Save"): void {

@@ -8,6 +8,7 @@ import { R } from "./arch/sysregs.ts";
 
 const SP_OFFSET = gprOffset(SLOT.SP);
 const PC_OFFSET = CpuLayout.offset.pc;
+const EL_OFFSET = CpuLayout.offset.el;
 const BANKS = [R.SP_EL0, R.SP_EL1, R.SP_EL2] as const;
 
 /** Register-file index of the stack pointer that (el, spsel) uses. */
@@ -54,6 +55,11 @@ export function setPc(cpu: Cpu, lo: number, hi: number): void {
 export function advancePc(cpu: Cpu): void {
   const lo = pcLo(cpu) + 4;
   setPc(cpu, lo, lo > 0xffff_ffff ? pcHi(cpu) + 1 : pcHi(cpu));
+}
+
+/** `cpu.el` for hot paths. */
+export function elOf(cpu: Cpu): number {
+  return cpu.memory.ld32(cpu.base + EL_OFFSET);
 }
 
 /** HCR_EL2.E2H. */

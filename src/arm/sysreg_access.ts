@@ -13,7 +13,7 @@ import { R, SYSREGS } from "./arch/sysregs.ts";
 import { fpTrap, takeFpTrap, takeSync, takeUndefined, type Target } from "./exceptions.ts";
 import { ABSENT } from "./id_registers.ts";
 import type { Core, Halves } from "./parts.ts";
-import { isE2h, isEl0Host } from "./pstate.ts";
+import { elOf, isE2h, isEl0Host } from "./pstate.ts";
 import { VERDICT, verdictOn } from "./sysreg_traps.ts";
 import { READERS, WRITERS } from "./sysreg_views.ts";
 
@@ -52,13 +52,13 @@ const LR0 = R.ICH_LR0_EL2, LR15 = R.ICH_LR15_EL2;
 const OF_GICV3 = SYSREGS.map((r) => /^IC[CH]_/.test(r.name));
 
 /** What register `index` is for the current level after redirection, or -1 where there is none. */
-export function resolve(core: Core, index: number): number {
-  const { cpu, regs, platform } = core;
+export function resolve(core: Core, index: number, el = elOf(core.cpu)): number {
+  const { regs, platform } = core;
   if (platform.model.absent[index] !== 0) return NONE;
   if (index >= LR0 && index <= LR15 && index - LR0 >= platform.gic.lrs) return NONE;
   if (OF_GICV3[index] && platform.gic.version !== 3) return NONE;
-  if (cpu.el === 2) return (isE2h(regs) ? AT_EL2[1] : AT_EL2[0])[index] as number;
-  if (cpu.el === 0 && isEl0Host(regs)) return HOST_EL0[index] as number;
+  if (el === 2) return (isE2h(regs) ? AT_EL2[1] : AT_EL2[0])[index] as number;
+  if (el === 0 && isEl0Host(regs)) return HOST_EL0[index] as number;
   return BELOW[index] as number;
 }
 
@@ -99,9 +99,10 @@ export class SysregAccess implements Halves {
 
   /** Reads the register named by file index `named` from the current level, if the verdict is OK. */
   tryRead(named: number): number {
-    const index = resolve(this.core, named);
+    const el = elOf(this.core.cpu);
+    const index = resolve(this.core, named, el);
     if (index === NONE || !READABLE[named]) return VERDICT.UNDEFINED;
-    const verdict = verdictOn(this.core, named, false);
+    const verdict = verdictOn(this.core, named, false, el);
     if (verdict === VERDICT.OK) {
       (READERS[index] as typeof READERS[number])(this.core, index, this);
     }
@@ -110,9 +111,10 @@ export class SysregAccess implements Halves {
 
   /** Writes the register named by file index `named` from the current level, if the verdict is OK. */
   tryWrite(named: number, lo: number, hi: number): number {
-    const index = resolve(this.core, named);
+    const el = elOf(this.core.cpu);
+    const index = resolve(this.core, named, el);
     if (index === NONE || !WRITABLE[named]) return VERDICT.UNDEFINED;
-    const verdict = verdictOn(this.core, named, true);
+    const verdict = verdictOn(this.core, named, true, el);
     if (verdict === VERDICT.OK) {
       (WRITERS[index] as typeof WRITERS[number])(this.core, index, lo, hi);
     }

@@ -12,7 +12,7 @@ import { R, type SysregName, SYSREGS } from "./arch/sysregs.ts";
 import { fpTrap } from "./exceptions.ts";
 import type { Core } from "./parts.ts";
 import { reachesCounter, selectsCounter } from "./pmu_registers.ts";
-import { isE2h, isEl0Host, isTge } from "./pstate.ts";
+import { elOf, isE2h, isEl0Host, isTge } from "./pstate.ts";
 
 /** What a check says: go on, a SYS64 trap to EL1 or EL2, UNDEFINED, or the FP trap that `fpTrap` names. */
 export const VERDICT = { OK: 0, EL1: 1, EL2: 2, UNDEFINED: 3, FP: 4 } as const;
@@ -233,10 +233,15 @@ function compile(level: 0 | 1 | 2): readonly (readonly Check[] | undefined)[] {
 /** `CHECKS[el][index]`: the checks of a register, or undefined where it has none. */
 export const CHECKS = [compile(0), compile(1), compile(2)] as const;
 
-/** The verdict on an access to register `index` at the current level. */
-export function verdictOn(core: Core, index: number, write: boolean): number {
-  const el = core.cpu.el as 0 | 1 | 2;
-  return firstVerdict(core, CHECKS[el][index], write);
+/** The verdict on an access to register `index` at the current level, which is `el`. */
+export function verdictOn(
+  core: Core,
+  index: number,
+  write: boolean,
+  el = elOf(core.cpu),
+): number {
+  const checks = CHECKS[el as 0 | 1 | 2][index];
+  return checks === undefined ? VERDICT.OK : firstVerdict(core, checks, write);
 }
 
 /** The first verdict that is not OK. */

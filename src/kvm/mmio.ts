@@ -60,7 +60,10 @@ export function kvmIoBusUnregister(kvm: Kvm, ops: KvmIoDeviceOps): void {
 }
 
 function findRange(kvm: Kvm, ipa: number, length: number): KvmIoRange | undefined {
-  return kvm.ioBus.find((r) => ipa >= r.baseIpa && ipa + length <= r.baseIpa + r.length);
+  for (const range of kvm.ioBus) {
+    if (ipa >= range.baseIpa && ipa + length <= range.baseIpa + range.length) return range;
+  }
+  return undefined;
 }
 
 /** Fields of an abort's syndrome that are valid without ISV: CM, WnR and FSC (kvm_vcpu_dabt_iss_nisv_sanitized). */

@@ -56,9 +56,13 @@ export function memslot(kvm: Kvm, id: number): Memslot {
 
 /** gfn_to_memslot: the slot that holds an IPA. */
 export function ipaToMemslot(kvm: Kvm, ipa: number): Memslot | undefined {
+  const { memory, base } = kvm.state;
+  const used = base + KvmLayout.offset.memslots + KvmMemslotLayout.offset.used;
   for (let id = 0; id < KVM_MAX_MEMSLOTS; id++) {
+    // Each access to a device comes here and finds none: no views for slots that are not in use.
+    if (memory.ld32(used + id * KvmMemslotLayout.size) === 0) continue;
     const slot = memslot(kvm, id);
-    if (slot.used && ipa >= slot.baseIpa && ipa < slot.baseIpa + slot.pages * PAGE) return slot;
+    if (ipa >= slot.baseIpa && ipa < slot.baseIpa + slot.pages * PAGE) return slot;
   }
   return undefined;
 }

@@ -189,7 +189,10 @@ export class Board {
 
   /** The device that answers all of `size` bytes at `pa`, or undefined. */
   find(pa: number, size: number): PlacedDevice | undefined {
-    return this.placed.find(({ base, size: length }) => pa >= base && pa + size <= base + length);
+    for (const place of this.placed) {
+      if (pa >= place.base && pa + size <= place.base + place.size) return place;
+    }
+    return undefined;
   }
 
   // Time
