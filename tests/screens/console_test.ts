@@ -30,6 +30,7 @@ Deno.test("with the keyboard the guest's terminal has the size that is seen, and
   const seen = consoleRows(s).findIndex((row) => row === "");
   assert.equal(Number(columns), 78, "the panel without its frame");
   assert.ok(Number(rows) > 3 && seen >= 0, `${rows} rows`);
+  assert.ok(s.text.includes(` 78x${rows}, follows `), "the frame says what stty is to be told");
   await s.resize(100, 40);
   await s.pass();
   s.machine.print("\x1b[999;999H\x1b[6n");

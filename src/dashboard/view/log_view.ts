@@ -13,7 +13,10 @@ function topLine(log: LogState, lines: LogLines, page: number): number {
   return log.follow ? last : Math.max(lines.first, Math.min(last, log.top));
 }
 
-/** Draws a log panel; `note` stands beside its title. */
+/**
+ * Draws a log panel. With a `badge` the guest has the keyboard, and its terminal's size is shown: a guest
+ * on a serial line has to be told (stty).
+ */
 export function drawLog(
   pane: Pane,
   look: Look,
@@ -28,10 +31,11 @@ export function drawLog(
   const found = lines.end - lines.first;
   const note = log.filter === "" ? "" : `/${log.filter} ${found} of ${lines.total}`;
   const behind = lines.end - top - page;
-  const where = log.follow || behind <= 0 ? "follows" : `${behind} more below, G follows`;
-  drawFrame(pane, look, panel, focused, note, where);
-  if (badge !== "") pane.putRight(pane.width - 2, 0, ` ${badge} `, look.roles.badge);
   const inner = pane.inner();
+  const size = badge === "" ? "" : `${inner.width}x${inner.height}, `;
+  const where = log.follow || behind <= 0 ? "follows" : `${behind} more below, G follows`;
+  drawFrame(pane, look, panel, focused, note, size + where);
+  if (badge !== "") pane.putRight(pane.width - 2, 0, ` ${badge} `, look.roles.badge);
   for (let y = 0; y < page && top + y < lines.end; y++) {
     const text = fit(lines.line(top + y), inner.width, symbols(look).more);
     inner.put(0, y, text, look.roles.text);
