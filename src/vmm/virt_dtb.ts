@@ -245,7 +245,6 @@ function cpusNode(options: VirtDtbOptions): FdtNode {
   return node("cpus", { "#size-cells": cells(0), "#address-cells": cells(1) }, cpus);
 }
 
-/** Four entries always, as on QEMU: guests exist that insist on it. EL2 with VHE adds its own. */
 /** The performance monitors of all CPUs, by their private overflow interrupt. */
 function pmuNode(options: VirtDtbOptions): FdtNode {
   return node("pmu", {
@@ -254,6 +253,7 @@ function pmuNode(options: VirtDtbOptions): FdtNode {
   });
 }
 
+/** Four entries always, as on QEMU: guests exist that insist on it. EL2 with VHE adds its own. */
 function timerNode(options: VirtDtbOptions): FdtNode {
   const { timerSecurePhys, timerPhys, timerVirt, timerHypPhys, timerHypVirt } = VIRT_INTID;
   const intids = [timerSecurePhys, timerPhys, timerVirt, timerHypPhys];

@@ -65,7 +65,6 @@ const JUDGES: Readonly<Record<string, Judge>> = {
 };
 
 const INSNS = 20e9;
-const MODES = ["vhe", "nvhe"] as const;
 
 /** What is left of a migration in one place: all state is taken away and put back. */
 function migrate(run: GuestRun): void {
@@ -75,18 +74,35 @@ function migrate(run: GuestRun): void {
   run.type("\n", INSNS);
 }
 
-for (const mode of folder === undefined ? [] : MODES) {
-  for (const [name, judge] of Object.entries(JUDGES)) {
-    const { flat, args = "", vcpus, gic = 3, skips = false, migrates = false } = judge;
+async function judge(judged: Judge, options: readonly string[]): Promise<void> {
+  const { flat, args = "", gic = 3, skips = false, migrates = false } = judged;
+  const image = Deno.readFileSync(`${folder}/${flat}.flat`);
+  const all = [...options, "--gic", `${gic}`, "--append", args];
+  const run = await GuestRun.start(image, all, ENVIRONMENT);
+  if (migrates) migrate(run);
+  const output = run.untilOff(INSNS);
+  // (code << 1) | 1 of exit(0)
+  assert.match(output, /EXIT: STATUS=1\b/, output);
+  assert.doesNotMatch(output, skips ? /^FAIL/m : /^FAIL|^SKIP/m);
+}
+
+const judges = folder === undefined ? [] : Object.entries(JUDGES);
+
+for (const mode of ["vhe", "nvhe"]) {
+  for (const [name, judged] of judges) {
     Deno.test(`kvm-unit-tests, ${mode}: ${name}`, async () => {
-      const image = Deno.readFileSync(`${folder}/${flat}.flat`);
-      const options = ["--mode", mode, "--gic", `${gic}`, "--vcpus", `${vcpus}`, "--append", args];
-      const run = await GuestRun.start(image, options, ENVIRONMENT);
-      if (migrates) migrate(run);
-      const output = run.untilOff(INSNS);
-      // (code << 1) | 1 of exit(0)
-      assert.match(output, /EXIT: STATUS=1\b/, output);
-      assert.doesNotMatch(output, skips ? /^FAIL/m : /^FAIL|^SKIP/m);
+      await judge(judged, ["--mode", mode, "--vcpus", `${judged.vcpus}`]);
+    });
+  }
+}
+
+/** What the machine itself must pass; the others would tell nothing else about it, or take long. */
+const OF_THE_MACHINE = /^(selftest|psci|cache|debug|pmu|fpu)/;
+
+for (const el of ["1", "2"]) {
+  for (const [name, judged] of judges.filter(([name]) => OF_THE_MACHINE.test(name))) {
+    Deno.test(`kvm-unit-tests, bare machine, EL${el}: ${name}`, async () => {
+      await judge(judged, ["--bare", "--el", el, "--pcpus", `${judged.vcpus}`]);
     });
   }
 }
