@@ -1,5 +1,6 @@
 /** Loads and stores of structures where memory does not let them: alignment, faults, SP. */
 import assert from "node:assert/strict";
+import { gprOffset, SLOT } from "../../../src/arm/arch/cpu_state.ts";
 import { vregOffset } from "../../../src/arm/arch/cpu_state.ts";
 import { disassemble } from "../../../src/arm/isa/table.ts";
 import { FlatEnvironment, NotFlat } from "../../support/flat_environment.ts";
@@ -101,7 +102,7 @@ Deno.test("the alignment of SP is checked where it is the base, and only there",
   for (const [[word, text], slow] of [[LD4, 0], [ofSp, 1]] as const) {
     const flat = prepared(word, text, DATA + 4);
     flat.cpu.spAlignMask = 15;
-    flat.memory.st64(flat.cpu.gpr + 8 * 33, BigInt(DATA + 4));
+    flat.memory.st64(flat.cpu.base + gprOffset(SLOT.SP), BigInt(DATA + 4));
     flat.run(1);
     assert.equal(flat.slow, slow, text);
   }
