@@ -1,7 +1,6 @@
 /** Loads and stores of structures where memory does not let them: alignment, faults, SP. */
 import assert from "node:assert/strict";
-import { gprOffset, SLOT } from "../../../src/arm/arch/cpu_state.ts";
-import { vregOffset } from "../../../src/arm/arch/cpu_state.ts";
+import { gprOffset, SLOT, vregOffset } from "../../../src/arm/arch/cpu_state.ts";
 import { disassemble } from "../../../src/arm/isa/table.ts";
 import { FlatEnvironment, NotFlat } from "../../support/flat_environment.ts";
 import { FlatInterpreter } from "../../support/flat_interpreter.ts";
