@@ -1,5 +1,5 @@
 /**
- * Whole programs: the interpreter with the MMU on, against qemu-system-aarch64 (TCG) running the same
+ * Whole programs: the machine with its MMU on, against qemu-system-aarch64 (TCG) running the same
  * image and the same source compiled for this computer, where these are installed.
  */
 import process from "node:process";
@@ -74,7 +74,7 @@ async function compare(report: Report, program: Program): Promise<number> {
   const { image, name, source, rep, rounds } = program;
   const rates: number[] = [];
   const ours: { -readonly [K in keyof Contender]: Contender[K] } = {
-    name: "interpreter, start-up included",
+    name: "worldswitch, start-up included",
     unit: "insns",
     run: () => {
       const start = cpuSeconds();
