@@ -2,8 +2,8 @@
  * Records fixtures/vectors: makes cases from the instruction rows, runs them with recorder.c under
  * qemu-aarch64, and writes what changed.
  *
- *   aarch64-linux-gnu-gcc -O2 -static -o /tmp/recorder tests/differential/recorder/recorder.c
- *   deno run --allow-run --allow-read --allow-write tests/differential/recorder/record.ts /tmp/recorder
+ *   aarch64-linux-gnu-gcc -O2 -static -o recorder tests/differential/recorder/recorder.c
+ *   deno run --allow-run --allow-read --allow-write tests/differential/recorder/record.ts ./recorder
  *
  * The files were made with qemu-user 7.2 of Debian 12.
  */
