@@ -232,10 +232,12 @@ export class Interpreter {
     const words = (records + RECORD_WORDS) >>> 2;
     let changed = false;
     for (let at = from >>> 2; at < to >>> 2; at++) {
-      if (u32[words + at] === u32[(code >>> 2) + at]) continue;
+      const record = (records + at * RECORD_SIZE) >>> 2;
+      const decoded = ((u32[record] as number) & 0xffff) !== HANDLER.DECODE;
+      if (!decoded || u32[words + at] === u32[(code >>> 2) + at]) continue;
       if (!changed) this.regions.dropPage(records);
       changed = true;
-      u32[(records + at * RECORD_SIZE) >>> 2] = HANDLER.DECODE;
+      u32[record] = HANDLER.DECODE;
     }
   }
 
@@ -374,7 +376,7 @@ export class Interpreter {
     const code = toOffset(page);
     const records = this.recordsOf(page, code);
     if (exit === EXIT.FETCH) this.#fill(cpu, records);
-    else if (exit === EXIT.HOT) this.regions.hot(records, code, pa % 4096);
+    else if (exit === EXIT.HOT) this.regions.hot(records, pa % 4096);
     else this.#decode(records, code, pa % 4096);
     return true;
   }

@@ -10,6 +10,7 @@ import {
   RECORD,
   RECORD_REGIONS,
   RECORD_SIZE,
+  RECORD_WORDS,
   REGION_ENTRY,
   writeHandler,
 } from "./records.ts";
@@ -35,10 +36,9 @@ export const MAX_REGIONS = 16_384;
 /** Decoded words that are remembered with their effects. */
 const MAX_STEPS = 200_000;
 
-/** A hot address: the records of its page, its bytes in the memory, and the offset in the page. */
+/** A hot address: the records of its page, and the offset in the page. */
 interface Hot {
   readonly records: number;
-  readonly code: number;
   readonly offset: number;
 }
 
@@ -77,12 +77,12 @@ export class Regions {
   }
 
   /** Notes that the instruction at `offset` of a page is branched to often. */
-  hot(records: number, code: number, offset: number): void {
+  hot(records: number, offset: number): void {
     const record = records + offset * (RECORD_SIZE / 4);
     if (this.options.hotAfter === 0) return;
     if (this.memory.ld16(record + RECORD.HANDLER) === HANDLER.REGION) return;
     if (this.#waiting.some((h) => h.records === records && h.offset === offset)) return;
-    this.#waiting.push({ records, code, offset });
+    this.#waiting.push({ records, offset });
     if (this.#waiting.length >= this.options.batch) this.translate();
   }
 
@@ -100,7 +100,7 @@ export class Regions {
     for (const hot of waiting) {
       const graph = regionGraph(
         hot.offset,
-        (at) => this.#stepAt(hot.code + at),
+        (at) => this.#known(hot.records, at),
         this.options.maxInsns,
       );
       if (graph !== undefined) found.push({ hot, graph });
@@ -118,14 +118,18 @@ export class Regions {
     this.modules++;
   }
 
-  /** What has not been decoded has not been executed: it would only make the region larger. */
-  #known({ records, code }: Hot, at: number): Step | undefined {
+  /**
+   * The instruction at an offset of a page, as it was decoded. What has not been decoded has not been
+   * executed, and would not be noticed when it changes.
+   */
+  #known(records: number, at: number): Step | undefined {
     const handler = this.memory.ld16(records + at * (RECORD_SIZE / 4) + RECORD.HANDLER);
-    return handler === HANDLER.DECODE ? undefined : this.#stepAt(code + at);
+    return handler === HANDLER.DECODE
+      ? undefined
+      : this.#step(this.memory.ld32(records + RECORD_WORDS + at));
   }
 
-  #stepAt(at: number): Step | undefined {
-    const word = this.memory.ld32(at);
+  #step(word: number): Step | undefined {
     if (this.#steps.has(word)) return this.#steps.get(word);
     const instruction = this.decode(word);
     const step = instruction && { instruction, effects: effectsOf(instruction) };

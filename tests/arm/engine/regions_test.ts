@@ -41,3 +41,20 @@ Deno.test("changed code is executed after its line was invalidated, and its regi
   assert.deepEqual([x(1), x(2)], [10_000n, 7000n]);
   assert.equal(regions.live, 1, "it has become hot again");
 });
+
+Deno.test("what was never executed is not in a region: its change leaves the region alone", () => {
+  const CODE = 0x10000, NEVER = CODE + 0x100;
+  // add x1, x1, #1; cbz x1, never; b two back
+  const asm = new Asm(CODE).label("loop").word(0x9100_0421, 0xb400_07e1).b("loop");
+  const flat = new FlatInterpreter(CODE, 0x10000, undefined, { hotAfter: 5, batch: 1 });
+  const { cpu, memory, interpreter: { regions } } = flat;
+  asm.words().forEach((word, i) => memory.st32(flat.offsetOf(CODE + 4 * i), word));
+  memory.st32(flat.offsetOf(NEVER), 0x9100_0442);
+  cpu.pc = BigInt(CODE);
+  assert.equal(flat.run(3000), 3000);
+  assert.equal(regions.live, 1);
+  assert.equal(regions.translated, 3);
+  memory.st32(flat.offsetOf(NEVER), 0xd503_201f);
+  flat.interpreter.invalidateLine(NEVER);
+  assert.equal(regions.live, 1);
+});
