@@ -376,7 +376,7 @@ export class Interpreter {
     const code = toOffset(page);
     const records = this.recordsOf(page, code);
     if (exit === EXIT.FETCH) this.#fill(cpu, records);
-    else if (exit === EXIT.HOT) this.regions.hot(records, pa % 4096);
+    else if (exit === EXIT.HOT) this.regions.hot(records, pa % 4096, { va: cpu.pc, pa });
     else this.#decode(records, code, pa % 4096);
     return true;
   }

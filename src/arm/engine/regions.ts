@@ -36,10 +36,27 @@ export const MAX_REGIONS = 16_384;
 /** Decoded words that are remembered with their effects. */
 const MAX_STEPS = 200_000;
 
-/** A hot address: the records of its page, and the offset in the page. */
+/** A hot address: the records of its page, the offset in the page, and where it was met. */
 interface Hot {
   readonly records: number;
   readonly offset: number;
+  readonly place: HotPlace;
+}
+
+/** The virtual and the physical address of an instruction when it was found hot. */
+export interface HotPlace {
+  readonly va: bigint;
+  readonly pa: number;
+}
+
+/** A region that has just been made. */
+export interface TranslatedRegion extends HotPlace {
+  readonly graph: Graph;
+  /** The module it is in, together with others, and its name among the module's exports. */
+  readonly module: Uint8Array;
+  readonly exported: string;
+  /** Its function, of REGION_TYPE. */
+  readonly run: CallableFunction;
 }
 
 /** A region that is in use. */
@@ -64,6 +81,8 @@ export class Regions {
   live = 0;
   translated = 0;
   modules = 0;
+  /** Sees each region before it is used; gives the function to use, the region's or one on the way to it. */
+  onTranslated: (region: TranslatedRegion) => CallableFunction = ({ run }) => run;
 
   readonly options: RegionOptions;
 
@@ -77,12 +96,12 @@ export class Regions {
   }
 
   /** Notes that the instruction at `offset` of a page is branched to often. */
-  hot(records: number, offset: number): void {
+  hot(records: number, offset: number, place: HotPlace): void {
     const record = records + offset * (RECORD_SIZE / 4);
     if (this.options.hotAfter === 0) return;
     if (this.memory.ld16(record + RECORD.HANDLER) === HANDLER.REGION) return;
     if (this.#waiting.some((h) => h.records === records && h.offset === offset)) return;
-    this.#waiting.push({ records, offset });
+    this.#waiting.push({ records, offset, place });
     if (this.#waiting.length >= this.options.batch) this.translate();
   }
 
@@ -112,7 +131,10 @@ export class Regions {
       env: { memory: this.memory.memory, table: this.table },
     });
     found.forEach(({ hot, graph }, i) => {
-      this.#enter(hot, exports[`r${i}`]);
+      const exported = `r${i}`;
+      const run = exports[exported];
+      if (typeof run !== "function") throw new InternalError("a region is no function");
+      this.#enter(hot, this.onTranslated({ ...hot.place, graph, module: bytes, exported, run }));
       this.translated += graph.count;
     });
     this.modules++;
@@ -138,10 +160,9 @@ export class Regions {
     return step;
   }
 
-  #enter({ records, offset }: Hot, region: WebAssembly.ExportValue | undefined): void {
+  #enter({ records, offset }: Hot, region: CallableFunction): void {
     const record = records + offset * (RECORD_SIZE / 4);
     const handler = this.memory.ld16(record + RECORD.HANDLER);
-    if (typeof region !== "function") throw new InternalError("a region is no function");
     // Not decoded any more: it is not what was translated.
     if (handler === HANDLER.DECODE || handler === HANDLER.REGION) return;
     const place = this.#free.pop() ?? this.#next++;

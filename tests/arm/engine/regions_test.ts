@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { smpGuest } from "../../vmm/smp_guest.ts";
 import { CpuLayout } from "../../../src/arm/arch/cpu_state.ts";
+import type { TranslatedRegion } from "../../../src/arm/engine/regions.ts";
 import { Asm } from "../../support/asm.ts";
 import { FlatInterpreter } from "../../support/flat_interpreter.ts";
 
@@ -57,4 +58,25 @@ Deno.test("what was never executed is not in a region: its change leaves the reg
   memory.st32(flat.offsetOf(NEVER), 0xd503_201f);
   flat.interpreter.invalidateLine(NEVER);
   assert.equal(regions.live, 1);
+});
+
+Deno.test("who watches the translation sees each region, and says which function is used", () => {
+  const CODE = 0x10000;
+  const words = new Asm(CODE).word(0xd503_201f).label("loop").word(0x9100_0421).b("loop").words();
+  const flat = new FlatInterpreter(CODE, 0x10000, undefined, { hotAfter: 5, batch: 1 });
+  const { cpu, memory, interpreter: { regions } } = flat;
+  words.forEach((word, i) => memory.st32(flat.offsetOf(CODE + 4 * i), word));
+  const seen: TranslatedRegion[] = [];
+  regions.onTranslated = (region) => {
+    seen.push(region);
+    return region.run;
+  };
+  cpu.pc = BigInt(CODE);
+  assert.equal(flat.run(3000), 3000);
+  assert.equal(seen.length, 1);
+  const [region] = seen;
+  assert.deepEqual([region?.va, region?.pa, region?.graph.count], [BigInt(CODE + 4), CODE + 4, 2]);
+  assert.equal(WebAssembly.validate(new Uint8Array(region?.module ?? [])), true);
+  assert.notEqual(region?.exported, undefined);
+  assert.equal(regions.table.get(1), region?.run);
 });
