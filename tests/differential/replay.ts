@@ -42,8 +42,8 @@ function sameBytes(a: ArrayBufferView, b: ArrayBufferView): boolean {
   return true;
 }
 
-/** What is not as recorded: `x1 is 0x5, not 0x6`. */
-function mismatches(expected: MachineState, actual: MachineState): string[] {
+/** What is not as expected: `x1 is 0x5, not 0x6`. */
+export function mismatches(expected: MachineState, actual: MachineState): string[] {
   const out: string[] = [];
   const compare = (name: string, is: bigint | number, not: bigint | number) => {
     if (is !== not) out.push(`${name} is 0x${is.toString(16)}, not 0x${not.toString(16)}`);
@@ -67,7 +67,13 @@ function mismatches(expected: MachineState, actual: MachineState): string[] {
   return out;
 }
 
-function prepare(state: MachineState, number: number, operands: Operands, made: Case): void {
+/** Puts the state that case `number` starts from into `state`. */
+export function prepare(
+  state: MachineState,
+  number: number,
+  operands: Operands,
+  made: Case,
+): void {
   resetState(state, number, operands);
   for (const override of made.overrides) setRegister(state, override);
 }

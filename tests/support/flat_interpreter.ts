@@ -4,6 +4,7 @@
  * environment.
  */
 import { Arena } from "../../src/base/arena.ts";
+import { alignUp } from "../../src/base/bits.ts";
 import { SharedMemory } from "../../src/base/memory.ts";
 import { type Cpu, CpuLayout, sysregOffset } from "../../src/arm/arch/cpu_state.ts";
 import {
@@ -20,20 +21,21 @@ import {
   Interpreter,
   InterpreterCode,
 } from "../../src/arm/engine/interpreter.ts";
+import { RECORD_PAGE_SIZE } from "../../src/arm/engine/records.ts";
 import type { RegionOptions } from "../../src/arm/engine/regions.ts";
 import { DECODER, ROWS } from "../../src/arm/isa/table.ts";
 import type { Row } from "../../src/arm/isa/row.ts";
 
-/** Bytes of memory in front of the flat range, for the CPU, its TLBs and the predecoded code. */
-const CONTROL = 1 << 20;
+/** Bytes of memory in front of the flat range for the CPU and its TLBs, without the predecoded code. */
+const CONTROL = 1 << 18;
 
-/** One CPU and `size` bytes of memory at virtual address `va`. */
+/** One CPU and `size` bytes of memory at virtual address `va`; `codePages` of code are kept predecoded. */
 export class FlatInterpreter implements ExecutionHost {
   readonly memory: SharedMemory;
   readonly arena: Arena;
   readonly cpu: Cpu;
   readonly interpreter: Interpreter;
-  readonly flatAt = CONTROL;
+  readonly flatAt: number;
   stopped = false;
   /** Words that went to the evaluator. */
   slow = 0;
@@ -46,20 +48,27 @@ export class FlatInterpreter implements ExecutionHost {
     readonly size: number,
     rows: readonly Row[] = ROWS,
     regions: Partial<RegionOptions> = { hotAfter: 0 },
+    codePages = 16,
   ) {
-    this.memory = SharedMemory.create(CONTROL + size);
-    this.arena = new Arena("control", this.memory, 64, CONTROL);
+    this.flatAt = alignUp(CONTROL + codePages * RECORD_PAGE_SIZE, 65536);
+    this.memory = SharedMemory.create(this.flatAt + size);
+    this.arena = new Arena("control", this.memory, 64, this.flatAt);
     this.cpu = this.arena.make(CpuLayout);
     this.cpu.tlb = this.cpu.tlbUnprivileged = this.arena.reserve(DATA_TLB_SIZE, 64);
     this.cpu.codeTlb = this.arena.reserve(CODE_TLB_SIZE, 64);
     this.cpu.fpEnabled = true;
     this.memory.u8.fill(0xff, this.cpu.tlb, this.cpu.tlb + DATA_TLB_SIZE);
     this.memory.u8.fill(0xff, this.cpu.codeTlb, this.cpu.codeTlb + CODE_TLB_SIZE);
-    const code = new InterpreterCode(rows, this.memory.memory.buffer.byteLength / 65536);
-    this.interpreter = new Interpreter(code, this.memory, this.arena, 16, regions);
+    const code = this.makeCode(rows, this.memory.memory.buffer.byteLength / 65536);
+    this.interpreter = new Interpreter(code, this.memory, this.arena, codePages, regions);
     this.interpreter.onCheckAll =
       this.interpreter.onDropAll =
         () => this.memory.u8.fill(0xff, this.cpu.codeTlb, this.cpu.codeTlb + CODE_TLB_SIZE);
+  }
+
+  /** The interpreter's code; for who wants another. */
+  protected makeCode(rows: readonly Row[], memoryPages: number): InterpreterCode {
+    return new InterpreterCode(rows, memoryPages);
   }
 
   /** What executes the instructions that are not compiled. */
@@ -80,6 +89,7 @@ export class FlatInterpreter implements ExecutionHost {
     return count - this.cpu.budget;
   }
 
+  /** Physical address of the instruction at the pc; {@link offsetOf} says where it lies. */
   fetch(): number {
     return Number(this.cpu.pc);
   }
@@ -100,7 +110,7 @@ export class FlatInterpreter implements ExecutionHost {
   }
   executeSlow(): void {
     this.slow++;
-    const word = this.memory.ld32(this.offsetOf(Number(this.cpu.pc)));
+    const word = this.memory.ld32(this.offsetOf(this.fetch()));
     const found = DECODER.decode(word);
     if (!found || !this.#evaluator) {
       this.stopped = true;
