@@ -46,6 +46,8 @@ const TLB_BYTES = 768 * 1024;
 
 /** Instructions a CPU runs before the next one's turn. */
 const QUANTUM = 10_000;
+/** The same where no other CPU waits for its turn. */
+const QUANTUM_ALONE = 100_000;
 
 export interface MachineOptions {
   /** Physical CPUs, 1 to 16. */
@@ -204,7 +206,8 @@ export class Machine implements Hooks {
   #deadlineNs = 0;
 
   constructor(readonly options: MachineOptions, firmware?: Firmware) {
-    const { pcpus, ramSize, lrs = 4, codePages = 3072, quantum = QUANTUM, cpu = "max" } = options;
+    const { pcpus, ramSize, lrs = 4, codePages = 3072, cpu = "max" } = options;
+    const { quantum = pcpus === 1 ? QUANTUM_ALONE : QUANTUM } = options;
     const { deviceBytes = 0 } = options;
     assert(pcpus >= 1 && pcpus <= 16, `${pcpus} physical CPUs: 1 to 16 are possible`);
     this.quantum = quantum;

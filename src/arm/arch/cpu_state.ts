@@ -91,6 +91,11 @@ export const CpuLayout = layout("pcpu", {
   mpidr: u53(),
   /** Instructions retired since the start. */
   insns: u53(),
+  /** Of these, those that translated code has executed. */
+  regionInsns: u53("observe"),
+  /** How often generated code was left because the data TLB, or the code TLB, did not have the page. */
+  dataMisses: u53("observe"),
+  codeMisses: u53("observe"),
   /** Of the instructions begun, those that ended in an exception of their own. */
   aborted: u53(),
   /** Up to which instruction begun, and which of those aborted, the performance monitors have counted. */

@@ -354,7 +354,9 @@ export class Interpreter {
       if (exit === EXIT.NEXT) return;
       if (exit === EXIT.IRQ) host.checkInterrupts();
       // A branch that was the last of the budget may leave with a fetch that is not to be made yet.
-      else if ((cpu.budget > 0 || exit === EXIT.HOT) && !this.#resume(exit, cpu, host, toOffset)) {
+      else if (
+        (cpu.budget > 0 || exit === EXIT.HOT) && !this.#resume(exit, cpu, host, toOffset)
+      ) {
         cpu.budget--;
         host.executeSlow();
       }
@@ -368,15 +370,23 @@ export class Interpreter {
     host: ExecutionHost,
     toOffset: (pa: number) => number,
   ): boolean {
-    if (exit === EXIT.DATA_MISS) return host.dataMiss();
     if (exit === EXIT.SLOW) return false;
+    if (exit === EXIT.DATA_MISS) {
+      cpu.dataMisses++;
+      return host.dataMiss();
+    }
     const pa = host.fetch();
     if (pa < 0) return false;
     const page = pa - (pa % 4096);
     const code = toOffset(page);
     const records = this.recordsOf(page, code);
-    if (exit === EXIT.FETCH) this.#fill(cpu, records);
-    else if (exit === EXIT.HOT) this.regions.hot(records, pa % 4096, { va: cpu.pc, pa });
+    if (exit === EXIT.FETCH) {
+      cpu.codeMisses++;
+      this.#fill(cpu, records);
+    } else if (exit === EXIT.HOT) {
+      const aligned = cpu.alignMask !== 0;
+      this.regions.hot({ records, offset: pa % 4096, aligned, va: cpu.pc, pa });
+    } else if (exit === EXIT.UNFIT) this.regions.unfit(records, pa % 4096);
     else this.#decode(records, code, pa % 4096);
     return true;
   }

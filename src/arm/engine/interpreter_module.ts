@@ -247,10 +247,13 @@ function emitRegion(f: LoopFrame, type: number): void {
   pushRegionEntry(f, REGION_ENTRY.HANDLER);
   asm.set(f.handler).i32(0).set(f.short).br("dispatch");
   asm.end();
-  asm.get(f.cpu).get(f.budget).i32(1).op("i32.add").get(f.pageVa).i32(0);
+  asm.get(f.cpu).get(f.budget).i32(1).op("i32.add").tee(f.next32).get(f.pageVa).i32(0);
   pushRegionEntry(f, REGION_ENTRY.PLACE);
   asm.callIndirect(type, 0).set(f.code);
   asm.get(f.cpu).mem("i32.load", O.budget).set(f.budget);
+  asm.get(f.cpu).get(f.cpu).mem("i64.load", O.regionInsns);
+  asm.get(f.next32).get(f.budget).op("i32.sub").op("i64.extend_i32_u").op("i64.add")
+    .mem("i64.store", O.regionInsns);
   asm.get(f.cpu).mem("i64.load", O.pc).set(f.pc);
   asm.get(f.code).i32(EXIT.BRANCH).op("i32.eq").if().br("fetch").end();
   asm.get(f.code).i32(EXIT.SHORT).op("i32.eq").if();

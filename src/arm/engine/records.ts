@@ -19,6 +19,11 @@ export const REGION_ENTRY = { HANDLER: 0, PLACE: 2 } as const;
 /** Bytes of one page of records with all that belongs to it. */
 export const RECORD_PAGE_SIZE = RECORD_REGIONS + RECORDS_PER_PAGE * 4;
 
+/** Address of the record of the instruction at byte `offset` of a page. */
+export function recordAt(records: number, offset: number): number {
+  return records + offset * (RECORD_SIZE / 4);
+}
+
 /**
  * Where a record holds what: the handler (16 bits), how many more times it may be branched to before
  * it counts as hot (16 bits), slots (16-bit byte offsets into the CPU state), constants.

@@ -63,6 +63,18 @@ function targetOf(at: number, step: Step): number | undefined {
   return target >= 0 && target < PAGE ? target : undefined;
 }
 
+/** Where in the page the region's calls lead. */
+export function callsOf({ nodes }: Graph): Set<number> {
+  const out = new Set<number>();
+  for (const { block: { start, steps } } of nodes.values()) {
+    const branch = steps.at(-1)?.effects.branch;
+    if (branch?.kind !== "call" || branch.offset === undefined) continue;
+    const target = start + 4 * (steps.length - 1) + branch.offset;
+    if (target >= 0 && target < PAGE) out.add(target);
+  }
+  return out;
+}
+
 /** Whether control goes on behind the instruction: a call comes back. */
 function goesOn({ effects: { closed, branch } }: Step): boolean {
   return !closed || branch?.kind === "call";

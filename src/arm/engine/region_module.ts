@@ -16,6 +16,7 @@ import {
   type BranchOffset,
   EXIT,
   type Frame,
+  type PageCache,
   type RegisterAccess,
   type RegisterPart,
   WasmBuilder,
@@ -23,6 +24,8 @@ import {
 
 const O = CpuLayout.offset;
 const RECORD_SHIFT = Math.log2(RECORD_SIZE / 4);
+/** The tag of a page cache that is empty: no address, whatever its top byte is. */
+const NO_PAGE = 0x0080_0000_0000_0000n;
 /** Calls within calls: each takes a part of the host's stack. */
 const MAX_DEPTH = 100;
 
@@ -123,6 +126,9 @@ function union(graph: Graph, of: "touched" | "written"): Set<number> {
   return out;
 }
 
+/** The function in the same module of the region that begins at an offset of the same page, if there is one. */
+type DirectCalls = (target: number) => number | undefined;
+
 /** Generates one region. `dispatch` is the index of the module's function that goes on at an address. */
 class RegionFrame implements Frame {
   readonly asm = new FunctionBody(REGION_TYPE.params, REGION_TYPE.results);
@@ -130,7 +136,10 @@ class RegionFrame implements Frame {
   readonly registers: LocalRegisters;
   readonly flags = new RegionFlags(this.asm);
   readonly #tlb = this.asm.local(I32);
-  readonly #alignMask = this.asm.local(I64);
+  /** Page caches by base register and kind of access, and steady fields by their offset. */
+  readonly #caches = new Map<number, PageCache>();
+  readonly #steady = new Map<number, number>();
+  spAligned = false;
   readonly #pc = this.asm.local(I64);
   /** What an exit has to do, in one word: see {@link exitWord}. Then its code. */
   readonly #code = this.asm.local(I32);
@@ -142,7 +151,13 @@ class RegionFrame implements Frame {
   #node: Node;
   #step = 0;
 
-  constructor(readonly graph: Graph, readonly dispatch: number) {
+  /** `aligned`: for code whose every access must be aligned. */
+  constructor(
+    readonly graph: Graph,
+    readonly dispatch: number,
+    readonly aligned: boolean,
+    readonly direct: DirectCalls,
+  ) {
     this.#node = graph.entry;
     this.registers = new LocalRegisters(this.asm, union(graph, "touched"), union(graph, "written"));
   }
@@ -150,8 +165,7 @@ class RegionFrame implements Frame {
   /** The whole function. */
   generate(): FunctionBody {
     const { asm, graph } = this;
-    asm.get(CPU).mem("i32.load", O.tlb).set(this.#tlb);
-    asm.get(CPU).mem("i32.load", O.alignMask).op("i64.extend_i32_u").set(this.#alignMask);
+    this.#checkFit();
     this.#reload();
     asm.block("return").block("jump").block("store").block("exit").block("miss");
     this.#goInto(graph.entry);
@@ -167,7 +181,29 @@ class RegionFrame implements Frame {
     asm.get(CPU).get(BUDGET).get(this.#pc).get(DEPTH).returnCall(this.dispatch);
     asm.end();
     asm.get(this.#code);
+    this.#writePrologue();
     return asm;
+  }
+
+  /** Leaves at once where the region was made for another checking of alignment than is wanted now. */
+  #checkFit(): void {
+    const { asm } = this;
+    asm.get(CPU).mem("i32.load", O.alignMask);
+    if (this.aligned) asm.op("i32.eqz");
+    asm.if("if", false);
+    asm.get(CPU).get(PAGE).i64(BigInt(this.graph.entry.block.start)).op("i64.add")
+      .mem("i64.store", O.pc);
+    asm.get(CPU).get(BUDGET).mem("i32.store", O.budget);
+    asm.i32(EXIT.UNFIT).return().end();
+  }
+
+  /** What is in locals all the time: known when the rest has been generated. */
+  #writePrologue(): void {
+    const out = new FunctionBody([], []);
+    out.get(CPU).mem("i32.load", O.tlb).set(this.#tlb);
+    for (const [offset, local] of this.#steady) out.get(CPU).mem("i32.load", offset).set(local);
+    for (const { tag } of this.#caches.values()) out.i64(NO_PAGE).set(tag);
+    this.asm.prologue.append(out.code);
   }
 
   #reload(): void {
@@ -289,8 +325,10 @@ class RegionFrame implements Frame {
     const { steps, start, fallsTo } = node.block;
     this.#node = node;
     this.#step = 0;
+    this.spAligned = false;
     if (steps.length > 0) {
-      asm.get(BUDGET).i32(steps.length).op("i32.sub").tee(BUDGET).i32(0).op("i32.lt_s").if();
+      asm.get(BUDGET).i32(steps.length).op("i32.sub").tee(BUDGET).i32(0).op("i32.lt_s")
+        .if("if", false);
       this.leave(EXIT.SHORT);
       asm.end();
     }
@@ -329,8 +367,23 @@ class RegionFrame implements Frame {
   pushTlb(): void {
     this.asm.get(this.#tlb);
   }
+  /** Not called but where alignment is checked. */
   pushAlignMask(): void {
-    this.asm.get(this.#alignMask);
+    this.asm.i64(0xffff_ffffn);
+  }
+  pageCache(base: number, access: 0 | 1): PageCache | undefined {
+    if (this.aligned) return undefined;
+    const key = 2 * base + access;
+    const known = this.#caches.get(key);
+    if (known) return known;
+    const cache = { tag: this.asm.local(I64), addend: this.asm.local(I32) };
+    this.#caches.set(key, cache);
+    return cache;
+  }
+  steadyField(offset: number): number {
+    const local = this.#steady.get(offset) ?? this.asm.local(I32);
+    this.#steady.set(offset, local);
+    return local;
   }
   get #offset(): number {
     return this.#node.block.start + 4 * this.#step;
@@ -345,7 +398,7 @@ class RegionFrame implements Frame {
     const target = this.#offset + Number(value);
     if (kind !== "call") return this.#goTo(target);
     this.asm.get(PAGE).i64(BigInt(target)).op("i64.add").set(this.#pc);
-    this.#call();
+    this.#call(this.direct(target));
   }
 
   branchTo(target: number, kind: BranchKind): void {
@@ -357,22 +410,35 @@ class RegionFrame implements Frame {
     this.asm.i32(EXIT.BRANCH).set(this.#code).br("store");
   }
 
-  /** Calls what is at the pc's local, and goes on behind the call if it comes back there. */
-  #call(): void {
+  /** Calls what is at the pc's local, which is function `direct` if that is known, and goes on behind the call if it comes back there. */
+  #call(direct?: number): void {
     const { asm } = this;
     const back = this.#offset + 4;
     this.registers.store();
     asm.get(CPU);
     this.flags.push();
     asm.mem("i32.store", O.nzcv);
-    asm.get(CPU).get(BUDGET).get(this.#pc).get(DEPTH).i32(1).op("i32.add").call(this.dispatch)
-      .set(this.#code);
+    if (direct === undefined) this.#callDispatch();
+    else {
+      asm.get(DEPTH).i32(MAX_DEPTH).op("i32.lt_s").if("if", true);
+      asm.get(CPU).get(BUDGET).get(PAGE).get(DEPTH).i32(1).op("i32.add").call(direct)
+        .set(this.#code);
+      asm.else();
+      this.#callDispatch();
+      asm.end();
+    }
     asm.get(CPU).mem("i32.load", O.budget).set(BUDGET);
     asm.get(this.#code).i32(EXIT.BRANCH).op("i32.ne");
     asm.get(CPU).mem("i64.load", O.pc).get(PAGE).i64(BigInt(back)).op("i64.add").op("i64.ne");
-    asm.op("i32.or").brIf("return");
+    asm.op("i32.or").brIf("return", false);
     this.#reload();
+    this.spAligned = false;
     this.#goTo(back);
+  }
+  #callDispatch(): void {
+    const { asm } = this;
+    asm.get(CPU).get(BUDGET).get(this.#pc).get(DEPTH).i32(1).op("i32.add").call(this.dispatch)
+      .set(this.#code);
   }
 
   /** At `offset`, with the budget of `unexecuted` instructions of the block taken back. */
@@ -427,13 +493,28 @@ function dispatchBody(regionType: number): FunctionBody {
   return asm;
 }
 
-/** The bytes of a module with a function for each graph, exported as `r0`, `r1` and so on. */
+/** A region to be written: its graph, whose records it is made from, and whether its accesses must be aligned. */
+export interface Unit {
+  readonly graph: Graph;
+  readonly records: number;
+  readonly aligned: boolean;
+}
+
+/** The bytes of a module with a function for each unit, exported as `r0`, `r1` and so on. */
 export function regionModule(
-  graphs: readonly Graph[],
+  units: readonly Unit[],
   memoryPages: number,
 ): Uint8Array<ArrayBuffer> {
   const module = new ModuleAssembler(memoryPages, true);
   const dispatch = module.add(dispatchBody(module.type(REGION_TYPE.params, REGION_TYPE.results)));
-  graphs.forEach((graph, i) => module.add(new RegionFrame(graph, dispatch).generate(), `r${i}`));
+  units.forEach(({ graph, records, aligned }, i) => {
+    const direct = (target: number) => {
+      const at = units.findIndex((u) =>
+        u.records === records && u.aligned === aligned && u.graph.entry.block.start === target
+      );
+      return at < 0 ? undefined : dispatch + 1 + at;
+    };
+    module.add(new RegionFrame(graph, dispatch, aligned, direct).generate(), `r${i}`);
+  });
   return module.bytes();
 }

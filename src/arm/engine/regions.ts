@@ -9,14 +9,14 @@ import {
   HOT_COUNT,
   RECORD,
   RECORD_REGIONS,
-  RECORD_SIZE,
   RECORD_WORDS,
+  recordAt,
   REGION_ENTRY,
   writeHandler,
 } from "./records.ts";
-import { type Graph, regionGraph, type Step } from "./region_graph.ts";
+import { callsOf, type Graph, regionGraph, type Step } from "./region_graph.ts";
 import { effectsOf, type Instruction } from "./region_probe.ts";
-import { regionModule } from "./region_module.ts";
+import { regionModule, type Unit } from "./region_module.ts";
 
 /** What is translated, and when. */
 export interface RegionOptions {
@@ -26,27 +26,39 @@ export interface RegionOptions {
   readonly batch: number;
   /** Instructions of one region, about. */
   readonly maxInsns: number;
+  /** Regions that are kept, 1 to {@link MAX_REGIONS}, and bytes of WebAssembly: the oldest modules go first. */
+  readonly maxRegions: number;
+  readonly maxBytes: number;
 }
 
-const DEFAULTS: RegionOptions = { hotAfter: HOT_COUNT, batch: 8, maxInsns: 400 };
-/** Slices that something hot waits for others to be translated with. */
-const MAX_WAIT = 20;
 /** Places in the table. */
 export const MAX_REGIONS = 16_384;
+const DEFAULTS: RegionOptions = {
+  hotAfter: HOT_COUNT,
+  batch: 8,
+  maxInsns: 400,
+  maxRegions: 8192,
+  maxBytes: 16 << 20,
+};
+/** Slices that something hot waits for others to be translated with. */
+const MAX_WAIT = 20;
+/** Regions of one module, with those that are called by what was hot. */
+const MAX_UNITS = 32;
 /** Decoded words that are remembered with their effects. */
 const MAX_STEPS = 200_000;
-
-/** A hot address: the records of its page, the offset in the page, and where it was met. */
-interface Hot {
-  readonly records: number;
-  readonly offset: number;
-  readonly place: HotPlace;
-}
 
 /** The virtual and the physical address of an instruction when it was found hot. */
 export interface HotPlace {
   readonly va: bigint;
   readonly pa: number;
+}
+
+/** A hot instruction: the records of its page, the offset in the page, and where it was met. */
+export interface Hot extends HotPlace {
+  readonly records: number;
+  readonly offset: number;
+  /** Every access has to be aligned at present. */
+  readonly aligned: boolean;
 }
 
 /** A region that has just been made. */
@@ -59,28 +71,41 @@ export interface TranslatedRegion extends HotPlace {
   readonly run: CallableFunction;
 }
 
+/** The regions that were translated together. */
+interface Module {
+  readonly bytes: number;
+  /** Those of its regions that are in use. */
+  readonly regions: Set<Region>;
+}
+
 /** A region that is in use. */
 interface Region {
   readonly place: number;
   readonly records: number;
   readonly offset: number;
+  readonly module: Module;
 }
 
 export type Decode = (word: number) => Instruction | undefined;
 
 export class Regions {
   /** Shared with the interpreter; place 0 stays empty. */
-  readonly table = new WebAssembly.Table({ element: "anyfunc", initial: MAX_REGIONS });
+  readonly table: WebAssembly.Table;
   readonly #steps = new Map<number, Step | undefined>();
-  readonly #byPage = new Map<number, Region[]>();
+  readonly #byPage = new Map<number, Set<Region>>();
+  /** Modules with regions in use, the oldest first. */
+  readonly #modules = new Set<Module>();
   readonly #free: number[] = [];
   #next = 1;
   #waiting: Hot[] = [];
   #waited = 0;
-  /** Live regions, and instructions translated so far. */
+  /** Regions in use, and the bytes of WebAssembly of their modules. */
   live = 0;
+  codeBytes = 0;
+  /** Instructions and modules translated, and regions that had to go for others, so far. */
   translated = 0;
   modules = 0;
+  evicted = 0;
   /** Sees each region before it is used; gives the function to use, the region's or one on the way to it. */
   onTranslated: (region: TranslatedRegion) => CallableFunction = ({ run }) => run;
 
@@ -93,16 +118,20 @@ export class Regions {
     options: Partial<RegionOptions> = {},
   ) {
     this.options = { ...DEFAULTS, ...options };
+    this.table = new WebAssembly.Table({ element: "anyfunc", initial: MAX_REGIONS });
   }
 
-  /** Notes that the instruction at `offset` of a page is branched to often. */
-  hot(records: number, offset: number, place: HotPlace): void {
-    const record = records + offset * (RECORD_SIZE / 4);
-    if (this.options.hotAfter === 0) return;
-    if (this.memory.ld16(record + RECORD.HANDLER) === HANDLER.REGION) return;
+  /** Notes that an instruction is branched to often. */
+  hot(hot: Hot): void {
+    const { records, offset } = hot;
+    if (this.options.hotAfter === 0 || this.#isEntry(records, offset)) return;
     if (this.#waiting.some((h) => h.records === records && h.offset === offset)) return;
-    this.#waiting.push({ records, offset, place });
+    this.#waiting.push(hot);
     if (this.#waiting.length >= this.options.batch) this.translate();
+  }
+
+  #isEntry(records: number, offset: number): boolean {
+    return this.memory.ld16(recordAt(records, offset) + RECORD.HANDLER) === HANDLER.REGION;
   }
 
   /** To be called once a slice: what is waiting does not wait for ever. */
@@ -115,29 +144,55 @@ export class Regions {
     const waiting = this.#waiting;
     this.#waiting = [];
     this.#waited = 0;
-    const found: { readonly hot: Hot; readonly graph: Graph }[] = [];
-    for (const hot of waiting) {
-      const graph = regionGraph(
-        hot.offset,
-        (at) => this.#known(hot.records, at),
-        this.options.maxInsns,
-      );
-      if (graph !== undefined) found.push({ hot, graph });
-    }
+    const found = this.#graphs(waiting);
     if (found.length === 0) return;
-    if (this.#next + found.length > MAX_REGIONS && this.#free.length < found.length) this.dropAll();
-    const bytes = regionModule(found.map(({ graph }) => graph), this.pages);
+    const bytes = regionModule(found, this.pages);
+    this.#makeRoom(found.length, bytes.length);
     const { exports } = new WebAssembly.Instance(new WebAssembly.Module(bytes), {
       env: { memory: this.memory.memory, table: this.table },
     });
-    found.forEach(({ hot, graph }, i) => {
+    const module: Module = { bytes: bytes.length, regions: new Set() };
+    found.forEach((unit, i) => {
+      const { va, pa, graph } = unit;
       const exported = `r${i}`;
       const run = exports[exported];
       if (typeof run !== "function") throw new InternalError("a region is no function");
-      this.#enter(hot, this.onTranslated({ ...hot.place, graph, module: bytes, exported, run }));
+      this.#enter(unit, this.onTranslated({ va, pa, graph, module: bytes, exported, run }), module);
       this.translated += graph.count;
     });
     this.modules++;
+    if (module.regions.size === 0) return;
+    this.#modules.add(module);
+    this.codeBytes += module.bytes;
+  }
+
+  /** What is hot, and what it calls in the same page. */
+  #graphs(waiting: readonly Hot[]): (Hot & Unit)[] {
+    const found: (Hot & Unit)[] = [];
+    const work = [...waiting];
+    for (let hot = work.shift(); hot && found.length < MAX_UNITS; hot = work.shift()) {
+      const { records, offset, va, pa } = hot;
+      if (found.some((f) => f.records === records && f.offset === offset)) continue;
+      const stepAt = (at: number) => this.#known(records, at);
+      const graph = regionGraph(offset, stepAt, this.options.maxInsns);
+      if (graph === undefined) continue;
+      found.push({ ...hot, graph });
+      for (const target of callsOf(graph)) {
+        const by = target - offset;
+        work.push({ ...hot, offset: target, va: va + BigInt(by), pa: pa + by });
+      }
+    }
+    return found;
+  }
+
+  /** Lets the oldest modules go until `count` more regions of `bytes` may come. */
+  #makeRoom(count: number, bytes: number): void {
+    const { maxRegions, maxBytes } = this.options;
+    for (const module of this.#modules) {
+      if (this.live + count <= maxRegions && this.codeBytes + bytes <= maxBytes) return;
+      this.evicted += module.regions.size;
+      for (const region of module.regions) this.#drop(region);
+    }
   }
 
   /**
@@ -145,7 +200,7 @@ export class Regions {
    * executed, and would not be noticed when it changes.
    */
   #known(records: number, at: number): Step | undefined {
-    const handler = this.memory.ld16(records + at * (RECORD_SIZE / 4) + RECORD.HANDLER);
+    const handler = this.memory.ld16(recordAt(records, at) + RECORD.HANDLER);
     return handler === HANDLER.DECODE
       ? undefined
       : this.#step(this.memory.ld32(records + RECORD_WORDS + at));
@@ -160,20 +215,22 @@ export class Regions {
     return step;
   }
 
-  #enter({ records, offset }: Hot, region: CallableFunction): void {
-    const record = records + offset * (RECORD_SIZE / 4);
+  #enter({ records, offset }: Hot, run: CallableFunction, module: Module): void {
+    const record = recordAt(records, offset);
     const handler = this.memory.ld16(record + RECORD.HANDLER);
     // Not decoded any more: it is not what was translated.
     if (handler === HANDLER.DECODE || handler === HANDLER.REGION) return;
     const place = this.#free.pop() ?? this.#next++;
-    this.table.set(place, region);
+    this.table.set(place, run);
     const entry = records + RECORD_REGIONS + offset;
     this.memory.st16(entry + REGION_ENTRY.HANDLER, handler);
     this.memory.st16(entry + REGION_ENTRY.PLACE, place);
     writeHandler(this.memory, record, HANDLER.REGION, 0);
-    const page = this.#byPage.get(records) ?? [];
-    page.push({ place, records, offset });
-    this.#byPage.set(records, page);
+    const region = { place, records, offset, module };
+    const ofPage = this.#byPage.get(records);
+    if (ofPage) ofPage.add(region);
+    else this.#byPage.set(records, new Set([region]));
+    module.regions.add(region);
     this.live++;
   }
 
@@ -181,15 +238,21 @@ export class Regions {
   dropPage(records: number): void {
     this.#waiting = this.#waiting.filter((h) => h.records !== records);
     for (const region of this.#byPage.get(records) ?? []) this.#drop(region);
-    this.#byPage.delete(records);
   }
 
-  #drop({ place, records, offset }: Region): void {
-    const record = records + offset * (RECORD_SIZE / 4);
-    if (this.memory.ld16(record + RECORD.HANDLER) === HANDLER.REGION) {
+  /** The region at `offset` of a page was made for another state of the CPU. */
+  unfit(records: number, offset: number): void {
+    for (const region of this.#byPage.get(records) ?? []) {
+      if (region.offset === offset) this.#drop(region);
+    }
+  }
+
+  #drop(region: Region): void {
+    const { place, records, offset, module } = region;
+    if (this.#isEntry(records, offset)) {
       writeHandler(
         this.memory,
-        record,
+        recordAt(records, offset),
         this.memory.ld16(records + RECORD_REGIONS + offset + REGION_ENTRY.HANDLER),
         this.options.hotAfter,
       );
@@ -197,6 +260,13 @@ export class Regions {
     this.table.set(place, null);
     this.#free.push(place);
     this.live--;
+    const ofPage = this.#byPage.get(records);
+    ofPage?.delete(region);
+    if (ofPage?.size === 0) this.#byPage.delete(records);
+    module.regions.delete(region);
+    if (module.regions.size > 0) return;
+    this.#modules.delete(module);
+    this.codeBytes -= module.bytes;
   }
 
   dropAll(): void {

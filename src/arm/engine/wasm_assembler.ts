@@ -1,5 +1,5 @@
 /**
- * A small assembler for WebAssembly (core specification 2.0 with threads and branch hints left out):
+ * A small assembler for WebAssembly (core specification 2.0, threads, tail calls, branch hints):
  * module sections, structured control with named labels, and function bodies as byte arrays.
  */
 import type { LaneBits, VectorOp } from "../isa/vector_ops.ts";
@@ -159,6 +159,9 @@ export class FunctionBody {
   readonly code = new Bytes();
   readonly #labels: string[] = [];
   readonly #localTypes: ValType[] = [];
+  readonly #hints: { readonly at: number; readonly likely: boolean }[] = [];
+  /** Code before all other, which is known last. */
+  readonly prologue = new Bytes();
 
   constructor(readonly params: readonly ValType[], readonly results: readonly ValType[]) {}
 
@@ -276,7 +279,9 @@ export class FunctionBody {
     this.#labels.push(label);
     return this;
   }
-  if(label = "if"): this {
+  /** `likely`: a hint for the compiler whether the condition holds. */
+  if(label = "if", likely?: boolean): this {
+    this.#hint(likely);
     this.code.push(0x04, 0x40);
     this.#labels.push(label);
     return this;
@@ -290,6 +295,9 @@ export class FunctionBody {
     this.#labels.pop();
     return this;
   }
+  #hint(likely: boolean | undefined): void {
+    if (likely !== undefined) this.#hints.push({ at: this.code.length, likely });
+  }
   #depth(label: string): number {
     const at = this.#labels.lastIndexOf(label);
     if (at < 0) throw new RangeError(`no label ${label}`);
@@ -300,7 +308,8 @@ export class FunctionBody {
     this.code.unsigned(this.#depth(label));
     return this;
   }
-  brIf(label: string): this {
+  brIf(label: string, likely?: boolean): this {
+    this.#hint(likely);
     this.code.byte(0x0d);
     this.code.unsigned(this.#depth(label));
     return this;
@@ -346,8 +355,8 @@ export class FunctionBody {
     this.code.unsigned(table);
     return this;
   }
-  /** The body as it goes into the code section: its size, its locals in runs of a type, its code. */
-  writeTo(out: Bytes): void {
+  /** The locals in runs of a type, and the code of the beginning. */
+  #head(): Bytes {
     const locals = new Bytes();
     let runs = 0;
     for (let at = 0; at < this.#localTypes.length; runs++) {
@@ -357,8 +366,22 @@ export class FunctionBody {
       locals.unsigned(end - at).byte(type);
       at = end;
     }
-    const head = new Bytes().unsigned(runs).append(locals);
+    return new Bytes().unsigned(runs).append(locals).append(this.prologue);
+  }
+  /** The body as it goes into the code section: its size, its locals, its code. */
+  writeTo(out: Bytes): void {
+    const head = this.#head();
     out.unsigned(head.length + this.code.length + 1).append(head).append(this.code).byte(0x0b);
+  }
+  /** The branch hints of function `index` as they go into their section (metadata.code.branch_hint); false if it has none. */
+  writeHints(index: number, out: Bytes): boolean {
+    if (this.#hints.length === 0) return false;
+    const start = this.#head().length;
+    out.unsigned(index).unsigned(this.#hints.length);
+    for (const { at, likely } of this.#hints) {
+      out.unsigned(start + at).byte(1).byte(likely ? 1 : 0);
+    }
+    return true;
   }
 }
 
@@ -418,6 +441,15 @@ export class ModuleAssembler {
     for (const index of table) body.unsigned(index);
   }
 
+  /** The custom section that tells which branches are likely, before the code that it is about. */
+  #branchHints(out: Bytes): void {
+    const functions = new Bytes();
+    const count = this.#functions.filter((f, i) => f.body.writeHints(i, functions)).length;
+    if (count === 0) return;
+    const body = new Bytes().text("metadata.code.branch_hint").unsigned(count).append(functions);
+    out.byte(0).unsigned(body.length).append(body);
+  }
+
   bytes(): Uint8Array<ArrayBuffer> {
     const out = new Bytes().push(0, 0x61, 0x73, 0x6d, 1, 0, 0, 0);
     const section: SectionWriter = (id, count, write) => {
@@ -443,6 +475,7 @@ export class ModuleAssembler {
     if (table) section(4, 1, (body) => body.push(0x70, 0).unsigned(table.length));
     this.#exports(section);
     if (table) section(9, 1, (body) => this.#elements(body, table));
+    this.#branchHints(out);
     section(10, this.#functions.length, (body) => {
       for (const f of this.#functions) f.body.writeTo(body);
     });

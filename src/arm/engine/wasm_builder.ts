@@ -4,7 +4,7 @@
  * node's number of uses is known: what is used once is emitted in place, what is used more often, or
  * reads state that a later effect may change, goes through a local.
  */
-import { CpuLayout, sysregOffset } from "../arch/cpu_state.ts";
+import { CpuLayout, gprOffset, SLOT, sysregOffset } from "../arch/cpu_state.ts";
 import { HCR } from "../arch/fields.ts";
 import { sysreg, sysregKey } from "../arch/sysregs.ts";
 import { ACCESS, DATA_TLB, DATA_TLB_ENTRIES, DATA_TLB_ENTRY } from "../arch/tlb_layout.ts";
@@ -92,12 +92,15 @@ export const EXIT = {
   HOT: 7,
   /** Regions only: the budget is too small for the block at pc. */
   SHORT: 8,
+  /** Regions only: the region at pc was made for another state of the CPU. */
+  UNFIT: 9,
 } as const;
 
 /** `faultAccess`: an access kind, with this bit for unprivileged ones. */
 export const UNPRIVILEGED_ACCESS = 4;
 
 const O = CpuLayout.offset;
+const SP = gprOffset(SLOT.SP);
 
 /** A part of a register: 64 bits, the low 32, all of the register behind it, a half of a vector register, all of it. */
 export type RegisterPart = "x" | "w" | "next" | "low" | "high" | "q";
@@ -160,7 +163,25 @@ export interface Frame {
   leaveRetired(code: number): void;
   /** Leaves with EXIT.DATA_MISS: an access of `size` bytes at the address in local `va`, by `faultAccess`. */
   miss(va: number, faultAccess: number, size: number): void;
+  /**
+   * Locals that remember the page last accessed by way of base register `base` ({@link NO_BASE}: none), where
+   * alignment is not checked: its address (i64), and what makes an address of it one of the memory (i32).
+   */
+  pageCache?(base: number, access: 0 | 1): PageCache | undefined;
+  /** A local that holds the 32-bit field of the CPU state at `offset`, which does not change here. */
+  steadyField?(offset: number): number;
+  /** SP is known to be as aligned as its alignment check wants. Undefined: not kept. */
+  spAligned?: boolean;
 }
+
+/** See {@link Frame.pageCache}. */
+export interface PageCache {
+  readonly tag: number;
+  readonly addend: number;
+}
+
+/** An address that is not made from a register. */
+export const NO_BASE = -1;
 
 /** A {@link Frame.miss} that says all there and then. */
 export function missAtOnce(frame: Frame, va: number, faultAccess: number, size: number): void {
@@ -193,12 +214,52 @@ interface Node {
   readonly emit: () => void;
   readonly value?: bigint;
   readonly recordOffset?: number;
+  /** It is the sum of a node and a constant, or a register. */
+  sumOf?: { readonly node: Node; readonly offset: number };
+  /** The register that it is made from, if it is an address, and whether it is its value. */
+  base?: number;
+  readonly register?: boolean;
 }
+
+/** An address translation whose extent may still grow until it is emitted. */
+interface Translation {
+  readonly address: Node;
+  readonly access: 0 | 1;
+  readonly aligned: number;
+  readonly strict: boolean;
+  readonly unprivileged: boolean;
+  span: number;
+  readonly at: V32;
+}
+
+/** The node that is a constant apart from `node`, and the constant. */
+function sumOf(node: Node): { readonly node: Node; readonly offset: number } {
+  return node.sumOf ?? { node, offset: 0 };
+}
+
+/** How far `to` lies behind `from`; NaN where that is not known. */
+function distance(from: Node, to: Node): number {
+  const [a, b] = [sumOf(from), sumOf(to)];
+  return a.node === b.node ? b.offset - a.offset : NaN;
+}
+
+/** Where an access is made: a memory address, and a constant to be added. */
+interface Place {
+  readonly at: V32;
+  readonly offset: number;
+}
+
+/** Neighbouring accesses of one instruction that are translated together extend over this many bytes at most. */
+const MAX_SPAN = 64;
 
 type Statement =
   | { readonly let: Node }
   | { readonly run: () => void }
-  | { readonly condition: Node; readonly then: Statement[] };
+  | {
+    readonly condition: Node;
+    readonly then: Statement[];
+    readonly likely: boolean | undefined;
+  };
 
 /** System registers that MRS/MSR reach without leaving: exception levels they are plain storage at. */
 interface Inline {
@@ -290,6 +351,8 @@ export class WasmBuilder implements Builder, FpTarget {
   /** The semantics ended in a jump: nothing follows. */
   #closed = false;
   readonly #fp = new FpFast(this);
+  /** The address translated last, for its neighbours. */
+  #translation: Translation | undefined;
 
   constructor(readonly frame: Frame) {}
 
@@ -332,10 +395,10 @@ export class WasmBuilder implements Builder, FpTarget {
       if ("run" in s) s.run();
       else if ("let" in s) this.#emitLet(s.let);
       else {
-        const { condition, then } = s;
+        const { condition, then, likely } = s;
         const body = () => {
           this.#push(condition);
-          asm.if();
+          asm.if("if", likely);
           this.#emitAll(then);
           asm.end();
         };
@@ -416,11 +479,13 @@ export class WasmBuilder implements Builder, FpTarget {
   // deno-lint-ignore no-explicit-any -- see #node
   #register(type: NodeType, slot: Slot, part: RegisterPart): any {
     const { offset } = slot as unknown as { offset: number };
-    return this.#node(type, [], () => this.frame.registers.push(offset, part), { pinned: true });
+    const more = part === "x" ? { pinned: true, base: offset, register: true } : { pinned: true };
+    return this.#node(type, [], () => this.frame.registers.push(offset, part), more);
   }
   #setRegister(slot: Slot, part: Exclude<RegisterPart, "w" | "next">, value: AnyValue): void {
     const { offset } = slot as unknown as { offset: number };
     const node = this.#use(value);
+    if (offset === SP && this.frame.spAligned) this.#moveSp(node);
     this.#run(() => {
       this.frame.registers.set(offset, part, () => {
         this.#push(node);
@@ -445,7 +510,15 @@ export class WasmBuilder implements Builder, FpTarget {
   }
 
   add<T extends Value>(a: T, b: T): T {
-    return this.#binary("add", a, b);
+    const sum = this.#binary("add", a, b);
+    const [x, y, out] = [a, b, sum] as unknown as [Node, Node, Node];
+    const base = x.base ?? y.base;
+    if (base !== undefined) out.base = base;
+    if (y.value !== undefined) {
+      const { node, offset } = sumOf(x);
+      out.sumOf = { node, offset: offset + Number(y.value) };
+    }
+    return sum;
   }
   sub<T extends Value>(a: T, b: T): T {
     return this.#binary("sub", a, b);
@@ -537,17 +610,20 @@ export class WasmBuilder implements Builder, FpTarget {
       else this.frame.asm.op("select");
     });
   }
-  when(condition: V32, then: () => void): void {
+  /** `likely`: what the compiler is told, where something is known. */
+  when(condition: V32, then: () => void, likely?: boolean): void {
     const outer = this.#statements;
     const closed = this.#closed;
     const { modes } = this.#fp;
     this.#statements = [];
+    this.#translation = undefined;
     then();
+    this.#translation = undefined;
     this.#fp.modes = modes;
     const inner = this.#statements;
     this.#statements = outer;
     this.#closed = closed;
-    outer.push({ condition: this.#use(condition), then: inner });
+    outer.push({ condition: this.#use(condition), then: inner, likely });
   }
   wrap(a: V64): V32 {
     const { recordOffset, value } = a as unknown as Node;
@@ -626,6 +702,14 @@ export class WasmBuilder implements Builder, FpTarget {
       this.frame.asm.get(this.frame.cpu).mem("i32.load", offset);
     }, { pinned: true });
   }
+  /** A field that does not change while generated code runs. */
+  #steady(offset: number): V32 {
+    const { frame } = this;
+    if (frame.steadyField === undefined) return this.#field(offset);
+    return this.#node("i32", [], () => frame.asm.get(frame.steadyField?.(offset) as number), {
+      repeat: true,
+    });
+  }
   #setField(offset: number, value: Value): void {
     const node = this.#use(value);
     this.#run(() => {
@@ -685,7 +769,7 @@ export class WasmBuilder implements Builder, FpTarget {
 
   /** Leaves to the evaluator unless `condition`. */
   #require(condition: V32): void {
-    this.when(this.isZero(condition), () => this.#run(() => this.frame.leave(EXIT.SLOW)));
+    this.when(this.isZero(condition), () => this.#run(() => this.frame.leave(EXIT.SLOW)), false);
   }
   #slow(): void {
     this.#run(() => this.frame.leave(EXIT.SLOW));
@@ -693,14 +777,22 @@ export class WasmBuilder implements Builder, FpTarget {
   }
 
   checkSp(base: V64): void {
-    this.#require(
-      this.isZero(this.and(this.wrap(base), this.#field(O.spAlignMask))),
-    );
+    const { frame } = this;
+    if (frame.spAligned) return;
+    this.#require(this.isZero(this.and(this.wrap(base), this.#steady(O.spAlignMask))));
+    if (frame.spAligned === false) frame.spAligned = true;
+  }
+  /** SP is written: whether it stays aligned. */
+  #moveSp(value: Node): void {
+    const { node, offset } = sumOf(value);
+    const same = node.register && node.base === SP && offset % 16 === 0;
+    if (!same) this.frame.spAligned = false;
   }
 
   /**
-   * Looks `address` up and returns the memory address as V32; leaves on a miss. `aligned`: the access
-   * must be aligned to it always (`strict`) or where alignment is checked.
+   * Looks `address` up and returns where in the memory it is; leaves on a miss. `aligned`: the access must be
+   * aligned to it always (`strict`) or where alignment is checked. What lies a little behind the address
+   * looked up last in this instruction is looked up with it.
    */
   #translate(
     address: V64,
@@ -709,46 +801,91 @@ export class WasmBuilder implements Builder, FpTarget {
     aligned: number,
     strict: boolean,
     unprivileged: boolean,
-  ): V32 {
-    const asm = this.frame.asm;
-    const va = this.#use(address);
-    return this.#node("i32", [], () => {
-      const a = this.frame.temporary(I64);
-      const entry = this.frame.temporary(I32);
-      this.#push(va);
-      asm.set(a);
-      if (unprivileged) asm.get(this.frame.cpu).mem("i32.load", O.tlbUnprivileged);
-      else this.frame.pushTlb();
-      asm.get(a).i64(12n).op("i64.shr_u").op("i32.wrap_i64").i32(DATA_TLB_ENTRIES - 1)
-        .op("i32.and").i32(Math.log2(DATA_TLB_ENTRY)).op("i32.shl").op("i32.add").tee(entry);
-      asm.mem("i64.load", access === ACCESS.READ ? DATA_TLB.READ_TAG : DATA_TLB.WRITE_TAG);
-      asm.get(a);
-      if (span > 1) asm.i64(BigInt(span - 1)).op("i64.add");
-      asm.i64(-4096n).op("i64.and");
-      if (aligned > 1) {
-        asm.get(a).i64(BigInt(aligned - 1)).op("i64.and");
-        if (!strict) {
-          this.frame.pushAlignMask();
-          asm.op("i64.and");
-        }
-        asm.op("i64.or");
+  ): Place {
+    const node = address as unknown as Node;
+    const last = this.#translation;
+    if (
+      last?.access === access && last.aligned === aligned && !strict && !last.strict &&
+      last.unprivileged === unprivileged
+    ) {
+      const offset = distance(last.address, node);
+      if (offset >= 0 && offset % aligned === 0 && offset + span <= MAX_SPAN) {
+        last.span = Math.max(last.span, offset + span);
+        return { at: last.at, offset };
       }
-      asm.op("i64.ne").if();
-      this.frame.miss(a, access | (unprivileged ? UNPRIVILEGED_ACCESS : 0), span);
-      asm.end();
-      asm.get(a).op("i32.wrap_i64").get(entry).mem("i32.load", DATA_TLB.ADDEND).op("i32.add");
-    }, { pinned: true });
+    }
+    const va = this.#use(address);
+    const at: V32 = this.#node("i32", [], () => this.#emitTranslation(translation, va), {
+      pinned: true,
+    });
+    const translation = { address: node, access, span, aligned, strict, unprivileged, at };
+    this.#translation = translation;
+    return { at, offset: 0 };
   }
 
-  #address(
+  #emitTranslation(t: Translation, va: Node): void {
+    const { frame } = this;
+    const { asm } = frame;
+    const a = frame.temporary(I64);
+    this.#push(va);
+    asm.set(a);
+    const cache = t.strict || t.unprivileged
+      ? undefined
+      : frame.pageCache?.(va.base ?? NO_BASE, t.access);
+    if (cache === undefined) {
+      const entry = this.#lookUp(t, a, t.aligned);
+      asm.get(a).op("i32.wrap_i64").get(entry).mem("i32.load", DATA_TLB.ADDEND).op("i32.add");
+      return;
+    }
+    const { tag, addend } = cache;
+    asm.get(a).get(tag).op("i64.sub").i64(BigInt(4096 - t.span)).op("i64.gt_u").if("if", false);
+    const entry = this.#lookUp(t, a, 1);
+    asm.get(a).i64(-4096n).op("i64.and").set(tag);
+    asm.get(entry).mem("i32.load", DATA_TLB.ADDEND).set(addend);
+    asm.end();
+    asm.get(a).op("i32.wrap_i64").get(addend).op("i32.add");
+  }
+
+  /** Leaves unless the TLB has the page of the address in local `a`. The local of its entry. */
+  #lookUp(t: Translation, a: number, aligned: number): number {
+    const { frame } = this;
+    const { asm } = frame;
+    const entry = frame.temporary(I32);
+    if (t.unprivileged) asm.get(frame.cpu).mem("i32.load", O.tlbUnprivileged);
+    else frame.pushTlb();
+    asm.get(a).i64(12n).op("i64.shr_u").op("i32.wrap_i64").i32(DATA_TLB_ENTRIES - 1)
+      .op("i32.and").i32(Math.log2(DATA_TLB_ENTRY)).op("i32.shl").op("i32.add").tee(entry);
+    asm.mem("i64.load", t.access === ACCESS.READ ? DATA_TLB.READ_TAG : DATA_TLB.WRITE_TAG);
+    asm.get(a);
+    if (t.span > 1) asm.i64(BigInt(t.span - 1)).op("i64.add");
+    asm.i64(-4096n).op("i64.and");
+    if (aligned > 1) {
+      asm.get(a).i64(BigInt(aligned - 1)).op("i64.and");
+      if (!t.strict) {
+        frame.pushAlignMask();
+        asm.op("i64.and");
+      }
+      asm.op("i64.or");
+    }
+    asm.op("i64.ne").if("if", false);
+    frame.miss(a, t.access | (t.unprivileged ? UNPRIVILEGED_ACCESS : 0), t.span);
+    asm.end();
+    return entry;
+  }
+
+  #place(
     address: V64,
     access: 0 | 1,
     size: number,
     options: AccessOptions,
     strict = options.ordered ?? false,
-  ): V32 {
+  ): Place {
     const aligned = options.aligned ?? size;
     return this.#translate(address, access, size, aligned, strict, options.unprivileged ?? false);
+  }
+  /** The place of an access that is not made together with others. */
+  #address(address: V64, access: 0 | 1, size: number, options: AccessOptions): V32 {
+    return this.#place(address, access, size, options, true).at;
   }
   #loadAt(at: V32, size: AccessSize, offset = 0): V64 {
     const node = this.#use(at);
@@ -758,16 +895,12 @@ export class WasmBuilder implements Builder, FpTarget {
     }, { pinned: true });
   }
   load(address: V64, size: AccessSize, options: AccessOptions = {}): V64 {
-    return this.#loadAt(this.#address(address, ACCESS.READ, size, options), size);
+    const { at, offset } = this.#place(address, ACCESS.READ, size, options);
+    return this.#loadAt(at, size, offset);
   }
   store(address: V64, size: AccessSize, value: V64, options: AccessOptions = {}): void {
-    const at = this.#use(this.#address(address, ACCESS.WRITE, size, options));
-    const node = this.#use(value);
-    this.#run(() => {
-      this.#push(at);
-      this.#push(node);
-      this.frame.asm.mem(STORE[size], 0);
-    });
+    const { at, offset } = this.#place(address, ACCESS.WRITE, size, options);
+    this.#storeAt(at, size, value, offset);
   }
 
   #openMonitor(at: V32, size: number, lo: V64, hi: V64): void {
@@ -778,13 +911,13 @@ export class WasmBuilder implements Builder, FpTarget {
     this.#setField(O.monitorHi, hi);
   }
   loadExclusive(address: V64, size: AccessSize, options: AccessOptions = {}): V64 {
-    const at = this.#address(address, ACCESS.READ, size, options, true);
+    const at = this.#address(address, ACCESS.READ, size, options);
     const value = this.#loadAt(at, size);
     this.#openMonitor(at, size, value, this.c64(0));
     return value;
   }
   loadExclusivePair(address: V64, size: 4 | 8, options: AccessOptions = {}): readonly [V64, V64] {
-    const at = this.#address(address, ACCESS.READ, 2 * size, options, true);
+    const at = this.#address(address, ACCESS.READ, 2 * size, options);
     if (size === 4) {
       const both = this.#loadAt(at, 8);
       this.#openMonitor(at, 8, both, this.c64(0));
@@ -827,7 +960,7 @@ export class WasmBuilder implements Builder, FpTarget {
     return { get: this.#node("i32", [], () => asm.get(local), { repeat: true }), set };
   }
   storeExclusive(address: V64, size: AccessSize, value: V64, options: AccessOptions = {}): V32 {
-    const at = this.#address(address, ACCESS.WRITE, size, options, true);
+    const at = this.#address(address, ACCESS.WRITE, size, options);
     const status = this.#variable(1);
     const seen = this.#field64(O.monitorLo);
     this.when(this.#takeMonitor(at, size), () => {
@@ -857,7 +990,7 @@ export class WasmBuilder implements Builder, FpTarget {
       const both = this.or(this.zext(this.wrap(low)), this.shl(high, this.c64(32)));
       return this.storeExclusive(address, 8, both, options);
     }
-    const at = this.#address(address, ACCESS.WRITE, 16, options, true);
+    const at = this.#address(address, ACCESS.WRITE, 16, options);
     const status = this.#variable(1);
     const unchanged = this.and(
       this.eq(this.#loadAt(at, 8), this.#field64(O.monitorLo)),
@@ -899,7 +1032,7 @@ export class WasmBuilder implements Builder, FpTarget {
    * of a load and a store goes here. A page whose write tag hits can be read, too.
    */
   atomic(op: AtomicOp, address: V64, size: AccessSize, operand: V64): V64 {
-    const at = this.#address(address, ACCESS.WRITE, size, {}, true);
+    const at = this.#address(address, ACCESS.WRITE, size, {});
     const old = this.#loadAt(at, size);
     this.#storeAt(at, size, this.#updated(op, old, operand, size));
     return old;
@@ -929,7 +1062,7 @@ export class WasmBuilder implements Builder, FpTarget {
     }
   }
   compareAndSwap(address: V64, size: AccessSize, expected: V64, value: V64): V64 {
-    const at = this.#address(address, ACCESS.WRITE, size, {}, true);
+    const at = this.#address(address, ACCESS.WRITE, size, {});
     const old = this.#loadAt(at, size);
     const same = this.eq(old, this.#cut(expected, size));
     this.#storeAt(at, size, this.select(same, value, old));
@@ -941,7 +1074,7 @@ export class WasmBuilder implements Builder, FpTarget {
     expected: readonly [V64, V64],
     values: readonly [V64, V64],
   ): readonly [V64, V64] {
-    const at = this.#address(address, ACCESS.WRITE, 2 * size, {}, true);
+    const at = this.#address(address, ACCESS.WRITE, 2 * size, {});
     const old = [this.#loadAt(at, size), this.#loadAt(at, size, size)] as const;
     const same = this.and(
       this.eq(old[0], this.#cut(expected[0], size)),
@@ -954,7 +1087,7 @@ export class WasmBuilder implements Builder, FpTarget {
   prefetch(_address: V64): void {}
 
   fpAccess(): void {
-    this.#require(this.#field(O.fpEnabled));
+    this.#require(this.#steady(O.fpEnabled));
   }
   v(slot: Slot, half: 0 | 1): V64 {
     return this.#register("i64", slot, half === 0 ? "low" : "high");
@@ -1028,19 +1161,21 @@ export class WasmBuilder implements Builder, FpTarget {
     );
   }
   loadQ(address: V64, options: AccessOptions = {}): V128 {
-    const at = this.#use(this.#address(address, ACCESS.READ, 16, options));
+    const { at, offset } = this.#place(address, ACCESS.READ, 16, options);
+    const place = this.#use(at);
     return this.#node("v128", [], () => {
-      this.#push(at);
-      this.frame.asm.vectorMem("load", 0);
+      this.#push(place);
+      this.frame.asm.vectorMem("load", offset);
     }, { pinned: true });
   }
   storeQ(address: V64, value: V128, options: AccessOptions = {}): void {
-    const at = this.#use(this.#address(address, ACCESS.WRITE, 16, options));
+    const { at, offset } = this.#place(address, ACCESS.WRITE, 16, options);
+    const place = this.#use(at);
     const node = this.#use(value);
     this.#run(() => {
-      this.#push(at);
+      this.#push(place);
       this.#push(node);
-      this.frame.asm.vectorMem("store", 0);
+      this.frame.asm.vectorMem("store", offset);
     });
   }
 
@@ -1146,7 +1281,7 @@ export class WasmBuilder implements Builder, FpTarget {
     this.#require(this.isZero(this.#field(O.alignMask)));
     this.#requireUntrapped(HCR.TDZ);
     const start = this.and(address, this.c64(-BigInt(ZVA_BYTES)));
-    const at = this.#use(this.#translate(start, ACCESS.WRITE, ZVA_BYTES, 1, false, false));
+    const at = this.#use(this.#translate(start, ACCESS.WRITE, ZVA_BYTES, 1, false, false).at);
     this.#run(() => {
       for (let offset = 0; offset < ZVA_BYTES; offset += 8) {
         this.#push(at);
