@@ -5,7 +5,9 @@
  */
 import { PMU_EVENT } from "./arch/pmu.ts";
 import { ACCESS, type Access, ramOffset } from "./arch/tlb_layout.ts";
+import { atomicCompareExchange, atomicLoad, atomicStore, withPairLock } from "../base/atomics.ts";
 import type { SharedMemory } from "../base/memory.ts";
+import { PAIR_LOCK } from "./engine/wasm_atomics.ts";
 import type { AccessOptions, AccessSize } from "./isa/builder.ts";
 import {
   takeAlignmentFault,
@@ -66,7 +68,7 @@ export class DataAccess {
     const { memory, ram, bus } = this.core.platform;
     const at = ramOffset(ram, pa, size);
     if (at >= 0) {
-      this.value = memory.getUnsigned(at, size);
+      this.value = at % size === 0 ? atomicLoad(memory, at, size) : memory.getUnsigned(at, size);
       return true;
     }
     const region = bus.find(pa, size);
@@ -80,7 +82,8 @@ export class DataAccess {
     const { memory, ram, bus } = this.core.platform;
     const at = ramOffset(ram, pa, size);
     if (at >= 0) {
-      memory.setUnsigned(at, size, value);
+      if (at % size === 0) atomicStore(memory, at, size, value);
+      else memory.setUnsigned(at, size, value);
       return true;
     }
     const region = bus.find(pa, size);
@@ -164,27 +167,23 @@ export class DataAccess {
     if (this.#exclusiveAt(va, ACCESS.READ, bytes) < 0) return undefined;
     const at = this.#exclusiveAt(va, ACCESS.WRITE, bytes);
     if (at < 0) return undefined;
-    const { memory } = this.core.platform;
-    const old = readElements(memory, at, size, count);
-    update(old)?.forEach((value, i) => memory.setUnsigned(at + i * size, size, value));
-    return old;
+    return updateElements(this.core.platform.memory, at, size, count, update);
   }
 
   /** Opens the monitor over `count` elements of `size` bytes and returns them, or undefined after an exception. */
   loadExclusive(va: bigint, size: AccessSize, count: 1 | 2): bigint[] | undefined {
     const at = this.#exclusiveAt(va, ACCESS.READ, size * count);
     if (at < 0) return undefined;
-    const { memory } = this.core.platform;
     const { cpu } = this.core;
-    const low = memory.getUnsigned(at, size);
-    const high = count === 2 ? memory.getUnsigned(at + size, size) : 0n;
+    const values = readElements(this.core.platform.memory, at, size, count);
+    const [low = 0n, high = 0n] = values;
     cpu.monitorOpen = 1;
     cpu.monitorAt = at;
     cpu.monitorSize = size * count;
     // Two words make one value, as two doublewords cannot.
     cpu.monitorLo = size === 4 ? low | (high << 32n) : low;
     cpu.monitorHi = size === 4 ? 0n : high;
-    return count === 2 ? [low, high] : [low];
+    return values;
   }
 
   /** 0: stored; 1: the monitor was not open for this; undefined after an exception. The monitor is closed. */
@@ -195,26 +194,76 @@ export class DataAccess {
     }
     const at = this.#exclusiveAt(va, ACCESS.WRITE, size * values.length);
     if (at < 0) return undefined;
-    const mine = cpu.monitorAt === at && cpu.monitorSize === size * values.length &&
-      isMonitorUntouched(this.core);
+    const mine = cpu.monitorAt === at && cpu.monitorSize === size * values.length;
     cpu.monitorOpen = 0;
     if (!mine) return 1;
+    const seen = size === 4 && values.length === 2
+      ? [cpu.monitorLo & 0xffff_ffffn, cpu.monitorLo >> 32n]
+      : [cpu.monitorLo, cpu.monitorHi].slice(0, values.length);
     const { memory } = this.core.platform;
-    values.forEach((value, i) => memory.setUnsigned(at + i * size, size, value));
-    return 0;
+    const there = updateElements(
+      memory,
+      at,
+      size,
+      values.length as 1 | 2,
+      (old) => old.every((value, i) => value === seen[i]) ? values : undefined,
+    );
+    return there.every((value, i) => value === seen[i]) ? 0 : 1;
   }
 }
 
-/** The elements of `size` bytes at byte `at` of the memory. */
+/** One or two elements in one value, the first lowest, and back. */
+function joined(values: readonly bigint[], size: number): bigint {
+  const [low = 0n, high = 0n] = values.map((value) => BigInt.asUintN(8 * size, value));
+  return low | (high << BigInt(8 * size));
+}
+function parted(value: bigint, size: number, count: number): bigint[] {
+  const low = BigInt.asUintN(8 * size, value);
+  return count === 1 ? [low] : [low, value >> BigInt(8 * size)];
+}
+
+/** `count` elements of `size` bytes at byte `at` of the memory, read at once. */
 function readElements(memory: SharedMemory, at: number, size: number, count: number): bigint[] {
-  return Array.from({ length: count }, (_, i) => memory.getUnsigned(at + i * size, size));
+  const bytes = size * count;
+  if (bytes < 16) return parted(atomicLoad(memory, at, bytes), size, count);
+  return withPairLock(memory, PAIR_LOCK, () => [memory.get64(at), memory.get64(at + 8)]);
+}
+
+/** Read-modify-write at once; the elements that were there. */
+function updateElements(
+  memory: SharedMemory,
+  at: number,
+  size: number,
+  count: 1 | 2,
+  update: (old: readonly bigint[]) => readonly bigint[] | undefined,
+): readonly bigint[] {
+  const bytes = size * count;
+  if (bytes === 16) {
+    return withPairLock(memory, PAIR_LOCK, () => {
+      const old = [memory.get64(at), memory.get64(at + 8)];
+      update(old)?.forEach((value, i) => memory.set64(at + 8 * i, value));
+      return old;
+    });
+  }
+  for (let was = atomicLoad(memory, at, bytes);;) {
+    const old = parted(was, size, count);
+    const values = update(old);
+    if (values === undefined) return old;
+    const now = atomicCompareExchange(memory, at, bytes, was, joined(values, size));
+    if (now === was) return old;
+    was = now;
+  }
 }
 
 /** Whether the memory under the open monitor still holds what the load saw. */
 export function isMonitorUntouched(core: Core): boolean {
   const { cpu } = core;
-  const { memory } = core.platform;
-  const size = cpu.monitorSize, at = cpu.monitorAt;
-  if (size <= 8) return memory.getUnsigned(at, size) === cpu.monitorLo;
-  return memory.get64(at) === cpu.monitorLo && memory.get64(at + 8) === cpu.monitorHi;
+  const size = cpu.monitorSize;
+  const [low, high] = readElements(
+    core.platform.memory,
+    cpu.monitorAt,
+    Math.min(size, 8),
+    size > 8 ? 2 : 1,
+  );
+  return low === cpu.monitorLo && (size <= 8 || high === cpu.monitorHi);
 }

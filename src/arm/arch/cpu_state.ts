@@ -139,6 +139,8 @@ export const CpuLayout = layout("pcpu", {
   faultVa: u64("cache"),
   faultAccess: u32("cache"),
   faultSize: u32("cache"),
+  /** CPUs in parallel: not 0 from a broadcast TLBI or IC to the DSB that waits for its completion. */
+  maintenance: u32("cache"),
 });
 
 export type Cpu = ViewOf<typeof CpuLayout>;

@@ -81,14 +81,15 @@ export class InterpreterCode {
   readonly #specs: HandlerSpec[] = [];
   readonly #rare: WebAssembly.Module[] = [];
 
-  constructor(rows: readonly Row[], readonly memoryPages: number) {
+  /** `parallel`: other threads access the memory meanwhile. */
+  constructor(rows: readonly Row[], readonly memoryPages: number, readonly parallel = false) {
     this.decoder = new Decoder(rows);
     const own = rows.filter((r) => !r.slow && !isRare(r));
     this.#addAll(own.filter((r) => r.hot));
     this.hotCount = this.#specs.length;
     this.#addAll(own.filter((r) => !r.hot));
     this.ownCount = this.#specs.length;
-    const bytes = interpreterModule(this.#specs, this.hotCount, memoryPages);
+    const bytes = interpreterModule(this.#specs, this.hotCount, memoryPages, parallel);
     this.bytes = bytes.length;
     this.module = new WebAssembly.Module(bytes);
   }
@@ -142,7 +143,7 @@ export class InterpreterCode {
     const known = this.#rare[handler];
     if (known) return known;
     const spec = this.#specs[handler - HANDLER.FIRST] as HandlerSpec;
-    const module = new WebAssembly.Module(handlerModule(spec, this.memoryPages));
+    const module = new WebAssembly.Module(handlerModule(spec, this.memoryPages, this.parallel));
     this.#rare[handler] = module;
     return module;
   }
@@ -201,7 +202,10 @@ export class Interpreter {
     pool: number,
     options: Partial<RegionOptions> = {},
   ) {
-    this.regions = new Regions(memory, (word) => code.instruction(word), code.memoryPages, options);
+    this.regions = new Regions(memory, (word) => code.instruction(word), code.memoryPages, {
+      ...options,
+      parallel: code.parallel,
+    });
     const env = { memory: memory.memory, table: this.regions.table };
     const instance = new WebAssembly.Instance(code.module, { env });
     this.#table = instance.exports["table"] as WebAssembly.Table;

@@ -194,8 +194,8 @@ class FunctionFrame implements Frame {
   }
 }
 
-function compile(frame: Frame, spec: HandlerSpec): void {
-  const builder = new WasmBuilder(frame);
+function compile(frame: Frame, spec: HandlerSpec, parallel: boolean): void {
+  const builder = new WasmBuilder(frame, parallel);
   spec.row.semantics(builder, builder.operands(spec.plan), spec.shape);
   builder.emit();
 }
@@ -283,16 +283,23 @@ function emitCold(f: LoopFrame, type: number, table: number, hotEnd: number): vo
 /** Type of a handler's own function. */
 const HANDLER_TYPE = [[I32, I32, I64], [I32]] as const;
 
-function handlerFunction(spec: HandlerSpec): FunctionBody {
+function handlerFunction(spec: HandlerSpec, parallel: boolean): FunctionBody {
   const frame = new FunctionFrame();
-  compile(frame, spec);
+  compile(frame, spec, parallel);
   return frame.asm.unreachable();
 }
 
-/** The module's bytes of one handler alone: exports `handler(cpu, record, pc) -> EXIT`. */
-export function handlerModule(spec: HandlerSpec, memoryPages: number): Uint8Array<ArrayBuffer> {
+/**
+ * The module's bytes of one handler alone: exports `handler(cpu, record, pc) -> EXIT`. `parallel`: other
+ * threads access the memory meanwhile.
+ */
+export function handlerModule(
+  spec: HandlerSpec,
+  memoryPages: number,
+  parallel = false,
+): Uint8Array<ArrayBuffer> {
   const module = new ModuleAssembler(memoryPages);
-  module.add(handlerFunction(spec), "handler");
+  module.add(handlerFunction(spec, parallel), "handler");
   return module.bytes();
 }
 
@@ -305,6 +312,7 @@ export function interpreterModule(
   handlers: readonly HandlerSpec[],
   hotCount: number,
   memoryPages: number,
+  parallel = false,
 ): Uint8Array<ArrayBuffer> {
   const module = new ModuleAssembler(memoryPages, true);
   const f = new LoopFrame();
@@ -338,7 +346,7 @@ export function interpreterModule(
     else if (i === HANDLER.NEXT_PAGE) emitNextPage(f);
     else if (i === HANDLER.SLOW) f.leave(EXIT.SLOW);
     else if (i === HANDLER.REGION) emitRegion(f, regionType);
-    else compile(f, handlers[i - HANDLER.FIRST] as HandlerSpec);
+    else compile(f, handlers[i - HANDLER.FIRST] as HandlerSpec, parallel);
   }
   asm.end();
   emitCold(f, coldType, module.ownTable, hotEnd);
@@ -356,7 +364,8 @@ export function interpreterModule(
   // out: pc is stored.
   asm.get(f.cpu).get(f.budget).mem("i32.store", O.budget);
   asm.get(f.code);
-  module.table(handlers.slice(hotCount).map((spec) => module.add(handlerFunction(spec))), "table");
+  const cold = handlers.slice(hotCount).map((spec) => handlerFunction(spec, parallel));
+  module.table(cold.map((body) => module.add(body)), "table");
   module.add(asm, "run");
   return module.bytes();
 }

@@ -151,12 +151,13 @@ class RegionFrame implements Frame {
   #node: Node;
   #step = 0;
 
-  /** `aligned`: for code whose every access must be aligned. */
+  /** `aligned`: for code whose every access must be aligned. `parallel`: other threads access the memory meanwhile. */
   constructor(
     readonly graph: Graph,
     readonly dispatch: number,
     readonly aligned: boolean,
     readonly direct: DirectCalls,
+    readonly parallel: boolean,
   ) {
     this.#node = graph.entry;
     this.registers = new LocalRegisters(this.asm, union(graph, "touched"), union(graph, "written"));
@@ -350,7 +351,7 @@ class RegionFrame implements Frame {
     }
     const { row, decoded } = instruction;
     this.flags.conditionally = effects.setsFlagsConditionally;
-    const builder = new WasmBuilder(this);
+    const builder = new WasmBuilder(this, this.parallel);
     row.semantics(builder, builder.constantOperands(decoded.slots, decoded.consts), decoded.shape);
     builder.emit();
     return !builder.closed;
@@ -500,10 +501,14 @@ export interface Unit {
   readonly aligned: boolean;
 }
 
-/** The bytes of a module with a function for each unit, exported as `r0`, `r1` and so on. */
+/**
+ * The bytes of a module with a function for each unit, exported as `r0`, `r1` and so on. `parallel`: other
+ * threads access the memory meanwhile.
+ */
 export function regionModule(
   units: readonly Unit[],
   memoryPages: number,
+  parallel = false,
 ): Uint8Array<ArrayBuffer> {
   const module = new ModuleAssembler(memoryPages, true);
   const dispatch = module.add(dispatchBody(module.type(REGION_TYPE.params, REGION_TYPE.results)));
@@ -514,7 +519,7 @@ export function regionModule(
       );
       return at < 0 ? undefined : dispatch + 1 + at;
     };
-    module.add(new RegionFrame(graph, dispatch, aligned, direct).generate(), `r${i}`);
+    module.add(new RegionFrame(graph, dispatch, aligned, direct, parallel).generate(), `r${i}`);
   });
   return module.bytes();
 }

@@ -29,6 +29,8 @@ export interface RegionOptions {
   /** Regions that are kept, 1 to {@link MAX_REGIONS}, and bytes of WebAssembly: the oldest modules go first. */
   readonly maxRegions: number;
   readonly maxBytes: number;
+  /** Other threads access the memory meanwhile. */
+  readonly parallel: boolean;
 }
 
 /** Places in the table. */
@@ -39,6 +41,7 @@ const DEFAULTS: RegionOptions = {
   maxInsns: 400,
   maxRegions: 8192,
   maxBytes: 16 << 20,
+  parallel: false,
 };
 /** Slices that something hot waits for others to be translated with. */
 const MAX_WAIT = 20;
@@ -146,7 +149,7 @@ export class Regions {
     this.#waited = 0;
     const found = this.#graphs(waiting);
     if (found.length === 0) return;
-    const bytes = regionModule(found, this.pages);
+    const bytes = regionModule(found, this.pages, this.options.parallel);
     this.#makeRoom(found.length, bytes.length);
     const { exports } = new WebAssembly.Instance(new WebAssembly.Module(bytes), {
       env: { memory: this.memory.memory, table: this.table },

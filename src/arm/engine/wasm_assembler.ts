@@ -226,6 +226,16 @@ export class FunctionBody {
     this.code.push(0xfe, opcode, align, 0);
     return this;
   }
+  /** An atomic access of width `2 ** align` bytes by its opcode behind the prefix 0xfe; traps when misaligned. */
+  atomic(opcode: number, align: number): this {
+    this.code.push(0xfe, opcode, align, 0);
+    return this;
+  }
+  /** atomic.fence: nothing passes it. */
+  fence(): this {
+    this.code.push(0xfe, 0x03, 0);
+    return this;
+  }
   #simd(opcode: number): this {
     this.code.byte(0xfd);
     this.code.unsigned(opcode);

@@ -46,6 +46,7 @@ import {
   type ValType,
 } from "./wasm_assembler.ts";
 import type { Consts, Slots } from "../isa/row.ts";
+import { atomicLoad, atomicStore, atomicUpdate, lockPair, unlockPair } from "./wasm_atomics.ts";
 import type { RecordPlan } from "./records.ts";
 
 /** How the record's slots are reached: 16-bit byte offsets into the CPU state, at an offset of the record. */
@@ -354,7 +355,8 @@ export class WasmBuilder implements Builder, FpTarget {
   /** The address translated last, for its neighbours. */
   #translation: Translation | undefined;
 
-  constructor(readonly frame: Frame) {}
+  /** `parallel`: other threads access the memory meanwhile. */
+  constructor(readonly frame: Frame, readonly parallel = false) {}
 
   /** The operands of a row, by name: read from the record when the handler runs. */
   operands(plan: RecordPlan): Record<string, Slot | V32 | V64> {
@@ -887,18 +889,35 @@ export class WasmBuilder implements Builder, FpTarget {
   #address(address: V64, access: 0 | 1, size: number, options: AccessOptions): V32 {
     return this.#place(address, access, size, options, true).at;
   }
-  #loadAt(at: V32, size: AccessSize, offset = 0): V64 {
+  #loadAt(at: V32, size: AccessSize, offset = 0, ordered = false): V64 {
     const node = this.#use(at);
     return this.#node("i64", [], () => {
       this.#push(node);
-      this.frame.asm.mem(LOAD[size], offset);
+      if (ordered) atomicLoad(this.frame.asm, size);
+      else this.frame.asm.mem(LOAD[size], offset);
     }, { pinned: true });
   }
+  /** Whether the access is to be an atomic one: what is ordered is aligned. */
+  #ordered(options: AccessOptions): boolean {
+    return this.parallel && (options.ordered ?? false);
+  }
   load(address: V64, size: AccessSize, options: AccessOptions = {}): V64 {
+    if (this.#ordered(options)) {
+      return this.#loadAt(this.#address(address, ACCESS.READ, size, options), size, 0, true);
+    }
     const { at, offset } = this.#place(address, ACCESS.READ, size, options);
     return this.#loadAt(at, size, offset);
   }
   store(address: V64, size: AccessSize, value: V64, options: AccessOptions = {}): void {
+    if (this.#ordered(options)) {
+      return this.#storeAt(
+        this.#address(address, ACCESS.WRITE, size, options),
+        size,
+        value,
+        0,
+        true,
+      );
+    }
     const { at, offset } = this.#place(address, ACCESS.WRITE, size, options);
     this.#storeAt(at, size, value, offset);
   }
@@ -912,20 +931,30 @@ export class WasmBuilder implements Builder, FpTarget {
   }
   loadExclusive(address: V64, size: AccessSize, options: AccessOptions = {}): V64 {
     const at = this.#address(address, ACCESS.READ, size, options);
-    const value = this.#loadAt(at, size);
+    const value = this.#loadAt(at, size, 0, this.#ordered(options));
     this.#openMonitor(at, size, value, this.c64(0));
     return value;
   }
   loadExclusivePair(address: V64, size: 4 | 8, options: AccessOptions = {}): readonly [V64, V64] {
     const at = this.#address(address, ACCESS.READ, 2 * size, options);
     if (size === 4) {
-      const both = this.#loadAt(at, 8);
+      const both = this.#loadAt(at, 8, 0, this.#ordered(options));
       this.#openMonitor(at, 8, both, this.c64(0));
       return [this.zext(this.wrap(both)), this.shrU(both, this.c64(32))];
     }
-    const pair = [this.#loadAt(at, 8), this.#loadAt(at, 8, 8)] as const;
-    this.#openMonitor(at, 16, pair[0], pair[1]);
-    return pair;
+    return this.#alone(() => {
+      const pair = [this.#loadAt(at, 8), this.#loadAt(at, 8, 8)] as const;
+      this.#openMonitor(at, 16, pair[0], pair[1]);
+      return pair;
+    });
+  }
+  /** What `make` emits excludes other 16-byte accesses, and may not leave. */
+  #alone<T>(make: () => T): T {
+    if (!this.parallel) return make();
+    this.#run(() => lockPair(this.frame.asm));
+    const result = make();
+    this.#run(() => unlockPair(this.frame.asm));
+    return result;
   }
   #field64(offset: number): V64 {
     return this.#node("i64", [], () => {
@@ -986,26 +1015,19 @@ export class WasmBuilder implements Builder, FpTarget {
     options: AccessOptions = {},
   ): V32 {
     if (size === 4) {
-      const [low, high] = values;
-      const both = this.or(this.zext(this.wrap(low)), this.shl(high, this.c64(32)));
-      return this.storeExclusive(address, 8, both, options);
+      return this.storeExclusive(address, 8, this.#joined(values), options);
     }
     const at = this.#address(address, ACCESS.WRITE, 16, options);
     const status = this.#variable(1);
-    const unchanged = this.and(
-      this.eq(this.#loadAt(at, 8), this.#field64(O.monitorLo)),
-      this.eq(this.#loadAt(at, 8, 8), this.#field64(O.monitorHi)),
-    );
-    this.when(this.and(this.#takeMonitor(at, 16), unchanged), () => {
-      const nodes = [at, values[0], values[1]].map((v) => this.#use(v)) as [Node, Node, Node];
-      this.#run(() => {
-        [0, 8].forEach((offset, i) => {
-          this.#push(nodes[0]);
-          this.#push(nodes[i + 1] as Node);
-          this.frame.asm.mem("i64.store", offset);
-        });
+    this.#alone(() => {
+      const unchanged = this.and(
+        this.eq(this.#loadAt(at, 8), this.#field64(O.monitorLo)),
+        this.eq(this.#loadAt(at, 8, 8), this.#field64(O.monitorHi)),
+      );
+      this.when(this.and(this.#takeMonitor(at, 16), unchanged), () => {
+        values.forEach((value, i) => this.#storeAt(at, 8, value, 8 * i));
+        status.set(this.c32(0));
       });
-      status.set(this.c32(0));
     });
     return status.get;
   }
@@ -1013,12 +1035,13 @@ export class WasmBuilder implements Builder, FpTarget {
     this.#setField(O.monitorOpen, this.c32(0));
   }
 
-  #storeAt(at: V32, size: AccessSize, value: V64, offset = 0): void {
+  #storeAt(at: V32, size: AccessSize, value: V64, offset = 0, ordered = false): void {
     const nodes = [at, value].map((v) => this.#use(v)) as [Node, Node];
     this.#run(() => {
       this.#push(nodes[0]);
       this.#push(nodes[1]);
-      this.frame.asm.mem(STORE[size], offset);
+      if (ordered) atomicStore(this.frame.asm, size);
+      else this.frame.asm.mem(STORE[size], offset);
     });
   }
   /** The low `size` bytes of a value, extended to 64 bits. */
@@ -1028,14 +1051,36 @@ export class WasmBuilder implements Builder, FpTarget {
     return this.and(value, this.c64((1n << BigInt(8 * size)) - 1n));
   }
   /**
-   * Atomic accesses are plain ones while one thread runs all CPUs: what several threads need instead
-   * of a load and a store goes here. A page whose write tag hits can be read, too.
+   * Atomic accesses are plain ones while one thread runs all CPUs. A page whose write tag hits can be
+   * read, too.
    */
   atomic(op: AtomicOp, address: V64, size: AccessSize, operand: V64): V64 {
     const at = this.#address(address, ACCESS.WRITE, size, {});
+    if (this.parallel) return this.#atomicAt(op, at, size, operand);
     const old = this.#loadAt(at, size);
     this.#storeAt(at, size, this.#updated(op, old, operand, size));
     return old;
+  }
+  #atomicAt(op: AtomicOp, at: V32, size: AccessSize, operand: V64): V64 {
+    const nodes = [at, operand].map((v) => this.#use(v)) as [Node, Node];
+    return this.#node("i64", [], () => {
+      const { frame } = this;
+      const locals = [frame.temporary(I32), frame.temporary(I64)] as const;
+      nodes.forEach((node, i) => {
+        this.#push(node);
+        frame.asm.set(locals[i] as number);
+      });
+      atomicUpdate(frame.asm, op, size, ...locals, (type) => frame.temporary(type));
+    }, { pinned: true });
+  }
+  /** The old value, where `value` (its low bytes) is stored if it is `expected`. */
+  #compareExchange(at: V32, size: AccessSize, expected: V64, value: V64): V64 {
+    const cut = [this.#cut(expected, size), this.#cut(value, size)];
+    const nodes = [at, ...cut].map((v) => this.#use(v));
+    return this.#node("i64", [], () => {
+      for (const node of nodes) this.#push(node);
+      this.frame.asm.cmpxchg(size);
+    }, { pinned: true });
   }
   #updated(op: AtomicOp, old: V64, operand: V64, size: AccessSize): V64 {
     const signed = op === "smax" || op === "smin";
@@ -1063,6 +1108,7 @@ export class WasmBuilder implements Builder, FpTarget {
   }
   compareAndSwap(address: V64, size: AccessSize, expected: V64, value: V64): V64 {
     const at = this.#address(address, ACCESS.WRITE, size, {});
+    if (this.parallel) return this.#compareExchange(at, size, expected, value);
     const old = this.#loadAt(at, size);
     const same = this.eq(old, this.#cut(expected, size));
     this.#storeAt(at, size, this.select(same, value, old));
@@ -1075,6 +1121,7 @@ export class WasmBuilder implements Builder, FpTarget {
     values: readonly [V64, V64],
   ): readonly [V64, V64] {
     const at = this.#address(address, ACCESS.WRITE, 2 * size, {});
+    if (this.parallel) return this.#swapPairAt(at, size, expected, values);
     const old = [this.#loadAt(at, size), this.#loadAt(at, size, size)] as const;
     const same = this.and(
       this.eq(old[0], this.#cut(expected[0], size)),
@@ -1083,6 +1130,28 @@ export class WasmBuilder implements Builder, FpTarget {
     this.#storeAt(at, size, this.select(same, values[0], old[0]));
     this.#storeAt(at, size, this.select(same, values[1], old[1]), size);
     return old;
+  }
+  #swapPairAt(
+    at: V32,
+    size: 4 | 8,
+    expected: readonly [V64, V64],
+    values: readonly [V64, V64],
+  ): readonly [V64, V64] {
+    if (size === 4) {
+      const [from, to] = [this.#joined(expected), this.#joined(values)];
+      const both = this.#compareExchange(at, 8, from, to);
+      return [this.zext(this.wrap(both)), this.shrU(both, this.c64(32))];
+    }
+    return this.#alone(() => {
+      const old = [this.#loadAt(at, 8), this.#loadAt(at, 8, 8)] as const;
+      const same = this.and(this.eq(old[0], expected[0]), this.eq(old[1], expected[1]));
+      this.when(same, () => values.forEach((value, i) => this.#storeAt(at, 8, value, 8 * i)));
+      return old;
+    });
+  }
+  /** Two words as one doubleword. */
+  #joined([low, high]: readonly [V64, V64]): V64 {
+    return this.or(this.zext(this.wrap(low)), this.shl(high, this.c64(32)));
   }
   prefetch(_address: V64): void {}
 
@@ -1256,6 +1325,12 @@ export class WasmBuilder implements Builder, FpTarget {
   /** What an ISB synchronises has had its effect at once, but for code that is not cached. */
   barrier(kind: Barrier): void {
     if (kind === "isb") this.#require(this.isZero(this.#field(O.fetchUncached)));
+    else if (this.parallel) this.#fence(kind);
+  }
+  /** Maintenance that other CPUs have not seen completed is waited for by a DSB. */
+  #fence(kind: Barrier): void {
+    if (kind === "dsb") this.#require(this.isZero(this.#field(O.maintenance)));
+    this.#run(() => this.frame.asm.fence());
   }
   hint(kind: Hint): void {
     if (kind !== "nop" && kind !== "yield") this.#slow();

@@ -114,9 +114,11 @@ export class TableReader {
   hi = 0;
   readonly #ram: RamRange;
   readonly #words: Uint32Array;
+  readonly #descriptors: BigUint64Array;
 
   constructor(memory: SharedMemory, ram: RamRange) {
     this.#words = memory.u32;
+    this.#descriptors = memory.u64;
     this.#ram = ram;
   }
 
@@ -127,9 +129,9 @@ export class TableReader {
     const index = at >>> 2;
     // A descriptor is single-copy atomic: with CPUs in parallel the halves must be of one store.
     do {
-      this.lo = this.#words[index] as number;
-      this.hi = this.#words[index + 1] as number;
-    } while ((this.#words[index] as number) !== this.lo);
+      this.lo = Atomics.load(this.#words, index);
+      this.hi = Atomics.load(this.#words, index + 1);
+    } while (Atomics.load(this.#words, index) !== this.lo);
     return true;
   }
 
@@ -138,8 +140,9 @@ export class TableReader {
    * still is that. False: it is not, and the walk is to be made again.
    */
   replaceLo(paLo: number, paHi: number, lo: number, hi: number, by: number): boolean {
-    const index = ramOffset(this.#ram, joinAddress(paLo, paHi), 8) >>> 2;
-    if ((this.#words[index + 1] as number) !== hi) return false;
-    return Atomics.compareExchange(this.#words, index, lo, by >>> 0) === lo;
+    const index = ramOffset(this.#ram, joinAddress(paLo, paHi), 8) >>> 3;
+    const upper = BigInt(hi >>> 0) << 32n;
+    const was = upper | BigInt(lo >>> 0);
+    return Atomics.compareExchange(this.#descriptors, index, was, upper | BigInt(by >>> 0)) === was;
   }
 }
