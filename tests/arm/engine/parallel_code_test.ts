@@ -11,6 +11,9 @@ const ATOMIC = ROWS.filter((row) =>
   /^(LDX|STX|CLREX|STLR|LDAR|LD_atomic|SWP|CAS|LDAP|STLL|LDLA|DMB|DSB)/.test(row.name)
 );
 
+/** b .+4 */
+const BRANCH_TO_NEXT = 0x1400_0001;
+
 const TIERS: Readonly<Record<string, Partial<RegionOptions>>> = {
   interpreted: { hotAfter: 0 },
   translated: { hotAfter: 1, batch: 1 },
@@ -19,7 +22,8 @@ const TIERS: Readonly<Record<string, Partial<RegionOptions>>> = {
 function labs(random: Random, tier: Partial<RegionOptions>): [FoldedLab, FoldedLab] {
   const words = Array.from(
     { length: CODE_PAGES * 1024 },
-    () => randomInstruction(random.pick(ATOMIC), random).word,
+    // Regions begin where branches lead to.
+    (_, i) => i % 8 === 7 ? BRANCH_TO_NEXT : randomInstruction(random.pick(ATOMIC), random).word,
   );
   const made = [new FoldedLab(CODE, undefined, tier), new FoldedLab()] as const;
   for (const lab of made) lab.loadCode(words);
