@@ -4,7 +4,7 @@
  * node's number of uses is known: what is used once is emitted in place, what is used more often, or
  * reads state that a later effect may change, goes through a local.
  */
-import { CpuLayout, gprOffset, SLOT, sysregOffset } from "../arch/cpu_state.ts";
+import { CpuLayout, gprOffset, SLOT, sysregOffset, vregOffset } from "../arch/cpu_state.ts";
 import { HCR } from "../arch/fields.ts";
 import { sysreg, sysregKey } from "../arch/sysregs.ts";
 import { ACCESS, DATA_TLB, DATA_TLB_ENTRIES, DATA_TLB_ENTRY } from "../arch/tlb_layout.ts";
@@ -346,6 +346,15 @@ const STORE: Record<AccessSize, MemName> = {
   8: "i64.store",
 };
 
+/**
+ * A slot that is known. A row may name the upper half of a vector register as a slot, whose low half it
+ * reads then: it stays a half of the register here, which a register in a local could not be otherwise.
+ */
+function constantSlot(offset: number): Slot {
+  const upper = offset > O.vreg && offset < vregOffset(32) && (offset - O.vreg) % 16 === 8;
+  return { slot: true, offset: upper ? offset - 8 : offset, upper } as unknown as Slot;
+}
+
 /** Compiles one handler: run a row's semantics against it, then {@link emit}. */
 export class WasmBuilder implements Builder, FpTarget {
   #statements: Statement[] = [];
@@ -373,7 +382,7 @@ export class WasmBuilder implements Builder, FpTarget {
   /** The operands of one instruction: constants, and offsets into the CPU state. */
   constantOperands(slots: Slots, consts: Consts): Record<string, Slot | V32 | V64> {
     const out: Record<string, Slot | V32 | V64> = {};
-    for (const [name, offset] of Object.entries(slots)) out[name] = { slot: true, offset } as Slot;
+    for (const [name, offset] of Object.entries(slots)) out[name] = constantSlot(offset);
     for (const [name, value] of Object.entries(consts)) {
       out[name] = typeof value === "bigint" ? this.c64(value) : this.c32(value);
     }
@@ -1159,7 +1168,8 @@ export class WasmBuilder implements Builder, FpTarget {
     this.#require(this.#steady(O.fpEnabled));
   }
   v(slot: Slot, half: 0 | 1): V64 {
-    return this.#register("i64", slot, half === 0 ? "low" : "high");
+    const { upper } = slot as Slot & { readonly upper?: boolean };
+    return this.#register("i64", slot, half === 0 && !upper ? "low" : "high");
   }
   setV(slot: Slot, low: V64, high: V64): void {
     this.#setRegister(slot, "low", low);

@@ -80,3 +80,23 @@ Deno.test("who watches the translation sees each region, and says which function
   assert.notEqual(region?.exported, undefined);
   assert.equal(regions.table.get(1), region?.run);
 });
+
+Deno.test("the upper half of a vector register that a row reads by itself is the register's own", () => {
+  const CODE = 0x10000;
+  // add v0.2d, v0.2d, v1.2d; mov d2, v0.d[1]; mul v3.8h, v1.8h, v0.h[5]; three back
+  const words = new Asm(CODE).label("loop").word(0x4ee1_8400, 0x5e18_0402, 0x4f50_8823).b("loop")
+    .words();
+  const end = (hotAfter: number): string => {
+    const flat = new FlatInterpreter(CODE, 0x10000, undefined, { hotAfter, batch: 1 });
+    const { cpu, memory } = flat;
+    words.forEach((word, i) => memory.st32(flat.offsetOf(CODE + 4 * i), word));
+    const vreg = cpu.base + CpuLayout.offset.vreg;
+    memory.st64(vreg + 16, 0x0123_4567_89ab_cdefn);
+    memory.st64(vreg + 24, 0x1111_2222_3333_4444n);
+    cpu.pc = BigInt(CODE);
+    assert.equal(flat.run(4000), 4000);
+    assert.equal(flat.interpreter.regions.live, hotAfter === 0 ? 0 : 1);
+    return Array.from({ length: 8 }, (_, i) => memory.ld64(vreg + 8 * i).toString(16)).join();
+  };
+  assert.equal(end(5), end(0));
+});
