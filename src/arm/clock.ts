@@ -4,7 +4,7 @@
  * The counter that software sees runs at 62.5 MHz, 16 ns to the tick.
  */
 import type { Arena } from "../base/arena.ts";
-import type { SharedMemory } from "../base/memory.ts";
+import { add53, type SharedMemory } from "../base/memory.ts";
 import { layout, u32, u53, type ViewOf } from "../base/struct.ts";
 import type { Cpu } from "./arch/cpu_state.ts";
 
@@ -25,6 +25,7 @@ const ClockLayout = layout("clock", {
 export class Clock {
   readonly #state: ViewOf<typeof ClockLayout>;
   readonly #memory: SharedMemory;
+  readonly #words: Uint32Array;
   /** Address of `ns`, which is read and added to at every operation of EL2 software. */
   readonly #nsAt: number;
   #running: Cpu | undefined;
@@ -32,6 +33,7 @@ export class Clock {
   constructor(arena: Arena) {
     this.#state = arena.make(ClockLayout);
     this.#memory = arena.memory;
+    this.#words = arena.memory.u32;
     this.#nsAt = this.#state.base + ClockLayout.offset.ns;
   }
 
@@ -97,7 +99,7 @@ export class Clock {
 
   /** Adds the time of work that is not an instruction, in ns. */
   advance(ns: number): void {
-    this.#memory.st53(this.#nsAt, this.#memory.ld53(this.#nsAt) + ns);
+    add53(this.#words, this.#nsAt >>> 2, ns);
   }
 
   /** Goes forward to `ns` when all CPUs are idle; never back. */

@@ -3,18 +3,22 @@
  * execution of the single instructions that generated code leaves. It knows nothing of KVM.
  */
 import { type Cpu, RegisterFile, SINGLE } from "./arch/cpu_state.ts";
-import { HCR } from "./arch/fields.ts";
-import { EC } from "./arch/syndrome.ts";
-import { R } from "./arch/sysregs.ts";
+import { ABORT, abortIss, EC } from "./arch/syndrome.ts";
 import { CODE_TLB, CODE_TLB_ENTRIES, CODE_TLB_ENTRY, ramOffset } from "./arch/tlb_layout.ts";
-import { takeExternalFetchAbort, takeInstructionAbort, takePcAlignment } from "./aborts.ts";
+import {
+  takeDataAbort,
+  takeExternalFetchAbort,
+  takeInstructionAbort,
+  takePcAlignment,
+} from "./aborts.ts";
 import { DataAccess } from "./data_access.ts";
 import { advanceStep, meetsBreakpoint, takeBreakpoint, takeSoftwareStep } from "./debug.ts";
-import { debugTarget } from "./debug_enable.ts";
+import { DIRECT, executeDirectly } from "./direct_execution.ts";
 import { type Environment, EXCEPTION_TAKEN } from "./engine/environment.ts";
 import { Evaluator } from "./engine/evaluator.ts";
 import { HANDLER } from "./engine/interpreter_module.ts";
 import { RECORD_SIZE, RECORD_WORDS } from "./engine/records.ts";
+import { callException } from "./exception_calls.ts";
 import {
   contextSynchronised,
   defaultTarget,
@@ -24,13 +28,12 @@ import {
   takeFpTrap,
   takeSync,
   takeUndefined,
-  type Target,
   untagPc,
 } from "./exceptions.ts";
 import type { Firmware } from "./firmware.ts";
 import type { AccessOptions, AccessSize, Barrier, ExceptionCall, Hint } from "./isa/builder.ts";
 import type { Core, Platform } from "./parts.ts";
-import { advancePc, pcHi, pcLo } from "./pstate.ts";
+import { pcHi, pcLo } from "./pstate.ts";
 import { SysregAccess } from "./sysreg_access.ts";
 import { executeSystemOperation } from "./system_operation_access.ts";
 import { sendEvent, waitForEvent, waitForInterrupt } from "./waiting.ts";
@@ -69,17 +72,43 @@ export class CpuCore implements Environment, Core {
     if (this.#executeOne() && stepping) advanceStep(this, this.#exclusive);
   }
 
+  /** {@link executeSlow} by the evaluator alone, and without stepping: to compare with. */
+  executeByEvaluator(): void {
+    const word = this.#fetch();
+    if (word < 0) return;
+    this.data.word = word;
+    this.#evaluate(word);
+  }
+
+  /**
+   * The instruction at the PC, in generated code, has met the stage 2 fault that `mmu.fault` describes:
+   * takes it, if it is a load or store that makes this one access and nothing before it. False:
+   * nothing is done.
+   */
+  takeStage2Fault(): boolean {
+    const word = this.#fetchDecoded(pcLo(this.cpu));
+    // What orders its accesses checks their alignment before all else.
+    if (word < 0 || (abortIss(word) & (ABORT.ISV | ABORT.AR)) !== ABORT.ISV) return false;
+    takeDataAbort(this, word);
+    return true;
+  }
+
   /** Executes the instruction at the PC; false if it ended in an exception. */
   #executeOne(): boolean {
     const word = this.#fetch();
     if (word < 0) return false;
+    this.data.word = word;
+    const direct = executeDirectly(this, word);
+    return direct === DIRECT.NO ? this.#evaluate(word) : direct === DIRECT.DONE;
+  }
+
+  #evaluate(word: number): boolean {
     const found = this.platform.model.decode(word);
     if (found === null) {
       takeUndefined(this);
       return false;
     }
     this.#word = word;
-    this.data.word = word;
     try {
       this.#evaluator.execute(found.row, found.decoded);
       return true;
@@ -220,7 +249,7 @@ export class CpuCore implements Environment, Core {
   // Exceptions
 
   exceptionCall(call: ExceptionCall, immediate: number): never {
-    CALLS[call](this, immediate);
+    callException(this, call, immediate);
     throw EXCEPTION_TAKEN;
   }
 
@@ -249,45 +278,3 @@ export class CpuCore implements Environment, Core {
 function takeIllegalState(core: Core): void {
   takeSync(core, defaultTarget(core), EC.ILL, 0);
 }
-
-function answeredByFirmware(core: CpuCore): void {
-  core.firmware?.call(core);
-  advancePc(core.cpu);
-}
-
-/** An exception that its instruction is for: it returns behind it, and has been stepped. */
-function takeCall(core: Core, target: Target, ec: number, immediate: number): void {
-  core.cpu.ss = 0;
-  takeSync(core, target, ec, immediate, 4);
-}
-
-function callHypervisor(core: CpuCore, immediate: number): void {
-  const { el } = core.cpu;
-  if (el === 0) takeUndefined(core);
-  else if (core.firmware?.conduit === "hvc") answeredByFirmware(core);
-  else if (core.regs.lo(R.HCR_EL2) & HCR.HCD) takeUndefined(core);
-  else takeCall(core, 2, EC.HVC64, immediate);
-}
-
-/** SMC: the trap comes before EL3's answer; without EL3 it is UNDEFINED. */
-function callMonitor(core: CpuCore, immediate: number): void {
-  const { el } = core.cpu;
-  if (el === 0) takeUndefined(core);
-  else if (el === 1 && core.regs.lo(R.HCR_EL2) & HCR.TSC) takeSync(core, 2, EC.SMC64, immediate);
-  else if (core.firmware?.conduit === "smc") answeredByFirmware(core);
-  else takeUndefined(core);
-}
-
-/** BRK: EL0 and EL1's go to EL2 under MDCR_EL2.TDE or HCR_EL2.TGE. */
-function breakpoint(core: CpuCore, immediate: number): void {
-  takeSync(core, core.cpu.el === 2 ? 2 : debugTarget(core), EC.BRK64, immediate);
-}
-
-const CALLS: Readonly<Record<ExceptionCall, (core: CpuCore, immediate: number) => void>> = {
-  svc: (core, immediate) => takeCall(core, defaultTarget(core), EC.SVC64, immediate),
-  hvc: callHypervisor,
-  smc: callMonitor,
-  brk: breakpoint,
-  // Halting debug is not implemented.
-  hlt: takeUndefined,
-};

@@ -9,10 +9,10 @@
  *
  * Register arguments are `R.NAME`; the `_EL12` and `_EL02` names work with HCR_EL2.E2H, as at EL2.
  */
-import { InternalError } from "../base/errors.ts";
+import { assert, InternalError } from "../base/errors.ts";
 import type { Arena } from "../base/arena.ts";
 import { TWO32 } from "../base/bits.ts";
-import type { SharedMemory } from "../base/memory.ts";
+import { add53, type SharedMemory } from "../base/memory.ts";
 import { layout, type Struct, u53 } from "../base/struct.ts";
 import { DAIF, SLOT } from "./arch/cpu_state.ts";
 import { HCR } from "./arch/fields.ts";
@@ -22,7 +22,9 @@ import { ACCESS, ramOffset } from "./arch/tlb_layout.ts";
 import { FPSR_MASK } from "./fp/format.ts";
 import { takeDataAbort, takeExternalAbort } from "./aborts.ts";
 import type { Device } from "./bus.ts";
+import type { Clock } from "./clock.ts";
 import type { CpuCore } from "./cpu.ts";
+import { El2Storage } from "./el2_storage.ts";
 import { exceptionReturn, fpTrap, pollInterrupts, takeSync } from "./exceptions.ts";
 import { elOf, pcHi, pcLo, setPc } from "./pstate.ts";
 import { VERDICT } from "./sysreg_traps.ts";
@@ -101,14 +103,7 @@ const NS_OFFSET = PortLayout.offset.ns;
 
 /** The kinds' numbers: their places in {@link PORT_KINDS} and in the layout. */
 const K = Object.fromEntries(PORT_KINDS.map((kind, n) => [kind, n])) as Record<PortKind, number>;
-const COSTS: readonly number[] = PORT_KINDS.map((kind) => PORT_COST[kind]);
-
-/** Adds a small number to the 64-bit word at index `at` of `words`. */
-function add53(words: Uint32Array, at: number, value: number): void {
-  const sum = (words[at] as number) + value;
-  words[at] = sum;
-  if (sum > 0xffff_ffff) words[at + 1] = (words[at + 1] as number) + 1;
-}
+const COSTS = Uint8Array.from(PORT_KINDS, (kind) => PORT_COST[kind]);
 
 /** What a log gets: the kind, and the register-file index or the operation's name where there is one. */
 export type PortLog = (kind: PortKind, operand: number | string) => void;
@@ -123,12 +118,29 @@ function kindOf(name: string, access: Access): PortKind {
   return `sysreg${access}`;
 }
 
-const KINDS = {
-  Read: SYSREGS.map((r) => K[kindOf(r.name, "Read")]),
-  Write: SYSREGS.map((r) => K[kindOf(r.name, "Write")]),
-  Save: SYSREGS.map((r) => K[kindOf(r.name, "Save")]),
-  Restore: SYSREGS.map((r) => K[kindOf(r.name, "Restore")]),
-} as const;
+const kindsFor = (access: Access): Uint8Array =>
+  Uint8Array.from(SYSREGS, (r) => K[kindOf(r.name, access)]);
+
+const READ = kindsFor("Read"), WRITE = kindsFor("Write");
+const SAVE = kindsFor("Save"), RESTORE = kindsFor("Restore");
+
+/** Registers that are saved and restored together. */
+export interface RegisterList {
+  readonly regs: Uint16Array;
+  /** Bytes from the start of where they are saved. */
+  readonly offsets: Uint16Array;
+}
+
+/** A list for {@link El2Port.saveAll}. All must count as system registers, not as GIC's or timers'. */
+export function registerList(
+  rows: readonly { readonly reg: number; readonly offset: number }[],
+): RegisterList {
+  assert(rows.every(({ reg }) => SAVE[reg] === K.sysregSave), "a register of another kind");
+  return {
+    regs: Uint16Array.from(rows, ({ reg }) => reg),
+    offsets: Uint16Array.from(rows, ({ offset }) => offset),
+  };
+}
 
 type OperationName = DcName | IcName | TlbiName;
 const OPERATIONS = new Map<string, SystemOperation>(SYSTEM_OPERATIONS.map((o) => [o.name, o]));
@@ -146,20 +158,35 @@ export class El2Port {
   readonly memory: SharedMemory;
   readonly cpuIndex: number;
   log: PortLog | undefined;
+  readonly #words: Uint32Array;
+  /** The word of the first counter, and that of `ns`. */
+  readonly #counts: number;
+  readonly #ns: number;
+  readonly #clock: Clock;
+  readonly #storage: El2Storage;
 
   constructor(readonly core: CpuCore, arena: Arena) {
     this.counters = arena.make(PortLayout);
     this.memory = core.platform.memory;
     this.cpuIndex = core.cpu.index;
+    this.#words = this.memory.u32;
+    this.#counts = this.counters.base >>> 2;
+    this.#ns = (this.counters.base + NS_OFFSET) >>> 2;
+    this.#clock = core.platform.clock;
+    this.#storage = new El2Storage(core);
   }
 
   #count(kind: number, operand: number | string): void {
-    const cost = COSTS[kind] as number;
-    const { counters } = this;
-    add53(this.memory.u32, (counters.base + 8 * kind) >>> 2, 1);
-    add53(this.memory.u32, (counters.base + NS_OFFSET) >>> 2, cost);
-    this.core.platform.clock.advance(cost);
+    this.#countAll(kind, 1);
     if (this.log !== undefined) this.log(PORT_KINDS[kind] as PortKind, operand);
+  }
+
+  /** Counts `n` operations of a kind. */
+  #countAll(kind: number, n: number): void {
+    const cost = n * (COSTS[kind] as number);
+    add53(this.#words, this.#counts + 2 * kind, n);
+    add53(this.#words, this.#ns, cost);
+    this.#clock.advance(cost);
   }
 
   #fail(what: string, reg: number): never {
@@ -169,8 +196,8 @@ export class El2Port {
 
   /** Whether the CPU executes host software: at EL2, or a host kernel's at EL1. */
   get inHost(): boolean {
-    const { cpu, regs } = this.core;
-    const el = elOf(cpu);
+    const { regs } = this.core;
+    const el = elOf(this.core.cpu);
     return el === 2 || (el === 1 && (regs.lo(R.HCR_EL2) & HCR.VM) === 0);
   }
 
@@ -179,14 +206,14 @@ export class El2Port {
     return elOf(this.core.cpu);
   }
 
-  #read(reg: number, access: "Read" | "Save"): void {
-    this.#count(KINDS[access][reg] as number, reg);
+  /** Reads a register that is no plain storage. */
+  #read(reg: number): void {
     const done = this.inHost && this.core.sysregs.tryRead(reg) === VERDICT.OK;
     if (!done) this.#fail("read of", reg);
   }
 
-  #write(reg: number, lo: number, hi: number, access: "Write" | "Restore"): void {
-    this.#count(KINDS[access][reg] as number, reg);
+  #write(reg: number, lo: number, hi: number): void {
+    if (this.#storage.write(reg, lo, hi)) return;
     const done = this.inHost && this.core.sysregs.tryWrite(reg, lo, hi) === VERDICT.OK;
     if (!done) this.#fail("write of", reg);
   }
@@ -195,55 +222,97 @@ export class El2Port {
 
   /** Bits 31 to 0. */
   readLo(reg: number): number {
-    this.#read(reg, "Read");
+    this.#count(READ[reg] as number, reg);
+    const at = this.#storage.at(reg);
+    if (at !== 0) return this.#words[at] as number;
+    this.#read(reg);
     return this.core.sysregs.lo >>> 0;
   }
 
   /** Bits 63 to 32. */
   readHi(reg: number): number {
-    this.#read(reg, "Read");
+    this.#count(READ[reg] as number, reg);
+    const at = this.#storage.at(reg);
+    if (at !== 0) return this.#words[at + 1] as number;
+    this.#read(reg);
     return this.core.sysregs.hi >>> 0;
   }
 
   /** The register as a number: exact below 2^53. */
   readNum(reg: number): number {
-    this.#read(reg, "Read");
+    this.#count(READ[reg] as number, reg);
+    const at = this.#storage.at(reg);
+    if (at !== 0) return this.memory.ld53(4 * at);
+    this.#read(reg);
     const { lo, hi } = this.core.sysregs;
     return (lo >>> 0) + (hi >>> 0) * TWO32;
   }
 
   /** The register as a bigint: cold paths only. */
   read64(reg: number): bigint {
-    this.#read(reg, "Read");
+    this.#count(READ[reg] as number, reg);
+    this.#read(reg);
     const { lo, hi } = this.core.sysregs;
     return (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0);
   }
 
   write(reg: number, lo: number, hi: number): void {
-    this.#write(reg, lo, hi, "Write");
+    this.#count(WRITE[reg] as number, reg);
+    this.#write(reg, lo, hi);
   }
 
   /** Writes a number from 0 to 2^53 - 1. */
   writeNum(reg: number, value: number): void {
-    this.#write(reg, value % TWO32, Math.floor(value / TWO32), "Write");
+    this.write(reg, value % TWO32, Math.floor(value / TWO32));
   }
 
   /** Writes a bigint: cold paths only. */
   write64(reg: number, value: bigint): void {
     const word = BigInt.asUintN(64, value);
-    this.#write(reg, Number(word & 0xffff_ffffn), Number(word >> 32n), "Write");
+    this.write(reg, Number(word & 0xffff_ffffn), Number(word >> 32n));
   }
 
   /** Copies a register to the 64-bit word at byte address `to`. */
   save(reg: number, to: number): void {
-    this.#read(reg, "Save");
+    this.#count(SAVE[reg] as number, reg);
+    this.#save(reg, to);
+  }
+
+  #save(reg: number, to: number): void {
+    if (this.#storage.save(reg, to >>> 2)) return;
+    this.#read(reg);
     this.memory.st32(to, this.core.sysregs.lo);
     this.memory.st32(to + 4, this.core.sysregs.hi);
   }
 
   /** Copies the 64-bit word at byte address `from` to a register. */
   restore(reg: number, from: number): void {
-    this.#write(reg, this.memory.ld32(from), this.memory.ld32(from + 4), "Restore");
+    this.#count(RESTORE[reg] as number, reg);
+    const at = from >>> 2;
+    this.#write(reg, this.#words[at] as number, this.#words[at + 1] as number);
+  }
+
+  /** {@link save} of every register of a list, to where it has its place from byte address `to` on. */
+  saveAll({ regs, offsets }: RegisterList, to: number): void {
+    this.#countList(K.sysregSave, regs);
+    for (let i = 0; i < regs.length; i++) {
+      this.#save(regs[i] as number, to + (offsets[i] as number));
+    }
+  }
+
+  /** {@link restore} of every register of a list. */
+  restoreAll({ regs, offsets }: RegisterList, from: number): void {
+    this.#countList(K.sysregRestore, regs);
+    for (let i = 0; i < regs.length; i++) {
+      const at = (from + (offsets[i] as number)) >>> 2;
+      this.#write(regs[i] as number, this.#words[at] as number, this.#words[at + 1] as number);
+    }
+  }
+
+  #countList(kind: number, regs: Uint16Array): void {
+    this.#countAll(kind, regs.length);
+    const { log } = this;
+    if (log !== undefined) { for (const reg of regs) log(PORT_KINDS[kind] as PortKind, reg); }
   }
 
   // Memory-mapped interrupt controller

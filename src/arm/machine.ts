@@ -126,6 +126,8 @@ function interpreterCode(model: CoreModel, pages: number): InterpreterCode {
 class Executor implements ExecutionHost {
   #missVaLo = 0;
   #missAt = -1;
+  /** The last miss was a stage 2 fault, which the MMU still describes. */
+  #faulted = false;
 
   constructor(readonly core: CpuCore, readonly machine: Machine) {}
 
@@ -157,7 +159,9 @@ class Executor implements ExecutionHost {
     const access = (cpu.faultAccess & ACCESS.WRITE) as Access;
     const unprivileged = (cpu.faultAccess & UNPRIVILEGED_ACCESS) !== 0;
     const hi = cpu.memory.ld32(at + 4);
-    return platform.mmu.fillData(cpu, lo, hi, access, size, unprivileged) === FILL.RAM;
+    const fill = platform.mmu.fillData(cpu, lo, hi, access, size, unprivileged);
+    this.#faulted = fill === FILL.FAULT && platform.mmu.fault.stage2;
+    return fill === FILL.RAM;
   }
 
   #missAgain(): boolean {
@@ -167,7 +171,10 @@ class Executor implements ExecutionHost {
 
   executeSlow(): void {
     this.#missAt = -1;
-    this.core.executeSlow();
+    const faulted = this.#faulted;
+    this.#faulted = false;
+    // Most often what the guest is to find there is a device, and the walk is not to be made twice.
+    if (!faulted || !this.core.takeStage2Fault()) this.core.executeSlow();
     // ERET, MSR and the like may have opened the way for what was pending.
     if (this.core.cpu.checkIrq !== 0) pollInterrupts(this.core);
   }

@@ -51,13 +51,29 @@ const LR0 = R.ICH_LR0_EL2, LR15 = R.ICH_LR15_EL2;
 /** What only a GICv3 has. */
 const OF_GICV3 = SYSREGS.map((r) => /^IC[CH]_/.test(r.name));
 
-/** What register `index` is for the current level after redirection, or -1 where there is none. */
-export function resolve(core: Core, index: number, el = elOf(core.cpu)): number {
+/** Whether MRS reaches the register named by file index `named`, and MSR. */
+export function isReadable(named: number): boolean {
+  return READABLE[named] === true;
+}
+export function isWritable(named: number): boolean {
+  return WRITABLE[named] === true;
+}
+
+/**
+ * What register `index` is for a level after redirection, or -1 where there is none; for EL2 with
+ * HCR_EL2.E2H as in `e2h`.
+ */
+export function resolve(
+  core: Core,
+  index: number,
+  el = elOf(core.cpu),
+  e2h = isE2h(core.regs),
+): number {
   const { regs, platform } = core;
   if (platform.model.absent[index] !== 0) return NONE;
   if (index >= LR0 && index <= LR15 && index - LR0 >= platform.gic.lrs) return NONE;
   if (OF_GICV3[index] && platform.gic.version !== 3) return NONE;
-  if (el === 2) return (isE2h(regs) ? AT_EL2[1] : AT_EL2[0])[index] as number;
+  if (el === 2) return (e2h ? AT_EL2[1] : AT_EL2[0])[index] as number;
   if (el === 0 && isEl0Host(regs)) return HOST_EL0[index] as number;
   return BELOW[index] as number;
 }

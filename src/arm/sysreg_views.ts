@@ -3,7 +3,7 @@
  * are plain storage under their write mask. Source: Arm Architecture Reference Manual (DDI 0487), D19;
  * GICv3 (IHI 0069) chapter 12.
  */
-import { MDSCR_EXTERNAL, OSLSR } from "./arch/debug_registers.ts";
+import { MDSCR, MDSCR_EXTERNAL, OSLSR } from "./arch/debug_registers.ts";
 import { HCR } from "./arch/fields.ts";
 import { R, type SysregName, SYSREGS } from "./arch/sysregs.ts";
 import { FPCR_MASK, FPSR_MASK } from "./fp/format.ts";
@@ -167,7 +167,7 @@ function iccRouting(name: string): number {
 // Control registers
 
 /** What else must be recomputed when a stored register changes. */
-interface Effects {
+export interface Effects {
   readonly translation?: boolean;
   readonly fp?: boolean;
   readonly interrupts?: boolean;
@@ -230,15 +230,25 @@ function applyEffects(core: Core, index: number, effects: Effects): void {
   }
 }
 
-/** Plain storage: masked, with the register's effects if the value is another. */
-function storeWriter(name: SysregName): Writer {
+/** How a register that is stored is written. */
+export interface Storage {
+  /** What can be written, with HCR_EL2.E2H set and clear; fields of absent features are not left out. */
+  readonly masks: readonly [WriteMask, WriteMask];
+  readonly effects: Effects | undefined;
+}
+
+function storageOf(name: SysregName): Storage {
   const plain = WRITE_MASKS[name] ?? KEEP_ALL;
-  const byE2h = BY_E2H[name];
   const effects = EFFECTS[name] ?? (/^DBG[BW][CV]R/.test(name) ? ARMED : undefined);
+  return { masks: BY_E2H[name] ?? [plain, plain], effects };
+}
+
+/** Plain storage: masked, with the register's effects if the value is another. */
+function storeWriter({ masks, effects }: Storage): Writer {
   return (core, index, lo, hi) => {
     const { regs } = core;
     const layout = isE2h(regs) ? 0 : 1;
-    const mask = byE2h === undefined ? plain : byE2h[layout];
+    const mask = masks[layout];
     const res0 = core.platform.model.res0[layout];
     const keepLo = mask[0] & ~(res0[2 * index] as number);
     const keepHi = mask[1] & ~(res0[2 * index + 1] as number);
@@ -256,6 +266,8 @@ function storeWriter(name: SysregName): Writer {
 export interface View {
   readonly read?: Reader;
   readonly write?: Writer;
+  /** Set if it is just stored after all when it is written. */
+  readonly storage?: Storage;
 }
 export type Views = Readonly<Partial<Record<SysregName, View>>>;
 
@@ -310,9 +322,8 @@ const monitorControl: Writer = (c, index, lo) => {
   const kept = locked ? 0 : MDSCR_EXTERNAL;
   const mask = (WRITE_MASKS.MDSCR_EL1 as WriteMask)[0];
   const value = ((lo & mask & ~kept) | (old & kept)) >>> 0;
-  if (value === old) return;
   c.regs.set(index, value, 0);
-  debugControlChanged(c);
+  if (((value ^ old) & (MDSCR.SS | MDSCR.KDE | MDSCR.MDE)) !== 0) debugControlChanged(c);
 };
 
 function debugControlChanged(core: Core): void {
@@ -369,13 +380,18 @@ const VIEWS: Views = {
   CNTHV_TVAL_EL2: tvalView(TIMER.CNTHV),
 };
 
+function storedView(name: SysregName): View {
+  const storage = storageOf(name);
+  return { read: stored, write: storeWriter(storage), storage };
+}
+
 function viewOf(name: SysregName, kind: string): View {
   const view = VIEWS[name];
-  if (view) return { read: stored, write: storeWriter(name), ...view };
+  if (view?.write) return { read: stored, ...view };
+  if (view) return { ...storedView(name), ...view };
   if (name.startsWith("ICC_")) return iccView(iccRouting(name));
   if (name.startsWith("ICH_")) return ICH_VIEW;
-  if (kind === "store") return { read: stored, write: storeWriter(name) };
-  return IDENTIFICATION;
+  return kind === "store" ? storedView(name) : IDENTIFICATION;
 }
 
 const TABLE = SYSREGS.map((r) => viewOf(r.name, r.kind));
@@ -384,3 +400,7 @@ const TABLE = SYSREGS.map((r) => viewOf(r.name, r.kind));
 export const READERS: readonly Reader[] = TABLE.map((v) => v.read ?? stored);
 /** How each register is written, by register-file index. */
 export const WRITERS: readonly Writer[] = TABLE.map((v) => v.write ?? ignored);
+/** Whether a read of the register, by register-file index, gives what is stored. */
+export const READS_STORED: readonly boolean[] = READERS.map((reader) => reader === stored);
+/** How registers that are stored are written, by register-file index; undefined for others. */
+export const STORAGE: readonly (Storage | undefined)[] = TABLE.map((v) => v.storage);

@@ -122,3 +122,10 @@ export class SharedMemory {
     else this.set32(at, low);
   }
 }
+
+/** Adds an integer from 0 to 2^32 - 1 to the 64-bit word whose low half is word `at` of `words`. */
+export function add53(words: Uint32Array, at: number, value: number): void {
+  const sum = ((words[at] as number) + value) >>> 0;
+  words[at] = sum;
+  if (sum < value) words[at + 1] = (words[at + 1] as number) + 1;
+}

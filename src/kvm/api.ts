@@ -111,8 +111,8 @@ export { IRQ_TYPE, Vm } from "./vm.ts";
 export { VMIDS } from "./vmid.ts";
 
 /** VMs of a host, and vCPUs of all of them together. */
-const MAX_VMS = 8;
-const MAX_VCPUS = 64;
+const MAX_VMS = 72;
+const MAX_VCPUS = 128;
 
 export interface KvmSystemOptions {
   /** For counters, which are not state. */

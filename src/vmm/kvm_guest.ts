@@ -69,6 +69,8 @@ export interface KvmGuestOptions {
   readonly regions?: MachineOptions["regions"];
   /** The world switch: "vhe" if left out. */
   readonly mode?: HostMode;
+  /** Interrupts of the guest's controller, a multiple of 32 from 64 to 1024; 256 unless told. */
+  readonly irqs?: number;
 }
 
 /** KVM_REG_ARM64 | KVM_REG_SIZE_U64 | KVM_REG_ARM_CORE, with the register's offset in 32-bit words. */
@@ -255,7 +257,7 @@ export class KvmGuest implements Guest {
       vcpu.setAttr(VCPU_ATTR.PVTIME_CTRL, 0, BigInt(stolen));
     }
     showCpuModel(vm, this.options.cpu ?? "v8.0");
-    vm.setVgicAttr(VGIC_GRP.NR_IRQS, 0n, 256n);
+    vm.setVgicAttr(VGIC_GRP.NR_IRQS, 0n, BigInt(this.options.irqs ?? 256));
     for (const [type, { base }] of VGIC_FRAMES[this.options.gic ?? 3]) {
       vm.setVgicAttr(VGIC_GRP.ADDR, BigInt(type), BigInt(base));
     }

@@ -60,6 +60,8 @@ export interface UnitGuestOptions {
   readonly quantum?: number;
   /** The world switch of the host; "vhe" if left out. */
   readonly mode?: "vhe" | "nvhe";
+  /** Interrupts of the guest's controller, 256 if left out. */
+  readonly irqs?: number;
 }
 
 export interface RunLimits {
@@ -82,7 +84,7 @@ export class UnitGuest {
 
   constructor(options: UnitGuestOptions = {}) {
     const { vcpus = 1, pcpus = 1, lrs = 4, gic = 3, shuffle = 0 } = options;
-    const { memory = 8 * MIB, quantum = 1000, mode = "vhe" } = options;
+    const { memory = 8 * MIB, quantum = 1000, mode = "vhe", irqs = 256 } = options;
     this.guest = new KvmGuest({
       vcpus,
       pcpus,
@@ -92,6 +94,7 @@ export class UnitGuest {
       memory,
       quantum,
       mode,
+      irqs,
       transmit: (byte) => this.#received(byte),
     });
   }

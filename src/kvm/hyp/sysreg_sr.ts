@@ -4,37 +4,30 @@
  *
  * What differs: no AArch32, MTE or RAS state.
  */
-import type { El2Port } from "../../arm/el2_port.ts";
+import { type El2Port, type RegisterList, registerList } from "../../arm/el2_port.ts";
 import { SPSR } from "../../arm/arch/fields.ts";
 import { R, type SysregName } from "../../arm/arch/sysregs.ts";
 import { type KvmCpuContext, KvmCpuContextLayout, SAVED, type SavedSysreg } from "../kvm_host.ts";
 
-/** One register: where it is saved, and the name it is reached by from EL2. */
-export interface SavedRegister {
-  readonly reg: number;
-  /** Bytes from the start of the context's `sysregs`. */
-  readonly offset: number;
-  readonly name: SysregName;
-}
-
 /** A list of registers with the names they have on a VHE host (read_sysreg_el1), and without. */
 export interface SavedRegisters {
-  readonly vhe: readonly SavedRegister[];
-  readonly nvhe: readonly SavedRegister[];
+  readonly vhe: RegisterList;
+  readonly nvhe: RegisterList;
 }
 
 type Row = readonly [saved: SavedSysreg & SysregName, name?: SysregName];
 
 function list(...rows: readonly Row[]): SavedRegisters {
-  const named = (saved: SavedSysreg & SysregName, name: SysregName): SavedRegister => ({
+  const named = (saved: SavedSysreg, name: SysregName) => ({
     reg: R[name],
     offset: 8 * SAVED[saved],
-    name,
   });
   return {
-    vhe: rows.map(([saved, name]) => named(saved, name ?? saved)),
-    nvhe: rows.map(([saved, name]) =>
-      named(saved, name === undefined || name.endsWith("_EL12") ? saved : name)
+    vhe: registerList(rows.map(([saved, name]) => named(saved, name ?? saved))),
+    nvhe: registerList(
+      rows.map(([saved, name]) =>
+        named(saved, name === undefined || name.endsWith("_EL12") ? saved : name)
+      ),
     ),
   };
 }
@@ -95,17 +88,13 @@ export const EL1_RESTORE = list(
 );
 
 /** Reads every register of a list into a context. */
-export function sysregSave(port: El2Port, ctxt: KvmCpuContext, of: readonly SavedRegister[]): void {
-  for (const { reg, offset } of of) port.save(reg, ctxt.sysregs + offset);
+export function sysregSave(port: El2Port, ctxt: KvmCpuContext, of: RegisterList): void {
+  port.saveAll(of, ctxt.sysregs);
 }
 
 /** Writes every register of a list from a context. */
-export function sysregRestore(
-  port: El2Port,
-  ctxt: KvmCpuContext,
-  of: readonly SavedRegister[],
-): void {
-  for (const { reg, offset } of of) port.restore(reg, ctxt.sysregs + offset);
+export function sysregRestore(port: El2Port, ctxt: KvmCpuContext, of: RegisterList): void {
+  port.restoreAll(of, ctxt.sysregs);
 }
 
 /** PSTATE.M, and its values for AArch64 EL2 and up. */

@@ -89,10 +89,10 @@ Deno.test("switch: load and put move every EL1 register once, by its EL12 name",
   const put = log.filter((text) => text === "sysregSave SCTLR_EL12").length;
   const load = log.filter((text) => text === "sysregRestore SCTLR_EL12").length;
   assert.deepEqual([put, load], [2, 2]);
-  const saved = new Set(EL1_SAVE.vhe.map(({ offset }) => offset));
-  const restored = new Set(EL1_RESTORE.vhe.map(({ offset }) => offset));
+  const saved = new Set(EL1_SAVE.vhe.offsets);
+  const restored = new Set(EL1_RESTORE.vhe.offsets);
   // MPIDR_EL1 is never written by the guest: it is only loaded, as VMPIDR_EL2.
   assert.deepEqual([...restored].filter((offset) => !saved.has(offset)).length, 1);
   assert.deepEqual([...saved].filter((offset) => !restored.has(offset)), []);
-  assert.deepEqual(COMMON_STATE.vhe.map(({ reg }) => reg), [R.MDSCR_EL1]);
+  assert.deepEqual([...COMMON_STATE.vhe.regs], [R.MDSCR_EL1]);
 });
