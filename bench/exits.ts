@@ -14,9 +14,14 @@ const VIRTIO = 0x0a00_0000;
 const ENDLESS = 2 ** 40;
 
 const WARM_UP_MS = 1500;
-const ROUNDS = 15;
-/** Instructions of one round. */
-const STRETCH = 400_000;
+const ROUNDS = 25;
+const ROUND_MS = 40;
+/** Instructions between two looks at the clock. */
+const STRETCH = 20_000;
+
+/** Interrupts of a controller, private ones included: the least and the most that KVM gives. */
+const FEW_IRQS = 64, MANY_IRQS = 992;
+const FEW_VMS = 1, MANY_VMS = 64;
 
 /** A guest that does the same over and over, and how often it has done it. */
 interface Subject {
@@ -25,18 +30,14 @@ interface Subject {
   done(): number;
 }
 
-function subject(
-  name: string,
-  script: readonly Operation[],
-  options: UnitGuestOptions = {},
-): Subject {
+function subject(name: string, script: readonly Operation[], options?: UnitGuestOptions): Subject {
   const guest = new UnitGuest({ quantum: 10_000, ...options }).script(0, script);
   const { stat } = guest.vcpu(0).vcpu;
   return { name, guest, done: () => stat.exits };
 }
 
 /** Two vCPUs, each on a CPU of its own, send each other an SGI whenever they get one. */
-function sgis(): Subject {
+function sgis(name: string): Subject {
   const sgi = (to: number, intid: number) => (BigInt(intid) << 24n) | (1n << BigInt(to));
   const side = (me: number, intid: number, answer: bigint): Operation[] => [
     op.handler(H.EOI | H.NO_LOG),
@@ -46,7 +47,7 @@ function sgis(): Subject {
   ];
   // A short turn: what the sender does while its SGI is on the way is no part of the cost.
   const guest = new UnitGuest({ vcpus: 2, pcpus: 2, quantum: 50 });
-  guest.script(1, [...side(1, 1, sgi(0, 2)), op.mark(1), op.waitInterrupts(ENDLESS)]);
+  guest.script(1, [...side(1, 1, sgi(0, 2)), op.waitInterrupts(ENDLESS)]);
   guest.script(0, [
     ...side(0, 2, sgi(1, 1)),
     op.cpuOn(1),
@@ -54,18 +55,15 @@ function sgis(): Subject {
     op.sgi(1, 1),
     op.waitInterrupts(ENDLESS),
   ]);
-  return { name: "", guest, done: () => guest.interrupts(0) + guest.interrupts(1) };
+  return { name, guest, done: () => guest.interrupts(0) + guest.interrupts(1) };
 }
 
-const hypercalls = [op.hvc(ENDLESS, PSCI_VERSION)];
+const HYPERCALLS = [op.hvc(ENDLESS, PSCI_VERSION)];
 
-/** VMs beside the guest's own, with a vCPU each, that nobody runs. */
-function withIdleVms(count: number): UnitGuestOptions & { readonly idleVms: number } {
-  return { idleVms: count };
-}
-
-function addIdleVms({ guest }: Subject, count: number): void {
-  const { kvm } = guest.guest.kvmMachine;
+/** Hypercalls beside `count` VMs, with a vCPU each, that nobody runs. */
+function besideIdleVms(name: string, count: number): Subject {
+  const made = subject(name, HYPERCALLS);
+  const { kvm } = made.guest.guest.kvmMachine;
   for (let n = 0; n < count; n++) {
     const vm = kvm.createVm();
     vm.createVgic(3);
@@ -75,13 +73,75 @@ function addIdleVms({ guest }: Subject, count: number): void {
     vm.setVgicAttr(VGIC_GRP.ADDR, BigInt(VGIC_V3_ADDR_TYPE.REDIST), 0x080a_0000n);
     vm.setVgicAttr(VGIC_GRP.CTRL, BigInt(VGIC_CTRL_INIT), 0n);
   }
+  return made;
 }
 
-/** Runs the guest for a stretch: microseconds for each time. */
-function stretch({ guest, done }: Subject): number {
-  const before = done();
-  const start = performance.now();
-  guest.machine.run(STRETCH);
-  const us = 1000 * (performance.now() - start);
-  return us / (done() - before);
+/** Runs the guest for so long: microseconds for each time. */
+function stretch({ guest, done }: Subject, ms: number): number {
+  const before = done(), start = performance.now();
+  let elapsed = 0;
+  do {
+    guest.machine.run(STRETCH);
+    elapsed = performance.now() - start;
+  } while (elapsed < ms);
+  return 1000 * elapsed / (done() - before);
 }
+
+/** Microseconds for each time, medians in the subjects' order. */
+function measure(subjects: readonly Subject[]): number[] {
+  for (const it of subjects) {
+    it.guest.boot();
+    stretch(it, WARM_UP_MS);
+  }
+  const times = subjects.map((): number[] => []);
+  for (let round = 0; round < ROUNDS; round++) {
+    subjects.forEach((it, i) => times[i]?.push(stretch(it, ROUND_MS)));
+  }
+  return times.map(median);
+}
+
+function print(report: Report, name: string, value: string, wanted: string, holds: boolean): void {
+  const verdict = holds ? "holds" : "MISSED";
+  report.print(`  ${name.padEnd(48)} ${value.padStart(10)}   wanted ${wanted}: ${verdict}`);
+}
+
+/** A subject with the microseconds that it may take, and those that are aimed at. */
+type Limit = readonly [subject: Subject, atMost: number, aim: number];
+
+function costs(report: Report): void {
+  const rows: readonly Limit[] = [
+    [subject("HVC: exit, world switch, handler, entry", HYPERCALLS), 1.5, 0.5],
+    [subject("read of an in-kernel device", [op.read(GICD_TYPER, 4, ENDLESS)]), 3, 1],
+    [subject("read of a user-space device", [op.read(VIRTIO, 4, ENDLESS)]), 3, 1],
+    [sgis("SGI between two vCPUs"), 3, 1],
+  ];
+  report.print(`\nwhat an exit costs (median of ${ROUNDS})`);
+  const times = measure(rows.map(([it]) => it));
+  rows.forEach(([{ name }, atMost, aim], i) => {
+    const us = times[i] as number;
+    print(report, name, `${us.toFixed(2)} us`, `<= ${atMost} us, aim ${aim}`, us <= atMost);
+  });
+}
+
+function growth(report: Report): void {
+  const subjects = [
+    subject("", HYPERCALLS, { irqs: FEW_IRQS }),
+    subject("", HYPERCALLS, { irqs: MANY_IRQS }),
+    besideIdleVms("", FEW_VMS),
+    besideIdleVms("", MANY_VMS),
+  ];
+  report.print(`\nan HVC, which enters and leaves the vgic with nothing in flight`);
+  const [few, many, one, all] = measure(subjects) as [number, number, number, number];
+  const row = (name: string, ratio: number) =>
+    print(report, name, `${ratio.toFixed(3)} x`, "<= 1.05 x", ratio <= 1.05);
+  row("960 shared interrupts to 32", many / few);
+  row(`beside ${MANY_VMS} idle VMs to beside ${FEW_VMS}`, all / one);
+}
+
+export const exits: Bench = {
+  name: "exits",
+  run: (report: Report) => {
+    costs(report);
+    growth(report);
+  },
+};

@@ -5,11 +5,12 @@
  */
 import { dashboard } from "./dashboard.ts";
 import { engine } from "./engine.ts";
+import { exits } from "./exits.ts";
 import { type Bench, Report } from "./harness.ts";
 import { programs } from "./programs.ts";
 import { state } from "./state.ts";
 
-const BENCHES: readonly Bench[] = [engine, state, programs, dashboard];
+const BENCHES: readonly Bench[] = [engine, exits, state, programs, dashboard];
 
 const names = Deno.args;
 const unknown = names.filter((name) => BENCHES.every((bench) => bench.name !== name));

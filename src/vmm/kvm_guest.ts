@@ -69,7 +69,7 @@ export interface KvmGuestOptions {
   readonly regions?: MachineOptions["regions"];
   /** The world switch: "vhe" if left out. */
   readonly mode?: HostMode;
-  /** Interrupts of the guest's controller, a multiple of 32 from 64 to 1024; 256 unless told. */
+  /** Interrupts of the guest's controller, a multiple of 32 from 64 to 992; 256 unless told. */
   readonly irqs?: number;
 }
 
