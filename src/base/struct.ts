@@ -98,71 +98,52 @@ export interface Layout<F extends Fields> {
 /** What a layout's views read as. */
 export type ViewOf<L> = L extends Layout<infer F> ? Struct<F> : never;
 
-type Accessor = (offset: number) => { get(this: View): unknown; set?(this: View, v: never): void };
+/** How a field at byte `o` of an instance is read, and written from `v`: JavaScript, in a method of the view. */
+type Accessor = (o: number) => readonly [read: string, write?: string];
+
+const word = (views: string, shift: number): Accessor => (o) => {
+  const element = `this.${views}[(this.base + ${o}) >>> ${shift}]`;
+  return [element, `${element} = v`];
+};
 
 const ACCESSORS: Record<Kind, Accessor> = {
-  u8: (o) => ({
-    get() {
-      return this.memory.u8[this.base + o];
-    },
-    set(v: number) {
-      this.memory.u8[this.base + o] = v;
-    },
-  }),
-  u16: (o) => ({
-    get() {
-      return this.memory.u16[(this.base + o) >>> 1];
-    },
-    set(v: number) {
-      this.memory.u16[(this.base + o) >>> 1] = v;
-    },
-  }),
-  u32: (o) => ({
-    get() {
-      return this.memory.u32[(this.base + o) >>> 2];
-    },
-    set(v: number) {
-      this.memory.u32[(this.base + o) >>> 2] = v;
-    },
-  }),
-  i32: (o) => ({
-    get() {
-      return this.memory.i32[(this.base + o) >>> 2];
-    },
-    set(v: number) {
-      this.memory.i32[(this.base + o) >>> 2] = v;
-    },
-  }),
-  bool: (o) => ({
-    get() {
-      return this.memory.u32[(this.base + o) >>> 2] !== 0;
-    },
-    set(v: boolean) {
-      this.memory.u32[(this.base + o) >>> 2] = v ? 1 : 0;
-    },
-  }),
-  u53: (o) => ({
-    get() {
-      return this.memory.ld53(this.base + o);
-    },
-    set(v: number) {
-      this.memory.st53(this.base + o, v);
-    },
-  }),
-  u64: (o) => ({
-    get() {
-      return this.memory.u64[(this.base + o) >>> 3];
-    },
-    set(v: bigint) {
-      this.memory.u64[(this.base + o) >>> 3] = v;
-    },
-  }),
-  bytes: (o) => ({
-    get() {
-      return this.base + o;
-    },
-  }),
+  u8: word("memory.u8", 0),
+  u16: word("memory.u16", 1),
+  u32: word("u32", 2),
+  i32: word("memory.i32", 2),
+  bool: (o) => {
+    const element = `this.u32[(this.base + ${o}) >>> 2]`;
+    return [`${element} !== 0`, `${element} = v ? 1 : 0`];
+  },
+  u53: (o) => {
+    const at = (n: number) => `this.u32[(this.base + ${o + n}) >>> 2]`;
+    const two32 = "4294967296";
+    return [`${at(0)} + ${at(4)} * ${two32}`, `${at(0)} = v; ${at(4)} = v / ${two32}`];
+  },
+  u64: word("memory.u64", 3),
+  bytes: (o) => [`this.base + ${o}`],
 };
+
+/** What the constructor of a layout's views is. */
+type ViewClass = new (memory: SharedMemory, base: number) => View;
+
+/**
+ * The class of a layout's views, made from text. Accessors made as closures would all be one function to
+ * V8: what it learns of one layout's views would be spoiled by the others', and none of them inlined.
+ */
+function viewClass(places: readonly Place[]): ViewClass {
+  const methods = places.map(({ name, offset, field }) => {
+    const [read, write] = (field.count > 1 ? ACCESSORS.bytes : ACCESSORS[field.kind])(offset);
+    const key = JSON.stringify(name);
+    const setter = write === undefined ? "" : `set ${key}(v) { ${write}; }`;
+    return `get ${key}() { return ${read}; } ${setter}`;
+  });
+  const text = `"use strict"; return class {
+    constructor(memory, base) { this.memory = memory; this.base = base; this.u32 = memory.u32; }
+    ${methods.join("\n")}
+  };`;
+  return new Function(text)() as ViewClass;
+}
 
 function place(fields: Fields): { places: Place[]; size: number } {
   const places: Place[] = [];
@@ -179,20 +160,14 @@ function place(fields: Fields): { places: Place[]; size: number } {
 /** Lays out `fields` in the order written, each at its natural alignment (arrays at 8 bytes). */
 export function layout<F extends Fields>(name: string, fields: F): Layout<F> {
   const { places, size } = place(fields);
-  class LayoutView implements View {
-    constructor(readonly memory: SharedMemory, readonly base: number) {}
-  }
-  for (const { name, offset, field } of places) {
-    const make = field.count > 1 ? ACCESSORS.bytes : ACCESSORS[field.kind];
-    Object.defineProperty(LayoutView.prototype, name, { ...make(offset), enumerable: true });
-  }
+  const LayoutView = viewClass(places);
   const offset = Object.fromEntries(places.map((p) => [p.name, p.offset]));
   return {
     name,
     size,
     offset: offset as { [K in keyof F]: number },
     places,
-    at: (memory, base) => new LayoutView(memory, base) as unknown as Struct<F>,
+    at: (memory, base) => new LayoutView(memory, base) as Struct<F>,
   };
 }
 
