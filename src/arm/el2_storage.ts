@@ -16,8 +16,7 @@ import { isReadable, isWritable, resolve } from "./sysreg_access.ts";
 import { CHECKS } from "./sysreg_traps.ts";
 import { type Effects, READS_STORED, STORAGE } from "./sysreg_views.ts";
 
-/** How a register is written. */
-const WRITE = { NOT_PLAIN: 0, STORED: 1, STORED_IF_SAME: 2 } as const;
+const ALL = 0xffff_ffff;
 
 const EL_WORD = CpuLayout.offset.el >>> 2;
 const SPSEL_WORD = CpuLayout.offset.spsel >>> 2;
@@ -37,9 +36,10 @@ function isUnchecked(reg: number): boolean {
 class Names {
   /** By the register-file index of the name: the word where it is read, 0 where that is not plain. */
   readonly read = new Uint32Array(SYSREGS.length);
-  /** The word where it is written, and one of {@link WRITE}. */
+  /** The word where it is written, 0 where that is not plain, and the bits whose change would not be. */
   readonly write = new Uint32Array(SYSREGS.length);
-  readonly how = new Uint8Array(SYSREGS.length);
+  readonly watchLo = new Uint32Array(SYSREGS.length);
+  readonly watchHi = new Uint32Array(SYSREGS.length);
   readonly keepLo = new Uint32Array(SYSREGS.length);
   readonly keepHi = new Uint32Array(SYSREGS.length);
   readonly setLo = new Uint32Array(SYSREGS.length);
@@ -61,10 +61,10 @@ class Names {
     const mask = storage.masks[layout];
     const res0 = core.platform.model.res0[layout];
     this.write[name] = word;
-    const { effects } = storage;
-    this.how[name] = effects === undefined || canWait(effects)
-      ? WRITE.STORED
-      : WRITE.STORED_IF_SAME;
+    const { effects, watched = 0 } = storage;
+    const waits = effects === undefined || canWait(effects);
+    this.watchLo[name] = waits ? watched : ALL;
+    this.watchHi[name] = waits ? 0 : ALL;
     this.keepLo[name] = mask[0] & ~(res0[2 * at] as number);
     this.keepHi[name] = mask[1] & ~(res0[2 * at + 1] as number);
     this.setLo[name] = mask[2];
@@ -115,12 +115,13 @@ export class El2Storage {
   write(reg: number, lo: number, hi: number): boolean {
     if (!this.#here) return false;
     const names = this.#names, words = this.#words;
-    const how = names.how[reg];
-    if (how === WRITE.NOT_PLAIN) return false;
     const to = names.write[reg] as number;
-    const newLo = ((lo & (names.keepLo[reg] as number)) | (names.setLo[reg] as number)) >>> 0;
-    const newHi = ((hi & (names.keepHi[reg] as number)) | (names.setHi[reg] as number)) >>> 0;
-    if (how === WRITE.STORED_IF_SAME) return words[to] === newLo && words[to + 1] === newHi;
+    if (to === 0) return false;
+    const newLo = (lo & (names.keepLo[reg] as number)) | (names.setLo[reg] as number);
+    const newHi = (hi & (names.keepHi[reg] as number)) | (names.setHi[reg] as number);
+    const changedLo = (newLo ^ (words[to] as number)) & (names.watchLo[reg] as number);
+    const changedHi = (newHi ^ (words[to + 1] as number)) & (names.watchHi[reg] as number);
+    if ((changedLo | changedHi) !== 0) return false;
     words[to] = newLo;
     words[to + 1] = newHi;
     return true;

@@ -86,7 +86,7 @@ export function takeException(
   if (panOnEntry(core, target)) cpu.pan = 1;
   const vbar = VBAR_OF[target] as number;
   setPc(cpu, (regs.lo(vbar) & ~0x7ff) + group + vector, regs.hi(vbar));
-  contextSwitched(core);
+  if (target === 1 || core.platform.hostAtEl2 !== true) contextSwitched(core);
   contextSynchronised(core);
   if (cpu.pmuActive !== 0) boundSliceByPmu(core);
 }

@@ -205,8 +205,7 @@ export class Machine implements Hooks {
   virtualInterrupt: ((cpu: number, intid: number) => void) | undefined;
   /** Asked for its next moment whenever timers are. */
   alarms: DeviceAlarms | undefined;
-  /** Set while TypeScript is the software at EL2. */
-  el2: El2Software | undefined;
+  #el2: El2Software | undefined;
   readonly #self: ViewOf<typeof MachineLayout>;
   readonly #executors: Executor[] = [];
   readonly #toOffset: (pa: number) => number;
@@ -286,6 +285,7 @@ export class Machine implements Hooks {
       model,
       cores: [],
       cpus,
+      hostAtEl2: false,
     };
   }
 
@@ -295,6 +295,15 @@ export class Machine implements Hooks {
     // 16 CPUs share Aff1; bit 31 is RES1.
     cpu.mpidr = 0x8000_0000 + (Math.floor(index / 16) << 8) + (index % 16);
     return cpu;
+  }
+
+  /** Set while TypeScript is the software at EL2. */
+  get el2(): El2Software | undefined {
+    return this.#el2;
+  }
+  set el2(software: El2Software | undefined) {
+    this.#el2 = software;
+    this.platform.hostAtEl2 = software !== undefined;
   }
 
   // Hooks

@@ -45,6 +45,8 @@ export interface Platform {
   readonly cores: Core[];
   /** The states of {@link cores}, for broadcasts. */
   readonly cpus: Cpu[];
+  /** The software at EL2 is not made of instructions: nothing need be recomputed for them on the way there. */
+  hostAtEl2?: boolean;
 }
 
 /** One physical CPU: views of its state and the machine it is part of. */

@@ -235,6 +235,8 @@ export interface Storage {
   /** What can be written, with HCR_EL2.E2H set and clear; fields of absent features are not left out. */
   readonly masks: readonly [WriteMask, WriteMask];
   readonly effects: Effects | undefined;
+  /** Bits 31 to 0 of which none may change for that to be true. */
+  readonly watched?: number;
 }
 
 function storageOf(name: SysregName): Storage {
@@ -323,7 +325,12 @@ const monitorControl: Writer = (c, index, lo) => {
   const mask = (WRITE_MASKS.MDSCR_EL1 as WriteMask)[0];
   const value = ((lo & mask & ~kept) | (old & kept)) >>> 0;
   c.regs.set(index, value, 0);
-  if (((value ^ old) & (MDSCR.SS | MDSCR.KDE | MDSCR.MDE)) !== 0) debugControlChanged(c);
+  if (((value ^ old) & MDSCR_CONTROLS) !== 0) debugControlChanged(c);
+};
+const MDSCR_CONTROLS = MDSCR.SS | MDSCR.KDE | MDSCR.MDE;
+const MDSCR_STORAGE: Storage = {
+  ...storageOf("MDSCR_EL1"),
+  watched: MDSCR_EXTERNAL | MDSCR_CONTROLS,
 };
 
 function debugControlChanged(core: Core): void {
@@ -333,7 +340,7 @@ function debugControlChanged(core: Core): void {
 }
 
 const DEBUG_VIEWS: Views = {
-  MDSCR_EL1: { write: monitorControl },
+  MDSCR_EL1: { write: monitorControl, storage: MDSCR_STORAGE },
   OSLAR_EL1: { write: osLock },
   DBGCLAIMSET_EL1: { read: constant(0xff), write: claimSet },
   DBGCLAIMCLR_EL1: { write: claimClear },

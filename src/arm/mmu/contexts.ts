@@ -141,6 +141,8 @@ export class Contexts {
   readonly #key = new Key();
   readonly #count: number;
   #clock = 0;
+  /** Changes whenever a context is given to another key, or all are forgotten. */
+  generation = 0;
 
   constructor(memory: SharedMemory, arena: Arena, cpuCount: number) {
     this.#memory = memory;
@@ -184,6 +186,7 @@ export class Contexts {
 
   /** Forgets all contexts of all CPUs (they must be selected anew): after a snapshot was restored. */
   reset(): void {
+    this.generation++;
     for (let context = 0; context < this.#count; context++) {
       const at = this.#at(context);
       this.#words.fill(0, at, at + SIZE / 4);
@@ -204,12 +207,23 @@ export class Contexts {
     let context = this.#find(first);
     if (context < 0) {
       context = this.#oldest(first);
+      this.generation++;
       this.flush(context);
       key.store(this.#words, this.#at(context));
     }
+    this.touch(context);
+    return context;
+  }
+
+  /** Whether the context has a key; a CPU of another thread may have had all of them forgotten. */
+  isUsed(context: number): boolean {
+    return this.#words[this.#at(context) + FLAGS] !== 0;
+  }
+
+  /** The context is selected again, by whoever knows that it is the right one. */
+  touch(context: number): void {
     this.#clock = (this.#clock + 1) | 0;
     this.#words[this.#at(context) + STAMP] = this.#clock;
-    return context;
   }
 
   #find(first: number): number {

@@ -20,6 +20,7 @@ import {
   parSuccessLo,
 } from "./at.ts";
 import { combineAttr, combineShareability, isNormal } from "./attributes.ts";
+import { ContextMemo } from "./context_memo.ts";
 import { Contexts } from "./contexts.ts";
 import { breakpointPage, isWatchedPage, watchedBytes } from "./debug_pages.ts";
 import { FSC, TranslationFault } from "./fault.ts";
@@ -68,6 +69,7 @@ export class Mmu {
   readonly #memory: SharedMemory;
   readonly #ram: RamRange;
   readonly #contexts: Contexts;
+  readonly #memo: ContextMemo;
   readonly #controls = new Controls();
   readonly #stage1: Stage1;
   readonly #stage2: Stage2;
@@ -83,6 +85,7 @@ export class Mmu {
     this.#memory = memory;
     this.#ram = ram;
     this.#contexts = new Contexts(memory, arena, cpuCount);
+    this.#memo = new ContextMemo(memory, this.#contexts, cpuCount);
     const tables = new TableReader(memory, ram);
     this.#stage2 = new Stage2(tables, this.fault, features.xnx);
     this.#stage1 = new Stage1(tables, this.#stage2, this.fault);
@@ -259,6 +262,11 @@ export class Mmu {
    * PSTATE.PAN or a translation register; {@link controlChanged} does where it matters.
    */
   contextChanged(cpu: Cpu): void {
+    const { el } = cpu;
+    if (el > 2 || !this.#memo.recall(cpu.index, cpu.base, el)) this.#newContext(cpu);
+  }
+
+  #newContext(cpu: Cpu): void {
     const c = this.#controls;
     loadControls(c, this.#memory, cpu, cpu.el, false);
     const context = this.#contexts.select(cpu.index, c);
@@ -269,15 +277,17 @@ export class Mmu {
     cpu.alignMask = mustAlign ? ALIGN_MASK : 0;
     const checkSp = (c.sctlr & (cpu.el === 0 ? SCTLR.SA0 : SCTLR.SA)) !== 0;
     cpu.spAlignMask = checkSp ? SP_ALIGN_MASK : 0;
-    cpu.tlbUnprivileged = c.unprivilegedIsUser ? this.#unprivileged(cpu) : cpu.tlb;
+    const unprivileged = c.unprivilegedIsUser ? this.#unprivileged(cpu) : -1;
+    cpu.tlbUnprivileged = unprivileged < 0 ? cpu.tlb : this.#contexts.dataTlb(unprivileged);
     if (cpu.countsAccesses !== 0) cpu.tlb = cpu.tlbUnprivileged = this.#contexts.emptyTlb;
+    if (cpu.el <= 2) this.#memo.keep(cpu, context, unprivileged);
   }
 
   #unprivileged(cpu: Cpu): number {
     const c = this.#controls;
     c.user = true;
     c.pan = false;
-    return this.#contexts.dataTlb(this.#contexts.select(cpu.index, c));
+    return this.#contexts.select(cpu.index, c);
   }
 
   /**

@@ -1,0 +1,119 @@
+/**
+ * What the last change of context came to, by CPU and exception level. A guest that is left and entered
+ * again has the registers that it had: then the context and the masks that follow from them are those of
+ * last time, as long as no context has been given to another key since ({@link Contexts.generation}).
+ */
+import type { SharedMemory } from "../../base/memory.ts";
+import { type Cpu, CpuLayout, sysregOffset } from "../arch/cpu_state.ts";
+import { R } from "../arch/sysregs.ts";
+import type { Contexts } from "./contexts.ts";
+
+const wordOf = (offset: number): number => offset >>> 2;
+const low = (reg: number): number => wordOf(sysregOffset(reg));
+const high = (reg: number): number => low(reg) + 1;
+
+const { pan, uao, countsAccesses } = CpuLayout.offset;
+
+/** Words of a CPU's state that decide at every level; TTBR and VTTBR count by ASID and VMID only. */
+const COMMON = [
+  wordOf(pan),
+  wordOf(uao),
+  wordOf(countsAccesses),
+  low(R.HCR_EL2),
+  high(R.HCR_EL2),
+];
+const EL1 = [
+  low(R.SCTLR_EL1),
+  low(R.TCR_EL1),
+  high(R.TCR_EL1),
+  high(R.TTBR0_EL1),
+  high(R.TTBR1_EL1),
+  low(R.MAIR_EL1),
+  high(R.MAIR_EL1),
+  low(R.VTCR_EL2),
+  high(R.VTTBR_EL2),
+];
+const EL2 = [
+  low(R.SCTLR_EL2),
+  low(R.TCR_EL2),
+  high(R.TCR_EL2),
+  high(R.TTBR0_EL2),
+  high(R.TTBR1_EL2),
+  low(R.MAIR_EL2),
+  high(R.MAIR_EL2),
+];
+
+/** EL0 may be of either regime. */
+const DECIDING = [[...COMMON, ...EL1, ...EL2], [...COMMON, ...EL1], [...COMMON, ...EL2]].map((of) =>
+  Uint16Array.from(of)
+);
+
+const { tlb, tlbUnprivileged, codeTlb, alignMask, spAlignMask, fetchUncached } = CpuLayout.offset;
+/** Words that follow. */
+const FOLLOWING = Uint16Array.of(
+  wordOf(tlb),
+  wordOf(tlbUnprivileged),
+  wordOf(codeTlb),
+  wordOf(alignMask),
+  wordOf(spAlignMask),
+  wordOf(fetchUncached),
+);
+
+const LEVELS = DECIDING.length;
+const LONGEST = Math.max(...DECIDING.map((of) => of.length));
+
+export class ContextMemo {
+  readonly #words: Uint32Array;
+  /** For each CPU and level: the deciding words, then what followed. */
+  readonly #kept: Uint32Array;
+  /** The contexts that were selected, -1 for none, and the generation that it is true of. */
+  readonly #selected: Int32Array;
+  readonly #unprivileged: Int32Array;
+  readonly #generations: Float64Array;
+
+  constructor(memory: SharedMemory, readonly contexts: Contexts, cpuCount: number) {
+    this.#words = memory.u32;
+    const entries = cpuCount * LEVELS;
+    this.#kept = new Uint32Array(entries * (LONGEST + FOLLOWING.length));
+    this.#selected = new Int32Array(entries);
+    this.#unprivileged = new Int32Array(entries);
+    this.#generations = new Float64Array(entries).fill(-1);
+  }
+
+  /** Gives the CPU what it had the last time at this level, if everything is as it was then. */
+  recall(cpuIndex: number, base: number, el: number): boolean {
+    const entry = cpuIndex * LEVELS + el;
+    const { contexts } = this;
+    const selected = this.#selected[entry] as number;
+    if (this.#generations[entry] !== contexts.generation || !contexts.isUsed(selected)) {
+      return false;
+    }
+    const words = this.#words, kept = this.#kept;
+    const deciding = DECIDING[el] as Uint16Array;
+    const cpu = base >>> 2, at = entry * (LONGEST + FOLLOWING.length);
+    for (let i = 0; i < deciding.length; i++) {
+      if (words[cpu + (deciding[i] as number)] !== kept[at + i]) return false;
+    }
+    for (let i = 0; i < FOLLOWING.length; i++) {
+      words[cpu + (FOLLOWING[i] as number)] = kept[at + LONGEST + i] as number;
+    }
+    contexts.touch(selected);
+    const unprivileged = this.#unprivileged[entry] as number;
+    if (unprivileged >= 0) contexts.touch(unprivileged);
+    return true;
+  }
+
+  /** Remembers what the CPU has now, with the contexts that were selected for it, in that order. */
+  keep(cpu: Cpu, selected: number, unprivileged: number): void {
+    const { el, index } = cpu;
+    const entry = index * LEVELS + el;
+    const deciding = DECIDING[el] as Uint16Array;
+    const base = cpu.base >>> 2, at = entry * (LONGEST + FOLLOWING.length);
+    const words = this.#words;
+    deciding.forEach((word, i) => this.#kept[at + i] = words[base + word] as number);
+    FOLLOWING.forEach((word, i) => this.#kept[at + LONGEST + i] = words[base + word] as number);
+    this.#selected[entry] = selected;
+    this.#unprivileged[entry] = unprivileged;
+    this.#generations[entry] = this.contexts.generation;
+  }
+}
