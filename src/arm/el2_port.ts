@@ -263,7 +263,7 @@ export class El2Port {
 
   /** Writes a number from 0 to 2^53 - 1. */
   writeNum(reg: number, value: number): void {
-    this.write(reg, value % TWO32, Math.floor(value / TWO32));
+    this.write(reg, value >>> 0, (value / TWO32) >>> 0);
   }
 
   /** Writes a bigint: cold paths only. */

@@ -79,7 +79,7 @@ export class GenericTimer {
   /** Takes the count that `spec` compares with into `countLo` and `countHi`. */
   #count(regs: RegisterFile, virtual: boolean): void {
     const ticks = this.clock.ticks();
-    const lo = ticks % TWO32, hi = Math.floor(ticks / TWO32);
+    const lo = ticks >>> 0, hi = (ticks / TWO32) >>> 0;
     const offLo = virtual ? regs.lo(R.CNTVOFF_EL2) : 0;
     const offHi = virtual ? regs.hi(R.CNTVOFF_EL2) : 0;
     this.countLo = (lo - offLo) >>> 0;
@@ -126,7 +126,7 @@ export class GenericTimer {
   timerValue(cpuIndex: number, timer: Timer): number {
     const unit = this.#unit(cpuIndex);
     const spec = TIMERS[timer] as TimerSpec;
-    const count = this.clock.ticks() % TWO32;
+    const count = this.clock.ticks() >>> 0;
     const offset = spec.virtual ? unit.regs.lo(R.CNTVOFF_EL2) : 0;
     return (unit.regs.lo(spec.cval) - (count - offset)) >>> 0;
   }

@@ -83,8 +83,12 @@ export {
   IFLAG,
   KVM_EXIT,
   KVM_SYSTEM_EVENT,
+  type KvmRun,
+  mmioDataHi,
+  mmioDataLo,
   MP_STATE,
   SAVED,
+  setMmioData,
   type Vcpu,
   VCPU_MODE,
 } from "./kvm_host.ts";

@@ -23,7 +23,7 @@ import {
   TIMER_VTIMER,
   type Vcpu,
 } from "./kvm_host.ts";
-import { trace } from "./trace.ts";
+import { TP, trace, wordAt } from "./trace.ts";
 
 /** Nanoseconds of one tick of the counter (62.5 MHz). */
 const TICK_NS = 16;
@@ -135,7 +135,7 @@ export function kvmBgTimerExpire(vcpu: Vcpu, nowNs: number): number {
 /** kvm_hrtimer_expire: the emulated physical timer fires; a later expiry when it was too early. */
 export function kvmHrtimerExpire(vcpu: Vcpu, nowNs: number): number {
   const ctx = vcpuPtimer(vcpu);
-  trace(vcpu, "kvm_timer_hrtimer_expire", ctx.index);
+  trace(vcpu, TP.kvm_timer_hrtimer_expire, ctx.index);
   const ns = kvmTimerComputeDelta(vcpu.kvm.host, ctx);
   if (ns !== 0) return nowNs + Math.min(ns, MAX_AHEAD_NS);
   kvmTimerUpdateIrq(vcpu, true, ctx);
@@ -145,7 +145,7 @@ export function kvmHrtimerExpire(vcpu: Vcpu, nowNs: number): number {
 /** kvm_timer_update_irq: gives the output level to the vgic. */
 function kvmTimerUpdateIrq(vcpu: Vcpu, level: boolean, ctx: ArchTimerContext): void {
   ctx.irqLevel = level;
-  trace(vcpu, "kvm_timer_update_irq", vcpu.state.vcpuId, ctx.irq, level ? 1 : 0);
+  trace(vcpu, TP.kvm_timer_update_irq, vcpu.state.vcpuId, ctx.irq, level ? 1 : 0);
   const { kvm } = vcpu;
   if (!irqchipInKernel(kvm)) return;
   kvm.host.vgic.kvmVgicInjectIrq(kvm, vcpu.state.vcpuId, ctx.irq, level, ctx.base);
@@ -182,7 +182,7 @@ function timerSaveState(vcpu: Vcpu, ctx: ArchTimerContext): void {
   port.save(cval, ctx.base + CVAL_AT);
   port.write(ctl, 0, 0);
   port.isb();
-  trace(vcpu, "kvm_timer_save_state", ctx.cntCtl, ctx.memory.ld64(ctx.base + CVAL_AT), ctx.index);
+  trace(vcpu, TP.kvm_timer_save_state, ctx.cntCtl, wordAt(ctx.base + CVAL_AT), ctx.index);
   ctx.loaded = false;
   port.irqRestore(flags);
 }
@@ -197,9 +197,9 @@ function timerRestoreState(vcpu: Vcpu, ctx: ArchTimerContext): void {
   port.write(ctl, ctx.cntCtl, 0);
   trace(
     vcpu,
-    "kvm_timer_restore_state",
+    TP.kvm_timer_restore_state,
     ctx.cntCtl,
-    ctx.memory.ld64(ctx.base + CVAL_AT),
+    wordAt(ctx.base + CVAL_AT),
     ctx.index,
   );
   ctx.loaded = true;
@@ -218,7 +218,7 @@ function kvmTimerVcpuLoadGic(vcpu: Vcpu, ctx: ArchTimerContext): void {
 function timerEmulate(vcpu: Vcpu, ctx: ArchTimerContext): void {
   const { host } = vcpu.kvm;
   const shouldFire = kvmTimerShouldFire(vcpu, ctx);
-  trace(vcpu, "kvm_timer_emulate", ctx.index, shouldFire ? 1 : 0);
+  trace(vcpu, TP.kvm_timer_emulate, ctx.index, shouldFire ? 1 : 0);
   if (shouldFire !== ctx.irqLevel) return kvmTimerUpdateIrq(vcpu, shouldFire, ctx);
   if (!kvmTimerIrqCanFire(ctx)) return host.hrtimers.cancel(ctx.hrtimer);
   const ns = Math.min(kvmTimerComputeDelta(host, ctx), MAX_AHEAD_NS);

@@ -52,7 +52,7 @@ import {
 } from "./pmu_emul.ts";
 import { kvmResetVcpu } from "./reset.ts";
 import { SWITCH_REASON } from "./stats.ts";
-import { trace } from "./trace.ts";
+import { pcOf, TP, trace } from "./trace.ts";
 import { R } from "../arm/arch/sysregs.ts";
 import type { VmidAllocator } from "./vmid.ts";
 
@@ -222,7 +222,7 @@ export class VcpuRunner implements ThreadKind {
     if (ret === ERRNO.EINTR) vcpu.run.exitReason = KVM_EXIT.INTR;
     this.#put(vcpu);
     thread.notify = false;
-    trace(vcpu, "kvm_userspace_exit", vcpu.run.exitReason);
+    trace(vcpu, TP.kvm_userspace_exit, vcpu.run.exitReason);
     return this.#return(vcpu, ret);
   }
 
@@ -266,7 +266,7 @@ export class VcpuRunner implements ThreadKind {
   #enter(vcpu: Vcpu): Next {
     const { hyp } = vcpu.kvm.host;
     if (kvmArmSetupDebug(vcpu) && hyp.vhe) vcpu.port().write(R.MDCR_EL2, vcpu.state.mdcr, 0);
-    trace(vcpu, "kvm_entry", vcpu.ctxt.pc);
+    trace(vcpu, TP.kvm_entry, pcOf(vcpu));
     vcpu.stat.entries++;
     vcpu.state.entryInsns = this.#insns();
     hyp.vcpuRunEnter(vcpu);
@@ -304,7 +304,7 @@ export class VcpuRunner implements ThreadKind {
     }
     port.irqEnable();
     const ec = code === ARM_EXCEPTION.TRAP ? vcpu.state.faultEsr >>> 26 : 0;
-    trace(vcpu, "kvm_exit", code, ec, vcpu.ctxt.pc);
+    trace(vcpu, TP.kvm_exit, code, ec, pcOf(vcpu));
     handleExitEarly(vcpu, code);
     return this.#after(vcpu, thread, handleExit(vcpu, code));
   }
@@ -382,7 +382,7 @@ export class VcpuRunner implements ThreadKind {
     vcpuClearFlag(vcpu, IFLAG.IN_WFI);
     const ns = this.services.host.nowNs() - vcpu.state.blockedSinceNs;
     if (waited) vcpu.stat.halt_wait_ns += ns;
-    trace(vcpu, "kvm_vcpu_wakeup", ns, waited ? 1 : 0, 1);
+    trace(vcpu, TP.kvm_vcpu_wakeup, ns, waited ? 1 : 0, 1);
     return next(PHASE.LOOP);
   }
 

@@ -20,7 +20,7 @@ import {
   vcpuGetFlag,
   vcpuSetFlag,
 } from "./kvm_host.ts";
-import { trace } from "./trace.ts";
+import { TP, trace } from "./trace.ts";
 
 /** MDCR_EL2: trace filter and profiling registers trap. */
 const MDCR_TPMS = 1 << 14;
@@ -49,7 +49,7 @@ export interface KvmGuestDebug {
 /** kvm_arch_vcpu_ioctl_set_guest_debug: 0 or an errno. */
 export function kvmArchVcpuIoctlSetGuestDebug(vcpu: Vcpu, debug: KvmGuestDebug): number {
   const { state } = vcpu;
-  trace(vcpu, "kvm_set_guest_debug", state.vcpuId, debug.control);
+  trace(vcpu, TP.kvm_set_guest_debug, state.vcpuId, debug.control);
   if ((debug.control & ~KVM_GUESTDBG_VALID_MASK) !== 0) return ERRNO.EINVAL;
   if ((debug.control & KVM_GUESTDBG.ENABLE) === 0) {
     state.guestDebug = 0;
@@ -93,7 +93,7 @@ type DebugRegister = (typeof DEBUG_REGISTERS)[number];
 
 function traceRegister(vcpu: Vcpu, name: DebugRegister, value: number): void {
   if (!traced(vcpu)) return;
-  trace(vcpu, "kvm_arm_set_dreg32", DEBUG_REGISTERS.indexOf(name), value >>> 0);
+  trace(vcpu, TP.kvm_arm_set_dreg32, DEBUG_REGISTERS.indexOf(name), value >>> 0);
 }
 
 const mdscrAt = (vcpu: Vcpu): number => vcpu.ctxt.sysregs + 8 * SAVED.MDSCR_EL1;
@@ -153,7 +153,7 @@ function setupUnits(vcpu: Vcpu): void {
 export function kvmArmSetupDebug(vcpu: Vcpu): boolean {
   const { state } = vcpu;
   const was = state.mdcr;
-  if (traced(vcpu)) trace(vcpu, "kvm_arm_setup_debug", state.vcpuId, state.guestDebug);
+  if (traced(vcpu)) trace(vcpu, TP.kvm_arm_setup_debug, state.vcpuId, state.guestDebug);
   kvmArmSetupMdcrEl2(vcpu);
   if (state.guestDebug !== 0 || kvmVcpuOsLockEnabled(vcpu)) {
     saveGuestDebugRegs(vcpu);
@@ -169,7 +169,7 @@ export function kvmArmSetupDebug(vcpu: Vcpu): boolean {
 /** kvm_arm_clear_debug, after each exit. */
 export function kvmArmClearDebug(vcpu: Vcpu): void {
   const { guestDebug } = vcpu.state;
-  if (traced(vcpu)) trace(vcpu, "kvm_arm_clear_debug", guestDebug);
+  if (traced(vcpu)) trace(vcpu, TP.kvm_arm_clear_debug, guestDebug);
   if (guestDebug === 0 && !kvmVcpuOsLockEnabled(vcpu)) return;
   if ((guestDebug & KVM_GUESTDBG.SINGLESTEP) !== 0 && (pstateOf(vcpu) & SPSR.SS) === 0) {
     vcpuSetFlag(vcpu, IFLAG.SS_ACTIVE_PENDING);

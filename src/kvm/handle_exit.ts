@@ -4,7 +4,7 @@
  * What differs: blocking is a result ({@link RET}) instead of a call that comes back later.
  */
 import { EC } from "../arm/arch/syndrome.ts";
-import { kvmIncrPc, vcpuGetReg, vcpuSetReg } from "./emulate.ts";
+import { kvmIncrPc, vcpuSetReg } from "./emulate.ts";
 import { kvmHvcCallHandler } from "./hypercalls.ts";
 import { kvmInjectUndefined, kvmInjectVabt } from "./inject_fault.ts";
 import {
@@ -20,13 +20,13 @@ import {
 import { kvmVcpuWfi } from "./kvm_main.ts";
 import { kvmHandleGuestAbort } from "./mmu.ts";
 import { kvmHandleSysReg } from "./sys_regs.ts";
-import { trace } from "./trace.ts";
+import { pcOf, TP, trace, wordAt } from "./trace.ts";
 
 const ALL_ONES = 0xffff_ffff_ffff_ffffn;
 
 function handleHvc(vcpu: Vcpu): number {
   const imm = vcpu.state.faultEsr & 0xffff;
-  trace(vcpu, "kvm_hvc_arm64", vcpu.ctxt.pc, vcpuGetReg(vcpu, 0), imm);
+  trace(vcpu, TP.kvm_hvc_arm64, pcOf(vcpu), wordAt(vcpu.ctxt.regs), imm);
   vcpu.stat.hvc_exit_stat++;
   const ret = kvmHvcCallHandler(vcpu);
   if (ret >= 0) return ret;
@@ -44,7 +44,7 @@ function handleSmc(vcpu: Vcpu): number {
 /** kvm_handle_wfx: WFE lets others run, WFI blocks until there is an interrupt. */
 function kvmHandleWfx(vcpu: Vcpu): number {
   const wfe = (vcpu.state.faultEsr & 1) !== 0;
-  trace(vcpu, "kvm_wfx_arm64", vcpu.ctxt.pc, wfe ? 1 : 0);
+  trace(vcpu, TP.kvm_wfx_arm64, pcOf(vcpu), wfe ? 1 : 0);
   kvmIncrPc(vcpu);
   if (wfe) {
     vcpu.stat.wfe_exit_stat++;

@@ -43,3 +43,18 @@ export const KvmRunLayout = layout("kvm_run", {
   internalInfo: u53(),
 });
 export type KvmRun = ViewOf<typeof KvmRunLayout>;
+
+const { mmioData: MMIO_DATA } = KvmRunLayout.offset;
+
+/** Halves of `mmioData`, which has no bigint on its way between a device and a guest. */
+export function mmioDataLo({ memory, base }: KvmRun): number {
+  return memory.ld32(base + MMIO_DATA);
+}
+export function mmioDataHi({ memory, base }: KvmRun): number {
+  return memory.ld32(base + MMIO_DATA + 4);
+}
+/** Sets `mmioData`, of which the low `length` bytes (1, 2, 4 or 8) count: the rest is 0. */
+export function setMmioData({ memory, base }: KvmRun, lo: number, hi: number, length = 8): void {
+  memory.st32(base + MMIO_DATA, length < 4 ? lo & ((1 << (8 * length)) - 1) : lo);
+  memory.st32(base + MMIO_DATA + 4, length < 8 ? 0 : hi);
+}

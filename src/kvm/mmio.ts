@@ -4,9 +4,10 @@
  *
  * What differs: a device may answer that other vCPUs must halt first; the access is then made again.
  */
+import { TWO32 } from "../base/bits.ts";
 import { InternalError } from "../base/errors.ts";
 import { ABORT } from "../arm/arch/syndrome.ts";
-import { trace } from "./trace.ts";
+import { TP, trace, type TraceArg } from "./trace.ts";
 import {
   kvmIncrPc,
   kvmVcpuDabtGetAs,
@@ -15,8 +16,9 @@ import {
   kvmVcpuDabtIssf,
   kvmVcpuDabtIsvalid,
   kvmVcpuDabtIswrite,
-  vcpuGetReg,
-  vcpuSetReg,
+  vcpuGetRegHi,
+  vcpuGetRegLo,
+  vcpuSetRegHalves,
 } from "./emulate.ts";
 import {
   ERRNO,
@@ -26,7 +28,10 @@ import {
   KVM_EXIT,
   type KvmIoDeviceOps,
   type KvmIoRange,
+  mmioDataHi,
+  mmioDataLo,
   RET,
+  setMmioData,
   type Vcpu,
   vcpuGetFlag,
   WAIT,
@@ -74,16 +79,23 @@ function kvmPendingSyncException(vcpu: Vcpu): boolean {
     vcpu.state.pendingException === EXCEPT.AA64_EL1_SYNC;
 }
 
-/** A value read, as the load puts it into its register. */
+/** Halves of what {@link extendMmioData} came to. */
+export const extended = { lo: 0, hi: 0 };
+
+/** Puts a value read into {@link extended} as the load puts it into its register: the low `length` bytes of (lo, hi). */
 export function extendMmioData(
-  data: bigint,
+  lo: number,
+  hi: number,
   length: number,
   signed: boolean,
   sixtyFour: boolean,
-): bigint {
-  const narrow = BigInt.asUintN(8 * length, data);
-  const wide = signed ? BigInt.asIntN(8 * length, narrow) : narrow;
-  return BigInt.asUintN(sixtyFour ? 64 : 32, wide);
+): void {
+  const unused = length < 4 ? 32 - 8 * length : 0;
+  const shifted = lo << unused;
+  const narrow = signed ? shifted >> unused : shifted >>> unused;
+  const above = signed && narrow < 0 ? 0xffff_ffff : 0;
+  extended.lo = narrow >>> 0;
+  extended.hi = sixtyFour ? (length === 8 ? hi >>> 0 : above) : 0;
 }
 
 /** kvm_handle_mmio_return: ends an access that user space or a device has answered. Always {@link RET.GUEST}. */
@@ -91,18 +103,20 @@ export function kvmHandleMmioReturn(vcpu: Vcpu): number {
   if (!vcpu.state.mmioNeeded || kvmPendingSyncException(vcpu)) return RET.GUEST;
   vcpu.state.mmioNeeded = false;
   if (!kvmVcpuDabtIswrite(vcpu)) {
+    const { run } = vcpu;
     const length = kvmVcpuDabtGetAs(vcpu);
-    const data = extendMmioData(
-      vcpu.run.mmioData,
-      length,
-      kvmVcpuDabtIssext(vcpu),
-      kvmVcpuDabtIssf(vcpu),
-    );
-    trace(vcpu, "kvm_mmio", KVM_TRACE_MMIO.READ, length, vcpu.run.mmioPhysAddr, data);
-    vcpuSetReg(vcpu, kvmVcpuDabtGetRd(vcpu), data);
+    const signed = kvmVcpuDabtIssext(vcpu), sixtyFour = kvmVcpuDabtIssf(vcpu);
+    extendMmioData(mmioDataLo(run), mmioDataHi(run), length, signed, sixtyFour);
+    const { lo, hi } = extended;
+    trace(vcpu, TP.kvm_mmio, KVM_TRACE_MMIO.READ, length, run.mmioPhysAddr, argOf(lo, hi));
+    vcpuSetRegHalves(vcpu, kvmVcpuDabtGetRd(vcpu), lo, hi);
   }
   kvmIncrPc(vcpu);
   return RET.GUEST;
+}
+
+function argOf(lo: number, hi: number): TraceArg {
+  return hi < 0x20_0000 ? lo + hi * TWO32 : (BigInt(hi) << 32n) | BigInt(lo);
 }
 
 /** io_mem_abort: an access outside the memory slots, at `faultIpa`. */
@@ -119,11 +133,13 @@ export function ioMemAbort(vcpu: Vcpu, faultIpa: number): number {
   const length = kvmVcpuDabtGetAs(vcpu);
   const isWrite = kvmVcpuDabtIswrite(vcpu);
   if (isWrite) {
-    run.mmioData = BigInt.asUintN(8 * length, vcpuGetReg(vcpu, kvmVcpuDabtGetRd(vcpu)));
-    trace(vcpu, "kvm_mmio", KVM_TRACE_MMIO.WRITE, length, faultIpa, run.mmioData);
+    const rd = kvmVcpuDabtGetRd(vcpu);
+    setMmioData(run, vcpuGetRegLo(vcpu, rd), vcpuGetRegHi(vcpu, rd), length);
+    const value = argOf(mmioDataLo(run), mmioDataHi(run));
+    trace(vcpu, TP.kvm_mmio, KVM_TRACE_MMIO.WRITE, length, faultIpa, value);
   } else {
-    run.mmioData = 0n;
-    trace(vcpu, "kvm_mmio", KVM_TRACE_MMIO.READ_UNSATISFIED, length, faultIpa, 0);
+    setMmioData(run, 0, 0);
+    trace(vcpu, TP.kvm_mmio, KVM_TRACE_MMIO.READ_UNSATISFIED, length, faultIpa, 0);
   }
   run.mmioIsWrite = isWrite;
   run.mmioPhysAddr = faultIpa;
@@ -151,11 +167,12 @@ function accessDevice(vcpu: Vcpu, { baseIpa, ops }: KvmIoRange): boolean {
   const { run } = vcpu;
   const offset = run.mmioPhysAddr - baseIpa;
   if (run.mmioIsWrite) {
-    const value = run.mmioLen === 8 ? run.mmioData : Number(run.mmioData);
+    const value = run.mmioLen === 8 ? run.mmioData : mmioDataLo(run);
     return ops.write(vcpu, offset, run.mmioLen, value) !== WAIT;
   }
   const answer = ops.read(vcpu, offset, run.mmioLen);
   if (answer === WAIT) return false;
-  run.mmioData = BigInt.asUintN(8 * run.mmioLen, BigInt(answer));
+  if (typeof answer === "bigint") run.mmioData = BigInt.asUintN(8 * run.mmioLen, answer);
+  else setMmioData(run, answer >>> 0, (answer / TWO32) >>> 0, run.mmioLen);
   return true;
 }

@@ -35,7 +35,7 @@ import {
 } from "./kvm_host.ts";
 import type { ViewOf } from "../base/struct.ts";
 import { ioMemAbort } from "./mmio.ts";
-import { trace } from "./trace.ts";
+import { farOf, pcOf, TP, trace } from "./trace.ts";
 
 const PAGE = 4096;
 const BLOCK = 512 * PAGE;
@@ -401,7 +401,7 @@ function userMemAbort(vcpu: Vcpu, faultIpa: number, slot: Memslot): number {
 
 /** handle_access_fault: the page is young again. */
 function handleAccessFault(vcpu: Vcpu, faultIpa: number): void {
-  trace(vcpu, "kvm_access_fault", faultIpa);
+  trace(vcpu, TP.kvm_access_fault, faultIpa);
   withMmuLock(vcpu.kvm, () => stage2Of(vcpu.kvm).mkyoung(faultIpa));
 }
 
@@ -425,7 +425,9 @@ function handleNoMemory(vcpu: Vcpu, faultIpa: number, slot: Memslot | undefined)
 /** get_kvm_ipa_limit: physical address bits of the host, at most 48. */
 const PARANGE_BITS = 48;
 
-const HANDLED: readonly number[] = [FSC.TRANSLATION, FSC.PERMISSION, FSC.ACCESS_FLAG];
+function isHandled(type: number): boolean {
+  return type === FSC.TRANSLATION || type === FSC.PERMISSION || type === FSC.ACCESS_FLAG;
+}
 
 /** kvm_handle_guest_abort: every stage-2 fault, and external aborts. */
 export function kvmHandleGuestAbort(vcpu: Vcpu): number {
@@ -446,9 +448,8 @@ export function kvmHandleGuestAbort(vcpu: Vcpu): number {
     kvmInjectVabt(vcpu);
     return RET.GUEST;
   }
-  const { faultEsr, faultFar } = vcpu.state;
-  trace(vcpu, "kvm_guest_fault", faultIpa, faultEsr, faultFar, vcpu.ctxt.pc);
-  if (!HANDLED.includes(type)) return ERRNO.EFAULT;
+  trace(vcpu, TP.kvm_guest_fault, faultIpa, vcpu.state.faultEsr, farOf(vcpu), pcOf(vcpu));
+  if (!isHandled(type)) return ERRNO.EFAULT;
   return resolveFault(vcpu, faultIpa, type);
 }
 

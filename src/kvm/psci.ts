@@ -3,6 +3,7 @@
  *
  * What differs: there are no AArch32 guests, so that no function is refused for its 64-bit number.
  */
+import { TWO32 } from "../base/bits.ts";
 import {
   kvmMpidrToVcpu,
   kvmVcpuGetMpidrAff,
@@ -45,9 +46,15 @@ const MPIDR_HWID_BITMASK = 0xff_00ff_ffffn;
 /** SCTLR_EL1.EE. */
 const SCTLR_EE = 1n << 25n;
 
+function setRetval(vcpu: Vcpu, n: number, value: number | bigint): void {
+  if (typeof value === "bigint") return vcpuSetReg(vcpu, n, BigInt.asUintN(64, value));
+  // A negative one is an error: all 64 bits of it.
+  vcpuSetRegHalves(vcpu, n, value >>> 0, Math.floor(value / TWO32) >>> 0);
+}
+
 /** smccc_set_retval: X0, and zeros in X1 to X3. */
 export function smcccSetRetval(vcpu: Vcpu, ...values: readonly (number | bigint)[]): void {
-  for (let n = 0; n < 4; n++) vcpuSetReg(vcpu, n, BigInt.asUintN(64, BigInt(values[n] ?? 0)));
+  for (let n = 0; n < 4; n++) setRetval(vcpu, n, values[n] ?? 0);
 }
 
 /** KVM_ARM_VCPU_PSCI_0_2. */

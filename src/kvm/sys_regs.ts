@@ -45,7 +45,7 @@ import {
   writeOnly,
 } from "./sys_reg_desc.ts";
 import { PMU_ROWS } from "./sys_regs_pmu.ts";
-import { trace } from "./trace.ts";
+import { pcOf, TP, trace } from "./trace.ts";
 
 /** What registers hold after reset whose value the architecture leaves unknown. */
 const UNKNOWN = 0x1de7_ec7e_dbad_c0den;
@@ -63,7 +63,7 @@ function kvmToggleCache(vcpu: Vcpu, was: boolean): void {
   const now = vcpuHasCacheEnabled(vcpu);
   if (now !== was) stage2FlushVm(vcpu.kvm);
   if (now) vcpu.state.hcrLo = (vcpu.state.hcrLo & ~HCR.TVM) >>> 0;
-  trace(vcpu, "kvm_toggle_cache", vcpu.ctxt.pc, was ? 1 : 0, now ? 1 : 0);
+  trace(vcpu, TP.kvm_toggle_cache, pcOf(vcpu), was ? 1 : 0, now ? 1 : 0);
 }
 
 const accessVmReg: SysRegAccess = (vcpu, p, desc) => {
@@ -77,7 +77,7 @@ const accessVmReg: SysRegAccess = (vcpu, p, desc) => {
 const accessDcsw: SysRegAccess = (vcpu, p, desc) =>
   writeOnly(() => {
     if ((vcpu.state.hcrLo & HCR.TVM) !== 0) return;
-    trace(vcpu, "kvm_set_way_flush", vcpu.ctxt.pc, vcpuHasCacheEnabled(vcpu) ? 1 : 0);
+    trace(vcpu, TP.kvm_set_way_flush, pcOf(vcpu), vcpuHasCacheEnabled(vcpu) ? 1 : 0);
     stage2FlushVm(vcpu.kvm);
     vcpu.state.hcrLo = (vcpu.state.hcrLo | HCR.TVM) >>> 0;
   })(vcpu, p, desc);
@@ -104,7 +104,7 @@ const trapDebugRegs: SysRegAccess = (vcpu, p, desc) => {
   accessRw(vcpu, p, desc);
   if (p.isWrite) vcpuSetFlag(vcpu, IFLAG.DEBUG_DIRTY);
   const reg = desc.reg === undefined ? 0 : SAVED[desc.reg];
-  trace(vcpu, "trap_reg", 0, reg, p.isWrite ? 1 : 0, given(p));
+  trace(vcpu, TP.trap_reg, 0, reg, p.isWrite ? 1 : 0, given(p));
   return true;
 };
 
@@ -121,7 +121,7 @@ const trapNumbered = (array: DebugArray, n: number): SysRegAccess => (vcpu, p) =
     m.st32(at + 4, p.hi);
     vcpuSetFlag(vcpu, IFLAG.DEBUG_DIRTY);
   } else give(p, m.ld64(at));
-  trace(vcpu, "trap_reg", TRAP_FUNCTION[array], n, p.isWrite ? 1 : 0, m.ld64(at));
+  trace(vcpu, TP.trap_reg, TRAP_FUNCTION[array], n, p.isWrite ? 1 : 0, m.ld64(at));
   return true;
 };
 
@@ -452,7 +452,7 @@ export function sys64Key(iss: number): number {
 /** kvm_handle_sys_reg: an MRS, MSR or SYS instruction that trapped. */
 export function kvmHandleSysReg(vcpu: Vcpu): number {
   const esr = vcpu.state.faultEsr;
-  trace(vcpu, "kvm_handle_sys_reg", esr);
+  trace(vcpu, TP.kvm_handle_sys_reg, esr);
   const rt = (esr >>> 5) & 31;
   const p: SysRegParams = {
     key: sys64Key(esr),
@@ -472,7 +472,7 @@ function emulateSysReg(vcpu: Vcpu, p: SysRegParams): boolean {
     kvmInjectUndefined(vcpu);
     return false;
   }
-  trace(vcpu, "kvm_sys_access", vcpu.ctxt.pc, p.key, p.isWrite ? 1 : 0);
+  trace(vcpu, TP.kvm_sys_access, pcOf(vcpu), p.key, p.isWrite ? 1 : 0);
   if ((sysregVisibility(vcpu, desc) & REG.HIDDEN) !== 0) return undef(vcpu, p, desc);
   const go = desc.access(vcpu, p, desc);
   if (go) kvmIncrPc(vcpu);

@@ -1,14 +1,39 @@
 /** Emitting a VM's or a vCPU's trace events. */
-import type { TraceArg, TracepointName, TRACEPOINTS } from "../trace/tracepoints.ts";
-import type { Vcpu } from "./kvm_host.ts";
+import type { TraceArg, TraceId, TracepointName, TRACEPOINTS } from "../trace/tracepoints.ts";
+import { wordAt } from "../trace/tracepoints.ts";
+import { KvmCpuContextLayout, KvmVcpuLayout, type Vcpu } from "./kvm_host.ts";
 
-/** Records event `name` for the vCPU; numbers must be below 2^53, else bigints. */
-export function trace<N extends TracepointName>(
-  vcpu: Vcpu,
-  name: N,
-  ...args: Parameters<(typeof TRACEPOINTS)[N]>
-): void {
-  vcpu.kvm.host.trace.emit(name, vcpu.kvm.state.vmId, vcpu.state.vcpuId, ...args);
+export { TP, wordAt } from "../trace/tracepoints.ts";
+export type { TraceArg };
+
+const { faultFar: FAR } = KvmVcpuLayout.offset;
+const { pc: PC } = KvmCpuContextLayout.offset;
+
+/** The guest's PC as an argument of {@link trace}, and FAR_EL2 of its last exit. */
+export function pcOf(vcpu: Vcpu): TraceArg {
+  return wordAt(vcpu.ctxt.base + PC);
+}
+export function farOf(vcpu: Vcpu): TraceArg {
+  return wordAt(vcpu.state.base + FAR);
 }
 
-export type { TraceArg };
+function record(
+  vcpu: Vcpu,
+  id: number,
+  a0?: TraceArg,
+  a1?: TraceArg,
+  a2?: TraceArg,
+  a3?: TraceArg,
+  a4?: TraceArg,
+  a5?: TraceArg,
+): void {
+  const { kvm, state } = vcpu;
+  kvm.host.trace.record(id, kvm.state.vmId, state.vcpuId, a0, a1, a2, a3, a4, a5);
+}
+
+/** Records an event of the vCPU; arguments as for {@link TraceRing.record}. */
+export const trace = record as <N extends TracepointName>(
+  vcpu: Vcpu,
+  id: TraceId<N>,
+  ...args: Parameters<(typeof TRACEPOINTS)[N]>
+) => void;

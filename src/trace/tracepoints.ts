@@ -4,7 +4,8 @@
  * memory (`observe` state); its text is made when somebody reads it.
  */
 import type { Arena } from "../base/arena.ts";
-import type { SharedMemory } from "../base/memory.ts";
+import { TWO32 } from "../base/bits.ts";
+import { add53, type SharedMemory } from "../base/memory.ts";
 import { layout, u16, u53, type ViewOf } from "../base/struct.ts";
 
 /** An argument: a bigint where a number would lose bits (kernel addresses, register values). */
@@ -178,6 +179,9 @@ const TraceRecord = layout("trace_record", {
 });
 const TraceHead = layout("trace_head", { written: u53("observe") });
 
+/** The word of a record where its arguments begin. */
+const ARGS = TraceRecord.offset.a0 >>> 2;
+
 /** One event read back. */
 export interface TraceEvent {
   readonly sequence: number;
@@ -237,14 +241,24 @@ export class TraceLog {
   }
 }
 
-const TRACE_IDS = Object.fromEntries(TRACEPOINT_NAMES.map((n, i) => [n, i])) as Record<
-  TracepointName,
-  number
->;
+/** A tracepoint by its number in a record. */
+export type TraceId<N extends TracepointName> = number & { readonly tracepoint: N };
+
+/** The tracepoints' numbers. */
+export const TP = Object.fromEntries(TRACEPOINT_NAMES.map((n, i) => [n, i])) as unknown as {
+  readonly [N in TracepointName]: TraceId<N>;
+};
+
+/**
+ * For {@link TraceRing.record}: the argument is the 64-bit word at byte address `at` of the memory, of
+ * which no bigint need be made.
+ */
+export function wordAt(at: number): TraceArg {
+  return -at;
+}
 
 /** A ring of the last `capacity` (a power of two) events, with the side that makes them. */
 export class TraceRing extends TraceLog {
-  readonly #head: ViewOf<typeof TraceHead>;
   /** Who is executing and when: set by the host before it runs anything. */
   timeNs: () => number = () => 0;
   pcpu = 0;
@@ -253,30 +267,67 @@ export class TraceRing extends TraceLog {
 
   constructor(memory: SharedMemory, arena: Arena, capacity: number) {
     super(memory, arena.allocate(TraceHead), arena.allocate(TraceRecord, capacity), capacity);
-    this.#head = TraceHead.at(memory, this.headAt);
   }
 
-  /** Records an event. Pass what may be 2^53 or more as a bigint. */
+  /**
+   * Records an event by its number, one of {@link TP}, with the arguments that it has. What may be 2^53 or
+   * more is a bigint or {@link wordAt}.
+   */
+  record(
+    id: number,
+    vm: number,
+    vcpu: number,
+    a0?: TraceArg,
+    a1?: TraceArg,
+    a2?: TraceArg,
+    a3?: TraceArg,
+    a4?: TraceArg,
+    a5?: TraceArg,
+  ): void {
+    const words = this.memory.u32;
+    const number = words[this.headAt >>> 2] as number;
+    const at = (this.recordsAt + TraceRecord.size * (number & (this.capacity - 1))) >>> 2;
+    const ns = this.timeNs();
+    words[at] = ns;
+    words[at + 1] = ns / TWO32;
+    words[at + 2] = id | (this.pcpu << 16);
+    words[at + 3] = vcpu | (vm << 16);
+    if (a0 !== undefined) this.#put(at + ARGS, a0);
+    if (a1 !== undefined) this.#put(at + ARGS + 2, a1);
+    if (a2 !== undefined) this.#put(at + ARGS + 4, a2);
+    if (a3 !== undefined) this.#put(at + ARGS + 6, a3);
+    if (a4 !== undefined) this.#put(at + ARGS + 8, a4);
+    if (a5 !== undefined) this.#put(at + ARGS + 10, a5);
+    add53(words, this.headAt >>> 2, 1);
+    if (this.listener) this.#tell(id, vcpu, [a0, a1, a2, a3, a4, a5]);
+  }
+
+  #put(at: number, arg: TraceArg): void {
+    const words = this.memory.u32;
+    if (typeof arg === "bigint") this.memory.st64(4 * at, arg);
+    else if (arg < 0) {
+      const from = -arg >>> 2;
+      words[at] = words[from] as number;
+      words[at + 1] = words[from + 1] as number;
+    } else {
+      words[at] = arg;
+      words[at + 1] = arg / TWO32;
+    }
+  }
+
+  #tell(id: number, vcpu: number, args: readonly (TraceArg | undefined)[]): void {
+    const given = args.filter((arg) => arg !== undefined)
+      .map((arg) => typeof arg === "number" && arg < 0 ? this.memory.ld64(-arg) : arg);
+    this.listener?.(TRACEPOINT_NAMES[id] as TracepointName, vcpu, given);
+  }
+
+  /** The same by name. Pass what may be 2^53 or more as a bigint. */
   emit<N extends TracepointName>(
     name: N,
     vm: number,
     vcpu: number,
     ...args: Parameters<(typeof TRACEPOINTS)[N]>
   ): void {
-    const at = this.recordsAt + TraceRecord.size * (this.#head.written % this.capacity);
-    const m = this.memory;
-    const o = TraceRecord.offset;
-    m.st53(at + o.timeNs, this.timeNs());
-    m.st16(at + o.id, TRACE_IDS[name]);
-    m.st16(at + o.pcpu, this.pcpu);
-    m.st16(at + o.vcpu, vcpu);
-    m.st16(at + o.vm, vm);
-    for (let i = 0; i < args.length; i++) {
-      const arg = args[i] as TraceArg;
-      if (typeof arg === "bigint") m.st64(at + o.a0 + 8 * i, arg);
-      else m.st53(at + o.a0 + 8 * i, arg);
-    }
-    this.#head.written++;
-    this.listener?.(name, vcpu, args);
+    this.record(TP[name], vm, vcpu, ...args);
   }
 }

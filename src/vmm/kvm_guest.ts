@@ -13,8 +13,12 @@ import {
   KVM_CAP,
   KVM_EXIT,
   KVM_SYSTEM_EVENT,
+  type KvmRun,
   KvmSystem,
+  mmioDataHi,
+  mmioDataLo,
   PMU_V3_ATTR,
+  setMmioData,
   VCPU_ATTR,
   VCPU_FEATURE,
   type VcpuHandle,
@@ -325,10 +329,9 @@ export class KvmGuest implements Guest {
     const at = run.mmioPhysAddr;
     const found = this.board.find(at, run.mmioLen);
     if (run.mmioIsWrite) {
-      if (found) writeDevice(found.device, at - found.base, run.mmioLen, run.mmioData);
-    } else {
-      run.mmioData = found ? readDevice(found.device, at - found.base, run.mmioLen) : 0n;
-    }
+      if (found) writeDevice(found.device, at - found.base, run);
+    } else if (found) readDevice(found.device, at - found.base, run);
+    else setMmioData(run, 0, 0);
     return true;
   }
 
@@ -411,12 +414,12 @@ function refused({ vcpu: { state, ctxt } }: VcpuHandle, ret: number): string {
   return `vCPU ${state.vcpuId}: KVM_RUN failed with error ${-ret} at PC 0x${ctxt.pc.toString(16)}`;
 }
 
-function readDevice(device: MmioDevice, offset: number, length: number): bigint {
-  if (length < 8) return BigInt(device.read(offset, length as AccessSize));
-  return BigInt(device.read(offset, 4)) | (BigInt(device.read(offset + 4, 4)) << 32n);
+function readDevice(device: MmioDevice, offset: number, run: KvmRun): void {
+  const lo = device.read(offset, Math.min(run.mmioLen, 4) as AccessSize);
+  setMmioData(run, lo, run.mmioLen === 8 ? device.read(offset + 4, 4) : 0);
 }
 
-function writeDevice(device: MmioDevice, offset: number, length: number, value: bigint): void {
-  device.write(offset, Math.min(length, 4) as AccessSize, Number(value & 0xffff_ffffn));
-  if (length === 8) device.write(offset + 4, 4, Number(value >> 32n));
+function writeDevice(device: MmioDevice, offset: number, run: KvmRun): void {
+  device.write(offset, Math.min(run.mmioLen, 4) as AccessSize, mmioDataLo(run));
+  if (run.mmioLen === 8) device.write(offset + 4, 4, mmioDataHi(run));
 }

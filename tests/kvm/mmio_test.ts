@@ -1,6 +1,12 @@
 import assert from "node:assert/strict";
 import { type Kvm, type KvmIoDeviceOps, type Vcpu, WAIT } from "../../src/kvm/kvm_host.ts";
-import { extendMmioData, ioMemAbort, ioMemAccess, kvmIoBusRegister } from "../../src/kvm/mmio.ts";
+import {
+  extended,
+  extendMmioData,
+  ioMemAbort,
+  ioMemAccess,
+  kvmIoBusRegister,
+} from "../../src/kvm/mmio.ts";
 import { ERRNO, RET } from "../../src/kvm/kvm_host.ts";
 import type { VcpuHandle } from "../../src/kvm/api.ts";
 import { makeRig, makeVm, X } from "./kvm_rig.ts";
@@ -17,11 +23,17 @@ function make(): { handle: VcpuHandle; vcpu: Vcpu; kvm: Kvm } {
 }
 
 Deno.test("mmio: what a load leaves in its register", () => {
-  assert.equal(extendMmioData(0x1ffn, 1, false, true), 0xffn);
-  assert.equal(extendMmioData(0x80n, 1, true, true), 0xffff_ffff_ffff_ff80n);
-  assert.equal(extendMmioData(0x80n, 1, true, false), 0xffff_ff80n);
-  assert.equal(extendMmioData(0x8000_0000n, 4, true, true), 0xffff_ffff_8000_0000n);
-  assert.equal(extendMmioData(2n ** 63n, 8, false, true), 2n ** 63n);
+  const extend = (...args: Parameters<typeof extendMmioData>) => {
+    extendMmioData(...args);
+    return [extended.lo, extended.hi];
+  };
+  assert.deepEqual(extend(0x1ff, 7, 1, false, true), [0xff, 0]);
+  assert.deepEqual(extend(0x80, 0, 1, true, true), [0xffff_ff80, 0xffff_ffff]);
+  assert.deepEqual(extend(0x80, 0, 1, true, false), [0xffff_ff80, 0]);
+  assert.deepEqual(extend(0x1_8001, 0, 2, true, false), [0xffff_8001, 0]);
+  assert.deepEqual(extend(0x8000_0000, 7, 4, true, true), [0x8000_0000, 0xffff_ffff]);
+  assert.deepEqual(extend(0x8000_0000, 7, 4, false, true), [0x8000_0000, 0]);
+  assert.deepEqual(extend(1, 0x8000_0000, 8, false, true), [1, 0x8000_0000]);
 });
 
 Deno.test("mmio: in-kernel devices get offset, length and value of the right type", () => {

@@ -6,6 +6,7 @@
  * that is entered with an interrupt pending is left at once by the interrupt itself, without a look at
  * ISR_EL1 before.
  */
+import { TWO32 } from "../../base/bits.ts";
 import type { El2Port } from "../../arm/el2_port.ts";
 import { HCR, SPSR } from "../../arm/arch/fields.ts";
 import { PMUSERENR } from "../../arm/arch/pmu.ts";
@@ -53,7 +54,7 @@ export function loadStage2(port: El2Port, kvm: KvmState): void {
   port.write(R.VTCR_EL2, kvm.vtcrLo, kvm.vtcrHi);
   const pgd = kvm.pgdPa;
   const vmid = kvm.vmid & 0xff;
-  port.write(R.VTTBR_EL2, pgd % 0x1_0000_0000, Math.floor(pgd / 0x1_0000_0000) | (vmid << 16));
+  port.write(R.VTTBR_EL2, pgd >>> 0, (pgd / TWO32) | (vmid << 16));
 }
 
 /** __activate_traps_common. */

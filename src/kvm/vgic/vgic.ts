@@ -15,6 +15,7 @@
  * anyone may add. While the guest runs, the state in the list registers is the hardware's.
  */
 import { assert } from "../../base/errors.ts";
+import { TP } from "../trace.ts";
 import { listAddTail, listDel, listEmpty, listNext, listSort } from "../../base/list.ts";
 import { ERRNO } from "./errno.ts";
 import {
@@ -207,8 +208,8 @@ export function kvmVgicInjectIrq(
   level: boolean,
   owner: number,
 ): number {
-  kvm.host.trace.emit(
-    "vgic_update_irq_pending",
+  kvm.host.trace.record(
+    TP.vgic_update_irq_pending,
     kvm.state.vmId,
     cpuid,
     cpuid,

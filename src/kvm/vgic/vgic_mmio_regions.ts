@@ -166,7 +166,7 @@ export function vgicIoDevice(
       const region = vgicGetMmioRegion(vcpu.kvm, regions, offset, len);
       if (!region) return;
       if (typeof value === "number") {
-        return region.write(redistVcpu ?? vcpu, offset, len, value % TWO32, value / TWO32 >>> 0);
+        return region.write(redistVcpu ?? vcpu, offset, len, value >>> 0, value / TWO32 >>> 0);
       }
       const lo = Number(value & 0xffff_ffffn);
       return region.write(redistVcpu ?? vcpu, offset, len, lo, Number(value >> 32n));
