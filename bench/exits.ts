@@ -100,11 +100,6 @@ function measure(subjects: readonly Subject[]): number[] {
   return times.map(median);
 }
 
-function print(report: Report, name: string, value: string, wanted: string, holds: boolean): void {
-  const verdict = holds ? "holds" : "MISSED";
-  report.print(`  ${name.padEnd(48)} ${value.padStart(10)}   wanted ${wanted}: ${verdict}`);
-}
-
 /** A subject with the microseconds that it may take, and those that are aimed at. */
 type Limit = readonly [subject: Subject, atMost: number, aim: number];
 
@@ -118,8 +113,8 @@ function costs(report: Report): void {
   report.print(`\nwhat an exit costs (median of ${ROUNDS})`);
   const times = measure(rows.map(([it]) => it));
   rows.forEach(([{ name }, atMost, aim], i) => {
-    const us = times[i] as number;
-    print(report, name, `${us.toFixed(2)} us`, `<= ${atMost} us, aim ${aim}`, us <= atMost);
+    const value = times[i] as number;
+    report.figure({ name, value, unit: "us", must: { most: atMost }, aim: { most: aim } });
   });
 }
 
@@ -133,7 +128,7 @@ function growth(report: Report): void {
   report.print(`\nan HVC, which enters and leaves the vgic with nothing in flight`);
   const [few, many, one, all] = measure(subjects) as [number, number, number, number];
   const row = (name: string, ratio: number) =>
-    print(report, name, `${ratio.toFixed(3)} x`, "<= 1.05 x", ratio <= 1.05);
+    report.figure({ name, value: ratio, unit: "x", must: { most: 1.05 } });
   row("960 shared interrupts to 32", many / few);
   row(`beside ${MANY_VMS} idle VMs to beside ${FEW_VMS}`, all / one);
 }

@@ -1,108 +1,163 @@
 /**
- * Whole programs: the machine with its MMU on, against qemu-system-aarch64 (TCG) running the same
- * image and the same source compiled for this computer, where these are installed.
+ * Whole programs: the image under our KVM with both stages of translation on, QEMU's TCG running the same
+ * image, and the same source compiled for this computer. Times are of whole processes, from the command
+ * to its end: start-up and translation are in them. Start-up alone is what an image takes that powers off
+ * at once.
  */
-import process from "node:process";
 import expected from "../fixtures/bench/expected.json" with { type: "json" };
-import sha256Image from "../fixtures/bench/sha256.bin" with { type: "bytes" };
-import sieveImage from "../fixtures/bench/sieve.bin" with { type: "bytes" };
-import { runBare } from "./bare_image.ts";
-import { type Bench, type Contender, median, type Report } from "./harness.ts";
-
-/** Least rate on sieve, in guest instructions per second. */
-const WANTED = 150e6;
+import { type CommandLine, hasQemu, mustPrint, ours, outputOf, qemu } from "./commands.ts";
+import {
+  type Bound,
+  type Contender,
+  geometricMean,
+  measure,
+  type Report,
+  type Timing,
+  verdict,
+} from "./harness.ts";
+import type { Bench } from "./harness.ts";
 
 const FIXTURES = new URL("../fixtures/bench/", import.meta.url).pathname;
 
-/** Output of a command, or undefined when it is not there or fails. */
-async function outputOf(command: string, args: string[]): Promise<string | undefined> {
-  try {
-    const { success, stdout } = await new Deno.Command(command, {
-      args,
-      stdin: "null",
-      stderr: "null",
-    }).output();
-    return success ? new TextDecoder().decode(stdout) : undefined;
-  } catch {
-    return undefined;
+/** By the names of their sources. */
+const PROGRAMS = ["sieve", "sha256", "calls", "dispatch", "bytes", "lists", "floats", "vectors"];
+/** Powers off at once. */
+const NOTHING = "nothing";
+
+const TO_QEMU = { must: { most: 0.9 }, aim: { most: 0.4 } } as const;
+const TO_QEMU_MEAN = { must: { most: 0.6 }, aim: { most: 0.4 } } as const;
+const TO_NATIVE_MEAN = { must: { most: 3.5 }, aim: { most: 2 } } as const;
+
+const SIDES = ["ours", "QEMU", "native"] as const;
+type Side = (typeof SIDES)[number];
+
+/** Runs the command and sees to it that it printed the program's result. */
+function contender(name: string, side: Side, command: CommandLine): Contender {
+  const wanted = expected[`${name}.bin` as keyof typeof expected];
+  return {
+    name: `${name}, ${side}`,
+    run: async () => {
+      const output = await mustPrint(command);
+      if (!output.includes(wanted)) throw new Error(`${name}, ${side}: printed ${output}`);
+    },
+  };
+}
+
+const image = (name: string): string => `${FIXTURES}${name}.bin`;
+
+const onOurs = (name: string): Contender =>
+  contender(
+    name,
+    "ours",
+    ours("--kernel", image(name), "--vcpus", "1", "--pcpus", "1", "--memory", "128M"),
+  );
+const onQemu = (name: string): Contender =>
+  contender(name, "QEMU", qemu("-m", "128", "-kernel", image(name)));
+
+/** The program compiled for this computer in `folder`, or undefined without a compiler. */
+async function onHost(name: string, folder: string): Promise<Contender | undefined> {
+  const file = `${folder}/${name}`;
+  const flags = ["-O2", "-ffp-contract=off", "-fno-math-errno"];
+  const sources = [`${FIXTURES}host.c`, `${FIXTURES}${name}.c`];
+  const built = await outputOf("gcc", [...flags, "-o", file, ...sources]);
+  return built === undefined ? undefined : contender(name, "native", [file]);
+}
+
+/** Median times of a program; undefined of what is not installed. */
+type Row = { readonly name: string } & Readonly<Record<Side, number | undefined>>;
+
+function rowOf(name: string, timings: readonly Timing[]): Row {
+  const of = (side: Side) => timings.find((t) => t.contender.name === `${name}, ${side}`)?.ms;
+  return { name, ours: of("ours"), QEMU: of("QEMU"), native: of("native") };
+}
+
+const ratio = (row: Row, to: Side): number | undefined =>
+  row.ours === undefined || row[to] === undefined ? undefined : row.ours / row[to];
+
+const cell = (value: number | undefined, digits: number, width: number): string =>
+  (value?.toFixed(digits) ?? "-").padStart(width);
+
+function printRow(report: Report, row: Row): void {
+  const [qemuRatio, nativeRatio] = [ratio(row, "QEMU"), ratio(row, "native")];
+  const judge = (bound: Bound) => qemuRatio === undefined ? "" : verdict(qemuRatio, bound);
+  const cells = [
+    `  ${row.name.padEnd(10)}`,
+    ...SIDES.map((side) => cell(row[side], 0, 8)),
+    cell(qemuRatio, 3, 8),
+    judge(TO_QEMU.must).padEnd(12),
+    judge(TO_QEMU.aim).padEnd(12),
+    cell(nativeRatio, 2, 8),
+  ];
+  report.print(cells.join("  "));
+  if (qemuRatio !== undefined) {
+    report.record({ name: `${row.name} / QEMU`, value: qemuRatio, unit: "", ...TO_QEMU });
+  }
+  if (nativeRatio !== undefined) {
+    report.record({ name: `${row.name} / native`, value: nativeRatio, unit: "" });
   }
 }
 
-function check(output: string | undefined, name: string): void {
-  const wanted = expected[name as keyof typeof expected];
-  if (!output?.includes(wanted)) throw new Error(`${name} printed ${output}`);
+function means(report: Report, rows: readonly Row[]): void {
+  const mean = (to: Side) =>
+    geometricMean(rows.map((row) => ratio(row, to)).filter((r) => r !== undefined));
+  if (rows.some((row) => row.QEMU !== undefined)) {
+    const name = "geometric mean / QEMU";
+    report.figure({ name, value: mean("QEMU"), unit: "", ...TO_QEMU_MEAN });
+  }
+  if (rows.some((row) => row.native !== undefined)) {
+    const name = "geometric mean / native gcc -O2";
+    report.figure({ name, value: mean("native"), unit: "", ...TO_NATIVE_MEAN });
+  }
 }
 
-async function qemu(image: string): Promise<Contender | undefined> {
-  if (await outputOf("qemu-system-aarch64", ["--version"]) === undefined) return undefined;
-  const args = "-M virt,gic-version=3 -cpu max -m 128 -nodefaults -nographic -serial mon:stdio";
-  return {
-    name: "qemu-system-aarch64 TCG",
-    run: async () =>
-      check(
-        await outputOf("qemu-system-aarch64", [...args.split(" "), "-kernel", FIXTURES + image]),
-        image,
-      ),
-  };
+/** The same with the time to start taken off: what longer programs come near to. */
+function withoutStart(report: Report, rows: readonly Row[], start: Row): void {
+  for (const side of ["QEMU", "native"] as const) {
+    const ratios = rows.map((row) => {
+      const [own, other] = [row.ours, row[side]];
+      if (own === undefined || other === undefined) return undefined;
+      return (own - (start.ours ?? NaN)) / (other - (start[side] ?? 0));
+    }).filter((r) => r !== undefined);
+    if (ratios.length === 0) continue;
+    const name = `geometric mean / ${side} without start-up`;
+    report.figure({ name, value: geometricMean(ratios), unit: "" });
+  }
 }
 
-async function native(source: string, rep: number, name: string): Promise<Contender | undefined> {
-  const file = (await outputOf("mktemp", []))?.trim();
-  if (file === undefined) return undefined;
-  const sources = [`${FIXTURES}host.c`, `${FIXTURES}${source}`];
-  const built = await outputOf("gcc", ["-O2", `-DREP=${rep}`, "-o", file, ...sources]);
-  if (built === undefined) return undefined;
-  return { name: "native, gcc -O2", run: async () => check(await outputOf(file, []), name) };
-}
-
-interface Program {
-  readonly image: Uint8Array;
-  readonly name: string;
-  readonly source: string;
-  readonly rep: number;
-  readonly rounds: number;
-}
-
-/** Seconds of processor time this process has used: what another process took does not count. */
-function cpuSeconds(): number {
-  const { user, system } = process.cpuUsage();
-  return (user + system) / 1e6;
-}
-
-/** Times the program on all that run it and returns our instructions per second of processor time. */
-async function compare(report: Report, program: Program): Promise<number> {
-  const { image, name, source, rep, rounds } = program;
-  const rates: number[] = [];
-  const ours: { -readonly [K in keyof Contender]: Contender[K] } = {
-    name: "worldswitch, start-up included",
-    unit: "insns",
-    run: () => {
-      const start = cpuSeconds();
-      const { output, insns } = runBare(image);
-      rates.push(insns / (cpuSeconds() - start));
-      check(output, name);
-      ours.work = insns;
-    },
-  };
-  const others = [await qemu(name), await native(source, rep, name)];
-  const contenders = [ours, ...others.filter((c) => c !== undefined)];
-  await report.compare(source, rounds, contenders);
-  return median(rates);
+async function contenders(folder: string): Promise<Contender[]> {
+  const besides = await hasQemu();
+  const all: (Contender | undefined)[] = [onOurs(NOTHING)];
+  if (besides) all.push(onQemu(NOTHING));
+  for (const name of PROGRAMS) {
+    all.push(onOurs(name));
+    if (besides) all.push(onQemu(name));
+    all.push(await onHost(name, folder));
+  }
+  return all.filter((c) => c !== undefined);
 }
 
 export const programs: Bench = {
   name: "programs",
   run: async (report) => {
-    const sieve = { image: sieveImage, name: "sieve.bin", source: "sieve.c", rep: 24, rounds: 3 };
-    const rate = await compare(report, sieve);
-    report.note(
-      `${
-        (rate / 1e6).toFixed(0)
-      } million guest instructions per second of processor time on sieve; wanted: at least ${
-        WANTED / 1e6
-      } (${rate >= WANTED ? "reached" : "MISSED"})`,
+    const { rounds } = report;
+    const title = "programs, whole processes, ms";
+    const folder = (await outputOf("mktemp", ["-d"]))?.trim() ?? "";
+    const timings = await measure(rounds, await contenders(folder));
+    if (folder !== "") await outputOf("rm", ["-r", folder]);
+    report.keep(title, rounds, timings);
+    report.print(`\n${title} (medians of ${rounds} interleaved rounds)`);
+    const heads = ["ours", "QEMU", "native", "/ QEMU"].map((head) => head.padStart(8));
+    report.print(
+      ["  program   ", ...heads, "must        ", "aim         ", "/ native"].join("  "),
     );
-    const sha256 = { image: sha256Image, name: "sha256.bin", source: "sha256.c" };
-    await compare(report, { ...sha256, rep: 100, rounds: 1 });
+    const rows = PROGRAMS.map((name) => rowOf(name, timings));
+    for (const row of rows) printRow(report, row);
+    means(report, rows);
+    const start = rowOf(NOTHING, timings);
+    withoutStart(report, rows, start);
+    report.figure({ name: "start-up of ours", value: start.ours ?? NaN, unit: "ms" });
+    if (start.QEMU !== undefined) {
+      report.figure({ name: "start-up of QEMU", value: start.QEMU, unit: "ms" });
+    }
   },
 };
