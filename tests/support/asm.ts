@@ -92,6 +92,12 @@ export class Asm {
   hvc(): this {
     return this.word(0xd400_0002);
   }
+  svc(immediate = 0): this {
+    return this.word(0xd400_0001 | (immediate << 5));
+  }
+  dsb(): this {
+    return this.word(0xd503_3f9f);
+  }
   /** Xd = value, by as many MOVZ and MOVK as it takes. */
   mov(d: number, value: number | bigint): this {
     const wide = BigInt.asUintN(64, BigInt(value));
@@ -177,6 +183,9 @@ export class Asm {
   bl(label: string): this {
     return this.#branch(0x9400_0000, label, imm26);
   }
+  blr(n: number): this {
+    return this.word(0xd63f_0000 | (n << 5));
+  }
   br(n: number): this {
     return this.word(0xd61f_0000 | (n << 5));
   }
@@ -201,6 +210,30 @@ export class Asm {
   }
   mrs(t: number, name: SysregName): this {
     return this.word(0xd520_0000 | (keyOf(name) << 5) | t);
+  }
+  /** DC CVAU and IC IVAU of the address in Xt, and IC IALLU. */
+  dcCvau(t: number): this {
+    return this.word(0xd50b_7b20 | t);
+  }
+  icIvau(t: number): this {
+    return this.word(0xd50b_7520 | t);
+  }
+  icIallu(): this {
+    return this.word(0xd508_751f);
+  }
+  /** TLBI VMALLE1, and VAE1 and ASIDE1 with the operand in Xt. */
+  tlbiVmalle1(): this {
+    return this.word(0xd508_871f);
+  }
+  tlbiVae1(t: number): this {
+    return this.word(0xd508_8720 | t);
+  }
+  tlbiAside1(t: number): this {
+    return this.word(0xd508_8740 | t);
+  }
+  /** MSR PAN, #on. */
+  pan(on: 0 | 1): this {
+    return this.word(0xd500_409f | (on << 8));
   }
   /** MSR DAIFSet or DAIFClr with the four bits of `mask`. */
   daifSet(mask: number): this {

@@ -1,0 +1,272 @@
+/**
+ * A hot loop that is left at each of its instructions: by the end of a slice, an interrupt, a fault of
+ * each access. On every tier the state is the interpreter's.
+ */
+import assert from "node:assert/strict";
+import { Asm, COND } from "../../support/asm.ts";
+import {
+  BASES,
+  callHotLoop,
+  enterHotLoop,
+  FAR_FUNCTION,
+  type HotLoop,
+  hotLoop,
+  pageOf,
+  setPointers,
+} from "../../support/hot_loop.ts";
+import {
+  difference,
+  logException,
+  logWord,
+  MAP,
+  off,
+  onEveryTier,
+  prologue,
+  PTE,
+  SCTLR,
+  SCTLR_ON,
+  TierMachine,
+  TIERS,
+  VECTOR,
+  vectors,
+} from "../../support/tier_machine.ts";
+
+const ENDLESS = 60_000;
+/** The loop in full, about; its callees' instructions too. */
+const TURN = 49;
+
+Deno.test("slices that end after every number of instructions leave the interpreter's state", () => {
+  const machines = Object.entries(TIERS).map(([tier, regions]) => {
+    const m = new TierMachine(regions);
+    const a = enterHotLoop(prologue(m), ENDLESS);
+    hotLoop(m, a);
+    m.load(a);
+    m.machine.run(20_000);
+    return { tier, m };
+  });
+  const [first, ...others] = machines as [typeof machines[0], ...typeof machines];
+  for (let k = 1; k <= 2 * TURN; k++) {
+    for (let done = 0; done < 2 * TURN + k; done += k) {
+      for (const { m } of machines) m.machine.stepRound(k);
+      for (const { tier, m } of others) {
+        assert.equal(m.machine.insns, first.m.machine.insns, `${tier}: turns of ${k}`);
+        // The registers each time; RAM only now and then
+        const cpu = m.machine.platform.cpus[0], reference = first.m.machine.platform.cpus[0];
+        assert.equal(cpu?.pc, reference?.pc, `${tier}: turns of ${k}`);
+        assert.equal(cpu?.nzcv, reference?.nzcv, `${tier}: turns of ${k}`);
+        for (let n = 0; n < 33; n++) assert.equal(m.x(n), first.m.x(n), `${tier}: ${k}, X${n}`);
+      }
+    }
+    for (const { tier, m } of others) {
+      assert.equal(difference(first.m.machine, m.machine), undefined, `${tier}: turns of ${k}`);
+    }
+  }
+  for (const { m } of others) assert.ok(m.translated > TURN, `${m.translated} translated`);
+});
+
+const GICD = 0x0800_0000, GICR = 0x080a_0000, SGI_FRAME = 0x080b_0000;
+const TIMER_PPI = 30, SGI = 5;
+
+/** Opens the interrupt controller for the physical timer and an SGI. */
+function openGic(a: Asm): Asm {
+  const put = (at: number, value: number) => a.mov(1, at).mov(2, value).strW(2, 1);
+  put(GICD, 0x10);
+  put(GICD, 0x12);
+  put(GICR + 0x14, 0);
+  put(SGI_FRAME + 0x80, 0xffff_ffff);
+  put(SGI_FRAME + 0x100, (1 << TIMER_PPI) | (1 << SGI));
+  a.mov(1, 0xff).msr("ICC_PMR_EL1", 1).mov(1, 1).msr("ICC_IGRPEN1_EL1", 1).isb();
+  return a;
+}
+
+const SLED = 32;
+/** Interrupts until the guest is through. */
+const INTERRUPTS = 4000;
+
+/**
+ * Vectors for interrupts: log where it was, set the timer to a few ticks from now, and go through
+ * a different number of NOPs each time, so that the next one comes an instruction later.
+ */
+function interruptVectors(): Asm {
+  const a = vectors();
+  a.label("sync").b("sync");
+  a.label("irq").mrs(20, "ICC_IAR1_EL1").mrs(21, "ELR_EL1");
+  logWord(a, 21);
+  a.mrs(22, "CNTPCT_EL0").add(22, 22, 7).msr("CNTP_CVAL_EL0", 22).msr("ICC_EOIR1_EL1", 20);
+  a.add(24, 24, 1).mov(25, INTERRUPTS).cmp(24, 25).bCond(COND.LO, "go on");
+  a.mov(22, 0).msr("CNTP_CTL_EL0", 22).mov(11, 1);
+  // and x25, x24, #31; adr x26, sled; add x26, x26, x25, lsl #2; br x26
+  a.label("go on").word(0x9240_1319, 0x1000_007a).addShifted(26, 26, 25, 2).br(26);
+  for (let i = 0; i < SLED; i++) a.nop();
+  return a.eret();
+}
+
+/** The loop of the last machine that was loaded: it is the same in all of a test. */
+let loop: HotLoop | undefined;
+function loopOf(): HotLoop {
+  if (loop === undefined) throw new Error("nothing was loaded");
+  return loop;
+}
+
+onEveryTier("a timer's interrupt comes at every instruction of the loop", {
+  load: (m) => {
+    const a = openGic(prologue(m)).mov(24, 0);
+    a.mrs(1, "CNTPCT_EL0").add(1, 1, 300).msr("CNTP_CVAL_EL0", 1).mov(1, 1).msr("CNTP_CTL_EL0", 1);
+    a.daifClr(2);
+    off(enterHotLoop(a, ENDLESS));
+    loop = hotLoop(m, a);
+    m.load(a, interruptVectors());
+  },
+  check: (m) => {
+    const seen = new Set(m.log());
+    assert.equal(m.log().length, INTERRUPTS);
+    const missing = loopOf().addresses.filter((at) => !seen.has(at.toString(16)));
+    // The one behind the loop
+    assert.ok(missing.length <= 1, missing.map((at) => at.toString(16)).join());
+    assert.ok(seen.has(FAR_FUNCTION.toString(16)), "in the other function");
+  },
+});
+
+onEveryTier("interrupts that are pending come where they are unmasked, in hot code too", {
+  load: (m) => {
+    const a = openGic(prologue(m)).mov(0, 0).mov(11, 300).mov(4, SGI << 24 | 1);
+    a.label("loop").add(0, 0, 1).msr("ICC_SGI1R_EL1", 4).isb().add(0, 0, 0x100).label("clear");
+    a.daifClr(2).label("first").add(0, 0, 1).label("second").daifSet(2);
+    // MSR DAIF, and unmasked all the time
+    a.msr("ICC_SGI1R_EL1", 4).isb().mov(5, 0).add(0, 0, 2).msr("DAIF", 5).label("third").add(
+      0,
+      0,
+      3,
+    );
+    a.msr("ICC_SGI1R_EL1", 4).label("fourth").add(0, 0, 4).daifSet(2);
+    off(a.subs(11, 11, 1).bCond(COND.NE, "loop"));
+    const v = vectors();
+    v.label("sync").b("sync").label("irq").mrs(20, "ICC_IAR1_EL1").mrs(21, "ELR_EL1");
+    logWord(logWord(v, 21), 0).msr("ICC_EOIR1_EL1", 20).eret();
+    m.load(a, v);
+  },
+  check: (m) => {
+    const log = m.log();
+    assert.equal(log.length, 2 * 3 * 300);
+    const places = new Set(log.filter((_, i) => i % 2 === 0));
+    assert.equal(places.size, 3, [...places].join());
+  },
+});
+
+// Faults
+
+const TURNS = 24;
+/** In X19: what the vector does. Skip the instruction that faults, or put the descriptor in X25 at X26 right. */
+const SKIP = 0, REPAIR = 1;
+
+/** Vectors that log an exception with registers, and skip it until X24 says that there were enough of them. */
+function faultVectors(): Asm {
+  const a = vectors();
+  a.label("irq").b("irq").label("sync");
+  logException(a);
+  for (const n of [3, 4, 9, 12, 13, 14, 15, 30]) logWord(a, n);
+  a.subs(24, 24, 1).bCond(COND.LS, "repair").cbnz(19, "repair");
+  a.add(21, 21, 4).msr("ELR_EL1", 21).eret();
+  a.label("repair").str(25, 26).dsb().tlbiVmalle1().dsb().isb().mov(24, 0);
+  // SCTLR_EL1 as at first; SP and the pointers too
+  a.mov(20, SCTLR_ON).msr("SCTLR_EL1", 20).isb();
+  return setPointers(a).mov(24, 1000).eret();
+}
+
+/** What is wrong with a page, as a descriptor for `pa`. */
+const FAULTS: Readonly<Record<string, (pa: bigint) => bigint>> = {
+  "not mapped": () => 0n,
+  "read-only": (pa) => pa | PTE.RO,
+  "without access flag": (pa) => (pa | PTE.RW) & ~0x400n,
+  "at an address too large": (pa) => (1n << 40n) | pa | PTE.RW,
+};
+
+for (const [what, descriptor] of Object.entries(FAULTS)) {
+  onEveryTier(`each access of the loop faults: pages are ${what}`, {
+    load: (m) => {
+      const a = enterHotLoop(prologue(m), TURNS).mov(19, SKIP);
+      for (const base of BASES) {
+        const entry = m.tables.entryOf(pageOf(base));
+        const good = BigInt(MAP.data + 0x1000 * BASES.indexOf(base)) | PTE.RW;
+        setPointers(a).mov(24, 40).mov(25, good).mov(26, entry);
+        a.mov(1, descriptor(good & 0xffff_f000n)).str(1, 26).dsb().tlbiVmalle1().dsb().isb();
+        callHotLoop(a, TURNS);
+        a.str(25, 26).dsb().tlbiVmalle1().dsb().isb();
+        callHotLoop(setPointers(a), TURNS);
+      }
+      off(a);
+      loop = hotLoop(m, a);
+      m.load(a, faultVectors());
+    },
+    check: (m) => {
+      const log = m.log();
+      assert.equal(log.length % 12, 0);
+      const seen = new Set(log.filter((_, i) => i % 12 === 1));
+      // A store-exclusive whose load has faulted stores nothing.
+      const expected = loopOf().accesses.filter(({ writes, at }) =>
+        what === "read-only" ? writes : !isStoreExclusive(m, at)
+      );
+      const missing = expected.filter(({ at }) => !seen.has(at.toString(16)));
+      assert.deepEqual(missing.map(({ at }) => at.toString(16)), []);
+      assert.ok(log.length / 12 > 150, `${log.length / 12} faults`);
+    },
+  });
+}
+
+function isStoreExclusive(m: TierMachine, at: number): boolean {
+  return ((Number(m.get64(at) & 0xffff_ffffn) & 0xffe0_8000) >>> 0) === 0xc800_0000;
+}
+
+onEveryTier("each access of the loop is misaligned where that is checked, SP's too", {
+  load: (m) => {
+    const a = enterHotLoop(prologue(m), TURNS).mov(19, SKIP).mov(25, 0).mov(26, MAP.data + 0x8000);
+    for (const base of BASES) {
+      // SCTLR_EL1.A, and SA for SP, which counts without A too
+      const sctlr = base === 31 ? SCTLR_ON | 8 : SCTLR_ON | SCTLR.A;
+      setPointers(a).mov(24, 40).mov(1, sctlr).msr("SCTLR_EL1", 1).isb();
+      // add xn, xn, #1 (of SP: 8)
+      a.add(base, base, base === 31 ? 8 : 1);
+      callHotLoop(a, TURNS);
+      a.mov(1, SCTLR_ON).msr("SCTLR_EL1", 1).isb();
+      callHotLoop(setPointers(a), TURNS);
+    }
+    off(a);
+    hotLoop(m, a);
+    m.load(a, faultVectors());
+  },
+  check: (m) => {
+    const classes = new Set(
+      m.log().filter((_, i) => i % 12 === 0).map((esr) => parseInt(esr, 16) >>> 26),
+    );
+    assert.deepEqual([...classes].sort(), [0x25, 0x26], "data aborts and SP alignment faults");
+    assert.ok(m.log().length / 12 >= 40 * 4);
+  },
+});
+
+onEveryTier("the page of the function that the loop calls goes, and floating point is closed", {
+  load: (m) => {
+    const a = enterHotLoop(prologue(m), TURNS).mov(19, REPAIR).mov(
+      26,
+      m.tables.entryOf(FAR_FUNCTION),
+    );
+    a.ldr(25, 26);
+    for (const bad of [0n, BigInt(MAP.hot + 0x8000) | PTE.RW | PTE.PXN]) {
+      for (let i = 0; i < 4; i++) {
+        a.mov(24, 2).mov(1, bad).str(1, 26).dsb().tlbiVmalle1().dsb().isb();
+        callHotLoop(a, TURNS);
+      }
+    }
+    a.mov(1, 0).msr("CPACR_EL1", 1).isb();
+    callHotLoop(a, TURNS);
+    off(a);
+    hotLoop(m, a);
+    const v = faultVectors();
+    m.load(a, v);
+    // FP traps are answered by opening it
+    const open = new Asm(MAP.vectors + VECTOR.SYNC);
+    open.mrs(20, "ESR_EL1").lsr(20, 20, 26).mov(21, 7).cmp(20, 21).bCond(COND.EQ, "fp");
+    open.mov(20, v.addressOf("sync")).br(20).label("fp").mrs(21, "ELR_EL1");
+    m.load(logWord(open, 21).mov(20, 0x30_0000).msr("CPACR_EL1", 20).isb().eret());
+  },
+  check: (m) => assert.equal(m.log().length, 8 * 12 + 1),
+});
