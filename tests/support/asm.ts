@@ -195,6 +195,10 @@ export class Asm {
   bCond(cond: number, label: string): this {
     return this.#branch(0x5400_0000 | cond, label, imm19);
   }
+  /** Xd = the address of `label`. */
+  adr(d: number, label: string): this {
+    return this.#branch(0x1000_0000 | d, label, imm19);
+  }
   cbz(t: number, label: string): this {
     return this.#branch(0xb400_0000 | t, label, imm19);
   }

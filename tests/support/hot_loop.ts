@@ -115,9 +115,7 @@ export function enterHotLoop(a: Asm, turns: number): Asm {
 /** The same with the registers as they are. */
 export function callHotLoop(a: Asm, turns: number): Asm {
   const back = `hot back ${a.here}`;
-  a.mov(11, turns);
-  // adr x18, behind the branch
-  return a.word(0x1000_0052).b("hot loop").label(back);
+  return a.mov(11, turns).adr(18, back).b("hot loop").label(back);
 }
 /** Gives the base registers and what the loop calls their values. */
 export function setPointers(a: Asm): Asm {
