@@ -41,6 +41,8 @@ export class FlatInterpreter implements ExecutionHost {
   slow = 0;
   /** Data TLB misses. */
   misses = 0;
+  #missVa = -1;
+  #missAt = -1;
   #evaluator: Evaluator | undefined;
 
   constructor(
@@ -96,6 +98,11 @@ export class FlatInterpreter implements ExecutionHost {
   dataMiss(): boolean {
     this.misses++;
     const va = Number(this.cpu.faultVa);
+    // What misses again right after it was filled is the evaluator's, as on the machine.
+    const again = va === this.#missVa && this.cpu.budget === this.#missAt;
+    this.#missVa = again ? -1 : va;
+    this.#missAt = this.cpu.budget;
+    if (again) return false;
     const inside = va >= this.va && va + this.cpu.faultSize <= this.va + this.size;
     const crosses = (va % 4096) + this.cpu.faultSize > 4096;
     if (!inside || crosses) {
@@ -110,6 +117,7 @@ export class FlatInterpreter implements ExecutionHost {
   }
   executeSlow(): void {
     this.slow++;
+    this.#missVa = -1;
     const word = this.memory.ld32(this.offsetOf(this.fetch()));
     const found = DECODER.decode(word);
     if (!found || !this.#evaluator) {

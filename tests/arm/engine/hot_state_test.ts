@@ -5,7 +5,6 @@
 import assert from "node:assert/strict";
 import { Asm, COND } from "../../support/asm.ts";
 import {
-  BASES,
   callHotLoop,
   enterHotLoop,
   type HotLoop,
