@@ -200,23 +200,27 @@ export class Machine implements Hooks {
   readonly ports: readonly El2Port[];
   readonly interpreter: Interpreter;
   readonly state: MachineState;
-  readonly quantum: number;
   /** Called when a CPU reaches a guest's vector for the virtual interrupt `intid`. For whoever watches. */
   virtualInterrupt: ((cpu: number, intid: number) => void) | undefined;
   /** Asked for its next moment whenever timers are. */
   alarms: DeviceAlarms | undefined;
   #el2: El2Software | undefined;
   readonly #self: ViewOf<typeof MachineLayout>;
+  /** Instructions of a turn, while others wait for theirs. */
+  readonly quantum: number;
+  readonly #quantum: number | undefined;
+  /** The CPU whose turn it is while all others are halted; else -1. */
+  #alone = -1;
   readonly #executors: Executor[] = [];
   readonly #toOffset: (pa: number) => number;
   #deadlineNs = 0;
 
   constructor(readonly options: MachineOptions, firmware?: Firmware) {
     const { pcpus, ramSize, lrs = 4, codePages = 3072, cpu = "max" } = options;
-    const { quantum = pcpus === 1 ? QUANTUM_ALONE : QUANTUM } = options;
     const { deviceBytes = 0 } = options;
     assert(pcpus >= 1 && pcpus <= 16, `${pcpus} physical CPUs: 1 to 16 are possible`);
-    this.quantum = quantum;
+    this.#quantum = options.quantum;
+    this.quantum = options.quantum ?? QUANTUM;
     const cacheBytes = TLB_BYTES * pcpus + codePages * RECORD_PAGE_SIZE + MIB;
     const ramAt = alignUp(4096 + ARCH_BYTES + cacheBytes + OBSERVE_BYTES, WASM_PAGE);
     this.memory = SharedMemory.create(ramAt + ramSize + deviceBytes);
@@ -268,7 +272,12 @@ export class Machine implements Hooks {
     );
     gic.linesChanged = (cpu) => {
       const core = this.cores?.[cpu];
-      if (core) refreshInterrupts(core);
+      if (!core) return;
+      refreshInterrupts(core);
+      // What runs alone has a long slice: not while another CPU has something to do.
+      if (this.#alone >= 0 && this.#alone !== cpu && core.cpu.irqLines !== 0) {
+        this.onEndSlice(core.cpu);
+      }
     };
     const mmu = new Mmu(this.memory, this.ram, this.cacheArena, pcpus, {
       xnx: model.features.has("FEAT_XNX"),
@@ -494,15 +503,27 @@ export class Machine implements Hooks {
   }
 
   /** One turn for every CPU. False: none had anything to do. */
-  #round(limitNs: number, quantum = this.quantum): boolean {
+  #round(limitNs: number, quantum = this.#quantum): boolean {
     this.#progress = false;
     for (let i = 0; i < this.cores.length && this.power === undefined; i++) {
       const left = limitNs - this.platform.clock.now();
       if (left <= 0) return true;
-      this.#turn(i, Math.min(quantum, Math.ceil(left)));
+      this.#alone = quantum === undefined && this.#othersHalted(i) ? i : -1;
+      const most = quantum ?? (this.#alone < 0 ? QUANTUM : QUANTUM_ALONE);
+      this.#turn(i, Math.min(most, Math.ceil(left)));
     }
     this.#self.turns++;
     return this.#progress;
+  }
+
+  /** Whether all CPUs but one wait for an interrupt or are off. */
+  #othersHalted(index: number): boolean {
+    const { cpus } = this.platform;
+    for (let i = 0; i < cpus.length; i++) {
+      const halt = (cpus[i] as Cpu).halt;
+      if (i !== index && (halt === HALT.RUNNING || halt === HALT.WFE)) return false;
+    }
+    return true;
   }
 
   /**

@@ -26,13 +26,15 @@ export interface Block {
   readonly branchesTo: number | undefined;
 }
 
-/** A block with its place among the others. */
+/** A block with its place among the others. An unrolled loop has a node for each of its copies. */
 export interface Node {
+  /** The block's start, and {@link PAGE} more for each copy before it. */
+  readonly key: number;
   readonly block: Block;
   /** Position in reverse postorder. */
   readonly order: number;
-  /** Starts of the blocks of the region that control can go to. */
-  readonly successors: readonly number[];
+  /** The nodes of the region that control can go to, by offset in the page. */
+  readonly successors: ReadonlyMap<number, number>;
   /** A successor of its own comes back to it. */
   isLoop: boolean;
   /** More than one edge leads forward to it. */
@@ -42,19 +44,36 @@ export interface Node {
   /** Something reads the flags that are there when it is entered. */
   readsFlags: boolean;
   idom: Node | undefined;
+  /** Loops that it is in. */
+  depth: number;
+  /** A successor whose instructions are taken off the budget together with this one's. */
+  heir: Node | undefined;
+  /** It is such a successor. */
+  isHeir: boolean;
+  /** Instructions that are taken off the budget for it and its heirs. */
+  charge: number;
 }
 
-/** The region's blocks by their start. */
+/** The region's nodes by their keys. */
 export interface Graph {
   readonly entry: Node;
   readonly nodes: ReadonlyMap<number, Node>;
-  /** Instructions in all blocks. */
+  /** Instructions in all blocks, those of copies counted once. */
   readonly count: number;
 }
 
-const PAGE = 4096;
-/** Instructions of a block: an exit says in ten bits how many were left. */
-const MAX_BLOCK = 1000;
+/** Blocks and where control goes from them, by key. */
+type Skeleton = ReadonlyMap<number, SkeletonNode>;
+type SkeletonNode = Pick<Node, "block" | "successors">;
+
+/** Bytes of a page, and what the keys of a loop's copies are apart. */
+export const PAGE = 4096;
+/** Instructions of a block, and of one with its heirs: an exit says in ten bits how many were left. */
+const MAX_BLOCK = 500;
+const MAX_CHARGE = 1000;
+/** Instructions that an unrolled loop may come to, and how often it may be there. */
+const MAX_UNROLLED = 160;
+const MAX_COPIES = 4;
 
 function targetOf(at: number, step: Step): number | undefined {
   const { branch } = step.effects;
@@ -126,29 +145,28 @@ function blockAt(start: number, stepAt: StepAt, starts: ReadonlySet<number>): Bl
   }
 }
 
-function successorsOf(block: Block, starts: ReadonlySet<number>): number[] {
-  const out = [block.branchesTo, block.fallsTo].filter((to): to is number =>
-    to !== undefined && starts.has(to)
-  );
-  return [...new Set(out)];
+function successorsOf(block: Block, starts: ReadonlySet<number>): Map<number, number> {
+  const out = new Map<number, number>();
+  for (const to of [block.branchesTo, block.fallsTo]) {
+    if (to !== undefined && starts.has(to)) out.set(to, to);
+  }
+  return out;
 }
 
-/** Starts in reverse postorder. */
-function reversePostorder(
-  entry: number,
-  successors: ReadonlyMap<number, readonly number[]>,
-): number[] {
+/** Keys in reverse postorder. */
+function reversePostorder(entry: number, skeleton: Skeleton): number[] {
   const order: number[] = [];
   const seen = new Set([entry]);
-  const stack: { at: number; next: number }[] = [{ at: entry, next: 0 }];
+  const successors = (key: number) => [...skeleton.get(key)?.successors.values() ?? []];
+  const stack = [{ key: entry, left: successors(entry) }];
   for (let top = stack.at(-1); top !== undefined; top = stack.at(-1)) {
-    const to = successors.get(top.at)?.[top.next++];
+    const to = top.left.shift();
     if (to === undefined) {
-      order.push(top.at);
+      order.push(top.key);
       stack.pop();
     } else if (!seen.has(to)) {
       seen.add(to);
-      stack.push({ at: to, next: 0 });
+      stack.push({ key: to, left: successors(to) });
     }
   }
   return order.reverse();
@@ -209,51 +227,161 @@ function markFlags(nodes: ReadonlyMap<number, Node>): void {
     changed = false;
     for (const node of inOrder) {
       if (node.readsFlags || usesFlags(node.block) !== undefined) continue;
-      if (node.successors.some((to) => nodes.get(to)?.readsFlags)) node.readsFlags = changed = true;
+      const reads = [...node.successors.values()].some((to) => nodes.get(to)?.readsFlags);
+      if (reads) node.readsFlags = changed = true;
     }
   }
 }
 
 /** The region entered at `entry`, of about `limit` instructions at most; undefined where there is none. */
-export function regionGraph(entry: number, stepAt: StepAt, limit: number): Graph | undefined {
+export function regionGraph(
+  entry: number,
+  stepAt: StepAt,
+  limit: number,
+  copies = MAX_COPIES,
+): Graph | undefined {
   const starts = leaders(entry, stepAt, limit);
   if (!starts.has(entry)) return undefined;
-  const blocks = new Map([...starts].map((start) => [start, blockAt(start, stepAt, starts)]));
-  const successors = new Map(
-    [...blocks].map(([start, block]) => [start, successorsOf(block, starts)]),
-  );
-  const order = reversePostorder(entry, successors);
-  const nodes = new Map<number, Node>(order.map((start, i) => [start, {
-    block: blocks.get(start) as Block,
-    order: i,
-    successors: successors.get(start) ?? [],
-    isLoop: false,
-    isJoin: false,
-    joins: [],
-    readsFlags: false,
-    idom: undefined,
-  }]));
-  connect([...nodes.values()], nodes);
+  const skeleton: Skeleton = new Map([...starts].map((start) => {
+    const block = blockAt(start, stepAt, starts);
+    return [start, { block, successors: successorsOf(block, starts) }];
+  }));
+  const plain = connected(entry, skeleton);
+  const unrolled = unroll(skeleton, plain.loops, copies);
+  const { nodes } = unrolled === skeleton ? plain : connected(entry, unrolled);
   markFlags(nodes);
+  share([...nodes.values()], nodes);
   let count = 0;
-  for (const { block } of nodes.values()) count += block.steps.length;
+  for (const { block } of plain.nodes.values()) count += block.steps.length;
   return { entry: nodes.get(entry) as Node, nodes, count };
 }
 
-function connect(inOrder: readonly Node[], nodes: ReadonlyMap<number, Node>): void {
+/** A loop: the block that it begins with, and all its blocks. */
+interface Loop {
+  readonly head: Node;
+  readonly body: ReadonlySet<Node>;
+}
+
+/** The skeleton with loops that have none within them, and no calls, written several times in a row. */
+function unroll(skeleton: Skeleton, loops: readonly Loop[], copies: number): Skeleton {
+  let out: Map<number, SkeletonNode> | undefined;
+  for (const { head, body } of loops) {
+    const count = copiesOf(head, body, copies);
+    if (count < 2) continue;
+    out ??= new Map(skeleton);
+    const inside = new Set([...body].map((node) => node.key));
+    for (let copy = 0; copy < count; copy++) {
+      const next = copy === count - 1 ? 0 : copy + 1;
+      for (const { key, block, successors } of body) {
+        const moved = [...successors].map(([offset, to]): [number, number] => {
+          if (!inside.has(to)) return [offset, to];
+          return [offset, to + PAGE * (to === head.key ? next : copy)];
+        });
+        out.set(key + PAGE * copy, { block, successors: new Map(moved) });
+      }
+    }
+  }
+  return out ?? skeleton;
+}
+
+function copiesOf(head: Node, body: ReadonlySet<Node>, copies: number): number {
+  let insns = 0;
+  for (const node of body) {
+    const { steps } = node.block;
+    if (node !== head && (node.isLoop || !dominates(head, node))) return 1;
+    if (steps.at(-1)?.effects.branch?.kind === "call") return 1;
+    insns += steps.length;
+  }
+  return Math.min(copies, Math.floor(MAX_UNROLLED / insns));
+}
+
+/** Finds the heirs: from the last node to the first, since a charge has those of the heirs in it. */
+function share(inOrder: readonly Node[], nodes: ReadonlyMap<number, Node>): void {
+  for (const node of inOrder.toReversed()) {
+    if (node.block.steps.at(-1)?.effects.branch?.kind === "call") continue;
+    let heir: Node | undefined;
+    for (const key of node.successors.values()) {
+      const to = nodes.get(key) as Node;
+      const alone = !to.isLoop && !to.isJoin && to.order > node.order && to.depth >= node.depth;
+      if (alone && node.charge + to.charge <= MAX_CHARGE && to.depth >= (heir?.depth ?? 0)) {
+        heir = to;
+      }
+    }
+    if (heir === undefined) continue;
+    node.heir = heir;
+    heir.isHeir = true;
+    node.charge += heir.charge;
+  }
+}
+
+/** The nodes of a skeleton with all that is known of them, and its loops. */
+function connected(
+  entry: number,
+  skeleton: Skeleton,
+): { readonly nodes: ReadonlyMap<number, Node>; readonly loops: readonly Loop[] } {
+  const nodes = new Map<number, Node>();
+  for (const key of reversePostorder(entry, skeleton)) {
+    const { block, successors } = skeleton.get(key) as SkeletonNode;
+    nodes.set(key, {
+      key,
+      block,
+      order: nodes.size,
+      successors,
+      isLoop: false,
+      isJoin: false,
+      joins: [],
+      readsFlags: false,
+      idom: undefined,
+      depth: 0,
+      heir: undefined,
+      isHeir: false,
+      charge: block.steps.length,
+    });
+  }
+  return { nodes, loops: connect([...nodes.values()], nodes) };
+}
+
+function connect(inOrder: readonly Node[], nodes: ReadonlyMap<number, Node>): Loop[] {
   const edges = inOrder.flatMap((from) =>
-    from.successors.map((to) => [from, nodes.get(to) as Node] as const)
+    [...new Set(from.successors.values())].map((to) => [from, nodes.get(to) as Node] as const)
   );
-  const predecessors = new Map<Node, Node[]>();
-  for (const [from, to] of edges) predecessors.set(to, [...predecessors.get(to) ?? [], from]);
+  const predecessors = new Map<Node, Node[]>(inOrder.map((node) => [node, []]));
+  for (const [from, to] of edges) predecessors.get(to)?.push(from);
   dominate(inOrder, predecessors);
   const forward = new Map<Node, number>();
+  const latches: (readonly [Node, Node])[] = [];
   for (const [from, to] of edges) {
     if (to.order > from.order) forward.set(to, (forward.get(to) ?? 0) + 1);
-    else if (dominates(to, from)) to.isLoop = true;
+    else if (dominates(to, from)) {
+      to.isLoop = true;
+      latches.push([from, to]);
+    }
   }
   for (const node of inOrder.toReversed()) {
     node.isJoin = (forward.get(node) ?? 0) > 1;
     if (node.isJoin) (node.idom as Node).joins.push(node);
   }
+  const heads = new Set(latches.map(([, head]) => head));
+  return [...heads].map((head) => {
+    const from = latches.filter(([, to]) => to === head).map(([latch]) => latch);
+    const body = bodyOf(head, from, predecessors);
+    for (const node of body) node.depth++;
+    return { head, body };
+  });
+}
+
+/** The blocks of the loop of `head` that `latches` go back to. */
+function bodyOf(
+  head: Node,
+  latches: readonly Node[],
+  predecessors: ReadonlyMap<Node, readonly Node[]>,
+): Set<Node> {
+  const body = new Set([head]);
+  const work = [...latches];
+  for (let node = work.pop(); node !== undefined; node = work.pop()) {
+    if (body.has(node)) continue;
+    body.add(node);
+    work.push(...predecessors.get(node) ?? []);
+  }
+  return body;
 }

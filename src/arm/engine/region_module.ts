@@ -257,7 +257,7 @@ class RegionFrame implements Frame {
     const { asm } = this;
     if (!node.isLoop) return this.#within(node, node.joins);
     this.#prepareFlags(node);
-    asm.loop(`loop ${node.block.start}`);
+    asm.loop(`loop ${node.key}`);
     this.#enterShared(node);
     this.#within(node, node.joins);
     asm.end();
@@ -269,14 +269,14 @@ class RegionFrame implements Frame {
     if (join === undefined) return this.#block(node);
     const { asm } = this;
     const state = this.flags.state;
-    asm.block(`join ${join.block.start}`);
+    asm.block(`join ${join.key}`);
     this.#within(node, rest);
     asm.end();
     this.flags.state = state;
     this.#enterShared(join);
     // A join that is a loop has its flags prepared already.
     if (!join.isLoop) return this.#within(join, join.joins);
-    asm.loop(`loop ${join.block.start}`);
+    asm.loop(`loop ${join.key}`);
     this.#within(join, join.joins);
     asm.end();
     asm.unreachable();
@@ -294,16 +294,19 @@ class RegionFrame implements Frame {
   /** Goes on at byte `offset` of the page. */
   #goTo(offset: number): void {
     const from = this.#node;
-    const to = offset < 4096 ? this.graph.nodes.get(offset) : undefined;
+    const to = this.graph.nodes.get(from.successors.get(offset) ?? -1);
+    if (from.heir && to !== from.heir) {
+      this.asm.get(BUDGET).i32(from.heir.charge).op("i32.add").set(BUDGET);
+    }
     if (to === undefined || !isInside(from, to)) return this.#leaveTo(offset);
     const { state } = this.flags;
     const step = this.#step;
     if (to.order <= from.order) {
       this.#prepareFlags(to);
-      this.asm.br(`loop ${offset}`);
+      this.asm.br(`loop ${to.key}`);
     } else if (to.isJoin) {
       this.#prepareFlags(to);
-      this.asm.br(`join ${offset}`);
+      this.asm.br(`join ${to.key}`);
     } else {
       this.#goInto(to);
     }
@@ -327,8 +330,8 @@ class RegionFrame implements Frame {
     this.#node = node;
     this.#step = 0;
     this.spAligned = false;
-    if (steps.length > 0) {
-      asm.get(BUDGET).i32(steps.length).op("i32.sub").tee(BUDGET).i32(0).op("i32.lt_s")
+    if (node.charge > 0 && !node.isHeir) {
+      asm.get(BUDGET).i32(node.charge).op("i32.sub").tee(BUDGET).i32(0).op("i32.lt_s")
         .if("if", false);
       this.leave(EXIT.SHORT);
       asm.end();
@@ -453,14 +456,14 @@ class RegionFrame implements Frame {
   miss(va: number, faultAccess: number, size: number): void {
     const { asm } = this;
     asm.get(va).set(this.#missVa).i32(faultAccess | (size << 3)).set(this.#missInfo);
-    const unexecuted = this.#node.block.steps.length - this.#step;
+    const unexecuted = this.#node.charge - this.#step;
     asm.i32(this.#exitWord(this.#offset, unexecuted, EXIT.DATA_MISS)).set(this.#code).br("miss");
   }
   leave(code: number): void {
-    this.#leaveAt(this.#offset, this.#node.block.steps.length - this.#step, code);
+    this.#leaveAt(this.#offset, this.#node.charge - this.#step, code);
   }
   leaveRetired(code: number): void {
-    this.#leaveAt(this.#offset + 4, this.#node.block.steps.length - this.#step - 1, code);
+    this.#leaveAt(this.#offset + 4, this.#node.charge - this.#step - 1, code);
   }
 }
 

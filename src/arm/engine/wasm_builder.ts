@@ -217,6 +217,8 @@ interface Node {
   readonly recordOffset?: number;
   /** It is the sum of a node and a constant, or a register. */
   sumOf?: { readonly node: Node; readonly offset: number };
+  /** It is a value shifted left by a constant. */
+  shifted?: { readonly of: AnyValue; readonly by: number };
   /** The register that it is made from, if it is an address, and whether it is its value. */
   base?: number;
   readonly register?: boolean;
@@ -546,8 +548,18 @@ export class WasmBuilder implements Builder, FpTarget {
   xor<T extends Value>(a: T, b: T): T {
     return this.#binary("xor", a, b);
   }
+  /** Two shifts in a row by constants are one. */
   shl<T extends Value>(a: T, b: T): T {
-    return this.#binary("shl", a, b);
+    const { value } = b as unknown as Node;
+    if (value === undefined) return this.#binary("shl", a, b);
+    const bits = a.type === "i64" ? 64 : 32;
+    const { shifted } = a as unknown as Node;
+    const by = (Number(value) & (bits - 1)) + (shifted?.by ?? 0);
+    if (by >= bits) return this.#const(a, 0);
+    const of = (shifted?.of ?? a) as T;
+    const out = this.#binary("shl", of, this.#const(a, by));
+    (out as unknown as Node).shifted = { of, by };
+    return out;
   }
   shrU<T extends Value>(a: T, b: T): T {
     return this.#binary("shr_u", a, b);

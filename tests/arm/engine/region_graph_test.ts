@@ -5,14 +5,19 @@ import { effectsOf } from "../../../src/arm/engine/region_probe.ts";
 import { DECODER } from "../../../src/arm/isa/table.ts";
 import { Asm, COND } from "../../support/asm.ts";
 
-function graphOf(make: (asm: Asm) => void, limit = 400): Graph {
+function graphOf(make: (asm: Asm) => void, limit = 400, copies = 1): Graph {
   const asm = new Asm(0);
   make(asm);
   const words = asm.words();
-  const graph = regionGraph(0, (offset) => {
-    const instruction = DECODER.decode(words[offset / 4] ?? 0);
-    return instruction && { instruction, effects: effectsOf(instruction) };
-  }, limit);
+  const graph = regionGraph(
+    0,
+    (offset) => {
+      const instruction = DECODER.decode(words[offset / 4] ?? 0);
+      return instruction && { instruction, effects: effectsOf(instruction) };
+    },
+    limit,
+    copies,
+  );
   assert.ok(graph);
   return graph;
 }
@@ -22,7 +27,7 @@ function outline(graph: Graph): Record<string, string> {
   return Object.fromEntries(
     [...graph.nodes].map(([start, { isLoop, isJoin, successors }]) => [
       start,
-      `${isLoop ? "loop " : ""}${isJoin ? "join " : ""}to ${successors.join()}`,
+      `${isLoop ? "loop " : ""}${isJoin ? "join " : ""}to ${[...successors.values()].join()}`,
     ]),
   );
 }
