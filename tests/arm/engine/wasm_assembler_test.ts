@@ -7,7 +7,6 @@ import {
   V128,
   type ValType,
 } from "../../../src/arm/engine/wasm_assembler.ts";
-import { moduleText } from "./wasm_text.ts";
 
 type Export = (...args: (number | bigint)[]) => number | bigint;
 
@@ -212,44 +211,4 @@ Deno.test("vectors: constants, lanes, shuffles, memory, the typed select", () =>
   assert.equal(f(0), 1n);
   const unsigned = compile([], [I32], (asm) => asm.v128(-1n, -1n).extractLane(8, 15));
   assert.equal(unsigned(), 255);
-});
-
-Deno.test("the text form shows vectors", () => {
-  const asm = new FunctionBody([], []);
-  asm.v128(1n, 2n).i32(3).vectorMem("load", 16).vector("i8x16.add").extractLane(16, 7).drop();
-  asm.v128(0n, 0n).v128(0n, 0n).shuffle(Array(16).fill(3)).vector("v128.any_true").drop();
-  const module = new ModuleAssembler(1);
-  module.add(asm);
-  assert.deepEqual(moduleText(module.bytes())[0], [
-    "v128.const 1 2",
-    "i32.const 3",
-    "v128.load offset=16",
-    "i8x16.add",
-    "i16x8.extract_lane 7",
-    "drop",
-    "v128.const 0 0",
-    "v128.const 0 0",
-    "i8x16.shuffle 3 3 3 3 3 3 3 3 3 3 3 3 3 3 3 3",
-    "v128.any_true",
-    "drop",
-  ]);
-});
-
-Deno.test("the text form shows what was assembled", () => {
-  const asm = new FunctionBody([I32], [I32]);
-  asm.block("a").get(0).if().i32(-5).drop().br("a").end().end().get(0).mem("i32.load", 300);
-  const module = new ModuleAssembler(1);
-  module.add(asm);
-  assert.deepEqual(moduleText(module.bytes()), [[
-    "block",
-    "  local.get 0",
-    "  if",
-    "    i32.const -5",
-    "    drop",
-    "    br 1",
-    "  end",
-    "end",
-    "local.get 0",
-    "i32.load offset=300",
-  ]]);
 });
