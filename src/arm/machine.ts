@@ -27,7 +27,7 @@ import type { Firmware } from "./firmware.ts";
 import { GenericTimer } from "./generic_timer.ts";
 import { type CoreModel, coreModel } from "./id_registers.ts";
 import { isBreakpointPage } from "./mmu/debug_pages.ts";
-import { FILL, Mmu } from "./mmu/mmu.ts";
+import { contextBytes, FILL, Mmu } from "./mmu/mmu.ts";
 import type { Hooks, Platform, PowerEvent } from "./parts.ts";
 import { refreshPmu, syncPmu, untilPmuInterrupt } from "./pmu.ts";
 import { pcHi, pcLo } from "./pstate.ts";
@@ -41,8 +41,6 @@ const MIB = 1 << 20;
 /** Bytes for CPUs, interrupt controller and timers, and for counters and rings. */
 const ARCH_BYTES = 2 * MIB;
 const OBSERVE_BYTES = 16 * MIB;
-/** Bytes of software TLBs for each CPU. */
-const TLB_BYTES = 768 * 1024;
 
 /** Instructions a CPU runs before the next one's turn. */
 const QUANTUM = 10_000;
@@ -221,7 +219,7 @@ export class Machine implements Hooks {
     assert(pcpus >= 1 && pcpus <= 16, `${pcpus} physical CPUs: 1 to 16 are possible`);
     this.#quantum = options.quantum;
     this.quantum = options.quantum ?? QUANTUM;
-    const cacheBytes = TLB_BYTES * pcpus + codePages * RECORD_PAGE_SIZE + MIB;
+    const cacheBytes = contextBytes(pcpus) + codePages * RECORD_PAGE_SIZE + MIB;
     const ramAt = alignUp(4096 + ARCH_BYTES + cacheBytes + OBSERVE_BYTES, WASM_PAGE);
     this.memory = SharedMemory.create(ramAt + ramSize + deviceBytes);
     this.ram = { pa: BOARD.ram, size: ramSize, at: ramAt };

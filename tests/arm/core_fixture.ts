@@ -11,7 +11,7 @@ import { type Conduit, Firmware } from "../../src/arm/firmware.ts";
 import { GenericTimer } from "../../src/arm/generic_timer.ts";
 import { Gicv3 } from "../../src/arm/gic/gicv3.ts";
 import { type CoreModel, coreModel, mpidrOf } from "../../src/arm/id_registers.ts";
-import { Mmu } from "../../src/arm/mmu/mmu.ts";
+import { contextBytes, Mmu } from "../../src/arm/mmu/mmu.ts";
 import type { Core, Platform, PowerEvent } from "../../src/arm/parts.ts";
 import { setElAndSpsel } from "../../src/arm/pstate.ts";
 import { resetCpu } from "../../src/arm/reset.ts";
@@ -55,7 +55,7 @@ export class Machine implements Platform {
 
   constructor({ cpus = 1, el = 2, lrs = 4, conduit, cpu = "max" }: Options = {}) {
     this.model = coreModel(cpu);
-    const state = MIB + cpus * MIB;
+    const state = MIB * Math.ceil(2 + cpus / 4 + contextBytes(cpus) / MIB);
     this.memory = SharedMemory.create(state + MIB);
     this.arena = new Arena("state", this.memory, 4096, state);
     this.ram = { pa: RAM, size: MIB, at: state };

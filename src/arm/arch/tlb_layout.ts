@@ -9,8 +9,11 @@
  * Only RAM is ever entered; Device memory and memory-mapped devices always miss.
  */
 
-/** Entries of one data TLB; a power of two. */
-export const DATA_TLB_ENTRIES = 1024;
+/**
+ * Entries of one data TLB; a power of two. They reach over 16 MiB, so that what a program walks through
+ * at random has its pages side by side.
+ */
+export const DATA_TLB_ENTRIES = 4096;
 /** Bytes of one data TLB entry. */
 export const DATA_TLB_ENTRY = 32;
 export const DATA_TLB_SIZE = DATA_TLB_ENTRIES * DATA_TLB_ENTRY;

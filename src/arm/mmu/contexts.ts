@@ -16,6 +16,8 @@ import {
   clearCodeEntry,
   clearDataBlock,
   clearDataEntry,
+  DATA_TLB_GROUPS,
+  dataGroup,
   Emptier,
   EMPTY_TLB_SIZE,
 } from "./tlb.ts";
@@ -31,6 +33,8 @@ const FILTER_BITS = 4096;
 /** Sizes of blocks, and the largest whose pages are looked for instead of emptying the context. */
 const BLOCK_SHIFTS = [21, 25, 29, 30] as const;
 const SEARCHED_SHIFT = 21;
+/** As many bits as a searched block has groups of entries: they are the bits of one word. */
+const BLOCK_GROUPS = (1 << dataGroup(1 << SEARCHED_SHIFT)) - 1;
 /** Pages up to this size (64 KiB) are dropped by their neighbours without asking. */
 const SMALL_SHIFT = 16;
 
@@ -48,8 +52,9 @@ const TlbContextLayout = layout("tlb_context", {
   /** When it was last selected. */
   stamp: u32("cache"),
   /** Not 0 when there may be entries since it was emptied. */
-  dataUsed: u32("cache"),
   codeUsed: u32("cache"),
+  /** A bit for each group of the data TLB's entries in which there may be entries. */
+  dataUsed: array("u32", DATA_TLB_GROUPS / 32, "cache"),
   /** Sizes of mappings entered, `1 << shift` or'ed together, of those above 4 KiB. */
   shifts: u32("cache"),
   blocks: array("u32", FILTER_BITS / 32, "cache"),
@@ -130,6 +135,13 @@ class Key {
   }
 }
 
+/** Bytes of memory that the contexts of `cpuCount` CPUs take. */
+export function contextBytes(cpuCount: number): number {
+  const alignment = 3 * 64;
+  return cpuCount * CONTEXTS_PER_CPU * (SIZE + DATA_TLB_SIZE + CODE_TLB_SIZE) + EMPTY_TLB_SIZE +
+    alignment;
+}
+
 /** The pools of all CPUs. A context is named by its number: `cpu * CONTEXTS_PER_CPU + i`. */
 export class Contexts {
   readonly #memory: SharedMemory;
@@ -184,15 +196,17 @@ export class Contexts {
     return (this.#directory + context * SIZE) >>> 2;
   }
 
-  /** Forgets all contexts of all CPUs (they must be selected anew): after a snapshot was restored. */
+  /**
+   * Forgets all contexts of all CPUs (they must be selected anew): after a snapshot was restored. A
+   * context is emptied when it is selected, and most never are.
+   */
   reset(): void {
     this.generation++;
     for (let context = 0; context < this.#count; context++) {
       const at = this.#at(context);
       this.#words.fill(0, at, at + SIZE / 4);
-      this.#emptier.data(this.dataTlb(context));
-      this.#emptier.code(this.codeTlb(context));
-      this.#forgetLarge(context);
+      this.#words[at + CODE_USED] = 1;
+      this.#words.fill(-1, at + DATA_USED, at + DATA_USED + DATA_TLB_GROUPS / 32);
     }
   }
 
@@ -249,7 +263,8 @@ export class Contexts {
 
   /** Notes that an entry for a data page is about to be written: VA in halves, mapping of `2 ** shift` bytes. */
   noteData(context: number, vaLo: number, vaHi: number, shift: number): void {
-    this.#words[this.#at(context) + DATA_USED] = 1;
+    const group = dataGroup(vaLo);
+    (this.#words[this.#at(context) + DATA_USED + (group >>> 5)] as number) |= 1 << (group & 31);
     if (shift > 12) this.#noteLarge(context, vaLo, vaHi, shift);
   }
 
@@ -278,11 +293,22 @@ export class Contexts {
   /** Empties one context. */
   flush(context: number): void {
     const at = this.#at(context);
-    if (this.#words[at + DATA_USED] !== 0) this.#emptier.data(this.dataTlb(context));
+    this.#emptyData(context);
     if (this.#words[at + CODE_USED] !== 0) this.#emptier.code(this.codeTlb(context));
-    this.#words[at + DATA_USED] = 0;
     this.#words[at + CODE_USED] = 0;
     this.#forgetLarge(context);
+  }
+
+  #emptyData(context: number): void {
+    const words = this.#words;
+    const tlb = this.dataTlb(context);
+    const used = this.#at(context) + DATA_USED;
+    for (let i = 0; i < DATA_TLB_GROUPS / 32; i++) {
+      const groups = words[used + i] as number;
+      if (groups === 0) continue;
+      words[used + i] = 0;
+      this.#emptier.dataGroups(tlb, 32 * i, groups);
+    }
   }
 
   /** Empties every context's code TLB: predecoded code is looked at again before it is used. */
@@ -308,7 +334,7 @@ export class Contexts {
   forgetData(cpu: number, page: number): void {
     const first = cpu * CONTEXTS_PER_CPU;
     for (let context = first; context < first + CONTEXTS_PER_CPU; context++) {
-      if (page < 0) this.#emptier.data(this.dataTlb(context));
+      if (page < 0) this.#emptyData(context);
       else clearDataEntry(this.#memory, this.dataTlb(context), page >>> 0);
     }
   }
@@ -335,9 +361,16 @@ export class Contexts {
     }
   }
 
+  /** Whether a group is used where the pages of a block of `2 ** SEARCHED_SHIFT` bytes would be. */
+  #mayHoldBlock(at: number, vaLo: number): boolean {
+    const first = dataGroup(vaLo & -(1 << SEARCHED_SHIFT));
+    const groups = this.#words[at + DATA_USED + (first >>> 5)] as number;
+    return ((groups >>> (first & 31)) & BLOCK_GROUPS) !== 0;
+  }
+
   #flushBlock(context: number, vaLo: number, vaHi: number): void {
     const at = this.#at(context);
-    if (this.#words[at + DATA_USED] !== 0) {
+    if (this.#mayHoldBlock(at, vaLo)) {
       clearDataBlock(this.#memory, this.dataTlb(context), vaLo, vaHi, SEARCHED_SHIFT);
     }
     if (this.#words[at + CODE_USED] !== 0) {

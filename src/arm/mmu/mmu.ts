@@ -21,7 +21,7 @@ import {
 } from "./at.ts";
 import { combineAttr, combineShareability, isNormal } from "./attributes.ts";
 import { ContextMemo } from "./context_memo.ts";
-import { Contexts } from "./contexts.ts";
+import { contextBytes, Contexts } from "./contexts.ts";
 import { breakpointPage, isWatchedPage, watchedBytes } from "./debug_pages.ts";
 import { FSC, TranslationFault } from "./fault.ts";
 import { PERM } from "./permissions.ts";
@@ -42,6 +42,8 @@ export const FILL = {
   FAULT: 2,
 } as const;
 export type Fill = (typeof FILL)[keyof typeof FILL];
+
+export { contextBytes };
 
 /** What differs between models of core; register fields that they have not are RES0. */
 export interface MmuFeatures {
@@ -74,7 +76,7 @@ export class Mmu {
   readonly #stage1: Stage1;
   readonly #stage2: Stage2;
 
-  /** `arena`: where the TLBs go (about 690 KB for each of `cpuCount` CPUs). */
+  /** `arena`: where the TLBs go ({@link contextBytes}). */
   constructor(
     memory: SharedMemory,
     ram: RamRange,

@@ -17,6 +17,16 @@ import {
 } from "../arch/tlb_layout.ts";
 import { PERM } from "./permissions.ts";
 
+/** Groups of neighbouring entries in which a data TLB is emptied; a multiple of 32. */
+export const DATA_TLB_GROUPS = 64;
+const GROUP_ENTRIES = DATA_TLB_ENTRIES / DATA_TLB_GROUPS;
+const GROUP_BYTES = GROUP_ENTRIES * DATA_TLB_ENTRY;
+
+/** The group of the data TLB entry of the page that contains `vaLo`. */
+export function dataGroup(vaLo: number): number {
+  return ((vaLo >>> 12) & (DATA_TLB_ENTRIES - 1)) / GROUP_ENTRIES | 0;
+}
+
 /** Word index of the data TLB entry of the page that contains `vaLo`. */
 function dataEntry(tlb: number, vaLo: number): number {
   return (tlb + ((vaLo >>> 12) & (DATA_TLB_ENTRIES - 1)) * DATA_TLB_ENTRY) >>> 2;
@@ -160,8 +170,18 @@ export class Emptier {
     memory.u8.fill(0xff, empty, empty + EMPTY_TLB_SIZE);
   }
 
-  data(tlb: number): void {
-    this.#memory.u8.copyWithin(tlb, this.empty, this.empty + DATA_TLB_SIZE);
+  /** Empties the groups of a data TLB that are set in `groups`, the first of which is number `first`. */
+  dataGroups(tlb: number, first: number, groups: number): void {
+    for (let i = 0; i < 32;) {
+      // Neighbours go together.
+      let end = i;
+      while (end < 32 && (groups & (1 << end)) !== 0) end++;
+      if (end > i) {
+        const to = tlb + (first + i) * GROUP_BYTES;
+        this.#memory.u8.copyWithin(to, this.empty, this.empty + (end - i) * GROUP_BYTES);
+      }
+      i = end + 1;
+    }
   }
 
   code(tlb: number): void {

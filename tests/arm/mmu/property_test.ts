@@ -31,7 +31,7 @@ const ASIDS = 2;
 const PAGES = [
   0x40_1000n,
   0x40_2000n,
-  0x80_1000n,
+  0x140_1000n,
   0xffff_ff80_0040_1000n,
   0xffff_ff80_0060_1000n,
   0xffff_ff80_0000_0000n,

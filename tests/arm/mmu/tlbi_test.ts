@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { R, sysregKey } from "../../../src/arm/arch/sysregs.ts";
-import { ACCESS } from "../../../src/arm/arch/tlb_layout.ts";
+import { ACCESS, DATA_TLB_ENTRIES } from "../../../src/arm/arch/tlb_layout.ts";
 import { TLBI_OPS, tlbiByKey, type TlbiName } from "../../../src/arm/mmu/tlbi.ts";
 import { D, DATA_PA, HCR, MAIR, Tables, tcr, USER, World } from "./world.ts";
 
@@ -243,4 +243,48 @@ Deno.test("by address, where a block of 1 GiB was entered: everything of the con
   for (const va of vas) w.fill(va, READ);
   w.mmu.tlbi(w.cpus, w.cpu, "VAE1", 0x40123, 0);
   assert.deepEqual(vas.map((va) => w.lookup(va, READ)), [-1, -1, -1]);
+});
+
+/** A world at EL1 with a page at each of `count` addresses, `stride` apart. */
+function pages(count: number, stride: bigint): { w: World; vas: bigint[] } {
+  const w = new World();
+  const t = new Tables(w, 1);
+  const vas = Array.from({ length: count }, (_, i) => 0x4000_0000n + BigInt(i) * stride);
+  for (const va of vas) t.map(va, DATA_PA, USER);
+  w.set({ SCTLR_EL1: 1n, TCR_EL1: tcr(25), MAIR_EL1: MAIR, TTBR0_EL1: t.base });
+  w.enter(1);
+  return { w, vas };
+}
+
+Deno.test("a context is emptied wherever something was entered, each time", () => {
+  // Every 37th entry of the TLB: several in some of its groups, one in others.
+  const { w, vas } = pages(DATA_TLB_ENTRIES / 37 | 0, 0x25000n);
+  for (let round = 0; round < 2; round++) {
+    for (const va of vas) w.fill(va, READ);
+    assert.deepEqual(vas.filter((va) => w.lookup(va, READ) < 0), []);
+    w.mmu.tlbi(w.cpus, w.cpu, "VMALLE1", 0, 0);
+    assert.deepEqual(vas.filter((va) => w.lookup(va, READ) >= 0), []);
+  }
+});
+
+Deno.test("after a reset nothing is held, and what is entered then is dropped as before", () => {
+  const { w, vas } = pages(64, 0x41000n);
+  for (const va of vas) w.fill(va, READ);
+  w.mmu.reset(w.cpus);
+  assert.deepEqual(vas.filter((va) => w.lookup(va, READ) >= 0), []);
+  w.fill(0x4000_0000n, READ);
+  assert.notEqual(w.lookup(0x4000_0000n, READ), -1);
+  w.mmu.tlbi(w.cpus, w.cpu, "VMALLE1", 0, 0);
+  assert.equal(w.lookup(0x4000_0000n, READ), -1);
+});
+
+Deno.test("a context that is given to another key holds nothing of the last one", () => {
+  const { w, vas } = pages(64, 0x41000n);
+  const root = w.get("TTBR0_EL1");
+  for (let asid = 0n; asid < 40n; asid++) {
+    w.set({ TTBR0_EL1: root | (asid << 48n) });
+    w.enter(1);
+    assert.deepEqual(vas.filter((va) => w.lookup(va, READ) >= 0), [], `ASID ${asid}`);
+    for (const va of vas) w.fill(va, READ);
+  }
 });

@@ -11,7 +11,7 @@ import {
   DATA_TLB_ENTRY,
   type RamRange,
 } from "../../../src/arm/arch/tlb_layout.ts";
-import { type Fill, Mmu } from "../../../src/arm/mmu/mmu.ts";
+import { contextBytes, type Fill, Mmu } from "../../../src/arm/mmu/mmu.ts";
 
 const MIB = 2 ** 20;
 export const RAM_PA = 0x4000_0000;
@@ -30,7 +30,7 @@ export class World {
   #nextTable = RAM_PA;
 
   constructor(cpuCount = 1, xnx = true) {
-    const state = 64 * 1024 + cpuCount * 768 * 1024;
+    const state = 64 * 1024 * Math.ceil(2 + contextBytes(cpuCount) / 65536);
     this.memory = SharedMemory.create(state + RAM_SIZE);
     const arena = new Arena("caches", this.memory, 4096, state);
     this.ram = { pa: RAM_PA, size: RAM_SIZE, at: state };
