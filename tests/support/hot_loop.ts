@@ -3,7 +3,16 @@
  * at hand, calls; and memory accesses of all kinds, by base registers with a page each.
  */
 import { type Asm, COND } from "./asm.ts";
-import { MAP, PTE, type TierMachine } from "./tier_machine.ts";
+import {
+  logWord,
+  MAP,
+  off,
+  openGic,
+  prologue,
+  PTE,
+  type TierMachine,
+  vectors,
+} from "./tier_machine.ts";
 
 /** The base registers of the loop, 31 being SP; each has a page of its own at {@link pageOf}. */
 export const BASES = [12, 13, 14, 15, 16, 31] as const;
@@ -125,4 +134,40 @@ export function setPointers(a: Asm): Asm {
     else a.mov(0, pageOf(31) + 0x800).word(0x9100_001f);
   }
   return a.mov(17, FAR_FUNCTION);
+}
+
+// The loop with a timer
+
+const TIMER_PPI = 30;
+const SLED = 32;
+/** Interrupts until the guest is through. */
+export const INTERRUPTS = 4000;
+
+/**
+ * Vectors for interrupts: log where it was, set the timer to a few ticks from now, and go through
+ * a different number of NOPs each time, so that the next one comes an instruction later.
+ */
+function interruptVectors(): Asm {
+  const a = vectors();
+  a.label("sync").b("sync");
+  a.label("irq").mrs(20, "ICC_IAR1_EL1").mrs(21, "ELR_EL1");
+  logWord(a, 21);
+  a.mrs(22, "CNTPCT_EL0").add(22, 22, 7).msr("CNTP_CVAL_EL0", 22).msr("ICC_EOIR1_EL1", 20);
+  a.add(24, 24, 1).mov(25, INTERRUPTS).cmp(24, 25).bCond(COND.LO, "go on");
+  a.mov(22, 0).msr("CNTP_CTL_EL0", 22).mov(11, 1);
+  // and x25, x24, #31
+  a.label("go on").word(0x9240_1319).adr(26, "sled").addShifted(26, 26, 25, 2).br(26).label("sled");
+  for (let i = 0; i < SLED; i++) a.nop();
+  return a.eret();
+}
+
+/** Loads a guest that runs the loop until the timer has interrupted it {@link INTERRUPTS} times. */
+export function interruptedLoop(m: TierMachine): HotLoop {
+  const a = openGic(prologue(m), 1 << TIMER_PPI).mov(24, 0);
+  a.mrs(1, "CNTPCT_EL0").add(1, 1, 300).msr("CNTP_CVAL_EL0", 1).mov(1, 1).msr("CNTP_CTL_EL0", 1);
+  a.daifClr(2);
+  off(enterHotLoop(a, 60_000));
+  const loop = hotLoop(m, a);
+  m.load(a, interruptVectors());
+  return loop;
 }

@@ -101,7 +101,7 @@ export class TierMachine {
   readonly tables: Tables;
   #nextTable = MAP.tables;
 
-  constructor(regions: Partial<RegionOptions>, options: TierMachineOptions = {}) {
+  constructor(readonly regions: Partial<RegionOptions>, options: TierMachineOptions = {}) {
     // Short turns: what is hot waits for some of them until it is translated.
     const { pcpus = 1, codePages = 48, quantum = 150 } = options;
     this.machine = new Machine(

@@ -11,6 +11,8 @@ import {
   FAR_FUNCTION,
   type HotLoop,
   hotLoop,
+  interruptedLoop,
+  INTERRUPTS,
   pageOf,
   setPointers,
 } from "../../support/hot_loop.ts";
@@ -65,30 +67,7 @@ Deno.test("slices that end after every number of instructions leave the interpre
   for (const { m } of others) assert.ok(m.translated > TURN, `${m.translated} translated`);
 });
 
-const TIMER_PPI = 30, SGI = 5;
-const INTIDS = (1 << TIMER_PPI) | (1 << SGI);
-
-const SLED = 32;
-/** Interrupts until the guest is through. */
-const INTERRUPTS = 4000;
-
-/**
- * Vectors for interrupts: log where it was, set the timer to a few ticks from now, and go through
- * a different number of NOPs each time, so that the next one comes an instruction later.
- */
-function interruptVectors(): Asm {
-  const a = vectors();
-  a.label("sync").b("sync");
-  a.label("irq").mrs(20, "ICC_IAR1_EL1").mrs(21, "ELR_EL1");
-  logWord(a, 21);
-  a.mrs(22, "CNTPCT_EL0").add(22, 22, 7).msr("CNTP_CVAL_EL0", 22).msr("ICC_EOIR1_EL1", 20);
-  a.add(24, 24, 1).mov(25, INTERRUPTS).cmp(24, 25).bCond(COND.LO, "go on");
-  a.mov(22, 0).msr("CNTP_CTL_EL0", 22).mov(11, 1);
-  // and x25, x24, #31
-  a.label("go on").word(0x9240_1319).adr(26, "sled").addShifted(26, 26, 25, 2).br(26).label("sled");
-  for (let i = 0; i < SLED; i++) a.nop();
-  return a.eret();
-}
+const SGI = 5;
 
 /** The loop of the last machine that was loaded: it is the same in all of a test. */
 let loop: HotLoop | undefined;
@@ -99,12 +78,7 @@ function loopOf(): HotLoop {
 
 onEveryTier("a timer's interrupt comes at every instruction of the loop", {
   load: (m) => {
-    const a = openGic(prologue(m), INTIDS).mov(24, 0);
-    a.mrs(1, "CNTPCT_EL0").add(1, 1, 300).msr("CNTP_CVAL_EL0", 1).mov(1, 1).msr("CNTP_CTL_EL0", 1);
-    a.daifClr(2);
-    off(enterHotLoop(a, ENDLESS));
-    loop = hotLoop(m, a);
-    m.load(a, interruptVectors());
+    loop = interruptedLoop(m);
   },
   check: (m) => {
     const seen = new Set(m.log());
@@ -118,7 +92,7 @@ onEveryTier("a timer's interrupt comes at every instruction of the loop", {
 
 onEveryTier("interrupts that are pending come where they are unmasked, in hot code too", {
   load: (m) => {
-    const a = openGic(prologue(m), INTIDS).mov(0, 0).mov(11, 300).mov(4, SGI << 24 | 1);
+    const a = openGic(prologue(m), 1 << SGI).mov(0, 0).mov(11, 300).mov(4, SGI << 24 | 1);
     a.label("loop").add(0, 0, 1).msr("ICC_SGI1R_EL1", 4).isb().add(0, 0, 0x100).label("clear");
     a.daifClr(2).label("first").add(0, 0, 1).label("second").daifSet(2);
     // MSR DAIF, and unmasked all the time
