@@ -134,6 +134,11 @@ export class BareMachine implements Guest {
     }
   }
 
+  /** There is nothing between the image and the machine. */
+  guestPhysical(pa: number): number | undefined {
+    return ramOffset(this.machine.ram, pa, 1) < 0 ? undefined : pa;
+  }
+
   reset(): void {
     this.board.reset();
     this.machine.platform.gic.reset();

@@ -28,6 +28,8 @@ export interface Invocation {
   readonly dtb: string | undefined;
   readonly record: string | undefined;
   readonly replay: string | undefined;
+  /** Directory for the text of what is translated (`run` only). */
+  readonly dumpRegions: string | undefined;
   /** Where statistics go: a path, or "-" for standard output. */
   readonly stats: string | undefined;
   /** `start` without the screen: lines only. */
@@ -187,6 +189,7 @@ function invocationOf(values: Values, command: "start" | "run"): Invocation {
     record: textOf(values, "record"),
     replay: textOf(values, "replay"),
     stats: textOf(values, "stats"),
+    dumpRegions: textOf(values, "dumpRegions"),
     plain: values["plain"] === true,
   };
 }
@@ -217,6 +220,10 @@ export function parseCommandLine(args: readonly string[]): Invocation | Printed 
   deviceOptions(machineOptions(
     program.command("run").description("headless: the guest's console on standard output"),
   ))
+    .option(
+      "--dump-regions <dir>",
+      "write what is translated to WebAssembly, a file for each region",
+    )
     .addHelpText("after", EXAMPLES)
     .action((values: Values) => {
       invocation = invocationOf(values, "run");

@@ -45,6 +45,30 @@ export function writeText(path: string, text: string): void {
   }
 }
 
+/** Adds to a file. */
+export function appendText(path: string, text: string): void {
+  try {
+    Deno.writeTextFileSync(path, text, { append: true });
+  } catch (error) {
+    throw explain(error, path, "write");
+  }
+}
+
+/** Makes the directory. UserError where there is something in it already, or something else of its name. */
+export function requireEmptyDirectory(path: string): void {
+  try {
+    Deno.mkdirSync(path, { recursive: true });
+  } catch (error) {
+    throw explain(error, path, "write");
+  }
+  try {
+    if ([...Deno.readDirSync(path)].length === 0) return;
+  } catch (error) {
+    throw explain(error, path, "read");
+  }
+  throw new UserError(`${path}: there is something in it already`);
+}
+
 /**
  * Opens a disk image. The file is read as the guest reads its disk, and must not change meanwhile; it is
  * never written.

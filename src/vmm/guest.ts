@@ -28,6 +28,8 @@ export interface Guest {
 
   readonly machine: Machine;
   readonly frames: FrameSource | undefined;
+  /** The guest's own physical address of the machine's `pa`; undefined where that is not its RAM. */
+  guestPhysical(pa: number): number | undefined;
   /** Applies an input at a boundary between turns. 0, or an error number, negated. */
   apply(input: Input): number;
   /** Console bytes that would be taken now. */

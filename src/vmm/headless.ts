@@ -6,6 +6,7 @@ import { readImages, readText, requireWritable, writeText } from "./files.ts";
 import { loadGuest } from "./load.ts";
 import { EXIT_CODE, type MachineConfig } from "./options.ts";
 import { parseRecording, type Recording, writeRecording } from "./recording.ts";
+import { RegionDump } from "./region_dump.ts";
 import { type Ending, Runner } from "./runner.ts";
 
 /** How long the machine runs before signals are looked at, in ms. */
@@ -93,12 +94,13 @@ function onInterrupt(act: () => void): () => void {
 
 /** Runs as told and returns the exit code. */
 export async function runHeadless(invocation: Invocation): Promise<number> {
-  const { config, stats, record, replay } = invocation;
-  requireWritable(stats, record);
+  const { config, stats, record, replay, dumpRegions } = invocation;
+  requireWritable(stats, record, dumpRegions);
   const recording = replay === undefined ? undefined : parseRecording(readText(replay));
   if (recording) checkSame(recording, config);
   const output = new Output();
   const guest = await loadGuest(config, readImages(invocation), output.push, reporter());
+  const dump = dumpRegions === undefined ? undefined : new RegionDump(guest, dumpRegions);
   const runner = new Runner(guest, {
     forNs: config.forNs,
     ...(recording ? { replay: recording } : {}),
@@ -108,6 +110,7 @@ export async function runHeadless(invocation: Invocation): Promise<number> {
   const ending = await runToEnd(runner, config, () => stop);
   ignore();
   output.flush();
+  dump?.finish();
   if (stats !== undefined) writeText(stats, JSON.stringify(runner.stats(), null, 2) + "\n");
   if (record !== undefined) {
     const end = runner.end();

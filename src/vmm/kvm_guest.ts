@@ -287,6 +287,11 @@ export class KvmGuest implements Guest {
     return at;
   }
 
+  guestPhysical(pa: number): number | undefined {
+    const index = this.#pfns.indexOf(Math.floor(pa / PAGE));
+    return index < 0 ? undefined : VIRT_MAP.ram.base + index * PAGE + pa % PAGE;
+  }
+
   /** Writes guest memory from outside, as a loader does. */
   writeMemory(ipa: number, bytes: Uint8Array): void {
     this.#ram.write(ipa, bytes);

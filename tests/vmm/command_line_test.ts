@@ -55,6 +55,8 @@ Deno.test("every option arrives", () => {
   assert.equal(invocation("run").config.cpu, "v8.0");
   assert.equal(invocation("run", "--cpu", "max").config.cpu, "max");
   assert.equal(invocation("run", "--dtb", "d").dtb, "d");
+  assert.equal(invocation("run", "--dump-regions", "d").dumpRegions, "d");
+  assert.match(mistake("start", "--dump-regions", "d"), /unknown option/);
   assert.equal(invocation("run", "--bare").config.bareEl, 1);
   assert.equal(invocation("run").config.gic, 3);
   assert.equal(invocation("run").config.mode, "vhe");

@@ -67,6 +67,8 @@ export interface Hot extends HotPlace {
 /** A region that has just been made. */
 export interface TranslatedRegion extends HotPlace {
   readonly graph: Graph;
+  /** The instruction at an offset of the page, as it was decoded. */
+  wordAt(offset: number): number;
   /** The module it is in, together with others, and its name among the module's exports. */
   readonly module: Uint8Array;
   readonly exported: string;
@@ -156,11 +158,13 @@ export class Regions {
     });
     const module: Module = { bytes: bytes.length, regions: new Set() };
     found.forEach((unit, i) => {
-      const { va, pa, graph } = unit;
+      const { va, pa, graph, records } = unit;
+      const wordAt = (at: number) => this.memory.ld32(records + RECORD_WORDS + at);
       const exported = `r${i}`;
       const run = exports[exported];
       if (typeof run !== "function") throw new InternalError("a region is no function");
-      this.#enter(unit, this.onTranslated({ va, pa, graph, module: bytes, exported, run }), module);
+      const made = { va, pa, graph, wordAt, module: bytes, exported, run };
+      this.#enter(unit, this.onTranslated(made), module);
       this.translated += graph.count;
     });
     this.modules++;
