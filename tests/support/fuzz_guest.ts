@@ -4,6 +4,7 @@
  * there is nothing to skip or the timer says that it is enough.
  */
 import { sysreg, type SysregName } from "../../src/arm/arch/sysregs.ts";
+import type { RegionOptions } from "../../src/arm/engine/regions.ts";
 import type { Random } from "../../src/arm/isa/random.ts";
 import { VCPU_FEATURE, type VcpuHandle, type Vm } from "../../src/kvm/api.ts";
 import { coreRegId, sysRegId } from "../../src/kvm/guest.ts";
@@ -126,9 +127,15 @@ export class FuzzGuest {
 
   constructor(
     readonly random: Random,
-    options: { vcpus: number; pcpus: number; lrs: number; mode?: "vhe" | "nvhe" },
+    options: {
+      vcpus: number;
+      pcpus: number;
+      lrs: number;
+      mode?: "vhe" | "nvhe";
+      regions?: Partial<RegionOptions>;
+    },
   ) {
-    const { vcpus, pcpus, lrs, mode = "vhe" } = options;
+    const { vcpus, pcpus, lrs, mode = "vhe", regions = {} } = options;
     this.kvmMachine = new KvmMachine({
       pcpus,
       guestRam: 8 * MIB,
@@ -136,6 +143,7 @@ export class FuzzGuest {
       mode,
       shuffle: 77,
       quantum: 700,
+      regions,
     });
     this.vm = this.#createVm(vcpus);
     this.vm.vcpus.forEach((vcpu, i) => vcpu.setAffinity(1 << (i % pcpus)));

@@ -1,6 +1,7 @@
 /** Runs a guest as the command line would, and collects its console. */
 import { parseCommandLine } from "../../src/vmm/command_line.ts";
 import type { Guest } from "../../src/vmm/guest.ts";
+import type { RegionOptions } from "../../src/arm/engine/regions.ts";
 import { loadGuest } from "../../src/vmm/load.ts";
 import { hexOfBytes } from "../../src/vmm/recording.ts";
 
@@ -11,18 +12,19 @@ export class GuestRun {
 
   private constructor() {}
 
-  /** Starts `kernel` with the options of `deno task run`, files apart. */
+  /** Starts `kernel` with the options of `deno task run`, files apart; `regions`: what is translated, and when. */
   static async start(
     kernel: Uint8Array,
     args: readonly string[],
     initrd?: Uint8Array,
+    regions: Partial<RegionOptions> = {},
   ): Promise<GuestRun> {
     const invocation = parseCommandLine(["run", ...args]);
     if ("text" in invocation) throw new Error(invocation.text);
     const run = new GuestRun();
     const named = (name: string, bytes: Uint8Array | undefined) => bytes && { name, bytes };
     const images = { kernel: named("kernel", kernel), initrd: named("initrd", initrd) };
-    run.#guest = await loadGuest(invocation.config, images, (byte) => {
+    run.#guest = await loadGuest({ ...invocation.config, regions }, images, (byte) => {
       run.output += String.fromCharCode(byte);
     });
     return run;

@@ -1,5 +1,6 @@
 /** The unit guest under KVM: scripts in, logs out, and actions from outside at stated moments. */
 import { IRQ_TYPE, type VcpuHandle } from "../../src/kvm/api.ts";
+import type { RegionOptions } from "../../src/arm/engine/regions.ts";
 import { KvmGuest } from "../../src/vmm/kvm_guest.ts";
 import { VIRT_MAP } from "../../src/vmm/virt_map.ts";
 import image from "../../fixtures/guests/unit/unit.bin" with { type: "bytes" };
@@ -60,6 +61,8 @@ export interface UnitGuestOptions {
   readonly quantum?: number;
   /** The world switch of the host; "vhe" if left out. */
   readonly mode?: "vhe" | "nvhe";
+  /** What of its code is translated, and when. */
+  readonly regions?: Partial<RegionOptions>;
   /** Interrupts of the guest's controller, 256 if left out. */
   readonly irqs?: number;
 }
@@ -84,7 +87,7 @@ export class UnitGuest {
 
   constructor(options: UnitGuestOptions = {}) {
     const { vcpus = 1, pcpus = 1, lrs = 4, gic = 3, shuffle = 0 } = options;
-    const { memory = 8 * MIB, quantum = 1000, mode = "vhe", irqs = 256 } = options;
+    const { memory = 8 * MIB, quantum = 1000, mode = "vhe", irqs = 256, regions = {} } = options;
     this.guest = new KvmGuest({
       vcpus,
       pcpus,
@@ -95,6 +98,7 @@ export class UnitGuest {
       quantum,
       mode,
       irqs,
+      regions,
       transmit: (byte) => this.#received(byte),
     });
   }
