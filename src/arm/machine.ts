@@ -15,6 +15,7 @@ import { BOARD, placeGic } from "./board.ts";
 import { Bus } from "./bus.ts";
 import { Clock } from "./clock.ts";
 import { CpuCore } from "./cpu.ts";
+import { CROSSING_BYTES, CrossingAccess } from "./crossing_access.ts";
 import { refreshArmed } from "./debug.ts";
 import { refreshSingle } from "./debug_enable.ts";
 import { El2Port } from "./el2_port.ts";
@@ -127,7 +128,12 @@ class Executor implements ExecutionHost {
   /** The last miss was a stage 2 fault, which the MMU still describes. */
   #faulted = false;
 
-  constructor(readonly core: CpuCore, readonly machine: Machine) {}
+  readonly #crossing: CrossingAccess;
+
+  constructor(readonly core: CpuCore, readonly machine: Machine) {
+    const { cacheArena, interpreter } = machine;
+    this.#crossing = new CrossingAccess(cacheArena, core.cpu, core.platform.mmu, interpreter);
+  }
 
   get stopped(): boolean {
     const { cpu } = this.core;
@@ -148,10 +154,10 @@ class Executor implements ExecutionHost {
     const { cpu, platform } = this.core;
     const at = cpu.base + CpuLayout.offset.faultVa;
     const lo = cpu.memory.ld32(at);
-    // What misses again right after it was filled is misaligned or crosses a page.
+    // What misses again right after it was filled is misaligned.
     if (lo === this.#missVaLo && this.#missAt === cpu.budget) return this.#missAgain();
     const size = cpu.faultSize;
-    if ((lo & 0xfff) + size > 0x1000) return false;
+    if ((lo & 0xfff) + size > 0x1000) return this.#crossing.make();
     this.#missVaLo = lo;
     this.#missAt = cpu.budget;
     const access = (cpu.faultAccess & ACCESS.WRITE) as Access;
@@ -219,7 +225,8 @@ export class Machine implements Hooks {
     assert(pcpus >= 1 && pcpus <= 16, `${pcpus} physical CPUs: 1 to 16 are possible`);
     this.#quantum = options.quantum;
     this.quantum = options.quantum ?? QUANTUM;
-    const cacheBytes = contextBytes(pcpus) + codePages * RECORD_PAGE_SIZE + MIB;
+    const cacheBytes = contextBytes(pcpus) + CROSSING_BYTES * pcpus +
+      codePages * RECORD_PAGE_SIZE + MIB;
     const ramAt = alignUp(4096 + ARCH_BYTES + cacheBytes + OBSERVE_BYTES, WASM_PAGE);
     this.memory = SharedMemory.create(ramAt + ramSize + deviceBytes);
     this.ram = { pa: BOARD.ram, size: ramSize, at: ramAt };

@@ -46,7 +46,10 @@ export interface ExecutionHost {
   readonly stopped: boolean;
   /** Physical address of the instruction at pc if it is in RAM, or -1: `executeSlow` then takes the fault. */
   fetch(): number;
-  /** A data access missed. True: the TLB has been filled, the instruction is to be executed again. */
+  /**
+   * A data access missed. True: the TLB has been filled and the instruction is to be executed again, or the
+   * instruction has been executed and taken off the budget.
+   */
   dataMiss(): boolean;
   /** Executes the instruction at pc by the evaluator, taking its exception if it raises one. */
   executeSlow(): void;
@@ -365,6 +368,18 @@ export class Interpreter {
         host.executeSlow();
       }
     }
+  }
+
+  /**
+   * Executes the one instruction at pc, a load or store, and takes it off the budget. False: generated code
+   * left before that, and nothing has changed.
+   */
+  step(cpu: Cpu): boolean {
+    const { budget } = cpu;
+    this.#run(cpu.base, 1);
+    const done = cpu.budget === 0;
+    cpu.budget = done ? budget - 1 : budget;
+    return done;
   }
 
   /** Fills what was missing for the instruction at pc. False: the evaluator has to execute it. */
