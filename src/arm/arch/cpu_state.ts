@@ -135,6 +135,10 @@ export const CpuLayout = layout("pcpu", {
   pmuActive: u32("cache"),
   /** 1 while they count accesses: no access may hit a TLB. */
   countsAccesses: u32("cache"),
+  /** The flags between two regions, not computed yet: see region_flags.ts. */
+  flagA: u64("cache"),
+  flagB: u64("cache"),
+  flagKind: u32("cache"),
   /** Why generated code left: the access that missed. */
   faultVa: u64("cache"),
   faultAccess: u32("cache"),

@@ -6,6 +6,7 @@
 import { CpuLayout } from "../arch/cpu_state.ts";
 import { CODE_TLB, CODE_TLB_ENTRIES, CODE_TLB_ENTRY } from "../arch/tlb_layout.ts";
 import type { Row, Shape } from "../isa/row.ts";
+import { giveFlagsToRegion, packFunction, pushFlagsOfRegion } from "./region_flags.ts";
 import { RECORD, RECORD_REGIONS, RECORD_SIZE, type RecordPlan, REGION_ENTRY } from "./records.ts";
 import {
   F32,
@@ -241,15 +242,19 @@ function pushRegionEntry(f: LoopFrame, half: number): void {
 }
 
 /** The handler of {@link HANDLER.REGION}: runs the region, or its first instruction when the budget is too small. */
-function emitRegion(f: LoopFrame, type: number): void {
+function emitRegion(f: LoopFrame, type: number, packer: number): void {
   const asm = f.asm;
   asm.get(f.short).if();
   pushRegionEntry(f, REGION_ENTRY.HANDLER);
   asm.set(f.handler).i32(0).set(f.short).br("dispatch");
   asm.end();
+  giveFlagsToRegion(asm, f.cpu);
   asm.get(f.cpu).get(f.budget).i32(1).op("i32.add").tee(f.next32).get(f.pageVa).i32(0);
   pushRegionEntry(f, REGION_ENTRY.PLACE);
   asm.callIndirect(type, 0).set(f.code);
+  asm.get(f.cpu);
+  pushFlagsOfRegion(asm, f.cpu, packer);
+  asm.mem("i32.store", O.nzcv);
   asm.get(f.cpu).mem("i32.load", O.budget).set(f.budget);
   asm.get(f.cpu).get(f.cpu).mem("i64.load", O.regionInsns);
   asm.get(f.next32).get(f.budget).op("i32.sub").op("i64.extend_i32_u").op("i64.add")
@@ -321,6 +326,7 @@ export function interpreterModule(
   const labels = Array.from({ length: hotEnd }, (_, i) => `h${i}`);
   const coldType = module.type(...HANDLER_TYPE);
   const regionType = module.type(REGION_TYPE.params, REGION_TYPE.results);
+  const packer = module.add(packFunction());
 
   asm.get(f.cpu).mem("i32.load", O.tlb).set(f.tlb);
   asm.get(f.cpu).mem("i32.load", O.alignMask).op("i64.extend_i32_u").set(f.alignMask);
@@ -345,7 +351,7 @@ export function interpreterModule(
     if (i === HANDLER.DECODE) f.leave(EXIT.DECODE);
     else if (i === HANDLER.NEXT_PAGE) emitNextPage(f);
     else if (i === HANDLER.SLOW) f.leave(EXIT.SLOW);
-    else if (i === HANDLER.REGION) emitRegion(f, regionType);
+    else if (i === HANDLER.REGION) emitRegion(f, regionType, packer);
     else compile(f, handlers[i - HANDLER.FIRST] as HandlerSpec, parallel);
   }
   asm.end();

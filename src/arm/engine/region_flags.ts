@@ -2,9 +2,11 @@
  * The flags within a region: the operands of the operation that set them last stay in two locals, and
  * N, Z, C and V are computed when something wants them. Which operation it was is known where the code
  * is generated, except behind a join whose flags nobody reads: there it is in a local, for the exits.
+ * From one region to another all three go as they are, in the CPU state.
  */
+import { CpuLayout } from "../arch/cpu_state.ts";
 import { conditionMask } from "../isa/row.ts";
-import { type FunctionBody, I32, I64, type OpName } from "./wasm_assembler.ts";
+import { FunctionBody, I32, I64, type OpName } from "./wasm_assembler.ts";
 import type { FlagAccess, FlagKind } from "./wasm_builder.ts";
 
 /** How the locals hold the flags; "packed": N, Z, C, V in bits 3 to 0 of the first. "joined": see the kind's local. */
@@ -19,6 +21,8 @@ const KINDS: readonly FlagState[] = [
   "logic32",
   "logic64",
 ];
+
+const O = CpuLayout.offset;
 
 /** See {@link RegionFlags.number}: three bits. */
 const JOINED = 7;
@@ -55,6 +59,40 @@ const LOGIC_COMPARISON: Readonly<Record<number, string>> = {
 /** What compares a sum with zero, by condition. */
 const ADD_COMPARISON: Readonly<Record<number, string>> = { 0: "eq", 1: "ne", 4: "lt_s", 5: "ge_s" };
 
+/** The function (a, b, kind) -> N, Z, C, V that computes flags of which the kind is known at run time only. */
+export function packFunction(): FunctionBody {
+  const asm = new FunctionBody([I64, I64, I32], [I32]);
+  const flags = new RegionFlags(asm, { a: 0, b: 1, kind: 2 }, -1);
+  const labels = KINDS.map((kind) => `flags ${kind}`);
+  for (const label of labels.toReversed()) asm.block(label);
+  asm.get(2).brTable(labels, labels[0] as string);
+  for (const kind of KINDS) {
+    asm.end();
+    flags.state = kind;
+    flags.push();
+    asm.return();
+  }
+  return asm.unreachable();
+}
+
+/** Calls {@link packFunction} (function `pack`) with the flags that the CPU state at local `cpu` has from a region. */
+export function pushFlagsOfRegion(asm: FunctionBody, cpu: number, pack: number): void {
+  asm.get(cpu).mem("i64.load", O.flagA).get(cpu).mem("i64.load", O.flagB);
+  asm.get(cpu).mem("i32.load", O.flagKind).call(pack);
+}
+
+/** Gives a region the flags that the CPU state at local `cpu` has. */
+export function giveFlagsToRegion(asm: FunctionBody, cpu: number): void {
+  asm.get(cpu).get(cpu).mem("i32.load", O.nzcv).op("i64.extend_i32_u").mem("i64.store", O.flagA);
+  asm.get(cpu).i32(KINDS.indexOf("packed")).mem("i32.store", O.flagKind);
+}
+
+interface FlagLocals {
+  readonly a: number;
+  readonly b: number;
+  readonly kind: number;
+}
+
 export class RegionFlags implements FlagAccess {
   state: FlagState = "packed";
   readonly #a: number;
@@ -63,10 +101,28 @@ export class RegionFlags implements FlagAccess {
   /** The instruction at hand sets flags only where a condition holds. */
   conditionally = false;
 
-  constructor(readonly asm: FunctionBody) {
-    this.#a = asm.local(I64);
-    this.#b = asm.local(I64);
-    this.#kind = asm.local(I32);
+  /** `packer`: the module's {@link packFunction}. */
+  constructor(readonly asm: FunctionBody, locals: FlagLocals, readonly packer: number) {
+    this.#a = locals.a;
+    this.#b = locals.b;
+    this.#kind = locals.kind;
+  }
+
+  /** Takes them from the CPU state at local `cpu`. */
+  load(cpu: number): void {
+    const { asm } = this;
+    asm.get(cpu).mem("i64.load", O.flagA).set(this.#a);
+    asm.get(cpu).mem("i64.load", O.flagB).set(this.#b);
+    asm.get(cpu).mem("i32.load", O.flagKind).set(this.#kind);
+    this.state = "joined";
+  }
+
+  /** Writes them to the CPU state, when their kind is in its local (see {@link join}). */
+  store(cpu: number): void {
+    const { asm } = this;
+    asm.get(cpu).get(this.#a).mem("i64.store", O.flagA);
+    asm.get(cpu).get(this.#b).mem("i64.store", O.flagB);
+    asm.get(cpu).get(this.#kind).mem("i32.store", O.flagKind);
   }
 
   set(kind: FlagKind, pushA: () => void, pushB: () => void): void {
@@ -189,7 +245,7 @@ export class RegionFlags implements FlagAccess {
       return;
     }
     if (kind === "joined") {
-      this.#pushJoined();
+      asm.get(this.#a).get(this.#b).get(this.#kind).call(this.packer);
       return;
     }
     const type = this.#pushResult(kind);
@@ -231,23 +287,6 @@ export class RegionFlags implements FlagAccess {
     this.#topBit(type, 0);
   }
 
-  /** By the local: one case for each kind. */
-  #pushJoined(): void {
-    const asm = this.asm;
-    const out = asm.local(I32);
-    const labels = KINDS.map((kind) => `flags ${kind}`);
-    asm.block("flags");
-    for (const label of labels.toReversed()) asm.block(label);
-    asm.get(this.#kind).brTable(labels, labels[0] as string);
-    for (const kind of KINDS) {
-      asm.end();
-      this.#pushPacked(kind);
-      asm.set(out).br("flags");
-    }
-    asm.end();
-    asm.get(out);
-  }
-
   /** The number by which a constant of an exit names the kind; {@link JOINED}: the local has it. */
   get number(): number {
     return this.state === "joined" ? JOINED : KINDS.indexOf(this.state);
@@ -256,10 +295,5 @@ export class RegionFlags implements FlagAccess {
   joinNumber(from: number): void {
     const { asm } = this;
     asm.get(from).i32(JOINED).op("i32.ne").if().get(from).set(this.#kind).end();
-  }
-
-  /** Pushes the flags at an exit that is shared by several kinds (see {@link join}). */
-  pushShared(): void {
-    this.#pushJoined();
   }
 }

@@ -8,7 +8,7 @@ import { CODE_TLB, CODE_TLB_ENTRIES, CODE_TLB_ENTRY } from "../arch/tlb_layout.t
 import type { BranchKind } from "../isa/builder.ts";
 import { HANDLER, REGION_TYPE } from "./interpreter_module.ts";
 import { RECORD, RECORD_REGIONS, RECORD_SIZE, REGION_ENTRY } from "./records.ts";
-import { RegionFlags } from "./region_flags.ts";
+import { packFunction, RegionFlags } from "./region_flags.ts";
 import { type Graph, isInside, type Node, type Step } from "./region_graph.ts";
 import { isCompiled, isRegister, isVector, isZero } from "./region_probe.ts";
 import { FunctionBody, I32, I64, ModuleAssembler, V128, type ValType } from "./wasm_assembler.ts";
@@ -134,7 +134,7 @@ class RegionFrame implements Frame {
   readonly asm = new FunctionBody(REGION_TYPE.params, REGION_TYPE.results);
   readonly cpu = CPU;
   readonly registers: LocalRegisters;
-  readonly flags = new RegionFlags(this.asm);
+  readonly flags: RegionFlags;
   readonly #tlb = this.asm.local(I32);
   /** Page caches by base register and kind of access, and steady fields by their offset. */
   readonly #caches = new Map<number, PageCache>();
@@ -155,11 +155,14 @@ class RegionFrame implements Frame {
   constructor(
     readonly graph: Graph,
     readonly dispatch: number,
+    packer: number,
     readonly aligned: boolean,
     readonly direct: DirectCalls,
     readonly parallel: boolean,
   ) {
     this.#node = graph.entry;
+    const [a, b] = [this.asm.local(I64), this.asm.local(I64)];
+    this.flags = new RegionFlags(this.asm, { a, b, kind: this.asm.local(I32) }, packer);
     this.registers = new LocalRegisters(this.asm, union(graph, "touched"), union(graph, "written"));
   }
 
@@ -209,16 +212,14 @@ class RegionFrame implements Frame {
 
   #reload(): void {
     this.registers.load();
-    this.flags.setPacked(() => this.asm.get(CPU).mem("i32.load", O.nzcv));
+    this.flags.load(CPU);
   }
 
   /** Registers, flags, pc and budget to the CPU state: at the two ends that all exits share. */
   #storeAll(): void {
     const { asm } = this;
     this.registers.store();
-    asm.get(CPU);
-    this.flags.pushShared();
-    asm.mem("i32.store", O.nzcv);
+    this.flags.store(CPU);
     asm.get(CPU).get(this.#pc).mem("i64.store", O.pc);
     asm.get(CPU).get(BUDGET).mem("i32.store", O.budget);
   }
@@ -419,9 +420,8 @@ class RegionFrame implements Frame {
     const { asm } = this;
     const back = this.#offset + 4;
     this.registers.store();
-    asm.get(CPU);
-    this.flags.push();
-    asm.mem("i32.store", O.nzcv);
+    this.flags.join();
+    this.flags.store(CPU);
     if (direct === undefined) this.#callDispatch();
     else {
       asm.get(DEPTH).i32(MAX_DEPTH).op("i32.lt_s").if("if", true);
@@ -515,14 +515,18 @@ export function regionModule(
 ): Uint8Array<ArrayBuffer> {
   const module = new ModuleAssembler(memoryPages, true);
   const dispatch = module.add(dispatchBody(module.type(REGION_TYPE.params, REGION_TYPE.results)));
+  const packer = module.add(packFunction());
   units.forEach(({ graph, records, aligned }, i) => {
     const direct = (target: number) => {
       const at = units.findIndex((u) =>
         u.records === records && u.aligned === aligned && u.graph.entry.block.start === target
       );
-      return at < 0 ? undefined : dispatch + 1 + at;
+      return at < 0 ? undefined : packer + 1 + at;
     };
-    module.add(new RegionFrame(graph, dispatch, aligned, direct, parallel).generate(), `r${i}`);
+    module.add(
+      new RegionFrame(graph, dispatch, packer, aligned, direct, parallel).generate(),
+      `r${i}`,
+    );
   });
   return module.bytes();
 }
