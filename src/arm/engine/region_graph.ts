@@ -35,6 +35,10 @@ export interface Node {
   readonly order: number;
   /** The nodes of the region that control can go to, by offset in the page. */
   readonly successors: ReadonlyMap<number, number>;
+  /** It ends in a call that is made. */
+  readonly calls: boolean;
+  /** Where in the page its return leads, when it is of a called function that is written in the place of the call. */
+  readonly returnsTo: number | undefined;
   /** A successor of its own comes back to it. */
   isLoop: boolean;
   /** More than one edge leads forward to it. */
@@ -64,7 +68,16 @@ export interface Graph {
 
 /** Blocks and where control goes from them, by key. */
 type Skeleton = ReadonlyMap<number, SkeletonNode>;
-type SkeletonNode = Pick<Node, "block" | "successors">;
+type SkeletonNode = Pick<Node, "block" | "successors" | "calls" | "returnsTo">;
+
+/** Numbers for copies of blocks. */
+class Copies {
+  #last = 0;
+  /** A key of its own for a copy of the block with `key`. */
+  keyOf(key: number): number {
+    return key % PAGE + PAGE * ++this.#last;
+  }
+}
 
 /** Bytes of a page, and what the keys of a loop's copies are apart. */
 export const PAGE = 4096;
@@ -74,6 +87,8 @@ const MAX_CHARGE = 1000;
 /** Instructions that an unrolled loop may come to, and how often it may be there. */
 const MAX_UNROLLED = 160;
 const MAX_COPIES = 4;
+/** Instructions of a function that is written in the place of its call. */
+const MAX_INLINED = 40;
 
 function targetOf(at: number, step: Step): number | undefined {
   const { branch } = step.effects;
@@ -82,14 +97,20 @@ function targetOf(at: number, step: Step): number | undefined {
   return target >= 0 && target < PAGE ? target : undefined;
 }
 
-/** Where in the page the region's calls lead. */
+/** Where in the page the call leads that the block ends in; undefined: there is none, or not in the page. */
+function calleeOf({ start, steps }: Block): number | undefined {
+  const branch = steps.at(-1)?.effects.branch;
+  if (branch?.kind !== "call" || branch.offset === undefined) return undefined;
+  const target = start + 4 * (steps.length - 1) + branch.offset;
+  return target >= 0 && target < PAGE ? target : undefined;
+}
+
+/** Where in the page the calls lead that the region makes. */
 export function callsOf({ nodes }: Graph): Set<number> {
   const out = new Set<number>();
-  for (const { block: { start, steps } } of nodes.values()) {
-    const branch = steps.at(-1)?.effects.branch;
-    if (branch?.kind !== "call" || branch.offset === undefined) continue;
-    const target = start + 4 * (steps.length - 1) + branch.offset;
-    if (target >= 0 && target < PAGE) out.add(target);
+  for (const { block, calls } of nodes.values()) {
+    const target = calls ? calleeOf(block) : undefined;
+    if (target !== undefined) out.add(target);
   }
   return out;
 }
@@ -242,18 +263,77 @@ export function regionGraph(
 ): Graph | undefined {
   const starts = leaders(entry, stepAt, limit);
   if (!starts.has(entry)) return undefined;
-  const skeleton: Skeleton = new Map([...starts].map((start) => {
-    const block = blockAt(start, stepAt, starts);
-    return [start, { block, successors: successorsOf(block, starts) }];
-  }));
+  const keys = new Copies();
+  const skeleton = inlined(skeletonOf(starts, stepAt), stepAt, limit, keys);
   const plain = connected(entry, skeleton);
-  const unrolled = unroll(skeleton, plain.loops, copies);
+  const unrolled = unroll(skeleton, plain.loops, copies, keys);
   const { nodes } = unrolled === skeleton ? plain : connected(entry, unrolled);
   markFlags(nodes);
   share([...nodes.values()], nodes);
   let count = 0;
   for (const { block } of plain.nodes.values()) count += block.steps.length;
   return { entry: nodes.get(entry) as Node, nodes, count };
+}
+
+function skeletonOf(starts: ReadonlySet<number>, stepAt: StepAt): Skeleton {
+  return new Map([...starts].map((start) => {
+    const block = blockAt(start, stepAt, starts);
+    const calls = block.steps.at(-1)?.effects.branch?.kind === "call";
+    return [start, { block, successors: successorsOf(block, starts), calls, returnsTo: undefined }];
+  }));
+}
+
+/** The skeleton with small functions that call nothing written in the place of their calls. */
+function inlined(skeleton: Skeleton, stepAt: StepAt, limit: number, keys: Copies): Skeleton {
+  const out = new Map(skeleton);
+  const known = new Map<number, Skeleton | undefined>();
+  let room = limit;
+  for (const node of skeleton.values()) room -= node.block.steps.length;
+  for (const [key, { block, successors }] of skeleton) {
+    const target = calleeOf(block);
+    if (target === undefined) continue;
+    if (!known.has(target)) known.set(target, leaf(target, stepAt));
+    const callee = known.get(target);
+    if (callee === undefined || (room -= MAX_INLINED) < 0) continue;
+    const back = block.start + 4 * block.steps.length;
+    const renamed = new Map([...callee.keys()].map((start) => [start, keys.keyOf(start)]));
+    out.set(key, {
+      block,
+      successors: new Map([[target, renamed.get(target) as number]]),
+      calls: false,
+      returnsTo: undefined,
+    });
+    for (const [start, node] of callee) {
+      const returns = node.block.steps.at(-1)?.effects.branch?.kind === "return";
+      const behind = successors.get(back);
+      const to = returns
+        ? behind === undefined ? [] : [[back, behind] as const]
+        : [...node.successors].map(([offset, to]) => [offset, renamed.get(to) as number] as const);
+      out.set(renamed.get(start) as number, {
+        block: node.block,
+        successors: new Map(to),
+        calls: false,
+        returnsTo: returns ? back : undefined,
+      });
+    }
+  }
+  return out;
+}
+
+/** The blocks of the function at `target` if it is small, calls nothing and returns. */
+function leaf(target: number, stepAt: StepAt): Skeleton | undefined {
+  const starts = leaders(target, stepAt, MAX_INLINED + 1);
+  if (!starts.has(target)) return undefined;
+  const skeleton = skeletonOf(starts, stepAt);
+  let insns = 0;
+  let returns = false;
+  for (const { block: { steps }, calls } of skeleton.values()) {
+    insns += steps.length;
+    const branch = steps.at(-1)?.effects.branch;
+    if (calls || (branch?.kind === "jump" && branch.offset === undefined)) return undefined;
+    returns ||= branch?.kind === "return";
+  }
+  return returns && insns <= MAX_INLINED ? skeleton : undefined;
 }
 
 /** A loop: the block that it begins with, and all its blocks. */
@@ -263,23 +343,33 @@ interface Loop {
 }
 
 /** The skeleton with loops that have none within them, and no calls, written several times in a row. */
-function unroll(skeleton: Skeleton, loops: readonly Loop[], copies: number): Skeleton {
+function unroll(
+  skeleton: Skeleton,
+  loops: readonly Loop[],
+  copies: number,
+  keys: Copies,
+): Skeleton {
   let out: Map<number, SkeletonNode> | undefined;
   for (const { head, body } of loops) {
     const count = copiesOf(head, body, copies);
     if (count < 2) continue;
     out ??= new Map(skeleton);
-    const inside = new Set([...body].map((node) => node.key));
-    for (let copy = 0; copy < count; copy++) {
-      const next = copy === count - 1 ? 0 : copy + 1;
-      for (const { key, block, successors } of body) {
-        const moved = [...successors].map(([offset, to]): [number, number] => {
-          if (!inside.has(to)) return [offset, to];
-          return [offset, to + PAGE * (to === head.key ? next : copy)];
-        });
-        out.set(key + PAGE * copy, { block, successors: new Map(moved) });
+    const inside = [...body];
+    const names = Array.from(
+      { length: count },
+      (_, copy) =>
+        new Map(inside.map(({ key }) => [key, copy === 0 ? key : keys.keyOf(key)] as const)),
+    );
+    names.forEach((name, copy) => {
+      const next = names[(copy + 1) % count];
+      for (const { key, block, successors, calls, returnsTo } of inside) {
+        const moved = [...successors].map(([offset, to]) =>
+          [offset, (to === head.key ? next : name)?.get(to) ?? to] as const
+        );
+        const node = { block, successors: new Map(moved), calls, returnsTo };
+        out?.set(name.get(key) as number, node);
       }
-    }
+    });
   }
   return out ?? skeleton;
 }
@@ -289,7 +379,7 @@ function copiesOf(head: Node, body: ReadonlySet<Node>, copies: number): number {
   for (const node of body) {
     const { steps } = node.block;
     if (node !== head && (node.isLoop || !dominates(head, node))) return 1;
-    if (steps.at(-1)?.effects.branch?.kind === "call") return 1;
+    if (node.calls) return 1;
     insns += steps.length;
   }
   return Math.min(copies, Math.floor(MAX_UNROLLED / insns));
@@ -298,7 +388,7 @@ function copiesOf(head: Node, body: ReadonlySet<Node>, copies: number): number {
 /** Finds the heirs: from the last node to the first, since a charge has those of the heirs in it. */
 function share(inOrder: readonly Node[], nodes: ReadonlyMap<number, Node>): void {
   for (const node of inOrder.toReversed()) {
-    if (node.block.steps.at(-1)?.effects.branch?.kind === "call") continue;
+    if (node.calls) continue;
     let heir: Node | undefined;
     for (const key of node.successors.values()) {
       const to = nodes.get(key) as Node;
@@ -321,12 +411,10 @@ function connected(
 ): { readonly nodes: ReadonlyMap<number, Node>; readonly loops: readonly Loop[] } {
   const nodes = new Map<number, Node>();
   for (const key of reversePostorder(entry, skeleton)) {
-    const { block, successors } = skeleton.get(key) as SkeletonNode;
     nodes.set(key, {
+      ...skeleton.get(key) as SkeletonNode,
       key,
-      block,
       order: nodes.size,
-      successors,
       isLoop: false,
       isJoin: false,
       joins: [],
@@ -335,7 +423,7 @@ function connected(
       depth: 0,
       heir: undefined,
       isHeir: false,
-      charge: block.steps.length,
+      charge: skeleton.get(key)?.block.steps.length ?? 0,
     });
   }
   return { nodes, loops: connect([...nodes.values()], nodes) };

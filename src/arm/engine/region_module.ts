@@ -296,9 +296,7 @@ class RegionFrame implements Frame {
   #goTo(offset: number): void {
     const from = this.#node;
     const to = this.graph.nodes.get(from.successors.get(offset) ?? -1);
-    if (from.heir && to !== from.heir) {
-      this.asm.get(BUDGET).i32(from.heir.charge).op("i32.add").set(BUDGET);
-    }
+    if (to !== from.heir) this.#giveBack(from);
     if (to === undefined || !isInside(from, to)) return this.#leaveTo(offset);
     const { state } = this.flags;
     const step = this.#step;
@@ -314,6 +312,11 @@ class RegionFrame implements Frame {
     this.flags.state = state;
     this.#node = from;
     this.#step = step;
+  }
+
+  /** Control does not go on with the heir. */
+  #giveBack({ heir }: Node): void {
+    if (heir) this.asm.get(BUDGET).i32(heir.charge).op("i32.add").set(BUDGET);
   }
 
   #leaveTo(offset: number): void {
@@ -372,9 +375,8 @@ class RegionFrame implements Frame {
   pushTlb(): void {
     this.asm.get(this.#tlb);
   }
-  /** Not called but where alignment is checked. */
   pushAlignMask(): void {
-    this.asm.i64(0xffff_ffffn);
+    this.asm.i64(this.aligned ? 0xffff_ffffn : 0n);
   }
   pageCache(base: number, access: 0 | 1): PageCache | undefined {
     if (this.aligned) return undefined;
@@ -401,7 +403,7 @@ class RegionFrame implements Frame {
   branchBy({ value }: BranchOffset, kind: BranchKind): void {
     if (value === undefined) throw new RangeError("a branch by an unknown offset");
     const target = this.#offset + Number(value);
-    if (kind !== "call") return this.#goTo(target);
+    if (kind !== "call" || !this.#node.calls) return this.#goTo(target);
     this.asm.get(PAGE).i64(BigInt(target)).op("i64.add").set(this.#pc);
     this.#call(this.direct(target));
   }
@@ -410,9 +412,20 @@ class RegionFrame implements Frame {
     this.asm.get(target).set(this.#pc);
     if (kind === "call") return this.#call();
     if (kind === "jump") return this.#jump();
+    const { returnsTo } = this.#node;
+    if (returnsTo !== undefined) this.#returnInside(target, returnsTo);
     // A return goes to whoever has called this region, who looks whether it comes to the right place.
     this.flags.join();
     this.asm.i32(EXIT.BRANCH).set(this.#code).br("store");
+  }
+
+  /** A return of a function that is written in the place of its call: it goes behind it, or out. */
+  #returnInside(target: number, offset: number): void {
+    const { asm } = this;
+    asm.get(target).get(PAGE).i64(BigInt(offset)).op("i64.add").op("i64.eq").if("if", true);
+    this.#goTo(offset);
+    asm.end();
+    this.#giveBack(this.#node);
   }
 
   /** Calls what is at the pc's local, which is function `direct` if that is known, and goes on behind the call if it comes back there. */

@@ -135,6 +135,11 @@ export class Regions {
     if (this.#waiting.length >= this.options.batch) this.translate();
   }
 
+  /** It may become hot again. */
+  #coolDown({ records, offset }: Hot): void {
+    this.memory.st16(recordAt(records, offset) + RECORD.COUNT, this.options.hotAfter);
+  }
+
   #isEntry(records: number, offset: number): boolean {
     return this.memory.ld16(recordAt(records, offset) + RECORD.HANDLER) === HANDLER.REGION;
   }
@@ -243,6 +248,7 @@ export class Regions {
 
   /** A word of the page has changed: none of its regions is used again. */
   dropPage(records: number): void {
+    for (const hot of this.#waiting) if (hot.records === records) this.#coolDown(hot);
     this.#waiting = this.#waiting.filter((h) => h.records !== records);
     for (const region of this.#byPage.get(records) ?? []) this.#drop(region);
   }

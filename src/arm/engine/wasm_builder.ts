@@ -363,6 +363,8 @@ export class WasmBuilder implements Builder, FpTarget {
   /** The semantics ended in a jump: nothing follows. */
   #closed = false;
   readonly #fp = new FpFast(this);
+  /** What is being made is under a condition. */
+  #conditional = false;
   /** The address translated last, for its neighbours. */
   #translation: Translation | undefined;
 
@@ -635,12 +637,18 @@ export class WasmBuilder implements Builder, FpTarget {
   }
   /** `likely`: what the compiler is told, where something is known. */
   when(condition: V32, then: () => void, likely?: boolean): void {
+    const { value } = condition as unknown as Node;
+    if (value === 0n) return;
+    if (value !== undefined) return then();
     const outer = this.#statements;
     const closed = this.#closed;
     const { modes } = this.#fp;
+    const conditional = this.#conditional;
     this.#statements = [];
     this.#translation = undefined;
+    this.#conditional = true;
     then();
+    this.#conditional = conditional;
     this.#translation = undefined;
     this.#fp.modes = modes;
     const inner = this.#statements;
@@ -801,9 +809,12 @@ export class WasmBuilder implements Builder, FpTarget {
 
   checkSp(base: V64): void {
     const { frame } = this;
-    if (frame.spAligned) return;
+    const { register, base: slot } = base as unknown as Node;
+    const isSp = register && slot === SP;
+    if (isSp && frame.spAligned) return;
     this.#require(this.isZero(this.and(this.wrap(base), this.#steady(O.spAlignMask))));
-    if (frame.spAligned === false) frame.spAligned = true;
+    // Under a condition it may not have been looked at.
+    if (isSp && frame.spAligned === false && !this.#conditional) frame.spAligned = true;
   }
   /** SP is written: whether it stays aligned. */
   #moveSp(value: Node): void {

@@ -210,8 +210,6 @@ onEveryTier("each access of the loop is misaligned where that is checked", {
 });
 
 onEveryTier("SP is misaligned where that is checked", {
-  // Not noticed yet behind a load of structures in the same block
-  ignore: true,
   load: (m) => misaligned(m, [31]),
   check: (m) => {
     assert.deepEqual(classesOf(m), [0x26], "SP alignment faults");
