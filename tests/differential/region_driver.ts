@@ -57,6 +57,8 @@ class Pages extends FlatInterpreter {
 export class RegionDriver {
   readonly #flat = new Pages(CODE_PAGE, (2 + BATCH) * PAGE, undefined, {
     hotAfter: 1,
+    // The budgets are just enough for one turn.
+    copies: 1,
     batch: MODULE,
   }, BATCH + 8);
   #size = 0;

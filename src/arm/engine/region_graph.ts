@@ -84,9 +84,8 @@ export const PAGE = 4096;
 /** Instructions of a block, and of one with its heirs: an exit says in ten bits how many were left. */
 const MAX_BLOCK = 500;
 const MAX_CHARGE = 1000;
-/** Instructions that an unrolled loop may come to, and how often it may be there. */
+/** Instructions that an unrolled loop may come to. */
 const MAX_UNROLLED = 160;
-const MAX_COPIES = 4;
 /** Instructions of a function that is written in the place of its call. */
 const MAX_INLINED = 40;
 
@@ -254,12 +253,15 @@ function markFlags(nodes: ReadonlyMap<number, Node>): void {
   }
 }
 
-/** The region entered at `entry`, of about `limit` instructions at most; undefined where there is none. */
+/**
+ * The region entered at `entry`, of about `limit` instructions at most, small loops `copies` times in a row at
+ * most; undefined where there is none.
+ */
 export function regionGraph(
   entry: number,
   stepAt: StepAt,
   limit: number,
-  copies = MAX_COPIES,
+  copies: number,
 ): Graph | undefined {
   const starts = leaders(entry, stepAt, limit);
   if (!starts.has(entry)) return undefined;

@@ -26,6 +26,8 @@ export interface RegionOptions {
   readonly batch: number;
   /** Instructions of one region, about. */
   readonly maxInsns: number;
+  /** How often a small loop is written in a row, at most. */
+  readonly copies: number;
   /** Regions that are kept, 1 to {@link MAX_REGIONS}, and bytes of WebAssembly: the oldest modules go first. */
   readonly maxRegions: number;
   readonly maxBytes: number;
@@ -39,6 +41,7 @@ const DEFAULTS: RegionOptions = {
   hotAfter: HOT_COUNT,
   batch: 8,
   maxInsns: 400,
+  copies: 4,
   maxRegions: 8192,
   maxBytes: 16 << 20,
   parallel: false,
@@ -180,13 +183,14 @@ export class Regions {
 
   /** What is hot, and what it calls in the same page. */
   #graphs(waiting: readonly Hot[]): (Hot & Unit)[] {
+    const { maxInsns, copies } = this.options;
     const found: (Hot & Unit)[] = [];
     const work = [...waiting];
     for (let hot = work.shift(); hot && found.length < MAX_UNITS; hot = work.shift()) {
       const { records, offset, va, pa } = hot;
       if (found.some((f) => f.records === records && f.offset === offset)) continue;
       const stepAt = (at: number) => this.#known(records, at);
-      const graph = regionGraph(offset, stepAt, this.options.maxInsns);
+      const graph = regionGraph(offset, stepAt, maxInsns, copies);
       if (graph === undefined) continue;
       found.push({ ...hot, graph });
       for (const target of callsOf(graph)) {

@@ -85,5 +85,5 @@ Deno.test("the limit bounds the region, and what is beyond is left to others", (
 });
 
 Deno.test("where nothing is decoded there is no region", () => {
-  assert.equal(regionGraph(0, () => undefined, 100), undefined);
+  assert.equal(regionGraph(0, () => undefined, 100, 1), undefined);
 });
