@@ -16,6 +16,7 @@ import {
 } from "../../src/vmm/recording.ts";
 import { EXIT_CODE } from "../../src/vmm/options.ts";
 import { type Ending, Runner } from "../../src/vmm/runner.ts";
+import { type Tier, TIERS } from "../support/tier_machine.ts";
 import { smpGuest, type SmpOptions } from "../vmm/smp_guest.ts";
 
 const OPTIONS: SmpOptions = { vcpus: 3, pcpus: 2, append: "" };
@@ -100,6 +101,20 @@ for (const seed of [1, 2]) {
   });
 }
 
+Deno.test("a recording of one tier of the engine replayed on the others ends in the recorded state", async () => {
+  const tiers = Object.values(TIERS);
+  for (const [i, regions] of tiers.entries()) {
+    const other = { ...OPTIONS, regions: tiers[(i + 1) % tiers.length] as Tier };
+    const recorded = await run({ ...OPTIONS, regions }, oddMoments(4));
+    const recording = { config: {}, inputs: recorded.runner.inputs, end: recorded.runner.end() };
+    const replayed = await run(other, NOTHING, recording);
+    assert.deepEqual(replayed.runner.end(), recording.end);
+    assert.equal(replayed.text, recorded.text);
+    const { translated } = replayed.guest.machine.interpreter.regions;
+    assert.equal(translated > 0, other.regions.hotAfter !== 0);
+  }
+});
+
 /** A run that ends as soon as something is wrong: "ended", its state, or the error's message. */
 async function outcome(recording: Recording): Promise<string> {
   try {
@@ -169,16 +184,20 @@ Deno.test("snapshot, restore and go on equals going on", async () => {
 });
 
 // What a machine was made of is made again by the same construction; its state comes from the snapshot.
-Deno.test("a snapshot goes on in another process's machine", async () => {
-  const options = { ...OPTIONS, append: 'cmd="ipi 30;storm 30;level 30;fp 20;ticks 5"' };
-  const first = await smpGuest(options), second = await smpGuest(options);
-  goOn(first.guest, 40, 1);
-  const snapshot = first.guest.machine.snapshot();
-  goOn(second.guest, 7, 2);
-  second.guest.machine.restore(snapshot);
-  const printed = [first.text().length, second.text().length];
-  goOn(first.guest, 25, 3);
-  goOn(second.guest, 25, 3);
-  assert.equal(second.guest.machine.stateHash(), first.guest.machine.stateHash());
-  assert.equal(second.text().slice(printed[1]), first.text().slice(printed[0]));
-});
+for (const [tier, regions] of Object.entries({ usual: {}, ...TIERS })) {
+  Deno.test(`a snapshot goes on in another process's machine: ${tier}`, async () => {
+    const options = { ...OPTIONS, append: 'cmd="ipi 30;storm 30;level 30;fp 20;ticks 5"' };
+    // In the middle of hot code of the first, which the second translates otherwise
+    const first = await smpGuest({ ...options, regions: { hotAfter: 1, batch: 1 } });
+    const second = await smpGuest({ ...options, regions });
+    goOn(first.guest, 40, 1);
+    const snapshot = first.guest.machine.snapshot();
+    goOn(second.guest, 7, 2);
+    second.guest.machine.restore(snapshot);
+    const printed = [first.text().length, second.text().length];
+    goOn(first.guest, 25, 3);
+    goOn(second.guest, 25, 3);
+    assert.equal(second.guest.machine.stateHash(), first.guest.machine.stateHash());
+    assert.equal(second.text().slice(printed[1]), first.text().slice(printed[0]));
+  });
+}

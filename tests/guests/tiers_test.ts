@@ -3,47 +3,18 @@
  * of them is translated and when.
  */
 import assert from "node:assert/strict";
-import type { RegionOptions } from "../../src/arm/engine/regions.ts";
-import type { Machine } from "../../src/arm/machine.ts";
 import { Random } from "../../src/arm/isa/random.ts";
 import { debianKernel } from "../support/debian_kernel.ts";
 import { FuzzCode } from "../support/fuzz_code.ts";
 import { FUZZ, FuzzGuest } from "../support/fuzz_guest.ts";
 import { GuestRun } from "../support/guest_run.ts";
 import { assertCleanLog } from "../support/linux_log.ts";
-import { TIERS } from "../support/tier_machine.ts";
+import { onAllTiers } from "../support/tier_machine.ts";
 import { KIND, UnitGuest } from "../support/unit_guest.ts";
 import { H, op, type Operation } from "../support/unit_operations.ts";
 import { smpGuest, type SmpOptions } from "../vmm/smp_guest.ts";
 import initrd from "../../fixtures/initrd/initrd.cpio" with { type: "bytes" };
 import { LEVEL, PRIORITY, startCpus, tellCpu0 } from "./matrix.ts";
-
-interface Run {
-  readonly machine: Machine;
-  /** Whatever else must be the same. */
-  readonly seen: unknown;
-}
-
-type Tier = Partial<RegionOptions>;
-
-/** Runs it `times` times on every tier; all ends must be equal. */
-async function everywhere(
-  run: (regions: Tier) => Run | Promise<Run>,
-  tiers: Readonly<Record<string, Tier>> = TIERS,
-  times = 2,
-): Promise<void> {
-  let first: string | undefined;
-  for (const [tier, regions] of Object.entries(tiers)) {
-    for (let again = 0; again < times; again++) {
-      const { machine, seen } = await run(regions);
-      const end = `${machine.insns} ${machine.stateHash()} ${JSON.stringify(seen)}`;
-      first ??= end;
-      assert.equal(end, first, tier);
-      const { translated } = machine.interpreter.regions;
-      assert.equal(translated > 100, regions.hotAfter !== 0, `${tier}: ${translated} translated`);
-    }
-  }
-}
 
 const COMMANDS = "hvc 5;ipi 20;sgi 20;eoi 5;mmio 20;gicd 5;ticks 4;storm 5;level 4;fp 2;irq;ps;off";
 const SMP: readonly SmpOptions[] = [
@@ -56,7 +27,7 @@ const SMP: readonly SmpOptions[] = [
 for (const options of SMP) {
   const { vcpus, pcpus, mode, gic } = options;
   Deno.test(`SMP guest: ${mode}, GICv${gic}, ${vcpus} vCPUs on ${pcpus}`, () =>
-    everywhere(async (regions) => {
+    onAllTiers(async (regions) => {
       const { guest, text } = await smpGuest({ ...options, append: `cmd="${COMMANDS}"`, regions });
       assert.equal(guest.machine.run(400_000_000), "power", text().slice(-200));
       return { machine: guest.machine, seen: text() };
@@ -85,7 +56,7 @@ function busy(cpu: number): Operation[] {
 
 for (const mode of ["vhe", "nvhe"] as const) {
   Deno.test(`unit guest: timers, SGIs and calls on four CPUs, ${mode}`, () =>
-    everywhere((regions) => {
+    onAllTiers((regions) => {
       const guest = new UnitGuest({ vcpus: 4, pcpus: 2, shuffle: 3, mode, regions });
       guest.script(0, [
         ...startCpus([1, 2, 3]),
@@ -109,7 +80,7 @@ const ROUNDS = 12, ROUND_INSNS = 25_000;
 
 for (const [mode, seed] of FUZZ_SEEDS) {
   Deno.test(`random code under KVM, ${mode}`, () =>
-    everywhere((regions) => {
+    onAllTiers((regions) => {
       const guest = new FuzzGuest(new Random(seed), { vcpus: 2, pcpus: 2, lrs: 4, mode, regions });
       const { machine } = guest.kvmMachine;
       const insns: number[] = [];
@@ -133,7 +104,7 @@ Deno.test({
   name: "Linux on one vCPU, to power off",
   ignore: kernel === undefined,
   fn: () =>
-    everywhere(
+    onAllTiers(
       async (regions) => {
         const args = ["--vcpus", "1", "--append", "console=ttyAMA0"];
         const run = await GuestRun.start(kernel as Uint8Array, args, initrd, regions);

@@ -4,6 +4,7 @@ import { Locks } from "../../src/base/lock.ts";
 import type { SharedMemory } from "../../src/base/memory.ts";
 import { type TracepointName, TraceRing } from "../../src/trace/tracepoints.ts";
 import type { CpuModel } from "../../src/arm/arch/features.ts";
+import type { RegionOptions } from "../../src/arm/engine/regions.ts";
 import { Machine } from "../../src/arm/machine.ts";
 import { Host, type HostMode } from "../../src/host/host.ts";
 import { machineHardware } from "../../src/host/machine_hardware.ts";
@@ -27,6 +28,8 @@ export interface RigOptions {
   readonly mode?: HostMode;
   /** What the physical CPUs implement. */
   readonly cpu?: CpuModel;
+  /** What of the guests' code is translated, and when. */
+  readonly regions?: Partial<RegionOptions>;
   /** What the host kernel, and its code at EL2, has for the machine's memory. */
   readonly memoryOf?: (machine: Machine) => SharedMemory;
 }
@@ -34,9 +37,9 @@ export interface RigOptions {
 export function makeRig(
   pcpus = 1,
   lrs = 4,
-  { mode = "vhe", cpu = "max", memoryOf }: RigOptions = {},
+  { mode = "vhe", cpu = "max", regions = {}, memoryOf }: RigOptions = {},
 ): Rig {
-  const machine = new Machine({ pcpus, ramSize: 32 * MIB, lrs, cpu });
+  const machine = new Machine({ pcpus, ramSize: 32 * MIB, lrs, cpu, regions });
   for (let i = 0; i < pcpus; i++) machine.start(i, 2, 0, 0);
   const { ram } = machine;
   const memory = memoryOf?.(machine) ?? machine.memory;

@@ -116,6 +116,7 @@ export class Asm {
   }
   /** Xd = Xn + imm (0 to 4095). */
   add(d: number, n: number, imm: number): this {
+    if (imm < 0 || imm > 4095) throw new RangeError(`an immediate of ${imm}`);
     return this.word(0x9100_0000 | (imm << 10) | (n << 5) | d);
   }
   addReg(d: number, n: number, m: number): this {

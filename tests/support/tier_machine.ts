@@ -284,3 +284,33 @@ export function onEveryTier(name: string, test: TierTest): void {
     }
   });
 }
+
+// Guests of other machines
+
+/** Where a guest has ended. */
+export interface TierRun {
+  readonly machine: Machine;
+  /** Whatever else must be the same. */
+  readonly seen: unknown;
+}
+
+export type Tier = Partial<RegionOptions>;
+
+/** Runs it `times` times on every tier; all ends must be equal. */
+export async function onAllTiers(
+  run: (regions: Tier) => TierRun | Promise<TierRun>,
+  tiers: Readonly<Record<string, Tier>> = TIERS,
+  times = 2,
+): Promise<void> {
+  let first: string | undefined;
+  for (const [tier, regions] of Object.entries(tiers)) {
+    for (let again = 0; again < times; again++) {
+      const { machine, seen } = await run(regions);
+      const end = `${machine.insns} ${machine.stateHash()} ${JSON.stringify(seen)}`;
+      first ??= end;
+      assert.equal(end, first, tier);
+      const { translated } = machine.interpreter.regions;
+      assert.equal(translated > 0, regions.hotAfter !== 0, `${tier}: ${translated} translated`);
+    }
+  }
+}
