@@ -20,6 +20,11 @@ export interface FpTarget extends Builder {
     ...operands: (Float | V32 | V64)[]
   ): T;
   float(type: "f32" | "f64", value: number): Float;
+  /** The number whose bits are the lowest of `value`, and the other way round. */
+  fromBits(type: "f32" | "f64", value: V64): Float;
+  toBits(type: "f32" | "f64", number: Float): V64;
+  /** FPCR is known to be 0, and FPSR.IXC to be set. */
+  readonly usualFp: boolean;
   /** Leaves to the evaluator unless the condition holds. */
   require(condition: V32): void;
 }
@@ -140,12 +145,10 @@ export class Kind {
 
   /** The number of `value`'s low bits; a vector is the number itself. */
   fromBits(value: V64): Float {
-    if (this.name === "f64") return this.b.apply("f64", "f64.reinterpret_i64", value);
-    return this.b.apply("f32", "f32.reinterpret_i32", this.b.wrap(value));
+    return this.b.fromBits(this.name as "f32" | "f64", value);
   }
   toBits(a: Float): V64 {
-    if (this.name === "f64") return this.b.apply<V64>("i64", "i64.reinterpret_f64", a);
-    return this.b.zext(this.b.apply<V32>("i32", "i32.reinterpret_f32", a));
+    return this.b.toBits(this.name as "f32" | "f64", a);
   }
 
   /** Error of the rounded sum `s` of `a` and `c`, exactly (Knuth's TwoSum). */

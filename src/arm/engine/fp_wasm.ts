@@ -55,6 +55,7 @@ export class FpFast {
   #begin(): Modes {
     if (this.modes !== null) return this.modes;
     const { b } = this;
+    if (b.usualFp) return { flushing: b.c32(0), inexactBefore: b.c32(1) };
     const fpcr = b.fpcr();
     b.require(b.isZero(b.and(fpcr, b.c32(RMODE))));
     this.modes = {

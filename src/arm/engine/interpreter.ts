@@ -6,6 +6,7 @@ import type { Arena } from "../../base/arena.ts";
 import { alignUp } from "../../base/bits.ts";
 import type { SharedMemory } from "../../base/memory.ts";
 import { type Cpu, CpuLayout } from "../arch/cpu_state.ts";
+import { FPSR } from "../fp/format.ts";
 import { CODE_TLB, CODE_TLB_ENTRIES, CODE_TLB_ENTRY } from "../arch/tlb_layout.ts";
 import {
   type Consts,
@@ -404,7 +405,8 @@ export class Interpreter {
       this.#fill(cpu, records);
     } else if (exit === EXIT.HOT) {
       const aligned = cpu.alignMask !== 0;
-      this.regions.hot({ records, offset: pa % 4096, aligned, va: cpu.pc, pa });
+      const usualFp = cpu.fpEnabled && cpu.fpcr === 0 && (cpu.fpsr & FPSR.IXC) !== 0;
+      this.regions.hot({ records, offset: pa % 4096, aligned, usualFp, va: cpu.pc, pa });
     } else if (exit === EXIT.UNFIT) this.regions.unfit(records, pa % 4096);
     else this.#decode(records, code, pa % 4096);
     return true;

@@ -5,6 +5,7 @@
  */
 import { CpuLayout } from "../arch/cpu_state.ts";
 import { CODE_TLB, CODE_TLB_ENTRIES, CODE_TLB_ENTRY } from "../arch/tlb_layout.ts";
+import { FPSR } from "../fp/format.ts";
 import type { BranchKind } from "../isa/builder.ts";
 import { HANDLER, REGION_TYPE } from "./interpreter_module.ts";
 import { RECORD, RECORD_REGIONS, RECORD_SIZE, REGION_ENTRY } from "./records.ts";
@@ -62,6 +63,7 @@ class LocalRegisters implements RegisterAccess {
       return;
     }
     asm.get(this.#local(slot));
+    if (part === "f32" || part === "f64") asm.extractNumber(part);
     if (part === "w") asm.op("i32.wrap_i64");
     if (part === "low" || part === "high") asm.extractLane(64, part === "low" ? 0 : 1);
   }
@@ -75,8 +77,11 @@ class LocalRegisters implements RegisterAccess {
     }
     const local = this.#local(slot);
     const half = part === "low" || part === "high";
+    const number = part === "f32" || part === "f64";
     if (half) asm.get(local);
+    if (number) asm.v128(0n, 0n);
     push();
+    if (number) asm.replaceNumber(part);
     if (half) asm.replaceLane(64, part === "low" ? 0 : 1);
     asm.set(local);
   }
@@ -157,6 +162,7 @@ class RegionFrame implements Frame {
     readonly dispatch: number,
     packer: number,
     readonly aligned: boolean,
+    readonly usualFp: boolean,
     readonly direct: DirectCalls,
     readonly parallel: boolean,
   ) {
@@ -189,11 +195,16 @@ class RegionFrame implements Frame {
     return asm;
   }
 
-  /** Leaves at once where the region was made for another checking of alignment than is wanted now. */
+  /** Leaves at once where the region was made for another checking of alignment, or other modes of FP, than there are. */
   #checkFit(): void {
     const { asm } = this;
     asm.get(CPU).mem("i32.load", O.alignMask);
     if (this.aligned) asm.op("i32.eqz");
+    if (this.usualFp) {
+      asm.get(CPU).mem("i32.load", O.fpcr).op("i32.or");
+      asm.get(CPU).mem("i32.load", O.fpEnabled).op("i32.eqz").op("i32.or");
+      asm.get(CPU).mem("i32.load", O.fpsr).i32(FPSR.IXC).op("i32.and").op("i32.eqz").op("i32.or");
+    }
     asm.if("if", false);
     asm.get(CPU).get(PAGE).i64(BigInt(this.graph.entry.block.start)).op("i64.add")
       .mem("i64.store", O.pc);
@@ -515,6 +526,16 @@ export interface Unit {
   readonly graph: Graph;
   readonly records: number;
   readonly aligned: boolean;
+  /** FP is enabled, FPCR 0 and FPSR.IXC set. */
+  readonly usualFp: boolean;
+}
+
+/** Whether the region has anything to do with floating point. */
+export function usesFp({ nodes }: Graph): boolean {
+  for (const { block } of nodes.values()) {
+    if (block.steps.some((step) => step.effects.usesFp)) return true;
+  }
+  return false;
 }
 
 /**
@@ -529,7 +550,7 @@ export function regionModule(
   const module = new ModuleAssembler(memoryPages, true);
   const dispatch = module.add(dispatchBody(module.type(REGION_TYPE.params, REGION_TYPE.results)));
   const packer = module.add(packFunction());
-  units.forEach(({ graph, records, aligned }, i) => {
+  units.forEach(({ graph, records, aligned, usualFp }, i) => {
     const direct = (target: number) => {
       const at = units.findIndex((u) =>
         u.records === records && u.aligned === aligned && u.graph.entry.block.start === target
@@ -537,7 +558,8 @@ export function regionModule(
       return at < 0 ? undefined : packer + 1 + at;
     };
     module.add(
-      new RegionFrame(graph, dispatch, packer, aligned, direct, parallel).generate(),
+      new RegionFrame(graph, dispatch, packer, aligned, usualFp && usesFp(graph), direct, parallel)
+        .generate(),
       `r${i}`,
     );
   });

@@ -26,6 +26,8 @@ export interface Effects {
   readonly closed: boolean;
   /** A branch to `pc + offset` (undefined: to an address that is computed). */
   readonly branch: { readonly offset: number | undefined; readonly kind: BranchKind } | undefined;
+  /** Wants FP not to be trapped. */
+  readonly usesFp: boolean;
   readonly readsFlags: boolean;
   /** Sets the flags whatever happens. */
   readonly setsFlags: boolean;
@@ -59,6 +61,7 @@ class ProbeFrame implements Frame {
   readonly touched = new Set<number>();
   readonly written = new Set<number>();
   branch: Effects["branch"];
+  usesFp = false;
   readsFlags = false;
   setsFlags = false;
   setsFlagsConditionally = false;
@@ -107,6 +110,10 @@ class ProbeFrame implements Frame {
   temporary(type: ValType): number {
     return this.asm.local(type);
   }
+  steadyField(offset: number): number {
+    if (offset === CpuLayout.offset.fpEnabled) this.usesFp = true;
+    return 0;
+  }
   pushTlb(): void {}
   pushAlignMask(): void {}
   pushPc(): void {}
@@ -125,6 +132,7 @@ class ProbeFrame implements Frame {
 const CLOSED: Effects = {
   closed: true,
   branch: undefined,
+  usesFp: false,
   readsFlags: false,
   setsFlags: false,
   setsFlagsConditionally: false,
@@ -140,7 +148,16 @@ export function effectsOf(instruction: Instruction): Effects {
   const builder = new WasmBuilder(frame);
   row.semantics(builder, builder.constantOperands(decoded.slots, decoded.consts), decoded.shape);
   builder.emit();
-  const { branch, readsFlags, setsFlags, setsFlagsConditionally, touched, written } = frame;
+  const { branch, usesFp, readsFlags, setsFlags, setsFlagsConditionally, touched, written } = frame;
   const { closed } = builder;
-  return { closed, branch, readsFlags, setsFlags, setsFlagsConditionally, touched, written };
+  return {
+    closed,
+    branch,
+    usesFp,
+    readsFlags,
+    setsFlags,
+    setsFlagsConditionally,
+    touched,
+    written,
+  };
 }

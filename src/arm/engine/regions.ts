@@ -16,7 +16,7 @@ import {
 } from "./records.ts";
 import { callsOf, type Graph, regionGraph, type Step } from "./region_graph.ts";
 import { effectsOf, type Instruction } from "./region_probe.ts";
-import { regionModule, type Unit } from "./region_module.ts";
+import { regionModule, type Unit, usesFp } from "./region_module.ts";
 
 /** What is translated, and when. */
 export interface RegionOptions {
@@ -65,6 +65,8 @@ export interface Hot extends HotPlace {
   readonly offset: number;
   /** Every access has to be aligned at present. */
   readonly aligned: boolean;
+  /** FP is enabled, FPCR 0 and FPSR.IXC set at present. */
+  readonly usualFp: boolean;
 }
 
 /** A region that has just been made. */
@@ -91,6 +93,7 @@ interface Region {
   readonly place: number;
   readonly records: number;
   readonly offset: number;
+  readonly usualFp: boolean;
   readonly module: Module;
 }
 
@@ -101,6 +104,8 @@ export class Regions {
   readonly table: WebAssembly.Table;
   readonly #steps = new Map<number, Step | undefined>();
   readonly #byPage = new Map<number, Set<Region>>();
+  /** Records of instructions where regions made for the usual modes of FP have not fitted. */
+  readonly #unusualFp = new Set<number>();
   /** Modules with regions in use, the oldest first. */
   readonly #modules = new Set<Module>();
   readonly #free: number[] = [];
@@ -192,7 +197,9 @@ export class Regions {
       const stepAt = (at: number) => this.#known(records, at);
       const graph = regionGraph(offset, stepAt, maxInsns, copies);
       if (graph === undefined) continue;
-      found.push({ ...hot, graph });
+      const usualFp = hot.usualFp && usesFp(graph) &&
+        !this.#unusualFp.has(recordAt(records, offset));
+      found.push({ ...hot, graph, usualFp });
       for (const target of callsOf(graph)) {
         const by = target - offset;
         work.push({ ...hot, offset: target, va: va + BigInt(by), pa: pa + by });
@@ -231,7 +238,7 @@ export class Regions {
     return step;
   }
 
-  #enter({ records, offset }: Hot, run: CallableFunction, module: Module): void {
+  #enter({ records, offset, usualFp }: Hot, run: CallableFunction, module: Module): void {
     const record = recordAt(records, offset);
     const handler = this.memory.ld16(record + RECORD.HANDLER);
     // Not decoded any more: it is not what was translated.
@@ -242,7 +249,7 @@ export class Regions {
     this.memory.st16(entry + REGION_ENTRY.HANDLER, handler);
     this.memory.st16(entry + REGION_ENTRY.PLACE, place);
     writeHandler(this.memory, record, HANDLER.REGION, 0);
-    const region = { place, records, offset, module };
+    const region = { place, records, offset, usualFp, module };
     const ofPage = this.#byPage.get(records);
     if (ofPage) ofPage.add(region);
     else this.#byPage.set(records, new Set([region]));
@@ -260,7 +267,9 @@ export class Regions {
   /** The region at `offset` of a page was made for another state of the CPU. */
   unfit(records: number, offset: number): void {
     for (const region of this.#byPage.get(records) ?? []) {
-      if (region.offset === offset) this.#drop(region);
+      if (region.offset !== offset) continue;
+      if (region.usualFp) this.#unusualFp.add(recordAt(records, offset));
+      this.#drop(region);
     }
   }
 
@@ -288,6 +297,7 @@ export class Regions {
 
   dropAll(): void {
     for (const records of [...this.#byPage.keys()]) this.dropPage(records);
+    this.#unusualFp.clear();
     this.#waiting = [];
   }
 }

@@ -4,7 +4,7 @@
  */
 import type { LaneBits, VectorOp } from "../isa/vector_ops.ts";
 import { Bytes } from "./wasm_bytes.ts";
-import { SIMD, SIMD_LANE, SIMD_OP } from "./wasm_simd.ts";
+import { SIMD, SIMD_LANE, SIMD_MEM, SIMD_NUMBER, SIMD_OP } from "./wasm_simd.ts";
 
 export const I32 = 0x7f;
 export const I64 = 0x7e;
@@ -132,6 +132,10 @@ export type OpName = keyof typeof OP;
 export const MEM = {
   "i32.load": [0x28, 2],
   "i64.load": [0x29, 3],
+  "f32.load": [0x2a, 2],
+  "f64.load": [0x2b, 3],
+  "f32.store": [0x38, 2],
+  "f64.store": [0x39, 3],
   "i32.load8_u": [0x2d, 0],
   "i32.load16_u": [0x2f, 1],
   "i64.load8_u": [0x31, 0],
@@ -268,9 +272,19 @@ export class FunctionBody {
     this.#simd(SIMD_LANE[bits].replace).code.push(index);
     return this;
   }
-  /** v128.load or v128.store; no alignment is promised. */
-  vectorMem(what: "load" | "store", offset: number): this {
-    this.#simd(what === "load" ? SIMD.LOAD : SIMD.STORE).code.push(0);
+  /** The number in lane 0. */
+  extractNumber(type: "f32" | "f64"): this {
+    this.#simd(SIMD_NUMBER[type].extract).code.push(0);
+    return this;
+  }
+  /** Writes lane 0. */
+  replaceNumber(type: "f32" | "f64"): this {
+    this.#simd(SIMD_NUMBER[type].replace).code.push(0);
+    return this;
+  }
+  /** v128.load, of 8 or 4 bytes with zeros above them too, or v128.store; no alignment is promised. */
+  vectorMem(what: keyof typeof SIMD_MEM, offset: number): this {
+    this.#simd(SIMD_MEM[what]).code.push(0);
     this.code.unsigned(offset);
     return this;
   }

@@ -59,6 +59,7 @@ export function recordRegisters(
     push(slot, part) {
       address(slot);
       if (part === "q") asm.vectorMem("load", 0);
+      else if (part === "f32" || part === "f64") asm.mem(`${part}.load`, 0);
       else {
         const second = part === "high" || part === "next";
         asm.mem(part === "w" ? "i32.load" : "i64.load", second ? 8 : 0);
@@ -68,7 +69,11 @@ export function recordRegisters(
       address(slot);
       push();
       if (part === "q") asm.vectorMem("store", 0);
-      else asm.mem("i64.store", part === "high" ? 8 : 0);
+      else if (part === "f32" || part === "f64") {
+        asm.mem(`${part}.store`, 0);
+        if (part === "f32") address(slot).i32(0).mem("i32.store", 4);
+        address(slot).i64(0n).mem("i64.store", 8);
+      } else asm.mem("i64.store", part === "high" ? 8 : 0);
     },
   };
 }
@@ -103,13 +108,16 @@ export const UNPRIVILEGED_ACCESS = 4;
 const O = CpuLayout.offset;
 const SP = gprOffset(SLOT.SP);
 
-/** A part of a register: 64 bits, the low 32, all of the register behind it, a half of a vector register, all of it. */
-export type RegisterPart = "x" | "w" | "next" | "low" | "high" | "q";
+/**
+ * A part of a register: 64 bits, the low 32, all of the register behind it, a half of a vector register, all of
+ * it, the number in its lowest bits (written, the rest becomes 0).
+ */
+export type RegisterPart = "x" | "w" | "next" | "low" | "high" | "q" | "f32" | "f64";
 
 /** How registers are reached. A `slot` is whatever the operands were made with. */
 export interface RegisterAccess {
   push(slot: number, part: RegisterPart): void;
-  /** Writes what `push` pushes: an i64 ("x", "low", "high") or a v128 ("q"). */
+  /** Writes what `push` pushes: an i64 ("x", "low", "high"), a v128 ("q") or a number. */
   set(slot: number, part: Exclude<RegisterPart, "w" | "next">, push: () => void): void;
 }
 
@@ -171,6 +179,8 @@ export interface Frame {
   pageCache?(base: number, access: 0 | 1): PageCache | undefined;
   /** A local that holds the 32-bit field of the CPU state at `offset`, which does not change here. */
   steadyField?(offset: number): number;
+  /** FPCR is 0, FPSR.IXC set, and FP does not trap. */
+  readonly usualFp?: boolean;
   /** SP is known to be as aligned as its alignment check wants. Undefined: not kept. */
   spAligned?: boolean;
 }
@@ -217,6 +227,14 @@ interface Node {
   readonly recordOffset?: number;
   /** It is the sum of a node and a constant, or a register. */
   sumOf?: { readonly node: Node; readonly offset: number };
+  /** Of its uses nothing remains, it need not be made. */
+  readonly pure?: boolean;
+  /** It is what the lowest `bits` of a vector register hold. */
+  lowOf?: { readonly slot: Slot; readonly bits: 32 | 64 };
+  /** It is what a load found. */
+  loadOf?: { readonly at: V32; readonly offset: number; readonly size: AccessSize };
+  /** The number whose bits it is. */
+  bitsOf?: Float;
   /** It is a value shifted left by a constant. */
   shifted?: { readonly of: AnyValue; readonly by: number };
   /** The register that it is made from, if it is an address, and whether it is its value. */
@@ -357,6 +375,10 @@ function constantSlot(offset: number): Slot {
   return { slot: true, offset: upper ? offset - 8 : offset, upper } as unknown as Slot;
 }
 
+function upperHalf(slot: Slot): boolean {
+  return (slot as Slot & { readonly upper?: boolean }).upper ?? false;
+}
+
 /** Compiles one handler: run a row's semantics against it, then {@link emit}. */
 export class WasmBuilder implements Builder, FpTarget {
   #statements: Statement[] = [];
@@ -424,7 +446,7 @@ export class WasmBuilder implements Builder, FpTarget {
   }
 
   #emitLet(node: Node): void {
-    if (node.repeat || (!node.pinned && node.uses < 2)) return;
+    if (node.repeat || (!node.pinned && node.uses < 2) || (node.pure && node.uses === 0)) return;
     node.emit();
     if (node.uses === 0) this.frame.asm.drop();
     else {
@@ -624,6 +646,8 @@ export class WasmBuilder implements Builder, FpTarget {
     return this.#compare("lt_s", a, b);
   }
   isZero(a: Value): V32 {
+    const { value } = a as unknown as Node;
+    if (value !== undefined) return this.c32(value === 0n ? 1 : 0);
     return this.#apply("i32", `${a.type}.eqz`, a);
   }
   select<T extends AnyValue>(condition: V32, a: T, b: T): T {
@@ -659,11 +683,36 @@ export class WasmBuilder implements Builder, FpTarget {
   wrap(a: V64): V32 {
     const { recordOffset, value } = a as unknown as Node;
     if (value !== undefined) return this.c32(Number(BigInt.asIntN(32, value)));
-    if (recordOffset === undefined) return this.#apply("i32", "i32.wrap_i64", a);
+    if (recordOffset === undefined) {
+      const low: V32 = this.#apply("i32", "i32.wrap_i64", a);
+      const { lowOf } = a as unknown as Node;
+      if (lowOf) (low as unknown as Node).lowOf = { slot: lowOf.slot, bits: 32 };
+      return low;
+    }
     return this.#node("i32", [], () => this.frame.pushOperand("i32", recordOffset));
   }
   zext(a: V32): V64 {
-    return this.#apply("i64", "i64.extend_i32_u", a);
+    const wide: V64 = this.#apply("i64", "i64.extend_i32_u", a);
+    const { lowOf } = a as unknown as Node;
+    if (lowOf) (wide as unknown as Node).lowOf = lowOf;
+    return wide;
+  }
+  /** The number of the type whose bits are the lowest of `value`. */
+  fromBits(type: "f32" | "f64", value: V64): Float {
+    const { lowOf } = value as unknown as Node;
+    if (lowOf && (type === "f32" || lowOf.bits === 64)) {
+      return this.#register(type, lowOf.slot, type);
+    }
+    if (type === "f64") return this.#apply("f64", "f64.reinterpret_i64", value);
+    return this.#apply("f32", "f32.reinterpret_i32", this.wrap(value));
+  }
+  /** The bits of a number. */
+  toBits(type: "f32" | "f64", number: Float): V64 {
+    const bits: V64 = type === "f64"
+      ? this.#apply("i64", "i64.reinterpret_f64", number)
+      : this.zext(this.#apply("i32", "i32.reinterpret_f32", number));
+    (bits as unknown as Node).bitsOf = number;
+    return bits;
   }
   sext(a: V32): V64 {
     return this.#apply("i64", "i64.extend_i32_s", a);
@@ -923,11 +972,13 @@ export class WasmBuilder implements Builder, FpTarget {
   }
   #loadAt(at: V32, size: AccessSize, offset = 0, ordered = false): V64 {
     const node = this.#use(at);
-    return this.#node("i64", [], () => {
+    const value: V64 = this.#node("i64", [], () => {
       this.#push(node);
       if (ordered) atomicLoad(this.frame.asm, size);
       else this.frame.asm.mem(LOAD[size], offset);
-    }, { pinned: true });
+    }, { pinned: true, pure: !ordered });
+    if (!ordered) (value as unknown as Node).loadOf = { at, offset, size };
+    return value;
   }
   /** Whether the access is to be an atomic one: what is ordered is aligned. */
   #ordered(options: AccessOptions): boolean {
@@ -1068,12 +1119,25 @@ export class WasmBuilder implements Builder, FpTarget {
   }
 
   #storeAt(at: V32, size: AccessSize, value: V64, offset = 0, ordered = false): void {
+    const { lowOf } = value as unknown as Node;
+    if (lowOf && !ordered && 8 * size <= lowOf.bits && size >= 4) {
+      return this.#storeNumber(size === 8 ? "f64" : "f32", at, lowOf.slot, offset);
+    }
     const nodes = [at, value].map((v) => this.#use(v)) as [Node, Node];
     this.#run(() => {
       this.#push(nodes[0]);
       this.#push(nodes[1]);
       if (ordered) atomicStore(this.frame.asm, size);
       else this.frame.asm.mem(STORE[size], offset);
+    });
+  }
+  /** Stores the lowest bits of a vector register. */
+  #storeNumber(type: "f32" | "f64", at: V32, slot: Slot, offset: number): void {
+    const nodes = [at, this.#register(type, slot, type)].map((v) => this.#use(v)) as [Node, Node];
+    this.#run(() => {
+      this.#push(nodes[0]);
+      this.#push(nodes[1]);
+      this.frame.asm.mem(`${type}.store`, offset);
     });
   }
   /** The low `size` bytes of a value, extended to 64 bits. */
@@ -1187,14 +1251,25 @@ export class WasmBuilder implements Builder, FpTarget {
   }
   prefetch(_address: V64): void {}
 
+  get usualFp(): boolean {
+    return this.frame.usualFp ?? false;
+  }
   fpAccess(): void {
+    if (this.usualFp) return;
     this.#require(this.#steady(O.fpEnabled));
   }
   v(slot: Slot, half: 0 | 1): V64 {
-    const { upper } = slot as Slot & { readonly upper?: boolean };
-    return this.#register("i64", slot, half === 0 && !upper ? "low" : "high");
+    const low = half === 0 && !upperHalf(slot);
+    const value: V64 = this.#register("i64", slot, low ? "low" : "high");
+    if (low) (value as unknown as Node).lowOf = { slot, bits: 64 };
+    return value;
   }
   setV(slot: Slot, low: V64, high: V64): void {
+    const { bitsOf } = low as unknown as Node;
+    if ((high as unknown as Node).value === 0n && !upperHalf(slot)) {
+      if (bitsOf === undefined) return this.setQ(slot, this.v128(low, high));
+      return this.#setRegister(slot, bitsOf.type as "f32" | "f64", bitsOf);
+    }
     this.#setRegister(slot, "low", low);
     this.#setRegister(slot, "high", high);
   }
@@ -1206,6 +1281,7 @@ export class WasmBuilder implements Builder, FpTarget {
     this.#setRegister(slot, "q", value);
   }
   fpcr(): V32 {
+    if (this.usualFp) return this.c32(0);
     return this.#field(O.fpcr);
   }
   fpsr(): V32 {
@@ -1225,7 +1301,19 @@ export class WasmBuilder implements Builder, FpTarget {
     return this.#node("v128", [], () => this.frame.asm.v128(low, high), { repeat: true });
   }
   v128(low: V64, high: V64): V128 {
-    return this.withLane(64, this.splat(64, low), 1, high);
+    const { loadOf } = low as unknown as Node;
+    if ((high as unknown as Node).value !== 0n) {
+      return this.withLane(64, this.splat(64, low), 1, high);
+    }
+    if (loadOf === undefined || loadOf.size < 4) {
+      return this.withLane(64, this.c128(0n, 0n), 0, low);
+    }
+    const { at, offset, size } = loadOf;
+    const place = this.#use(at);
+    return this.#node("v128", [], () => {
+      this.#push(place);
+      this.frame.asm.vectorMem(size === 8 ? "load64_zero" : "load32_zero", offset);
+    }, { pinned: true });
   }
   vector(op: VectorUnary | VectorBinary | VectorShift, a: V128, b?: V128 | V32): V128 {
     return this.#vectorNode(b ? [a, b] : [a], () => this.frame.asm.vector(op));
@@ -1329,6 +1417,8 @@ export class WasmBuilder implements Builder, FpTarget {
       return;
     }
     if (key === sysreg("FPSR").key) {
+      // IXC may be cleared.
+      if (this.usualFp) return this.#slow();
       this.#require(this.#field(O.fpEnabled));
       return this.#setField(O.fpsr, this.and(this.wrap(value), this.c32(FPSR_MASK)));
     }

@@ -76,3 +76,17 @@ export const SIMD_LANE: Readonly<
   32: { splat: 0x11, extract: 0x1b, replace: 0x1c },
   64: { splat: 0x12, extract: 0x1d, replace: 0x1e },
 };
+
+/** Lanes that are numbers. */
+export const SIMD_NUMBER = {
+  f32: { extract: 0x1f, replace: 0x20 },
+  f64: { extract: 0x21, replace: 0x22 },
+} as const;
+
+/** Loads and stores. */
+export const SIMD_MEM = {
+  load: SIMD.LOAD,
+  store: SIMD.STORE,
+  load32_zero: 0x5c,
+  load64_zero: 0x5d,
+} as const;

@@ -13,7 +13,7 @@ import {
   readModule,
   type WasmReader,
 } from "./wasm_reader.ts";
-import { SIMD, SIMD_LANE, SIMD_OP } from "./wasm_simd.ts";
+import { SIMD, SIMD_LANE, SIMD_MEM, SIMD_NUMBER, SIMD_OP } from "./wasm_simd.ts";
 
 /** What follows an opcode, as text. */
 type Operands = (r: WasmReader, text: FunctionText) => string;
@@ -114,8 +114,13 @@ const laneForms = BITS.flatMap((bits): [number, Form][] => {
 const VECTOR_FORMS: Forms = new Map<number, Form>([
   ...plain(SIMD_OP),
   ...laneForms,
-  [SIMD.LOAD, ["v128.load", access]],
-  [SIMD.STORE, ["v128.store", access]],
+  ...(["f32", "f64"] as const).flatMap((type): [number, Form][] => [
+    [SIMD_NUMBER[type].extract, [`${type}x${type === "f32" ? 4 : 2}.extract_lane`, lane]],
+    [SIMD_NUMBER[type].replace, [`${type}x${type === "f32" ? 4 : 2}.replace_lane`, lane]],
+  ]),
+  ...Object.entries(SIMD_MEM).map((
+    [name, code],
+  ): [number, Form] => [code, [`v128.${name}`, access]]),
   [SIMD.CONST, ["v128.const", (r) => `i64x2 ${hexadecimal(r)} ${hexadecimal(r)}`]],
   [SIMD.SHUFFLE, ["i8x16.shuffle", (r) => Array.from({ length: 16 }, () => r.byte()).join(" ")]],
 ]);
