@@ -42,10 +42,12 @@ function placeGicv3(bus: Bus, memory: SharedMemory, arena: Arena, { cpus, lrs }:
   bus.add("gicd", BOARD.gicd.pa, BOARD.gicd.size, {
     read: (offset, size) => withHigh(gic, gic.distRead(offset, size), size),
     write: (offset, size, value) => gic.distWrite(offset, size, ...halves(value)),
+    write32: (offset, value) => gic.distWrite(offset, 4, value),
   });
   bus.add("gicr", BOARD.gicr.pa, BOARD.gicr.stride * cpus.length, {
     read: (offset, size) => withHigh(gic, gic.redistRead(offset, size), size),
     write: (offset, size, value) => gic.redistWrite(offset, size, ...halves(value)),
+    write32: (offset, value) => gic.redistWrite(offset, 4, value),
   });
   return gic;
 }

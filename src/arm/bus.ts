@@ -9,6 +9,8 @@ export interface Device {
   /** The value read, below 2^(8 * size). */
   read(offset: number, size: number, cpuIndex: number): bigint | number;
   write(offset: number, size: number, value: bigint, cpuIndex: number): void;
+  /** {@link write} of four bytes, where that can be had without a bigint. */
+  write32?(offset: number, value: number, cpuIndex: number): void;
 }
 
 interface Region {

@@ -159,21 +159,27 @@ export class El2Port {
   readonly cpuIndex: number;
   log: PortLog | undefined;
   readonly #words: Uint32Array;
+  /** The same as signed numbers, which V8 need not box. */
+  readonly #signed: Int32Array;
   /** The word of the first counter, and that of `ns`. */
   readonly #counts: number;
   readonly #ns: number;
   readonly #clock: Clock;
   readonly #storage: El2Storage;
+  /** The address of X0. */
+  readonly #gpr: number;
 
   constructor(readonly core: CpuCore, arena: Arena) {
     this.counters = arena.make(PortLayout);
     this.memory = core.platform.memory;
     this.cpuIndex = core.cpu.index;
     this.#words = this.memory.u32;
+    this.#signed = this.memory.i32;
     this.#counts = this.counters.base >>> 2;
     this.#ns = (this.counters.base + NS_OFFSET) >>> 2;
     this.#clock = core.platform.clock;
     this.#storage = new El2Storage(core);
+    this.#gpr = core.cpu.gpr;
   }
 
   #count(kind: number, operand: number | string): void {
@@ -208,12 +214,13 @@ export class El2Port {
 
   /** Reads a register that is no plain storage. */
   #read(reg: number): void {
+    if (this.#storage.readOther(reg, this.core.sysregs)) return;
     const done = this.inHost && this.core.sysregs.tryRead(reg) === VERDICT.OK;
     if (!done) this.#fail("read of", reg);
   }
 
   #write(reg: number, lo: number, hi: number): void {
-    if (this.#storage.write(reg, lo, hi)) return;
+    if (this.#storage.write(reg, lo, hi) || this.#storage.writeOther(reg, lo, hi)) return;
     const done = this.inHost && this.core.sysregs.tryWrite(reg, lo, hi) === VERDICT.OK;
     if (!done) this.#fail("write of", reg);
   }
@@ -289,14 +296,15 @@ export class El2Port {
   restore(reg: number, from: number): void {
     this.#count(RESTORE[reg] as number, reg);
     const at = from >>> 2;
-    this.#write(reg, this.#words[at] as number, this.#words[at + 1] as number);
+    this.#write(reg, this.#signed[at] as number, this.#signed[at + 1] as number);
   }
 
   /** {@link save} of every register of a list, to where it has its place from byte address `to` on. */
   saveAll({ regs, offsets }: RegisterList, to: number): void {
     this.#countList(K.sysregSave, regs);
     for (let i = 0; i < regs.length; i++) {
-      this.#save(regs[i] as number, to + (offsets[i] as number));
+      i = this.#storage.saveAll(regs, offsets, to >>> 2, i);
+      if (i < regs.length) this.#save(regs[i] as number, to + (offsets[i] as number));
     }
   }
 
@@ -304,8 +312,10 @@ export class El2Port {
   restoreAll({ regs, offsets }: RegisterList, from: number): void {
     this.#countList(K.sysregRestore, regs);
     for (let i = 0; i < regs.length; i++) {
+      i = this.#storage.restoreAll(regs, offsets, from >>> 2, i);
+      if (i === regs.length) return;
       const at = (from + (offsets[i] as number)) >>> 2;
-      this.#write(regs[i] as number, this.#words[at] as number, this.#words[at + 1] as number);
+      this.#write(regs[i] as number, this.#signed[at] as number, this.#signed[at + 1] as number);
     }
   }
 
@@ -328,7 +338,8 @@ export class El2Port {
   mmioWrite(pa: number, value: number): void {
     this.#count(K.gicMmioWrite, "");
     const { base, device } = this.#device(pa);
-    device.write(pa - base, 4, BigInt(value >>> 0), this.cpuIndex);
+    if (device.write32) device.write32(pa - base, value, this.cpuIndex);
+    else device.write(pa - base, 4, BigInt(value >>> 0), this.cpuIndex);
   }
 
   #device(pa: number): { readonly base: number; readonly device: Device } {
@@ -342,13 +353,13 @@ export class El2Port {
   /** X0 to X30 to 31 words at `to`. */
   saveGprs(to: number): void {
     this.#count(K.gprSave, "");
-    const from = this.core.cpu.gpr;
+    const from = this.#gpr;
     this.memory.u8.copyWithin(to, from, from + GPR_BYTES);
   }
 
   restoreGprs(from: number): void {
     this.#count(K.gprRestore, "");
-    this.memory.u8.copyWithin(this.core.cpu.gpr, from, from + GPR_BYTES);
+    this.memory.u8.copyWithin(this.#gpr, from, from + GPR_BYTES);
   }
 
   #requireFp(): void {

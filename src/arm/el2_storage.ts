@@ -11,10 +11,18 @@
 import { CpuLayout, sysregOffset } from "./arch/cpu_state.ts";
 import { HCR_HI } from "./arch/fields.ts";
 import { R, SYSREGS } from "./arch/sysregs.ts";
-import type { Core } from "./parts.ts";
+import type { Core, Halves } from "./parts.ts";
 import { isReadable, isWritable, resolve } from "./sysreg_access.ts";
 import { CHECKS } from "./sysreg_traps.ts";
-import { type Effects, READS_STORED, STORAGE } from "./sysreg_views.ts";
+import {
+  type Effects,
+  type Reader,
+  READERS,
+  READS_STORED,
+  STORAGE,
+  type Writer,
+  WRITERS,
+} from "./sysreg_views.ts";
 
 const ALL = 0xffff_ffff;
 
@@ -32,73 +40,136 @@ function isUnchecked(reg: number): boolean {
   return reg === R.SP_EL0 || CHECKS[2][reg] === undefined;
 }
 
-/** What EL2 has by each name with HCR_EL2.E2H as given. */
-class Names {
-  /** By the register-file index of the name: the word where it is read, 0 where that is not plain. */
-  readonly read = new Uint32Array(SYSREGS.length);
-  /** The word where it is written, 0 where that is not plain, and the bits whose change would not be. */
-  readonly write = new Uint32Array(SYSREGS.length);
-  readonly watchLo = new Uint32Array(SYSREGS.length);
-  readonly watchHi = new Uint32Array(SYSREGS.length);
-  readonly keepLo = new Uint32Array(SYSREGS.length);
-  readonly keepHi = new Uint32Array(SYSREGS.length);
-  readonly setLo = new Uint32Array(SYSREGS.length);
-  readonly setHi = new Uint32Array(SYSREGS.length);
-
-  constructor(core: Core, e2h: boolean) {
-    for (const { index } of SYSREGS) {
-      const at = resolve(core, index, 2, e2h);
-      if (at < 0 || !isUnchecked(index)) continue;
-      const word = core.regs.addressOf(at) >>> 2;
-      if (isReadable(index) && READS_STORED[at]) this.read[index] = word;
-      if (isWritable(index)) this.#written(core, index, at, word, e2h ? 0 : 1);
-    }
-  }
-
-  #written(core: Core, name: number, at: number, word: number, layout: 0 | 1): void {
-    const storage = STORAGE[at];
-    if (storage === undefined) return;
-    const mask = storage.masks[layout];
-    const res0 = core.platform.model.res0[layout];
-    this.write[name] = word;
-    const { effects, watched = 0 } = storage;
-    const waits = effects === undefined || canWait(effects);
-    this.watchLo[name] = waits ? watched : ALL;
-    this.watchHi[name] = waits ? 0 : ALL;
-    this.keepLo[name] = mask[0] & ~(res0[2 * at] as number);
-    this.keepHi[name] = mask[1] & ~(res0[2 * at + 1] as number);
-    this.setLo[name] = mask[2];
-    this.setHi[name] = mask[3];
-  }
-}
+/**
+ * What there is of a name, with HCR_EL2.E2H clear and set: words of one table, so that an access loads one
+ * base address.
+ */
+const ENTRY = {
+  /** The word where the register is read, 0 where that is not plain. */
+  READ: 0,
+  /** The same for a write; the bits whose change would not be plain; those that are kept, those that are set. */
+  WRITE: 1,
+  WATCH_LO: 2,
+  WATCH_HI: 3,
+  KEEP_LO: 4,
+  KEEP_HI: 5,
+  SET_LO: 6,
+  SET_HI: 7,
+} as const;
+const ENTRY_SHIFT = 3;
+const NAMES = SYSREGS.length;
 
 /** One CPU's. */
 export class El2Storage {
-  readonly #words: Uint32Array;
+  /** Signed: what has bit 31 set stays a small integer to V8. */
+  readonly #words: Int32Array;
   readonly #cpu: number;
-  readonly #plain: Names;
-  readonly #e2h: Names;
+  /** An {@link ENTRY} for each name with E2H clear, then as many with it set. */
+  readonly #table = new Int32Array((2 * NAMES) << ENTRY_SHIFT);
+  /** The register that is read and written by each name, when nothing but the level has a say in it; else -1. */
+  readonly #reads = new Int16Array(2 * NAMES).fill(-1);
+  readonly #writes = new Int16Array(2 * NAMES).fill(-1);
 
-  constructor(core: Core) {
-    this.#words = core.platform.memory.u32;
+  constructor(readonly core: Core) {
+    this.#words = core.platform.memory.i32;
     this.#cpu = core.cpu.base >>> 2;
-    this.#plain = new Names(core, false);
-    this.#e2h = new Names(core, true);
+    for (const { index } of SYSREGS) {
+      this.#enter(index, false);
+      this.#enter(index, true);
+    }
   }
 
-  /** Whether the CPU is at EL2 on EL2's own stack. */
-  get #here(): boolean {
-    return this.#words[this.#cpu + EL_WORD] === 2 && this.#words[this.#cpu + SPSEL_WORD] === 1;
+  #enter(index: number, e2h: boolean): void {
+    const at = resolve(this.core, index, 2, e2h);
+    if (at < 0 || !isUnchecked(index)) return;
+    const place = (e2h ? NAMES : 0) + index;
+    // What is checked besides must find its way as an instruction does.
+    if (index !== R.SP_EL0 && isReadable(index)) this.#reads[place] = at;
+    if (index !== R.SP_EL0 && isWritable(index)) this.#writes[place] = at;
+    const word = this.core.regs.addressOf(at) >>> 2;
+    if (isReadable(index) && READS_STORED[at]) {
+      this.#table[(place << ENTRY_SHIFT) + ENTRY.READ] = word;
+    }
+    if (isWritable(index)) this.#enterWrite(place << ENTRY_SHIFT, at, word, e2h ? 0 : 1);
   }
 
-  get #names(): Names {
-    const hcr = this.#words[this.#cpu + HCR_HI_WORD] as number;
-    return (hcr & HCR_HI.E2H) !== 0 ? this.#e2h : this.#plain;
+  #enterWrite(entry: number, at: number, word: number, layout: 0 | 1): void {
+    const storage = STORAGE[at];
+    if (storage === undefined) return;
+    const mask = storage.masks[layout];
+    const res0 = this.core.platform.model.res0[layout];
+    const { effects, watched = 0 } = storage;
+    const waits = effects === undefined || canWait(effects);
+    const table = this.#table;
+    table[entry + ENTRY.WRITE] = word;
+    table[entry + ENTRY.WATCH_LO] = waits ? watched : ALL;
+    table[entry + ENTRY.WATCH_HI] = waits ? 0 : ALL;
+    table[entry + ENTRY.KEEP_LO] = mask[0] & ~(res0[2 * at] as number);
+    table[entry + ENTRY.KEEP_HI] = mask[1] & ~(res0[2 * at + 1] as number);
+    table[entry + ENTRY.SET_LO] = mask[2];
+    table[entry + ENTRY.SET_HI] = mask[3];
+  }
+
+  /** Where the names of now begin, 0 or {@link NAMES}; -1 unless the CPU is at EL2 on EL2's own stack. */
+  #names(): number {
+    const words = this.#words, cpu = this.#cpu;
+    if (words[cpu + EL_WORD] !== 2 || words[cpu + SPSEL_WORD] !== 1) return -1;
+    return ((words[cpu + HCR_HI_WORD] as number) & HCR_HI.E2H) !== 0 ? NAMES : 0;
+  }
+
+  /** Reads what is not plain into `out`, if nothing but the level has a say in it; else false, and nothing is done. */
+  readOther(reg: number, out: Halves): boolean {
+    const names = this.#names();
+    const index = names < 0 ? -1 : this.#reads[names + reg] as number;
+    if (index < 0) return false;
+    (READERS[index] as Reader)(this.core, index, out);
+    return true;
+  }
+
+  /** The same for a write. */
+  writeOther(reg: number, lo: number, hi: number): boolean {
+    const names = this.#names();
+    const index = names < 0 ? -1 : this.#writes[names + reg] as number;
+    if (index < 0) return false;
+    (WRITERS[index] as Writer)(this.core, index, lo, hi);
+    return true;
   }
 
   /** The word where register `reg`, of two words, can be read now; 0 where that is not plain. */
   at(reg: number): number {
-    return this.#here ? this.#names.read[reg] as number : 0;
+    const names = this.#names();
+    return names < 0 ? 0 : this.#table[((names + reg) << ENTRY_SHIFT) + ENTRY.READ] as number;
+  }
+
+  /**
+   * Copies registers `regs` to where `offsets` says, in bytes from the word `to`; how many, from the first
+   * on, before one that is not plain.
+   */
+  saveAll(regs: Uint16Array, offsets: Uint16Array, to: number, first: number): number {
+    const names = this.#names();
+    if (names < 0) return first;
+    const table = this.#table, words = this.#words;
+    for (let i = first; i < regs.length; i++) {
+      const from = table[((names + (regs[i] as number)) << ENTRY_SHIFT) + ENTRY.READ] as number;
+      if (from === 0) return i;
+      const at = to + ((offsets[i] as number) >>> 2);
+      words[at] = words[from] as number;
+      words[at + 1] = words[from + 1] as number;
+    }
+    return regs.length;
+  }
+
+  /** The same the other way round, {@link write} of each. */
+  restoreAll(regs: Uint16Array, offsets: Uint16Array, from: number, first: number): number {
+    const names = this.#names();
+    if (names < 0) return first;
+    const words = this.#words;
+    for (let i = first; i < regs.length; i++) {
+      const at = from + ((offsets[i] as number) >>> 2);
+      const lo = words[at] as number, hi = words[at + 1] as number;
+      if (!store(this.#table, words, names + (regs[i] as number), lo, hi)) return i;
+    }
+    return regs.length;
   }
 
   /** Copies the register to the word `to` and the next; false where it is not plain, and nothing is done. */
@@ -113,17 +184,30 @@ export class El2Storage {
 
   /** Writes the register; false where that is not plain, and nothing is done. */
   write(reg: number, lo: number, hi: number): boolean {
-    if (!this.#here) return false;
-    const names = this.#names, words = this.#words;
-    const to = names.write[reg] as number;
-    if (to === 0) return false;
-    const newLo = (lo & (names.keepLo[reg] as number)) | (names.setLo[reg] as number);
-    const newHi = (hi & (names.keepHi[reg] as number)) | (names.setHi[reg] as number);
-    const changedLo = (newLo ^ (words[to] as number)) & (names.watchLo[reg] as number);
-    const changedHi = (newHi ^ (words[to + 1] as number)) & (names.watchHi[reg] as number);
-    if ((changedLo | changedHi) !== 0) return false;
-    words[to] = newLo;
-    words[to + 1] = newHi;
-    return true;
+    const names = this.#names();
+    return names >= 0 && store(this.#table, this.#words, names + reg, lo, hi);
   }
+}
+
+/** Writes the register that the table has at `place`, if its write is plain. */
+function store(
+  table: Int32Array,
+  words: Int32Array,
+  place: number,
+  lo: number,
+  hi: number,
+): boolean {
+  const entry = place << ENTRY_SHIFT;
+  const to = table[entry + ENTRY.WRITE] as number;
+  if (to === 0) return false;
+  const newLo = (lo & (table[entry + ENTRY.KEEP_LO] as number)) |
+    (table[entry + ENTRY.SET_LO] as number);
+  const newHi = (hi & (table[entry + ENTRY.KEEP_HI] as number)) |
+    (table[entry + ENTRY.SET_HI] as number);
+  const changedLo = (newLo ^ (words[to] as number)) & (table[entry + ENTRY.WATCH_LO] as number);
+  const changedHi = (newHi ^ (words[to + 1] as number)) & (table[entry + ENTRY.WATCH_HI] as number);
+  if ((changedLo | changedHi) !== 0) return false;
+  words[to] = newLo;
+  words[to + 1] = newHi;
+  return true;
 }

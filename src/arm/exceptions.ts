@@ -13,6 +13,7 @@ import { refreshSingle, stepOnReturn } from "./debug_enable.ts";
 import type { Core } from "./parts.ts";
 import { boundSliceByPmu, countException, syncPmu } from "./pmu.ts";
 import {
+  elOf,
   isE2h,
   isEl0Host,
   isTge,
@@ -329,6 +330,8 @@ export function pollInterrupts(core: Core): boolean {
 
 /** Recomputes `cpu.checkIrq`: whether anything would be taken or stepped if PSTATE.DAIF were all clear. */
 export function refreshInterrupts(core: Core): void {
+  // A host that is not made of instructions looks for itself, and its ERET comes by here.
+  if (core.platform.hostAtEl2 === true && elOf(core.cpu) === 2) return;
   const step = core.regs.lo(R.MDSCR_EL1) & MDSCR.SS ? CHECK.STEP : 0;
   core.cpu.checkIrq = step | (selectInterrupt(core, 0) === 0 ? 0 : CHECK.INTERRUPT);
 }

@@ -49,11 +49,14 @@ interface Unit {
   readonly cpu: Cpu;
   readonly regs: RegisterFile;
   readonly state: ViewOf<typeof TimerLayout>;
+  /** The words of the timers' CTL registers. */
+  readonly controls: readonly number[];
 }
 
 /** The timers of all CPUs. */
 export class GenericTimer {
   readonly #units: Unit[];
+  readonly #words: Uint32Array;
 
   constructor(
     arena: Arena,
@@ -61,11 +64,12 @@ export class GenericTimer {
     readonly clock: Clock,
     readonly setPpi: PpiSink,
   ) {
-    this.#units = cpus.map((cpu) => ({
-      cpu,
-      regs: new RegisterFile(cpu.memory, cpu.base),
-      state: arena.make(TimerLayout),
-    }));
+    this.#words = arena.memory.u32;
+    this.#units = cpus.map((cpu) => {
+      const regs = new RegisterFile(cpu.memory, cpu.base);
+      const controls = TIMERS.map(({ ctl }) => regs.addressOf(ctl) >>> 2);
+      return { cpu, regs, state: arena.make(TimerLayout), controls };
+    });
   }
 
   #unit(cpuIndex: number): Unit {
@@ -145,10 +149,10 @@ export class GenericTimer {
     const unit = this.#unit(cpuIndex);
     this.#passEvent(unit);
     let lines = 0;
-    for (let n = 0; n < TIMERS.length; n++) {
-      const spec = TIMERS[n] as TimerSpec;
-      const ctl = unit.regs.lo(spec.ctl) & 3;
-      if (ctl === TIMER_CTL.ENABLE && this.#met(unit, spec)) lines |= 1 << n;
+    const words = this.#words, { controls } = unit;
+    for (let n = 0; n < controls.length; n++) {
+      const ctl = (words[controls[n] as number] as number) & 3;
+      if (ctl === TIMER_CTL.ENABLE && this.#met(unit, TIMERS[n] as TimerSpec)) lines |= 1 << n;
     }
     const changed = lines ^ unit.state.lines;
     if (changed === 0) return;
@@ -164,9 +168,11 @@ export class GenericTimer {
     const unit = this.#unit(cpuIndex);
     const ticks = this.clock.ticks();
     let delta = unit.state.eventTick ? Math.max(0, unit.state.eventTick - ticks) : Infinity;
-    for (const spec of TIMERS) {
-      if ((unit.regs.lo(spec.ctl) & 3) !== TIMER_CTL.ENABLE) continue;
-      const wait = this.#wait(unit, spec);
+    const words = this.#words, { controls } = unit;
+    for (let n = 0; n < controls.length; n++) {
+      const ctl = words[controls[n] as number] as number;
+      if ((ctl & 3) !== TIMER_CTL.ENABLE) continue;
+      const wait = this.#wait(unit, TIMERS[n] as TimerSpec);
       if (wait > 0 && wait < delta) delta = wait;
     }
     // Beyond 2^53 ticks nothing is representable, nor will it be reached.

@@ -191,6 +191,7 @@ export function boundSliceByPmu(core: Core): void {
 
 /** Whether any enabled counter counts `event`. */
 function isCounted(core: Core, event: number): boolean {
+  if (core.regs.lo(R.PMCNTENSET_EL0) === 0) return false;
   for (let n = 0; n < EVENT_COUNTERS; n++) {
     if (eventOf(core, n) === event && isEnabled(core, n)) return true;
   }
@@ -198,6 +199,7 @@ function isCounted(core: Core, event: number): boolean {
 }
 
 function activity(core: Core): number {
+  if (core.regs.lo(R.PMCNTENSET_EL0) === 0) return 0;
   const instructions = isEnabled(core, CYCLE_COUNTER) ||
     isCounted(core, PMU_EVENT.CPU_CYCLES) || isCounted(core, PMU_EVENT.INST_RETIRED);
   const events = isCounted(core, PMU_EVENT.EXC_TAKEN) || isCounted(core, PMU_EVENT.EXC_RETURN);

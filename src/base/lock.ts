@@ -24,19 +24,13 @@ export const LOCK_CLASSES = [
 
 export type LockClass = (typeof LOCK_CLASSES)[number];
 
-const RANK = new Map<LockClass, number>(LOCK_CLASSES.map((c, i) => [c, i]));
+const RANK = Object.fromEntries(LOCK_CLASSES.map((c, i) => [c, i])) as Record<LockClass, number>;
 const FIRST_IRQS_OFF = LOCK_CLASSES.indexOf("apList");
 
 /** What one class has seen: `observe` state. */
 export interface LockStats {
   acquisitions: number;
   contended: number;
-}
-
-interface Held {
-  readonly at: number;
-  readonly rank: number;
-  readonly order: number;
 }
 
 /** Called before a lock is taken and after it is dropped, so that tests can force an interleaving. */
@@ -48,7 +42,11 @@ export type SchedulePoint = (event: "take" | "drop", lockClass: LockClass, at: n
  */
 export class Locks {
   readonly stats: Record<LockClass, LockStats>;
-  readonly #held: Held[] = [];
+  /** The locks held, outermost first: their words' addresses, ranks and orders. */
+  readonly #at: number[] = [];
+  readonly #rank: number[] = [];
+  readonly #order: number[] = [];
+  #count = 0;
   /** Whether interrupts are masked right now, asserted from the ap_list lock inward. */
   irqsOff: () => boolean = () => true;
   schedulePoint: SchedulePoint | undefined;
@@ -61,17 +59,18 @@ export class Locks {
 
   /** Locks held now, outermost first: must be 0 at every suspension point. */
   get heldCount(): number {
-    return this.#held.length;
+    return this.#count;
   }
 
   #checkOrder(lockClass: LockClass, rank: number, order: number): void {
-    const last = this.#held.at(-1);
-    if (last && (last.rank > rank || (last.rank === rank && last.order >= order))) {
-      throw new InternalError(
-        `lock order: ${lockClass} (${order}) taken under ${
-          LOCK_CLASSES[last.rank]
-        } (${last.order})`,
-      );
+    if (this.#count > 0) {
+      const last = this.#rank[this.#count - 1] as number;
+      const lastOrder = this.#order[this.#count - 1] as number;
+      if (last > rank || (last === rank && lastOrder >= order)) {
+        throw new InternalError(
+          `lock order: ${lockClass} (${order}) taken under ${LOCK_CLASSES[last]} (${lastOrder})`,
+        );
+      }
     }
     if (rank >= FIRST_IRQS_OFF && !this.irqsOff()) {
       throw new InternalError(`${lockClass} lock taken with interrupts on`);
@@ -80,14 +79,16 @@ export class Locks {
 
   /** Takes the lock word at `at`. `order`: position within the class, for classes of which two may be held. */
   take(lockClass: LockClass, at: number, order = 0): void {
-    const rank = RANK.get(lockClass) as number;
+    const rank = RANK[lockClass];
     this.#checkOrder(lockClass, rank, order);
     this.schedulePoint?.("take", lockClass, at);
     const stats = this.stats[lockClass];
     stats.acquisitions++;
     if (this.mode === "parallel") this.#spin(at, stats);
     else this.#takeUncontended(lockClass, at);
-    this.#held.push({ at, rank, order });
+    this.#at[this.#count] = at;
+    this.#rank[this.#count] = rank;
+    this.#order[this.#count++] = order;
   }
 
   /** One context takes all locks: one found held is a deadlock. */
@@ -114,13 +115,14 @@ export class Locks {
 
   /** Drops the lock word at `at`; InternalError if this context does not hold it. */
   drop(lockClass: LockClass, at: number): void {
-    const held = this.#held;
-    let index = held.length - 1;
-    while (index >= 0 && held[index]?.at !== at) index--;
+    let index = this.#count - 1;
+    while (index >= 0 && this.#at[index] !== at) index--;
     if (index < 0) throw new InternalError(`${lockClass} lock at ${at} dropped but not held`);
     // Nearly always the innermost one.
-    if (index === held.length - 1) held.pop();
-    else held.splice(index, 1);
+    if (index < this.#count - 1) {
+      for (const list of [this.#at, this.#rank, this.#order]) list.copyWithin(index, index + 1);
+    }
+    this.#count--;
     if (this.mode === "parallel") this.#release(at);
     else this.memory.st32(at, 0);
     this.schedulePoint?.("drop", lockClass, at);

@@ -31,6 +31,7 @@ const HrtimerLayout = layout("hrtimer", {
   armedOn: u32(),
 });
 export type Hrtimer = ViewOf<typeof HrtimerLayout>;
+const { armedOn: ARMED_ON } = HrtimerLayout.offset;
 
 const QueueLayout = layout("hrtimer_queue", {
   lock: u32(),
@@ -100,7 +101,7 @@ export class Hrtimers {
   }
 
   isArmed(handle: number): boolean {
-    return this.#timer(handle).armedOn !== 0;
+    return this.hardware.memory.ld32(handle + ARMED_ON) !== 0;
   }
 
   /** Arms the timer on the current CPU for `expiresNs` (absolute); moves it if it was armed. */
@@ -119,8 +120,8 @@ export class Hrtimers {
 
   /** Disarms the timer if it is armed. One armed on another CPU may still let that CPU's interrupt come early. */
   cancel(handle: number): void {
+    if (!this.isArmed(handle)) return;
     const timer = this.#timer(handle);
-    if (timer.armedOn === 0) return;
     const pcpu = timer.armedOn - 1;
     this.#locked(pcpu, () => {
       listDel(this.hardware.memory, timer.node);

@@ -32,7 +32,8 @@ export function machineHardware(machine: Machine): HostHardware {
     },
     mmioWrite: (index, pa, value) => {
       const { base, device: d } = device(pa);
-      d.write(pa - base, 4, BigInt(value >>> 0), index);
+      if (d.write32) d.write32(pa - base, value, index);
+      else d.write(pa - base, 4, BigInt(value >>> 0), index);
     },
     nowNs: () => machine.nowNs,
     insnsRetired: (index) => machine.cores[index]?.cpu.insns ?? 0,

@@ -135,6 +135,12 @@ export class Threads {
 
   /** The view of the thread at `address`. */
   at(address: number): HostThread {
+    return this.#last?.base === address ? this.#last : this.#last = this.#known(address);
+  }
+
+  #last: HostThread | undefined;
+
+  #known(address: number): HostThread {
     let view = this.#views.get(address);
     if (view === undefined) {
       view = ThreadLayout.at(this.memory, address);

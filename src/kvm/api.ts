@@ -62,7 +62,7 @@ import { kvmInitStage2Mmu } from "./mmu.ts";
 import { KvmPmuEvents } from "./pmu.ts";
 import { pmuOverflowFunction } from "./pmu_emul.ts";
 import { VGIC } from "./vgic/vgic_ops.ts";
-import { setVgicIrqOps, vgicGlobal } from "./vgic/vgic_global.ts";
+import { setVgicIrqOps, type VgicGlobal, vgicGlobal } from "./vgic/vgic_global.ts";
 import {
   kvmVgicEarlyInit,
   kvmVgicHypInit,
@@ -148,6 +148,7 @@ export class KvmSystem implements KvmHost {
   readonly hyp: CallHyp;
   readonly pcpus: number;
   readonly hrtimers: KvmHrtimers;
+  vgicGlobalState: VgicGlobal | undefined;
   readonly vms: Vm[] = [];
   readonly vmids: VmidAllocator;
   readonly runner: VcpuRunner;
@@ -304,10 +305,14 @@ export class KvmSystem implements KvmHost {
     return at === 0 ? undefined : this.vcpuAt(at);
   }
   #handle(address: number): VcpuHandle {
+    if (this.#last?.vcpu.state.base === address) return this.#last;
     const handle = this.#vcpus.get(address);
     if (handle === undefined) throw new InternalError(`no vCPU at ${address}`);
+    this.#last = handle;
     return handle;
   }
+  /** The one asked for last. */
+  #last: VcpuHandle | undefined;
   vcpuAt(address: number): Vcpu {
     return this.#handle(address).vcpu;
   }
@@ -471,6 +476,7 @@ export class KvmSystem implements KvmHost {
   releaseVcpu(vcpu: Vcpu): void {
     this.kernel.threads.destroy(this.kernel.threads.at(vcpu.state.thread));
     this.#vcpus.delete(vcpu.state.base);
+    this.#last = undefined;
     this.#statSlab.release(vcpu.stat.base);
     this.#vcpuSlab.release(vcpu.state.base);
   }

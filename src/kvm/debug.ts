@@ -82,7 +82,7 @@ export function kvmArmSetupMdcrEl2(vcpu: Vcpu): void {
   vcpu.state.mdcr = counters | MDCR.TPM | MDCR_TPMS | MDCR_TTRF | MDCR.TPMCR | MDCR.TDRA |
     MDCR.TDOSA |
     (guestDebug !== 0 ? MDCR.TDE : 0) | (trapDebug ? MDCR.TDA : 0);
-  traceRegister(vcpu, "MDCR_EL2", vcpu.state.mdcr);
+  if (traced(vcpu)) traceRegister(vcpu, "MDCR_EL2", vcpu.state.mdcr);
 }
 
 function traced(vcpu: Vcpu): boolean {
@@ -92,7 +92,6 @@ function traced(vcpu: Vcpu): boolean {
 type DebugRegister = (typeof DEBUG_REGISTERS)[number];
 
 function traceRegister(vcpu: Vcpu, name: DebugRegister, value: number): void {
-  if (!traced(vcpu)) return;
   trace(vcpu, TP.kvm_arm_set_dreg32, DEBUG_REGISTERS.indexOf(name), value >>> 0);
 }
 
@@ -115,14 +114,14 @@ function saveGuestDebugRegs(vcpu: Vcpu): void {
   const { state } = vcpu;
   state.mdscrPreserved = mdscrOf(vcpu);
   state.pstateSsPreserved = (pstateOf(vcpu) & SPSR.SS) !== 0;
-  traceRegister(vcpu, "Saved MDSCR_EL1", state.mdscrPreserved);
+  if (traced(vcpu)) traceRegister(vcpu, "Saved MDSCR_EL1", state.mdscrPreserved);
 }
 
 /** restore_guest_debug_regs. */
 function restoreGuestDebugRegs(vcpu: Vcpu): void {
   const { state } = vcpu;
   state.memory.st32(mdscrAt(vcpu), state.mdscrPreserved);
-  traceRegister(vcpu, "Restored MDSCR_EL1", state.mdscrPreserved);
+  if (traced(vcpu)) traceRegister(vcpu, "Restored MDSCR_EL1", state.mdscrPreserved);
   setPstateSs(vcpu, state.pstateSsPreserved);
 }
 
@@ -134,7 +133,7 @@ function setupStep(vcpu: Vcpu): void {
     setPstateSs(vcpu, !vcpuGetFlag(vcpu, IFLAG.SS_ACTIVE_PENDING));
     changeMdscr(vcpu, 0, MDSCR.SS);
   }
-  traceRegister(vcpu, "SPSR_EL2", pstateOf(vcpu));
+  if (traced(vcpu)) traceRegister(vcpu, "SPSR_EL2", pstateOf(vcpu));
 }
 
 /** User space's breakpoints and watchpoints take the place of the guest's (debug_ptr). */
@@ -162,7 +161,7 @@ export function kvmArmSetupDebug(vcpu: Vcpu): boolean {
   }
   // A guest whose breakpoints or own steps are on depends on its registers being there.
   if ((mdscrOf(vcpu) & (MDSCR.KDE | MDSCR.MDE)) !== 0) vcpuSetFlag(vcpu, IFLAG.DEBUG_DIRTY);
-  traceRegister(vcpu, "MDSCR_EL1", mdscrOf(vcpu));
+  if (traced(vcpu)) traceRegister(vcpu, "MDSCR_EL1", mdscrOf(vcpu));
   return state.mdcr !== was;
 }
 

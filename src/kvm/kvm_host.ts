@@ -26,6 +26,7 @@ import type { CallHyp } from "./call_hyp.ts";
 import { type KvmRun, KvmRunLayout } from "./kvm_uapi.ts";
 import { WorldSwitchLayout, type WorldSwitchMeter } from "./stats.ts";
 import { SAVED_SYSREGS } from "./vcpu_sysreg.ts";
+import type { VgicGlobal } from "./vgic/vgic_global.ts";
 
 // As kvm_host.h includes them.
 export * from "./arm_arch_timer.ts";
@@ -331,6 +332,8 @@ export interface KvmHost {
   readonly vgic: ArmVgic;
   /** What runs at EL2, and how it is called from the host kernel's level (kvm_call_hyp). */
   readonly hyp: CallHyp;
+  /** kvm_vgic_global_state, once it is probed: of vgic_global.ts alone. */
+  vgicGlobalState?: VgicGlobal | undefined;
   /** Physical CPUs of the machine. */
   readonly pcpus: number;
   /** Virtual nanoseconds now. */

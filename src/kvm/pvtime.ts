@@ -2,6 +2,8 @@
  * Stolen time: how long a vCPU's thread waited for a physical CPU, told to the guest in memory. Mirrors
  * arch/arm64/kvm/pvtime.c. The interface is Arm's Paravirtualized Time (DEN 0057A).
  */
+import { TWO32 } from "../base/bits.ts";
+import { add53, type SharedMemory } from "../base/memory.ts";
 import { layout, u32, u64 } from "../base/struct.ts";
 import { vcpuGetRegLo } from "./emulate.ts";
 import { ERRNO, GPA_INVALID, type Vcpu } from "./kvm_host.ts";
@@ -37,11 +39,18 @@ export function kvmUpdateStolenTime(vcpu: Vcpu): void {
   if (!kvmArmIsPvtimeEnabled(vcpu)) return;
   const at = guestOffset(kvm, state.stealBase);
   if (at < 0) return;
-  const page = StolenTimeLayout.at(state.memory, at);
   const delayNs = kvm.host.runDelayNs(vcpu);
-  page.stolenTime += BigInt(delayNs - state.lastStealNs);
+  const stolenAt = at + StolenTimeLayout.offset.stolenTime;
+  add64(state.memory, stolenAt, delayNs - state.lastStealNs);
   state.lastStealNs = delayNs;
   markPageDirty(kvm, state.stealBase);
+}
+
+/** Adds to a 64-bit word that may hold anything: the guest can write there. */
+function add64(memory: SharedMemory, at: number, value: number): void {
+  add53(memory.u32, at >>> 2, value >>> 0);
+  const above = Math.floor(value / TWO32);
+  if (above !== 0) memory.st32(at + 4, memory.ld32(at + 4) + above);
 }
 
 /** kvm_hypercall_pv_features: X0's value. */

@@ -9,9 +9,9 @@
  *
  * All of it is `observe` state: nothing here decides anything.
  */
-import type { SharedMemory } from "../base/memory.ts";
+import { add53, type SharedMemory } from "../base/memory.ts";
 import { array, layout, space, u53, type ViewOf } from "../base/struct.ts";
-import { type El2Port, PORT_COST, PORT_KINDS, type PortKind } from "../arm/el2_port.ts";
+import { type El2Port, PORT_COST, PORT_KINDS, type PortKind, PortLayout } from "../arm/el2_port.ts";
 
 /** Exit reasons: exception classes 0 to 63, then what is no exception class. */
 export const SWITCH_REASON = { IRQ: 64, SERROR: 65, HYP_GONE: 66 } as const;
@@ -67,8 +67,10 @@ const REGISTERS: Readonly<Partial<Record<PortKind, number>>> = {
   fpRestore: 34,
 };
 const KINDS = PORT_KINDS.length;
-const REGISTERS_OF: readonly number[] = PORT_KINDS.map((kind) => REGISTERS[kind] ?? 0);
-const COST_OF: readonly number[] = PORT_KINDS.map((kind) => PORT_COST[kind]);
+const REGISTERS_OF = Uint8Array.from(PORT_KINDS, (kind) => REGISTERS[kind] ?? 0);
+const COST_OF = Uint8Array.from(PORT_KINDS, (kind) => PORT_COST[kind]);
+/** The word of `ns` behind the counters of a port. */
+const NS_WORD = PortLayout.offset.ns >>> 2;
 
 /** The histogram bucket of a time in ns. */
 export function switchBucket(ns: number): number {
@@ -129,10 +131,6 @@ export function switchPercentile(totals: SwitchTotals, p: number): number | unde
   return undefined;
 }
 
-function add53(memory: SharedMemory, at: number, value: number): void {
-  memory.st53(at, memory.ld53(at) + value);
-}
-
 /** No reason: the way into the guest for the first time of a KVM_RUN. */
 const NO_REASON = -1;
 
@@ -147,6 +145,9 @@ export class WorldSwitchMeter {
   /** The port's counters when the running stretch began, low halves. */
   readonly #base = new Uint32Array(KINDS);
   #port: El2Port | undefined;
+  /** Where the last stretch ended, and `ns` of its counters then, low half. */
+  #stoppedPort: El2Port | undefined;
+  #stoppedNs = 0;
   #outside = false;
   #reason = NO_REASON;
   /** When the running stretch of time began; below 0 while time does not count. */
@@ -222,8 +223,11 @@ export class WorldSwitchMeter {
   }
 
   #startOperations(port: El2Port): void {
+    const words = this.memory.u32, at = port.counters.base >>> 2;
     this.#port = port;
-    const words = this.memory.u32, at = port.counters.base >>> 2, base = this.#base;
+    // Nothing was done at the port since: what was read when the last stretch ended still holds.
+    if (port === this.#stoppedPort && words[at + NS_WORD] === this.#stoppedNs) return;
+    const base = this.#base;
     for (let k = 0; k < KINDS; k++) base[k] = words[at + 2 * k] as number;
   }
 
@@ -232,13 +236,21 @@ export class WorldSwitchMeter {
     if (port === undefined) return;
     this.#port = undefined;
     const words = this.memory.u32, at = port.counters.base >>> 2, base = this.#base;
+    const operations = this.#operations >>> 2;
+    let ns = 0, registers = 0;
     for (let k = 0; k < KINDS; k++) {
-      const done = ((words[at + 2 * k] as number) - (base[k] as number)) >>> 0;
+      const now = words[at + 2 * k] as number;
+      const done = (now - (base[k] as number)) >>> 0;
       if (done === 0) continue;
-      add53(this.memory, this.#operations + 8 * k, done);
-      this.#operationNs += done * (COST_OF[k] as number);
-      this.#registers += done * (REGISTERS_OF[k] as number);
+      base[k] = now;
+      add53(words, operations + 2 * k, done);
+      ns += done * (COST_OF[k] as number);
+      registers += done * (REGISTERS_OF[k] as number);
     }
+    this.#operationNs += ns;
+    this.#registers += registers;
+    this.#stoppedPort = port;
+    this.#stoppedNs = words[at + NS_WORD] as number;
   }
 
   /** Adds the switches of `reason` to `into`. */

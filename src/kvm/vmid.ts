@@ -7,7 +7,7 @@ import type { SharedMemory } from "../base/memory.ts";
 import { array, layout, u32, u53, type ViewOf } from "../base/struct.ts";
 import type { El2Port } from "../arm/el2_port.ts";
 import type { CallHyp } from "./call_hyp.ts";
-import { type KvmState, MAX_PCPUS } from "./kvm_host.ts";
+import { KvmLayout, type KvmState, MAX_PCPUS } from "./kvm_host.ts";
 
 const VMID_BITS = 8;
 export const VMIDS = 1 << VMID_BITS;
@@ -39,6 +39,14 @@ export class VmidAllocator {
 
   #matches(vmid: number): boolean {
     return Math.floor(vmid / VMIDS) === this.#state.generation / VMIDS;
+  }
+
+  /** {@link #matches} of the VMID at an address. */
+  #isOfNow(at: number): boolean {
+    const m = this.#memory;
+    const generation = this.#state.base + AllocatorLayout.offset.generation;
+    return ((m.ld32(at) ^ m.ld32(generation)) & -VMIDS) === 0 &&
+      m.ld32(at + 4) === m.ld32(generation + 4);
   }
 
   #taken(index: number): boolean {
@@ -106,8 +114,10 @@ export class VmidAllocator {
   /** kvm_arm_vmid_update: the VM has a VMID of this generation and it is the one active on `pcpu`. */
   update(port: El2Port, pcpu: number, kvm: KvmState): void {
     const at = this.#state.active + 8 * pcpu;
-    if (this.#memory.ld53(at) !== 0 && this.#matches(kvm.vmid)) {
-      this.#memory.st53(at, kvm.vmid);
+    const m = this.#memory;
+    const vmidAt = kvm.base + KvmLayout.offset.vmid;
+    if ((m.ld32(at) | m.ld32(at + 4)) !== 0 && this.#isOfNow(vmidAt)) {
+      m.copy64(at, vmidAt);
       return;
     }
     const flags = port.irqSave();

@@ -34,6 +34,7 @@ const port = (ports: El2Port[], n: number): El2Port => ports[n] as El2Port;
 
 function work(at: El2Port, kind: PortKind, times: number): void {
   at.counters[kind] += times;
+  at.counters.ns += times * PORT_COST[kind];
 }
 
 function totals(meter: WorldSwitchMeter, reason: number): SwitchTotals {

@@ -138,7 +138,9 @@ export class Gicv3 extends Gic {
 
   /** Writes an ICC register of the physical interface. */
   override iccWrite(cpuIndex: number, reg: number, lo: number, hi: number): void {
-    ICC_REGISTERS.row(reg).write?.(this.cpuInterface(cpuIndex), lo, hi);
+    const row = ICC_REGISTERS.row(reg);
+    if (row.constant) return;
+    row.write?.(this.cpuInterface(cpuIndex), lo, hi);
     this.refreshPhysical(cpuIndex);
   }
 

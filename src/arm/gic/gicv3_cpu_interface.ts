@@ -96,10 +96,12 @@ export const ICC_REGISTERS: RegisterTable<Gicv3CpuInterface> = new RegisterTable
     name: "ICC_SRE_EL1",
     read: () => ICC_SRE.SRE | ICC_SRE.DFB | ICC_SRE.DIB,
     write: readOnlyBits,
+    constant: true,
   },
   {
     name: "ICC_SRE_EL2",
     read: () => ICC_SRE.SRE | ICC_SRE.DFB | ICC_SRE.DIB | ICC_SRE.Enable,
     write: readOnlyBits,
+    constant: true,
   },
 ]);

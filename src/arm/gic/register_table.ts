@@ -13,6 +13,8 @@ export interface RegisterRow<T> {
   readonly write?: (owner: T, lo: number, hi: number) => void;
   /** Whether reading changes state. */
   readonly readActs?: boolean;
+  /** Whether writing changes nothing. */
+  readonly constant?: boolean;
 }
 
 /** Rows by register-file index. */

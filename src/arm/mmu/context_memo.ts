@@ -70,6 +70,8 @@ export class ContextMemo {
   readonly #selected: Int32Array;
   readonly #unprivileged: Int32Array;
   readonly #generations: Float64Array;
+  /** For each CPU, the entry whose following words it has. */
+  readonly #current: Int32Array;
 
   constructor(memory: SharedMemory, readonly contexts: Contexts, cpuCount: number) {
     this.#words = memory.u32;
@@ -78,6 +80,7 @@ export class ContextMemo {
     this.#selected = new Int32Array(entries);
     this.#unprivileged = new Int32Array(entries);
     this.#generations = new Float64Array(entries).fill(-1);
+    this.#current = new Int32Array(cpuCount).fill(-1);
   }
 
   /** Gives the CPU what it had the last time at this level, if everything is as it was then. */
@@ -94,6 +97,9 @@ export class ContextMemo {
     for (let i = 0; i < deciding.length; i++) {
       if (words[cpu + (deciding[i] as number)] !== kept[at + i]) return false;
     }
+    // Nothing else was selected meanwhile: it is the one selected last, too.
+    if (this.#current[cpuIndex] === entry) return true;
+    this.#current[cpuIndex] = entry;
     for (let i = 0; i < FOLLOWING.length; i++) {
       words[cpu + (FOLLOWING[i] as number)] = kept[at + LONGEST + i] as number;
     }
@@ -101,6 +107,11 @@ export class ContextMemo {
     const unprivileged = this.#unprivileged[entry] as number;
     if (unprivileged >= 0) contexts.touch(unprivileged);
     return true;
+  }
+
+  /** The CPU is about to get what is not kept here. */
+  forget(cpuIndex: number): void {
+    this.#current[cpuIndex] = -1;
   }
 
   /** Remembers what the CPU has now, with the contexts that were selected for it, in that order. */
@@ -115,5 +126,6 @@ export class ContextMemo {
     this.#selected[entry] = selected;
     this.#unprivileged[entry] = unprivileged;
     this.#generations[entry] = this.contexts.generation;
+    this.#current[index] = entry;
   }
 }

@@ -265,6 +265,7 @@ export class Mmu {
    */
   contextChanged(cpu: Cpu): void {
     const { el } = cpu;
+    if (el > 2) this.#memo.forget(cpu.index);
     if (el > 2 || !this.#memo.recall(cpu.index, cpu.base, el)) this.#newContext(cpu);
   }
 

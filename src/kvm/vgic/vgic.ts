@@ -14,7 +14,7 @@
  * off it (vgicPruneApList), so that an interrupt stays findable while it sits in a list register;
  * anyone may add. While the guest runs, the state in the list registers is the hardware's.
  */
-import { assert } from "../../base/errors.ts";
+import { assert, InternalError } from "../../base/errors.ts";
 import { TP } from "../trace.ts";
 import { listAddTail, listDel, listEmpty, listNext, listSort } from "../../base/list.ts";
 import { ERRNO } from "./errno.ts";
@@ -289,8 +289,15 @@ export function kvmVgicResetMappedIrq(vcpu: Vcpu, intid: number): void {
 
 /** Whether the guest has the mapped interrupt active. */
 export function kvmVgicMapIsActive(vcpu: Vcpu, intid: number): boolean {
-  if (!vgicInitialized(vcpu.kvm)) return false;
-  return withIrq(vcpu, intid, (irq) => irq.hw && irq.active);
+  const { kvm } = vcpu;
+  if (!vgicInitialized(kvm)) return false;
+  const irq = vgicGetIrq(kvm, vcpu, intid);
+  assert(irq !== undefined, "a mapped interrupt that is none of the VM's");
+  const flags = takeIrqSave(kvm.host, irq);
+  const active = irq.hw && irq.active;
+  dropIrqRestore(kvm.host, irq, flags);
+  vgicPutIrq(kvm, irq);
+  return active;
 }
 
 /**
@@ -339,6 +346,10 @@ function migrateIrq(vcpu: Vcpu, target: Vcpu, irq: VgicIrq): void {
   if (moves) kickForIrq(target);
 }
 
+function misplaced(irq: VgicIrq): never {
+  throw new InternalError(`interrupt ${irq.intid} is on a list that is not its own`);
+}
+
 /** One walk over the ap_list, up to the first interrupt that has to move; that one is moved. */
 function pruneUntilMove(vcpu: Vcpu): boolean {
   const { kvm } = vcpu;
@@ -351,7 +362,7 @@ function pruneUntilMove(vcpu: Vcpu): boolean {
     next = listNext(memory, node);
     const irq = irqOfNode(memory, node);
     takeIrq(kvm.host, irq);
-    assert(irq.vcpu === self, `interrupt ${irq.intid} is on a list that is not its own`);
+    if (irq.vcpu !== self) misplaced(irq);
     const target = vgicTargetOracle(kvm, irq);
     if (target === 0) removeFromApList(vcpu, irq);
     dropIrq(kvm.host, irq);

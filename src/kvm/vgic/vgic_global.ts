@@ -62,18 +62,16 @@ export interface VgicGlobal {
   readonly irqOps: (IrqOps | undefined)[];
 }
 
-const GLOBALS = new WeakMap<KvmHost, VgicGlobal>();
-
 /** kvm_vgic_global_state of a host; InternalError before kvmVgicHypInit. */
 export function vgicGlobal(host: KvmHost): VgicGlobal {
-  const state = GLOBALS.get(host);
+  const state = host.vgicGlobalState;
   assert(state !== undefined, "the vgic is used before kvmVgicHypInit");
   return state;
 }
 
 /** Sets what {@link vgicGlobal} returns. */
 export function setVgicGlobal(host: KvmHost, state: VgicGlobal): void {
-  GLOBALS.set(host, state);
+  host.vgicGlobalState = state;
 }
 
 /** Registers the ops that `vgic_irq.ops` number `id` stands for. */

@@ -5,7 +5,7 @@
  * What differs: interrupts are views on memory, found by address; there are no LPIs yet, so getting
  * and putting a reference does nothing; the counters of vgic_stat.ts are fed here.
  */
-import { assert } from "../../base/errors.ts";
+import { assert, InternalError } from "../../base/errors.ts";
 import type { SharedMemory } from "../../base/memory.ts";
 import {
   type Kvm,
@@ -57,9 +57,18 @@ export interface VgicVmcr {
 }
 
 const IRQS = new WeakMap<SharedMemory, Map<number, VgicIrq>>();
+/** Views asked for lately, by their address. */
+const RECENT: (VgicIrq | undefined)[] = new Array<undefined>(256).fill(undefined);
 
 /** The interrupt at address `base`; the same view each time. */
 export function irqAt(memory: SharedMemory, base: number): VgicIrq {
+  const slot = (base >>> 3) & 255;
+  const recent = RECENT[slot];
+  if (recent !== undefined && recent.base === base && recent.memory === memory) return recent;
+  return RECENT[slot] = knownIrq(memory, base);
+}
+
+function knownIrq(memory: SharedMemory, base: number): VgicIrq {
   let views = IRQS.get(memory);
   if (!views) IRQS.set(memory, views = new Map());
   let view = views.get(base);
@@ -75,7 +84,7 @@ export function irqOfNode(memory: SharedMemory, node: number): VgicIrq {
 /** The VM's vCPU whose structure lies at `address`; InternalError when it is none of them. */
 export function vcpuAt(kvm: Kvm, address: number): Vcpu {
   for (const vcpu of kvm.vcpus) if (vcpu.state.base === address) return vcpu;
-  assert(false, `no vCPU at ${address}`);
+  throw new InternalError(`no vCPU at ${address}`);
 }
 
 /** The vCPU's MPIDR_EL1 affinity fields: Aff3 in bits 39 to 32, Aff2 to Aff0 in 23 to 0. */
@@ -226,13 +235,13 @@ export function vgicIrqSetPhysPending(host: KvmHost, irq: VgicIrq, pending: bool
 
 /** Sets or clears the active state of the physical interrupt behind a HW-mapped one. */
 export function vgicIrqSetPhysActive(host: KvmHost, irq: VgicIrq, active: boolean): void {
-  assert(irq.hw, `interrupt ${irq.intid} is not HW-mapped`);
+  assert(irq.hw, "an interrupt that is not HW-mapped");
   host.irqSetPhysActive(irq.hwIntid, active);
 }
 
 /** The level of the line behind a HW-mapped interrupt now. */
 export function vgicGetPhysLineLevel(host: KvmHost, irq: VgicIrq): boolean {
-  assert(irq.hw, `interrupt ${irq.intid} is not HW-mapped`);
+  assert(irq.hw, "an interrupt that is not HW-mapped");
   const level = vgicGlobal(host).irqOps[irq.ops]?.getInputLevel;
   return level ? level(irq.intid) : host.irqGetPhysPending(irq.hwIntid);
 }
