@@ -284,3 +284,44 @@ onEveryTier("a recycled page: other code is copied over it and run", {
     assert.equal(m.x(LOG_REGISTER), BigInt(MAP.log + 8 * 36));
   },
 });
+
+onEveryTier("the page of a hot loop's data is mapped to another one, again and again", {
+  load: (m) => {
+    m.tables.map(MAP.alias, MAP.data, PTE.RW);
+    const a = prologue(m).mov(12, MAP.alias).mov(2, m.tables.entryOf(MAP.alias)).mov(7, PTE.RW);
+    a.mov(5, MAP.data).mov(6, MAP.data + 0x1000).orr(5, 5, 7).orr(6, 6, 7).mov(8, MAP.alias / 4096);
+    const count = (at: number) => a.ldr(3, 12, at).add(3, 3, 1).str(3, 12, at);
+    times(a, 10, TURNS, "loop", () => {
+      count(0);
+      a.str(6, 2).dsb().tlbiVae1(8).dsb().isb();
+      count(0);
+      count(8);
+      a.movReg(3, 5).movReg(5, 6).movReg(6, 3);
+    });
+    m.load(off(a));
+  },
+  check: (m) => {
+    const words = [0, 8, 0x1000, 0x1008].map((at) => Number(m.get64(MAP.data + at)));
+    assert.deepEqual(words, [TURNS, TURNS / 2, TURNS, TURNS / 2]);
+  },
+});
+
+onEveryTier("accesses from a page into the next one, which lies elsewhere", {
+  load: (m) => {
+    m.tables.map(MAP.alias, MAP.data + 0x3000, PTE.RW).map(MAP.alias + 0x1000, MAP.data, PTE.RW);
+    const a = prologue(m).mov(10, TURNS).mov(3, 0x0123_4567_89ab_cdefn).mov(12, MAP.alias + 0xfd0);
+    // x13 goes from in front of the end of the page to behind it: x12 + (x10 & 63)
+    a.label("loop").word(0x9240_154d).addReg(13, 12, 13);
+    // str x3, [x13]; ldr x4, [x13, #1]!; stp x4, x3, [x13, #-8]; ldr q0, [x13]; str q0, [x13, #1]!
+    a.word(0xf900_01a3, 0xf840_1da4, 0xa93f_8da4, 0x3dc0_01a0, 0x3c80_1da0);
+    // ldrh w5, [x13, #-1]!; ldp q1, q2, [x13]; strb w5, [x13, #8]
+    a.word(0x785f_fda5, 0xad40_09a1).addReg(3, 3, 4).addReg(3, 3, 5).word(0x3900_21a5);
+    m.load(off(logWord(a.subs(10, 10, 1).bCond(COND.NE, "loop"), 3)));
+  },
+  check: (m) => {
+    assert.notEqual(m.get64(MAP.data + 0x3ff8), 0n);
+    assert.notEqual(m.get64(MAP.data), 0n);
+    assert.equal(m.get64(MAP.data + 0x1000), 0n);
+    assert.equal(m.get64(MAP.data + 0x4000), 0n);
+  },
+});
