@@ -48,9 +48,14 @@ class Pages extends FlatInterpreter {
     this.current = index;
     this.memory.u8.fill(0xff, this.cpu.codeTlb, this.cpu.codeTlb + CODE_TLB_SIZE);
   }
+  /** -1 outside of the page of code: a branch has gone there, and that is all. */
   override fetch(): number {
     const pc = Number(this.cpu.pc);
-    return pc - (pc % PAGE) === CODE_PAGE ? this.pageOf(this.current) + (pc % PAGE) : pc;
+    return pc - (pc % PAGE) === CODE_PAGE ? this.pageOf(this.current) + (pc % PAGE) : -1;
+  }
+  override executeSlow(): void {
+    if (this.fetch() < 0) this.stopped = true;
+    else super.executeSlow();
   }
 }
 
@@ -82,6 +87,10 @@ export class RegionDriver {
   }
   get live(): number {
     return this.#flat.interpreter.regions.live;
+  }
+  /** Instructions that regions have executed. */
+  get regionInsns(): number {
+    return this.#flat.cpu.regionInsns;
   }
   get slow(): number {
     return this.#flat.slow;
@@ -119,14 +128,18 @@ export class RegionDriver {
     }
   }
 
-  /** Error where something cannot be executed here. Executes `count` instructions from the beginning of a case on, and changes `state` in place. */
-  run(index: number, count: number, state: MachineState): void {
+  /**
+   * Executes `count` instructions from the beginning of a case on, or `ahead` more if it goes that far without
+   * leaving the page, and changes `state` in place. Error where something cannot be executed here.
+   */
+  run(index: number, count: number, state: MachineState, ahead = 0): void {
     const flat = this.#flat;
     const dataAt = flat.offsetOf(DATA);
     flat.select(index);
     enterState(flat.cpu, flat.memory, dataAt, state);
     flat.cpu.pc = BigInt(CODE_PAGE);
-    if (flat.run(1 + count) !== 1 + count || flat.stopped) throw new Error("stopped");
+    const wanted = 1 + count + ahead;
+    if ((flat.run(wanted) !== wanted || flat.stopped) && ahead === 0) throw new Error("stopped");
     leaveState(flat.cpu, flat.memory, dataAt, state);
   }
 }
