@@ -34,6 +34,8 @@ export interface HostHardware {
   nowNs(): number;
   /** Instructions the CPU has retired since the start: for statistics only. */
   insnsRetired(index: number): number;
+  /** Of these, those that ran as translated code: for statistics only. */
+  insnsTranslated(index: number): number;
   /** Raises or lowers the line of {@link DOORBELL_INTID}: user-space work has come from outside. */
   doorbell(level: boolean): void;
 }

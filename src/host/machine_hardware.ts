@@ -37,6 +37,7 @@ export function machineHardware(machine: Machine): HostHardware {
     },
     nowNs: () => machine.nowNs,
     insnsRetired: (index) => machine.cores[index]?.cpu.insns ?? 0,
+    insnsTranslated: (index) => machine.cores[index]?.cpu.regionInsns ?? 0,
     doorbell: (level) => gic.setSpi(DOORBELL_INTID, level),
   };
 }

@@ -167,6 +167,7 @@ export class VcpuRunner implements ThreadKind {
       state.memory.st32(lastAt, state.vcpuId + 1);
     }
     state.cpu = pcpu;
+    vcpu.stat.loadTranslatedInsns = kernel.hardware.insnsTranslated(pcpu);
     kvm.host.vgic.kvmVgicLoad(vcpu);
     kvmTimerVcpuLoad(vcpu);
     if (kvm.host.hyp.vhe) kvmVcpuLoadSysregsVhe(vcpu);
@@ -185,7 +186,16 @@ export class VcpuRunner implements ThreadKind {
     vcpu.kvm.host.vgic.kvmVgicPut(vcpu);
     kvmVcpuPmuRestoreHost(vcpu);
     this.services.vmids.clearActive(vcpu.state.cpu);
+    this.#accountTranslated(vcpu);
     vcpu.state.cpu = -1;
+  }
+
+  /** No host code is translated: what was while the vCPU was loaded is the guest's. */
+  #accountTranslated({ stat, state }: Vcpu): void {
+    const { hardware } = this.services.kernel;
+    const insns = hardware.insnsTranslated(state.cpu) - stat.loadTranslatedInsns;
+    // A snapshot that was restored may have it loaded elsewhere than the counter was read.
+    stat.translatedInsns += Math.max(0, insns);
   }
 
   // KVM_RUN.

@@ -158,6 +158,10 @@ export const KvmVcpuStatLayout = layout("kvm_vcpu_stat", {
   entries: u53("observe"),
   /** Instructions the guest has retired on this vCPU. */
   insns: u53("observe"),
+  /** Of these, those that ran as translated code; counted when it is put. */
+  translatedInsns: u53("observe"),
+  /** What its physical CPU had run as translated code when the vCPU was loaded. */
+  loadTranslatedInsns: u53("observe"),
   /** Soft timers that stood in for the guest's while it was blocked, and expired. */
   bgTimerExpired: u53("observe"),
   /** What its world switches cost (stats.ts). */

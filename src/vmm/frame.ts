@@ -52,6 +52,17 @@ export const FrameHeaderLayout = layout("frame_header", {
   /** Wall time since the machine started; with `insns` the basis of MIPS. */
   wallNs: u53(o),
   insns: u53(o),
+  /** Of these, those that ran as translated code. */
+  translatedInsns: u53(o),
+  /** Regions in use, modules made and regions that had to go for others so far; bytes of WebAssembly in use, and their bound. */
+  regions: u32(o),
+  regionModules: u53(o),
+  regionsEvicted: u53(o),
+  codeBytes: u53(o),
+  codeBytesMax: u53(o),
+  /** How often generated code was left for a page that a data TLB or a code TLB did not have. */
+  dataMisses: u53(o),
+  codeMisses: u53(o),
   /** 0 VHE, 1 nVHE. */
   mode: u32(o),
   /** GIC version: 2 or 3. */
@@ -108,6 +119,8 @@ export const FrameVcpuLayout = layout("frame_vcpu", {
   /** PSTATE as in SPSR_EL2: D, A, I, F are bits 9 to 6. */
   pstate: u32(o),
   insns: u53(o),
+  /** Of these, those that ran as translated code. */
+  translatedInsns: u53(o),
   /** kvm_vcpu_stat. */
   exits: u53(o),
   entries: u53(o),

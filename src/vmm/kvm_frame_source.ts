@@ -41,6 +41,7 @@ import {
   type Vm,
   VMIDS,
 } from "../kvm/api.ts";
+import { engineCounts } from "./engine_counts.ts";
 import {
   EXIT_SERROR,
   FRAME_BUCKETS,
@@ -86,6 +87,13 @@ export function retiredInsns(machine: Machine, vcpu: Vcpu): number {
   const { stat, state } = vcpu;
   const cpu = isLive(vcpu) ? machine.platform.cpus[state.cpu] : undefined;
   return stat.insns + (cpu ? cpu.insns - state.entryInsns : 0);
+}
+
+/** Of {@link retiredInsns}, those that ran as translated code. */
+export function translatedInsns(machine: Machine, { stat, state }: Vcpu): number {
+  const cpu = state.cpu >= 0 ? machine.platform.cpus[state.cpu] : undefined;
+  const now = cpu ? cpu.regionInsns - stat.loadTranslatedInsns : 0;
+  return stat.translatedInsns + Math.max(0, now);
 }
 
 /** Counts by quarters of a doubling as counts by whole ones. */
@@ -229,6 +237,7 @@ export class KvmFrameSource implements FrameSource {
     header.priBits = fieldOf(gic.virtualInterface(0).vtr, ICH_VTR.PRIbits) + 1;
     header.paused = this.loop?.paused ?? false;
     header.pacePermille = this.loop?.pacePermille ?? 0;
+    Object.assign(header, engineCounts(machine));
   }
 
   /** A VM's place in the frame, from one of its vCPUs. */
@@ -335,6 +344,7 @@ export class KvmFrameSource implements FrameSource {
     const core = isLive(vcpu) ? this.parts.machine.cores[state.cpu] : undefined;
     view.inGuest = core !== undefined;
     view.insns = retiredInsns(this.parts.machine, vcpu);
+    view.translatedInsns = translatedInsns(this.parts.machine, vcpu);
     const inGuest = core !== undefined && core.cpu.el < 2;
     if (core === undefined) {
       view.pc = ctxt.pc;

@@ -19,6 +19,7 @@ import {
   mmioDataLo,
   PMU_V3_ATTR,
   setMmioData,
+  type Vcpu,
   VCPU_ATTR,
   VCPU_FEATURE,
   type VcpuHandle,
@@ -34,7 +35,7 @@ import { Board, type BoardOptions, type BoardWires, diskBytes } from "./board.ts
 import { GuestRam } from "./guest_ram.ts";
 import { showCpuModel } from "./cpu_model.ts";
 import type { Guest, GuestEvent, GuestFailure, GuestStats, TracePlace } from "./guest.ts";
-import { KvmFrameSource, retiredInsns } from "./kvm_frame_source.ts";
+import { KvmFrameSource, retiredInsns, translatedInsns } from "./kvm_frame_source.ts";
 import { kvmStats } from "./kvm_stats.ts";
 import type { LoopState } from "./machine_loop.ts";
 import type { AccessSize, MmioDevice } from "./mmio.ts";
@@ -410,7 +411,11 @@ export class KvmGuest implements Guest {
 
   stats(): GuestStats {
     const { kvm, host } = this.kvmMachine;
-    return { ...kvmStats(kvm.vms, host, (vcpu) => retiredInsns(this.machine, vcpu)) };
+    const counts = (vcpu: Vcpu) => ({
+      insns: retiredInsns(this.machine, vcpu),
+      translatedInsns: translatedInsns(this.machine, vcpu),
+    });
+    return { ...kvmStats(kvm.vms, host, counts) };
   }
 }
 

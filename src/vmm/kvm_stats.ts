@@ -50,6 +50,8 @@ export interface VcpuStats {
   readonly vcpu: number;
   /** Instructions the guest retired here. */
   readonly insns: number;
+  /** Of these, those that ran as translated code. */
+  readonly translatedInsns: number;
   readonly exits: number;
   /** By KVM's names of exception classes, and IRQ, SERROR. Their sum is `exits`. */
   readonly exitsByReason: Readonly<Record<string, number>>;
@@ -137,10 +139,16 @@ function operationsOf({ meter }: Vcpu): Partial<Record<PortKind, number>> {
   return Object.fromEntries(done.filter(([, count]) => count > 0));
 }
 
+/** What a vCPU has retired up to now, in the guest or not, and how much of it ran as translated code. */
+export interface InsnCounts {
+  readonly insns: number;
+  readonly translatedInsns: number;
+}
+
 function vcpuStats(
   vm: number,
   { vcpu }: VcpuHandle,
-  insns: number,
+  { insns, translatedInsns }: InsnCounts,
   irqs: readonly VgicIrqState[],
 ): VcpuStats {
   const { stat, state } = vcpu;
@@ -152,6 +160,7 @@ function vcpuStats(
     vm,
     vcpu: state.vcpuId,
     insns,
+    translatedInsns,
     exits: stat.exits,
     exitsByReason: Object.fromEntries(switches.map(([name, { count }]) => [name, count])),
     kvmStat: Object.fromEntries(KVM_STAT_NAMES.map((name) => [name, stat[name]])) as Record<
@@ -190,11 +199,11 @@ function interruptStats(vm: number, irq: VgicIrqState): InterruptStats[] {
   }];
 }
 
-/** The statistics of the VMs. `insnsOf`: what a vCPU has retired up to now, in the guest or not. */
+/** The statistics of the VMs, with instructions by `insnsOf`. */
 export function kvmStats(
   vms: readonly Vm[],
   host: Host,
-  insnsOf: (vcpu: Vcpu) => number,
+  insnsOf: (vcpu: Vcpu) => InsnCounts,
 ): KvmStats {
   const irqs = vms.map(({ kvm }) => [...vgicDebugIrqs(kvm)]);
   const { stats } = host.locks;

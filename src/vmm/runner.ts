@@ -4,6 +4,7 @@
  */
 import { KernelPanic, UserError } from "../base/errors.ts";
 import type { StopReason } from "../arm/machine.ts";
+import { engineCounts } from "./engine_counts.ts";
 import type { Guest, GuestStats } from "./guest.ts";
 import { EXIT_CODE } from "./options.ts";
 import type { Input, RecordedEnd, RecordedInput, Recording } from "./recording.ts";
@@ -115,6 +116,7 @@ export class Runner {
       wallMs: Math.round(performance.now() - this.#startMs),
       insns: machine.insns,
       stateHash: machine.stateHash(),
+      engine: engineCounts(machine),
       ...this.guest.stats(),
     };
   }

@@ -142,6 +142,9 @@ export class FakeHardware implements HostHardware {
   insnsRetired(): number {
     return 0;
   }
+  insnsTranslated(): number {
+    return 0;
+  }
   doorbell(level: boolean): void {
     this.bell = level;
     if (level) this.fake(0).pending.push(63);

@@ -53,6 +53,14 @@ export class FakeMachine implements FrameSource {
     virtualNs: 12_345_678_000,
     wallNs: 20e9,
     insns: 5e9,
+    translatedInsns: 4e9,
+    regions: 321,
+    regionModules: 77,
+    regionsEvicted: 5,
+    codeBytes: 3 << 20,
+    codeBytesMax: 16 << 20,
+    dataMisses: 1234,
+    codeMisses: 567,
     mode: 0,
     gic: 3,
     nrLr: 4,
@@ -95,6 +103,7 @@ export class FakeMachine implements FrameSource {
       pc: 0xffff_8000_1012_3400n + BigInt(i * 0x44),
       pstate: i === 1 ? 0x3c5 : 0x5,
       insns: 1e9 * (i + 1),
+      translatedInsns: 5e8 * (i + 1),
       exits: 25_000 + i,
       irqExits: 24_000,
       nextTimerNs: 12_345_678_000 + 4_000_000 * (i + 1),
@@ -228,9 +237,12 @@ export class FakeMachine implements FrameSource {
     h.virtualNs = (h.virtualNs ?? 0) + ms * 5e5;
     h.wallNs = (h.wallNs ?? 0) + ms * 1e6;
     h.insns = (h.insns ?? 0) + ms * 150_000;
+    h.translatedInsns = (h.translatedInsns ?? 0) + ms * 120_000;
+    h.dataMisses = (h.dataMisses ?? 0) + ms / 4;
     for (const v of this.vcpus) {
       if (v.state !== 1) continue;
       v.insns = (v.insns ?? 0) + ms * 50_000;
+      v.translatedInsns = (v.translatedInsns ?? 0) + ms * 45_000;
       v.exits = (v.exits ?? 0) + ms * 2;
       v.irqExits = (v.irqExits ?? 0) + ms * 2;
     }

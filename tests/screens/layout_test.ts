@@ -23,6 +23,18 @@ Deno.test("80x24: the three that matter most, and the numbers of the others", as
   s.close();
 });
 
+Deno.test("what the engine does stands at the end of the second row, where there is room", async () => {
+  const s = await start({ columns: 200, rows: 60 });
+  await s.pass();
+  const figures = /wasm +80% +regions +321 +code +3\.0M of 16\.0M +TLB misses\/s +2[45]\d$/;
+  assert.match(s.rows[1] ?? "", figures);
+  await s.resize(80, 24);
+  assert.match(s.rows[1] ?? "", /^ MIPS .* exits\/s .* fps .* dropped .* 3 4 5 7$/);
+  await s.keys("?", ...Array<string>(12).fill("PgDn"));
+  assert.match(s.text, /wasm +Share of the instructions that ran as translated/);
+  s.close();
+});
+
 for (const [columns, rows] of [[120, 40], [200, 60], [240, 70]] as const) {
   Deno.test(`${columns}x${rows}: every panel, the whole screen used`, async () => {
     const s = await start({ columns, rows });

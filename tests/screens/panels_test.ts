@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { count, daif, duration, hex, rate } from "../../src/dashboard/model/format.ts";
+import { count, daif, duration, hex, percent, rate } from "../../src/dashboard/model/format.ts";
 import { exitName } from "../../src/dashboard/model/model.ts";
 import type { Frame } from "../../src/vmm/frame.ts";
 import { FakeMachine, lrHi } from "./fake_machine.ts";
@@ -40,6 +40,7 @@ Deno.test("vCPUs: every cell is the frame's value", async () => {
       hex(v.pc, 16),
       daif(v.pstate),
       i === 3 ? "0" : "50",
+      percent(v.translatedInsns, v.insns),
       i === 3 ? "0" : "2000",
       count(v.exits),
       "IRQ",
@@ -232,4 +233,30 @@ Deno.test("a machine that has not spoken, and one that has ended", async () => {
   await silent.keys("r", "m", "e", "Enter", "Space", "s", "d", "G", ">", "7", "G");
   assert.equal(machine.taken.length, 0);
   silent.close();
+});
+
+Deno.test("translated code: share by vCPU in every counter mode, the machine's figures in the details", async () => {
+  const { s, rows, frame } = await zoomed("1");
+  const shares = () =>
+    s.rows.slice(4, 8).map((row) => row.match(/(\S+%|-) +\S+ +\S+ +(?:IRQ|-) /)?.[1]);
+  const totals = frame.vcpus.map((v) => percent(v.translatedInsns, v.insns));
+  assert.equal(rows[0]?.includes("wasm"), true);
+  assert.deepEqual(shares(), totals);
+  // The machine of the test runs nine of ten instructions translated; vCPU 3 waits.
+  await s.keys("d");
+  await s.pass();
+  assert.deepEqual(shares(), ["90%", "90%", "90%", "-"]);
+  await s.keys("Z", "5", "Enter", "G");
+  for (
+    const text of [
+      /translated +4\.\d+G, 80%/,
+      /regions in use +321/,
+      /code cache +3\.0M of 16\.0M/,
+      /modules made +77/,
+      /regions evicted +5/,
+      /data TLB misses +1\d+/,
+      /code TLB misses +567/,
+    ]
+  ) assert.match(s.text, text);
+  s.close();
 });

@@ -13,6 +13,7 @@ import {
   readFrame,
   VCPU_STATES,
 } from "../../src/vmm/frame.ts";
+import { engineCounts } from "../../src/vmm/engine_counts.ts";
 import type { KvmGuest } from "../../src/vmm/kvm_guest.ts";
 import type { LoopState } from "../../src/vmm/machine_loop.ts";
 import { smpGuest, type SmpOptions } from "./smp_guest.ts";
@@ -139,6 +140,8 @@ Deno.test("a vCPU in the guest shows what its physical CPU has now", async () =>
     }
     const insns = frame.vcpus.reduce((n, v) => n + v.insns, 0);
     assert.equal(insns, frame.insns, "whatever is retired, a vCPU has retired it");
+    const translated = frame.vcpus.reduce((n, v) => n + v.translatedInsns, 0);
+    assert.equal(translated, frame.translatedInsns);
   }
   assert.ok(seen > 300);
 });
@@ -259,6 +262,10 @@ Deno.test("header: the machine's parameters, and the loop once it is attached", 
   assert.deepEqual([nrLr, priBits, gic, mode], [7, 5, 3, 0]);
   assert.deepEqual([paused, pacePermille, acknowledged, wallNs], [true, 500, 9, 12.5e6]);
   assert.deepEqual([virtualNs, insns], [w.guest.machine.nowNs, w.guest.machine.insns]);
+  const counts = engineCounts(w.guest.machine);
+  const shown = w.frame() as unknown as Record<string, number>;
+  for (const [name, value] of Object.entries(counts)) assert.equal(shown[name], value, name);
+  assert.ok(counts.dataMisses > 0 && counts.codeMisses > 0 && counts.codeBytesMax > 0);
   const [vm] = w.frame().vms;
   assert.ok(vm && vm.vcpus === 4 && vm.nrSpis === 224 && vm.stage2Pages > 0 && vm.vmid > 0);
 });

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { PORT_KINDS } from "../../src/arm/el2_port.ts";
+import { engineCounts } from "../../src/vmm/engine_counts.ts";
 import type { KvmGuest } from "../../src/vmm/kvm_guest.ts";
 import {
   type InterruptStats,
@@ -133,6 +134,26 @@ Deno.test("stats: locks by class, instructions by vCPU", async () => {
   // The host's code is no instructions: whatever was retired was a guest's.
   assert.equal(insns, guest.machine.insns);
 });
+
+for (const mode of ["vhe", "nvhe"] as const) {
+  Deno.test(`stats: what ran translated was some vCPU's, on more vCPUs than CPUs, ${mode}`, async () => {
+    const cmd = "hvc 300;ipi 50;storm 50;off";
+    const regions = { hotAfter: 2, batch: 1 };
+    const { guest } = await smpGuest({ vcpus: 4, pcpus: 2, mode, append: `cmd="${cmd}"`, regions });
+    for (let i = 0; i < 400 && guest.machine.run(20_000) !== "power"; i++) {
+      const stats = guest.stats() as unknown as KvmStats;
+      const { translatedInsns } = engineCounts(guest.machine);
+      assert.equal(stats.vcpus.reduce((n, v) => n + v.translatedInsns, 0), translatedInsns);
+      for (const v of stats.vcpus) assert.ok(v.translatedInsns <= v.insns);
+    }
+    assert.equal(guest.machine.power, "off");
+    const { translatedInsns, regions: live, codeBytes, dataMisses, codeMisses } = engineCounts(
+      guest.machine,
+    );
+    assert.ok(translatedInsns > 0.3 * guest.machine.insns, `${translatedInsns}`);
+    assert.ok(live > 0 && codeBytes > 0 && dataMisses > 0 && codeMisses > 0);
+  });
+}
 
 Deno.test("stats: they are JSON", async () => {
   const { stats } = await run("off", 2, 1);

@@ -10,7 +10,7 @@ import {
   type FrameVcpu,
 } from "../../vmm/frame.ts";
 import type { Role } from "../terminal/theme.ts";
-import { count, daif, duration, hex, rate } from "./format.ts";
+import { count, daif, duration, hex, percent, rate } from "./format.ts";
 import {
   counter,
   type CounterMode,
@@ -139,6 +139,9 @@ export function vcpuColumns(c: ColumnContext): Column<FrameVcpu>[] {
   const exits = (mode: CounterMode) => (v: FrameVcpu): number =>
     counter(c.model, mode, (f) => findVcpu(f, v)?.exits);
   const untilTimer = (v: FrameVcpu): number => until(c.frame, v.nextTimerNs);
+  const run = (of: "insns" | "translatedInsns") => (v: FrameVcpu): number =>
+    counter(c.model, c.mode, (f) => findVcpu(f, v)?.[of]);
+  const translated = (v: FrameVcpu): number => run("translatedInsns")(v) / run("insns")(v);
   return [
     ...vmColumn<FrameVcpu>(c.frame),
     numeric("vcpu", "vCPU", 4, 0, (v) => v.vcpuIdx, String),
@@ -152,11 +155,12 @@ export function vcpuColumns(c: ColumnContext): Column<FrameVcpu>[] {
       ...textual<FrameVcpu>("at", "at", 18, 6, (v) => c.symbol(v.pc) ?? hex(v.pc, 16)),
       grow: true,
     },
-    textual("pc", "pc", 18, 9, (v) => hex(v.pc, 16)),
+    textual("pc", "pc", 18, 10, (v) => hex(v.pc, 16)),
     textual("daif", "DAIF", 4, 5, (v) => daif(v.pstate)),
     numeric("mips", "MIPS", 5, 2, mips, rate),
+    numeric("wasm", "wasm", 4, 9, translated, (share) => percent(share, 1)),
     numeric("rate", "exits/s", 7, 1, exits("rate"), rate),
-    numeric("exits", "exits", 6, 10, exits(c.mode === "delta" ? "delta" : "total")),
+    numeric("exits", "exits", 6, 11, exits(c.mode === "delta" ? "delta" : "total")),
     textual("top", "top exit", 8, 7, (v) => topReason(c, v)),
     numeric("ap", "ap", 2, 3, (v) => v.apListLength),
     numeric("lrs", "LR", 2, 3, (v) => v.usedLrs),

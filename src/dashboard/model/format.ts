@@ -24,6 +24,18 @@ export function rate(n: number): string {
   return n !== 0 && Math.abs(n) < 9.95 ? n.toFixed(1) : count(n);
 }
 
+/** A share of `whole` in at most four characters; "-" where there is nothing to have a share of. */
+export function percent(part: number, whole: number): string {
+  return whole > 0 && !Number.isNaN(part)
+    ? `${Math.floor(100 * Math.min(part, whole) / whole)}%`
+    : "-";
+}
+
+/** Bytes in MiB with one decimal. */
+export function mebibytes(bytes: number): string {
+  return `${(bytes / (1 << 20)).toFixed(1)}M`;
+}
+
 const TIMES: readonly [limit: number, divisor: number, unit: string][] = [
   [999.5, 1, "ns"],
   [999.5e3, 1e3, "us"],

@@ -1,6 +1,6 @@
 /** Everything about one row: all its columns, and what has no column. */
 import type { Frame, FrameVcpu } from "../../vmm/frame.ts";
-import { count, duration, hex } from "../model/format.ts";
+import { count, duration, hex, mebibytes, percent } from "../model/format.ts";
 import { exitName, vcpuKey } from "../model/model.ts";
 import { registerNames } from "../model/register_names.ts";
 import { panelTable, type TablePanelId } from "../model/panels.ts";
@@ -22,6 +22,8 @@ function vcpuExtras(frame: Frame, v: FrameVcpu): Line[] {
   return [
     [],
     [["Counters", "strong"]],
+    row("instructions", count(v.insns)),
+    row("translated", `${count(v.translatedInsns)}, ${percent(v.translatedInsns, v.insns)}`),
     row("exits", count(v.exits)),
     row("entries", count(v.entries)),
     row("hvc_exit_stat", count(v.hvc_exit_stat)),
@@ -48,6 +50,22 @@ function vcpuExtras(frame: Frame, v: FrameVcpu): Line[] {
   ];
 }
 
+/** What the engine has done since the start. */
+function engineLines(f: Frame): Line[] {
+  return [
+    [],
+    [["Translated code, the whole machine", "strong"]],
+    row("instructions", count(f.insns)),
+    row("translated", `${count(f.translatedInsns)}, ${percent(f.translatedInsns, f.insns)}`),
+    row("regions in use", count(f.regions)),
+    row("code cache", `${mebibytes(f.codeBytes)} of ${mebibytes(f.codeBytesMax)}`),
+    row("modules made", count(f.regionModules)),
+    row("regions evicted", count(f.regionsEvicted)),
+    row("data TLB misses", count(f.dataMisses)),
+    row("code TLB misses", count(f.codeMisses)),
+  ];
+}
+
 /** What a world switch goes through, by kind, and what the locks saw. */
 function machineExtras(view: View): Line[] {
   const { frame } = view.model;
@@ -61,6 +79,7 @@ function machineExtras(view: View): Line[] {
     ...frame.locks.map((l) =>
       row(l.name, `${count(l.acquisitions).padStart(6)}  ${count(l.contended)}`)
     ),
+    ...engineLines(frame),
   ];
 }
 

@@ -1,8 +1,8 @@
 /** The two lines on top and the one at the bottom. */
 import { EXIT_IRQ, type Frame } from "../../vmm/frame.ts";
 import { type ActionId, footer } from "../keymap.ts";
-import { count, rate } from "../model/format.ts";
-import { exitsOf, paceOf, rateOf } from "../model/model.ts";
+import { count, mebibytes, percent, rate } from "../model/format.ts";
+import { exitsOf, type Model, paceOf, rateOf } from "../model/model.ts";
 import { isTablePanel, PANEL_TITLES, type PanelId, PANELS } from "../model/panels.ts";
 import { contextOf, type UiState } from "../model/state.ts";
 import type { Pane } from "../terminal/cells.ts";
@@ -82,6 +82,24 @@ function captureBadge(view: View, room: number): string {
   return badge.length <= room ? badge : " Ctrl-] ";
 }
 
+/** What the engine does, at the end of the line: where there is room. */
+function engineRates(model: Model): [string, string, string][] {
+  const { frame } = model;
+  if (frame === undefined) return [];
+  const share = percent(
+    rateOf(model, (f) => f.translatedInsns),
+    rateOf(model, (f) => f.insns),
+  );
+  const misses = rate(rateOf(model, (f) => f.dataMisses + f.codeMisses));
+  const { codeBytes, codeBytesMax } = frame;
+  return [
+    ["wasm", share, ""],
+    ["regions", count(frame.regions), ""],
+    ["code", `${mebibytes(codeBytes)} of ${mebibytes(codeBytesMax)}`, ""],
+    ["TLB misses/s", misses, ""],
+  ];
+}
+
 function drawRates(pane: Pane, view: View, reserved: number): number {
   const { look, model } = view;
   const { roles } = look;
@@ -98,6 +116,7 @@ function drawRates(pane: Pane, view: View, reserved: number): number {
       rate(rateOf(model, (f) => f.exits.find((e) => e.reason === EXIT_IRQ)?.count)),
       "",
     ],
+    ...engineRates(model),
   ];
   let x = 1;
   for (const [label, value, spark] of pairs) {

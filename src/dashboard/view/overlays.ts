@@ -87,18 +87,31 @@ function drawLines(
 
 const KEY_COLUMN = 20;
 
-function helpLines(width: number): Line[] {
-  return helpSections().flatMap(({ heading, bindings }, i): Line[] => [
-    ...(i === 0 ? [] : [[]]),
-    [[heading, "strong"]],
-    ...bindings.flatMap((row): Line[] => {
-      const text = row.help + (row.destructive ? " Asks first." : "");
-      return wrap(text, Math.max(20, width - KEY_COLUMN - 1)).map((part, n): Line => [
-        [pad(n === 0 ? row.keys.join(" ") : "", KEY_COLUMN), "key"],
-        [" " + part, "text"],
-      ]);
-    }),
+/** What figures mean whose names do not say it. */
+const FIGURES: readonly [name: string, meaning: string][] = [
+  ["wasm", "Share of the instructions that ran as translated code: of a vCPU, of the machine."],
+  ["regions", "Translated pieces of hot code that are in use."],
+  ["code", "The WebAssembly they are, and the bound at which the oldest go."],
+  ["TLB misses/s", "How often code had to wait for a page that a data or code TLB did not have."],
+];
+
+function helpRow(left: string, right: string, width: number): Line[] {
+  return wrap(right, Math.max(20, width - KEY_COLUMN - 1)).map((part, n): Line => [
+    [pad(n === 0 ? left : "", KEY_COLUMN), "key"],
+    [" " + part, "text"],
   ]);
+}
+
+function helpLines(width: number): Line[] {
+  const keys = helpSections().flatMap(({ heading, bindings }): Line[] => [
+    [[heading, "strong"]],
+    ...bindings.flatMap((row) =>
+      helpRow(row.keys.join(" "), row.help + (row.destructive ? " Asks first." : ""), width)
+    ),
+    [],
+  ]);
+  const figures = FIGURES.flatMap(([name, meaning]) => helpRow(name, meaning, width));
+  return [...keys, [["Figures", "strong"]], ...figures];
 }
 
 const PALETTE_ROWS = 16;

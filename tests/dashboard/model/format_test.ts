@@ -6,6 +6,8 @@ import {
   daif,
   duration,
   hex,
+  mebibytes,
+  percent,
   rate,
 } from "../../../src/dashboard/model/format.ts";
 import { NONE } from "../../../src/vmm/frame.ts";
@@ -23,6 +25,17 @@ Deno.test("counts are exact as long as they fit, then have three digits", () => 
     [NaN, "-"],
   ];
   for (const [n, text] of cases) assert.equal(count(n), text);
+});
+
+Deno.test("shares are not rounded up to all, and are none of nothing; bytes are in MiB", () => {
+  const shares = [percent(999, 1000), percent(0, 3), percent(3, 3), percent(5, 4), percent(0, 0)];
+  assert.deepEqual(shares, ["99%", "0%", "100%", "100%", "-"]);
+  assert.equal(percent(NaN, 1), "-");
+  assert.deepEqual([mebibytes(0), mebibytes(1 << 20), mebibytes(0x28_0000)], [
+    "0.0M",
+    "1.0M",
+    "2.5M",
+  ]);
 });
 
 Deno.test("times", () => {
