@@ -521,12 +521,15 @@ export class Machine implements Hooks {
     return this.#progress;
   }
 
-  /** Whether all CPUs but one wait for an interrupt or are off. */
+  /** Whether all CPUs but one are off, or wait for an interrupt that has not come. */
   #othersHalted(index: number): boolean {
     const { cpus } = this.platform;
     for (let i = 0; i < cpus.length; i++) {
-      const halt = (cpus[i] as Cpu).halt;
-      if (i !== index && (halt === HALT.RUNNING || halt === HALT.WFE)) return false;
+      if (i === index) continue;
+      const { halt, irqLines } = cpus[i] as Cpu;
+      if (halt === HALT.RUNNING || halt === HALT.WFE) return false;
+      // Its turn is to come before the end of a run that is shorter than a long turn.
+      if (halt === HALT.WFI && irqLines !== 0) return false;
     }
     return true;
   }

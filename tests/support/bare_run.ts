@@ -12,6 +12,8 @@ export interface BareRunOptions {
   readonly gic?: 2 | 3;
   readonly bootargs?: string;
   readonly initrd?: Uint8Array;
+  /** Instructions of a turn: short, so that a run ends near where it is told to. */
+  readonly quantum?: number;
 }
 
 /** A bare machine with `image` loaded, and what it has printed so far. */
@@ -20,12 +22,13 @@ export class BareRun {
   readonly #output: number[] = [];
 
   constructor(image: Uint8Array, { el, pcpus = 1, ramSize = 128 << 20, ...rest }: BareRunOptions) {
-    const { lrs, gic = 3, bootargs = "", initrd } = rest;
+    const { lrs, gic = 3, bootargs = "", initrd, quantum = 10_000 } = rest;
     this.bare = new BareMachine({
       pcpus,
       ramSize,
       gic,
       el,
+      quantum,
       ...(lrs === undefined ? {} : { lrs }),
       transmit: (byte) => this.#output.push(byte),
     });

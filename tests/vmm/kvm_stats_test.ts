@@ -150,7 +150,7 @@ for (const mode of ["vhe", "nvhe"] as const) {
     const { translatedInsns, regions: live, codeBytes, dataMisses, codeMisses } = engineCounts(
       guest.machine,
     );
-    assert.ok(translatedInsns > 0.3 * guest.machine.insns, `${translatedInsns}`);
+    assert.ok(translatedInsns > 100_000, `${translatedInsns}`);
     assert.ok(live > 0 && codeBytes > 0 && dataMisses > 0 && codeMisses > 0);
   });
 }
