@@ -1,11 +1,12 @@
 /**
  * The system counter and virtual time (DESIGN: threads and time). Virtual time counts nanoseconds:
- * one for each instruction retired on any CPU, plus what is added for work that is not instructions.
+ * one for each instruction retired on any CPU, plus what is added for work that is not instructions. With
+ * CPUs in parallel it is the host's clock instead.
  * The counter that software sees runs at 62.5 MHz, 16 ns to the tick.
  */
 import type { Arena } from "../base/arena.ts";
 import { add53, type SharedMemory } from "../base/memory.ts";
-import { layout, u32, u53, type ViewOf } from "../base/struct.ts";
+import { bool, layout, u53, type ViewOf } from "../base/struct.ts";
 import type { Cpu } from "./arch/cpu_state.ts";
 
 /** Nanoseconds of one tick of the system counter. */
@@ -17,8 +18,9 @@ export const COUNTER_HZ = 62_500_000;
 const ClockLayout = layout("clock", {
   /** Nanoseconds up to the start of the running slice, and whatever was added since. */
   ns: u53(),
-  /** Instructions the running slice was given; 0 outside a slice. */
-  sliceBudget: u32("cache"),
+  /** With the host's clock: whether time passes, and the host's time of virtual time 0. */
+  passing: bool(),
+  originNs: u53(),
 });
 
 /** The machine's one clock. */
@@ -29,8 +31,11 @@ export class Clock {
   /** Address of `ns`, which is read and added to at every operation of EL2 software. */
   readonly #nsAt: number;
   #running: Cpu | undefined;
+  /** Instructions the running slice was given; 0 outside a slice. */
+  #sliceBudget = 0;
 
-  constructor(arena: Arena) {
+  /** `hostNs`: the host's clock in ns, the same for all workers; without it time is made of instructions. */
+  constructor(arena: Arena, readonly hostNs?: () => number) {
     this.#state = arena.make(ClockLayout);
     this.#memory = arena.memory;
     this.#words = arena.memory.u32;
@@ -40,12 +45,31 @@ export class Clock {
   /** Instructions of the running slice that are already retired. Exact whenever `cpu.budget` is. */
   #retired(): number {
     const cpu = this.#running;
-    return cpu === undefined ? 0 : this.#state.sliceBudget - cpu.budget;
+    return cpu === undefined ? 0 : this.#sliceBudget - cpu.budget;
   }
 
   /** Virtual time in ns, exact also in the middle of a slice. */
   now(): number {
+    if (this.hostNs !== undefined) return this.#passed(this.hostNs);
     return this.#memory.ld53(this.#nsAt) + this.#retired();
+  }
+
+  /** Never back, whichever worker has looked last. */
+  #passed(hostNs: () => number): number {
+    const last = this.#memory.ld53(this.#nsAt);
+    if (!this.#state.passing) return last;
+    const now = Math.floor(hostNs()) - this.#state.originNs;
+    if (now <= last) return last;
+    this.#memory.st53(this.#nsAt, now);
+    return now;
+  }
+
+  /** With the host's clock: time passes from now on, or stands still. */
+  setPassing(passing: boolean): void {
+    if (this.hostNs === undefined || passing === this.#state.passing) return;
+    const now = this.now();
+    if (passing) this.#state.originNs = Math.max(0, Math.floor(this.hostNs()) - now);
+    this.#state.passing = passing;
   }
 
   /** The system counter (CNTPCT_EL0) in ticks. */
@@ -56,7 +80,7 @@ export class Clock {
   /** Starts a slice: `cpu` may retire `budget` instructions (below 2^31). */
   beginSlice(cpu: Cpu, budget: number): void {
     cpu.budget = budget;
-    this.#state.sliceBudget = budget;
+    this.#sliceBudget = budget;
     this.#running = cpu;
   }
 
@@ -65,8 +89,8 @@ export class Clock {
     const retired = this.#retired();
     const cpu = this.#running;
     if (cpu !== undefined) cpu.insns += retired;
-    this.#state.ns += retired;
-    this.#state.sliceBudget = 0;
+    if (this.hostNs === undefined) this.#state.ns += retired;
+    this.#sliceBudget = 0;
     this.#running = undefined;
     return retired;
   }
@@ -85,7 +109,7 @@ export class Clock {
   shortenSlice(left: number): void {
     const cpu = this.#running;
     if (cpu === undefined || cpu.budget <= left) return;
-    this.#state.sliceBudget -= cpu.budget - left;
+    this.#sliceBudget -= cpu.budget - left;
     cpu.budget = left;
   }
 
@@ -93,17 +117,17 @@ export class Clock {
   cutSlice(): void {
     const cpu = this.#running;
     if (cpu === undefined) return;
-    this.#state.sliceBudget -= cpu.budget;
+    this.#sliceBudget -= cpu.budget;
     cpu.budget = 0;
   }
 
   /** Adds the time of work that is not an instruction, in ns. */
   advance(ns: number): void {
-    add53(this.#words, this.#nsAt >>> 2, ns);
+    if (this.hostNs === undefined) add53(this.#words, this.#nsAt >>> 2, ns);
   }
 
   /** Goes forward to `ns` when all CPUs are idle; never back. */
   jumpTo(ns: number): void {
-    if (ns > this.#state.ns) this.#state.ns = ns;
+    if (this.hostNs === undefined && ns > this.#state.ns) this.#state.ns = ns;
   }
 }

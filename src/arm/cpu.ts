@@ -255,6 +255,9 @@ export class CpuCore implements Environment, Core {
 
   barrier(kind: Barrier): void {
     if (kind === "isb") contextSynchronised(this);
+    else if (kind === "dsb" && this.cpu.maintenance !== 0) {
+      this.platform.hooks.onDsb?.(this.cpu, false);
+    }
   }
 
   hint(kind: Hint): void {

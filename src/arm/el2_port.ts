@@ -393,6 +393,8 @@ export class El2Port {
   }
   dsb(): void {
     this.#count(K.dsb, "");
+    const { cpu, platform } = this.core;
+    if (cpu.maintenance !== 0) platform.hooks.onDsb?.(cpu, true);
   }
   dmb(): void {
     this.#count(K.dmb, "");

@@ -41,6 +41,7 @@ function cpuOn({ core, x1, x2, x3 }: Call, firmware: Firmware): number {
   if (target.cpu.halt !== HALT.OFF) return PSCI_RESULT.ALREADY_ON;
   firmware.startCpu(target, x2, x3);
   core.platform.hooks.onEndSlice(core.cpu);
+  core.platform.hooks.onEndSlice(target.cpu);
   return PSCI_RESULT.SUCCESS;
 }
 

@@ -168,12 +168,14 @@ export class GenericTimer {
     const unit = this.#unit(cpuIndex);
     const ticks = this.clock.ticks();
     let delta = unit.state.eventTick ? Math.max(0, unit.state.eventTick - ticks) : Infinity;
-    const words = this.#words, { controls } = unit;
+    const words = this.#words, { controls } = unit, { lines } = unit.state;
     for (let n = 0; n < controls.length; n++) {
       const ctl = words[controls[n] as number] as number;
       if ((ctl & 3) !== TIMER_CTL.ENABLE) continue;
       const wait = this.#wait(unit, TIMERS[n] as TimerSpec);
-      if (wait > 0 && wait < delta) delta = wait;
+      // Time may have passed since the outputs were looked at: then one is due now.
+      if (wait <= 0 && lines & (1 << n)) continue;
+      delta = Math.min(delta, Math.max(0, wait));
     }
     // Beyond 2^53 ticks nothing is representable, nor will it be reached.
     return delta < 2 ** 49 ? (ticks + delta) * NS_PER_TICK : Infinity;

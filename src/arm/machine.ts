@@ -27,6 +27,18 @@ import { contextSwitched, pollInterrupts, refreshInterrupts, untagPc } from "./e
 import type { Firmware } from "./firmware.ts";
 import { GenericTimer } from "./generic_timer.ts";
 import { type CoreModel, coreModel } from "./id_registers.ts";
+import { Team } from "./parallel/team.ts";
+import {
+  hostClock,
+  joinTeam,
+  runHelper,
+  runMain,
+  TEAM_LEAST_SLICE,
+  TEAM_QUANTUM,
+  teamCodePages,
+  type TeamMachine,
+  type TeamOptions,
+} from "./parallel/team_machine.ts";
 import { isBreakpointPage } from "./mmu/debug_pages.ts";
 import { contextBytes, FILL, Mmu } from "./mmu/mmu.ts";
 import type { Hooks, Platform, PowerEvent } from "./parts.ts";
@@ -47,6 +59,8 @@ const OBSERVE_BYTES = 16 * MIB;
 const QUANTUM = 10_000;
 /** The same where no other CPU waits for its turn. */
 const QUANTUM_ALONE = 100_000;
+/** Pages of code kept predecoded. */
+const CODE_PAGES = 3072;
 
 export interface MachineOptions {
   /** Physical CPUs, 1 to 16. */
@@ -67,6 +81,8 @@ export interface MachineOptions {
   readonly regions?: Partial<RegionOptions>;
   /** Bytes of memory for devices' contents (what a guest writes to its disk), which no CPU can reach. */
   readonly deviceBytes?: number;
+  /** CPUs in parallel: this machine's worker. */
+  readonly team?: TeamOptions;
 }
 
 /** Devices that act at a moment of virtual time, where no host kernel has timers for them. */
@@ -112,11 +128,11 @@ const POWER_EVENTS: readonly (PowerEvent | undefined)[] = [undefined, "off", "re
  */
 const INTERPRETERS = new Map<string, InterpreterCode>();
 
-function interpreterCode(model: CoreModel, pages: number): InterpreterCode {
-  const key = `${model.name} ${pages}`;
+function interpreterCode(model: CoreModel, pages: number, parallel: boolean): InterpreterCode {
+  const key = `${model.name} ${pages} ${parallel}`;
   const known = INTERPRETERS.get(key);
   if (known) return known;
-  const code = new InterpreterCode(model.rows, pages);
+  const code = new InterpreterCode(model.rows, pages, parallel);
   INTERPRETERS.set(key, code);
   return code;
 }
@@ -190,7 +206,7 @@ class Executor implements ExecutionHost {
 }
 
 /** A machine. Everything it is lies in {@link memory}. */
-export class Machine implements Hooks {
+export class Machine implements Hooks, TeamMachine {
   readonly memory: SharedMemory;
   readonly ram: RamRange;
   /** Memory for devices' contents: state like RAM, but not on the bus. */
@@ -204,10 +220,15 @@ export class Machine implements Hooks {
   readonly ports: readonly El2Port[];
   readonly interpreter: Interpreter;
   readonly state: MachineState;
+  /** The workers that run the CPUs, where there are several; and the CPUs of this one. */
+  readonly team: Team | undefined;
+  readonly ownCpus: readonly Cpu[];
   /** Called when a CPU reaches a guest's vector for the virtual interrupt `intid`. For whoever watches. */
   virtualInterrupt: ((cpu: number, intid: number) => void) | undefined;
   /** Asked for its next moment whenever timers are. */
   alarms: DeviceAlarms | undefined;
+  /** Called before each turn of a CPU. */
+  beforeTurn: (() => void) | undefined;
   #el2: El2Software | undefined;
   readonly #self: ViewOf<typeof MachineLayout>;
   /** Instructions of a turn, while others wait for theirs. */
@@ -220,15 +241,16 @@ export class Machine implements Hooks {
   #deadlineNs = 0;
 
   constructor(readonly options: MachineOptions, firmware?: Firmware) {
-    const { pcpus, ramSize, lrs = 4, codePages = 3072, cpu = "max" } = options;
-    const { deviceBytes = 0 } = options;
+    const { pcpus, ramSize, lrs = 4, cpu = "max", deviceBytes = 0, team } = options;
     assert(pcpus >= 1 && pcpus <= 16, `${pcpus} physical CPUs: 1 to 16 are possible`);
-    this.#quantum = options.quantum;
-    this.quantum = options.quantum ?? QUANTUM;
+    this.#quantum = options.quantum ?? (team ? TEAM_QUANTUM : undefined);
+    this.quantum = this.#quantum ?? QUANTUM;
+    const workers = team?.workers ?? 1;
+    const codePages = teamCodePages(options.codePages ?? CODE_PAGES, workers);
     const cacheBytes = contextBytes(pcpus) + CROSSING_BYTES * pcpus +
-      codePages * RECORD_PAGE_SIZE + MIB;
+      workers * codePages * RECORD_PAGE_SIZE + MIB;
     const ramAt = alignUp(4096 + ARCH_BYTES + cacheBytes + OBSERVE_BYTES, WASM_PAGE);
-    this.memory = SharedMemory.create(ramAt + ramSize + deviceBytes);
+    this.memory = team?.memory ?? SharedMemory.create(ramAt + ramSize + deviceBytes);
     this.ram = { pa: BOARD.ram, size: ramSize, at: ramAt };
     this.deviceArea = { at: ramAt + ramSize, size: deviceBytes };
     // Address 0 stays unused: it is the null of lists and slabs.
@@ -238,20 +260,14 @@ export class Machine implements Hooks {
     this.cacheArena = new Arena("cache", this.memory, observeAt + OBSERVE_BYTES, ramAt);
     this.state = new MachineState(this.memory, [this.arena], [this.ram, this.deviceArea]);
     this.#self = this.arena.make(MachineLayout);
+    this.team = team && new Team(this.memory, this.observeArena, team);
     this.platform = this.#makePlatform(pcpus, lrs, coreModel(cpu));
     this.cores = this.platform.cpus.map((cpu) => new CpuCore(this.platform, cpu, firmware));
     this.platform.cores.push(...this.cores);
     this.ports = this.cores.map((core) => new El2Port(core, this.observeArena));
-    const code = interpreterCode(this.platform.model, this.memory.size / WASM_PAGE);
-    this.interpreter = new Interpreter(
-      code,
-      this.memory,
-      this.cacheArena,
-      codePages,
-      options.regions,
-    );
-    this.interpreter.onCheckAll = () => this.platform.mmu.dropCode();
-    this.interpreter.onDropAll = () => this.platform.mmu.reset(this.platform.cpus);
+    this.ownCpus = this.platform.cpus.filter((cpu) => this.isOwn(cpu));
+    this.interpreter = this.#makeInterpreter(codePages);
+    if (this.team) joinTeam(this, this.team);
     this.#toOffset = (pa) => ramOffset(this.ram, pa, 4);
     for (const core of this.cores) {
       this.#executors.push(new Executor(core, this));
@@ -260,9 +276,29 @@ export class Machine implements Hooks {
     }
   }
 
+  /** Each worker has predecoded pages of its own. */
+  #makeInterpreter(codePages: number): Interpreter {
+    const { team, platform, cacheArena } = this;
+    const pages = this.memory.size / WASM_PAGE;
+    const code = interpreterCode(platform.model, pages, team !== undefined);
+    const { worker = 0, workers = 1 } = team ?? {};
+    cacheArena.reserve(worker * codePages * RECORD_PAGE_SIZE, 64);
+    const made = new Interpreter(code, this.memory, cacheArena, codePages, this.options.regions);
+    cacheArena.reserve((workers - 1 - worker) * codePages * RECORD_PAGE_SIZE, 64);
+    made.onCheckAll = () => platform.mmu.dropCode(this.ownCpus);
+    made.onDropAll = () => platform.mmu.reset(this.ownCpus);
+    return made;
+  }
+
+  /** Whether this worker runs the CPU. */
+  isOwn({ index }: Cpu): boolean {
+    return this.team === undefined || this.team.workerOf(index) === this.team.worker;
+  }
+
   #makePlatform(pcpus: number, lrs: number, model: CoreModel): Platform {
     const cpus = Array.from({ length: pcpus }, (_, index) => this.#makeCpu(index));
-    const clock = new Clock(this.arena);
+    const { team } = this.options;
+    const clock = new Clock(this.arena, team && hostClock(team));
     const bus = new Bus();
     const gic = placeGic(bus, this.options.gic ?? 3, this.memory, this.arena, {
       cpus,
@@ -279,6 +315,7 @@ export class Machine implements Hooks {
       const core = this.cores?.[cpu];
       if (!core) return;
       refreshInterrupts(core);
+      if (!this.isOwn(core.cpu)) return this.#ringFor(core.cpu);
       // What runs alone has a long slice: not while another CPU has something to do.
       if (this.#alone >= 0 && this.#alone !== cpu && core.cpu.irqLines !== 0) {
         this.onEndSlice(core.cpu);
@@ -325,10 +362,24 @@ export class Machine implements Hooks {
   onInstructionCacheInvalidate(pa: number | "all"): void {
     if (pa === "all") this.interpreter.invalidateAll();
     else this.interpreter.invalidateLine(pa);
+    if (this.team === undefined) return;
+    const at = pa === "all" ? -1 : ramOffset(this.ram, pa, 1);
+    this.team.sendCode(Math.max(at, 0), at < 0 ? 0 : 1);
   }
-  onEndSlice(_cpu: Cpu): void {
-    this.#deadlineNs = 0;
-    this.platform.clock.cutSlice();
+  onEndSlice(cpu: Cpu): void {
+    if (this.isOwn(cpu)) this.rearm();
+    else this.#ringFor(cpu);
+  }
+  onMaintenance(cpu: Cpu): void {
+    if (this.team?.noteMaintenance()) cpu.maintenance = 1;
+  }
+  onDsb(cpu: Cpu, inHost: boolean): void {
+    cpu.maintenance = 0;
+    this.team?.awaitMaintenance(!inHost);
+  }
+  /** Something has changed for a CPU of another worker. */
+  #ringFor(cpu: Cpu): void {
+    this.team?.ring(this.team.workerOf(cpu.index));
   }
   onPower(event: PowerEvent): void {
     this.power = event;
@@ -348,6 +399,7 @@ export class Machine implements Hooks {
   }
   set power(event: PowerEvent | undefined) {
     this.#self.power = POWER_EVENTS.indexOf(event);
+    this.team?.ringAll();
   }
   /** Virtual time in ns. */
   get nowNs(): number {
@@ -376,6 +428,7 @@ export class Machine implements Hooks {
    */
   ramWritten(at: number, length: number): void {
     this.interpreter.invalidateRange(at - this.ram.at + this.ram.pa, length);
+    this.team?.sendCode(at, length);
   }
 
   /** A device's next moment has changed. */
@@ -401,17 +454,26 @@ export class Machine implements Hooks {
 
   // The run loop
 
+  get deadlineNs(): number {
+    return this.#deadlineNs;
+  }
+  /** Timers are to be looked at, and the running slice ends. */
+  rearm(): void {
+    this.#deadlineNs = 0;
+    this.platform.clock.cutSlice();
+  }
+
   /** Re-evaluates timers when one is due, and remembers when the next one is. */
-  #updateTimers(): void {
+  updateTimers(): void {
     const { clock, timer } = this.platform;
     const now = clock.now();
     if (now < this.#deadlineNs) return;
     const { alarms } = this;
     if (alarms && now >= alarms.nextNs) alarms.onTime(now);
     let next = alarms?.nextNs ?? Infinity;
-    for (let n = 0; n < this.cores.length; n++) {
-      timer.update(n);
-      next = Math.min(next, timer.nextDeadlineNs(n));
+    for (const { index } of this.ownCpus) {
+      timer.update(index);
+      next = Math.min(next, timer.nextDeadlineNs(index));
     }
     this.#deadlineNs = next;
   }
@@ -427,7 +489,7 @@ export class Machine implements Hooks {
     for (let i = 0; i < MAX_STEPS; i++) {
       const result = el2.step(index);
       // Its time has passed; writes of timer registers have set the deadline back (onEndSlice).
-      this.#updateTimers();
+      this.updateTimers();
       if (result === "guest") return true;
       if (result === "idle") {
         cpu.halt = HALT.WFI;
@@ -453,7 +515,10 @@ export class Machine implements Hooks {
     this.#progress = true;
     pollInterrupts(core);
     if (!this.#inHost(index)) this.#slice(index, cpu, budget);
-    if (el2 && this.#inHost(index)) el2.onEl2Exception(index, pcLo(cpu) & 0x7ff);
+    if (!el2 || !this.#inHost(index)) return;
+    // The vCPU may go on elsewhere: as a context switch does, this completes what it has begun.
+    if (cpu.maintenance !== 0) this.onDsb(cpu, false);
+    el2.onEl2Exception(index, pcLo(cpu) & 0x7ff);
   }
 
   #inHost(index: number): boolean {
@@ -465,7 +530,8 @@ export class Machine implements Hooks {
 
   #slice(index: number, cpu: Cpu, budget: number): void {
     const { clock } = this.platform;
-    const toDeadline = Math.max(1, Math.ceil(this.#deadlineNs - clock.now()));
+    const least = this.team ? TEAM_LEAST_SLICE : 1;
+    const toDeadline = Math.max(least, Math.ceil(this.#deadlineNs - clock.now()));
     const core = this.cores[index] as CpuCore;
     const toOverflow = cpu.pmuActive !== 0 ? untilPmuInterrupt(core) : Infinity;
     clock.beginSlice(cpu, Math.min(budget, toDeadline, toOverflow));
@@ -474,7 +540,7 @@ export class Machine implements Hooks {
     if (cpu.pmuActive !== 0) syncPmu(core);
     // Another CPU's turn may write what this one has reserved.
     if (this.cores.length > 1) this.#closeMonitor(cpu);
-    this.#updateTimers();
+    this.updateTimers();
   }
 
   /**
@@ -492,30 +558,37 @@ export class Machine implements Hooks {
    * event comes, or nothing will ever happen again without outside input ("stalled").
    */
   run(insns: number, limitNs = Infinity): StopReason {
+    if (this.team) {
+      const reason = runMain(this, this.team, limitNs);
+      this.beforeTurn?.();
+      return reason;
+    }
     const end = this.insns + insns;
     const { clock } = this.platform;
     this.#deadlineNs = 0;
-    this.#updateTimers();
+    this.updateTimers();
     while (this.power === undefined) {
       if (clock.now() >= limitNs) return "limit";
       if (this.insns >= end) return "budget";
-      if (this.#round(limitNs)) continue;
+      if (this.round(limitNs)) continue;
       if (this.#deadlineNs === Infinity) return "stalled";
       clock.jumpTo(Math.min(this.#deadlineNs, limitNs));
-      this.#updateTimers();
+      this.updateTimers();
     }
     return "power";
   }
 
   /** One turn for every CPU. False: none had anything to do. */
-  #round(limitNs: number, quantum = this.#quantum): boolean {
+  round(limitNs: number, quantum = this.#quantum): boolean {
     this.#progress = false;
-    for (let i = 0; i < this.cores.length && this.power === undefined; i++) {
+    for (const { index } of this.ownCpus) {
+      if (this.power !== undefined) break;
       const left = limitNs - this.platform.clock.now();
       if (left <= 0) return true;
-      this.#alone = quantum === undefined && this.#othersHalted(i) ? i : -1;
+      this.#alone = quantum === undefined && this.#othersHalted(index) ? index : -1;
       const most = quantum ?? (this.#alone < 0 ? QUANTUM : QUANTUM_ALONE);
-      this.#turn(i, Math.min(most, Math.ceil(left)));
+      this.beforeTurn?.();
+      this.#turn(index, Math.min(most, Math.ceil(left)));
     }
     this.#self.turns++;
     return this.#progress;
@@ -540,12 +613,44 @@ export class Machine implements Hooks {
    */
   stepRound(insns: number): boolean {
     this.#deadlineNs = 0;
-    this.#updateTimers();
-    if (this.#round(Infinity, insns)) return true;
+    this.updateTimers();
+    if (this.round(Infinity, insns)) return true;
     if (this.#deadlineNs === Infinity) return false;
     this.platform.clock.jumpTo(this.#deadlineNs);
-    this.#updateTimers();
+    this.updateTimers();
     return true;
+  }
+
+  /** Runs this helper's CPUs until the team ends. Under the machine lock. */
+  help(): void {
+    if (this.team) runHelper(this, this.team);
+  }
+
+  /** Lets others have the machine until {@link acquire}: while the main worker does something else. */
+  release(): void {
+    this.team?.release();
+  }
+  acquire(): void {
+    this.team?.acquire();
+  }
+
+  /** Nothing of the machine moves and no time passes until {@link thaw}, but for what this worker runs. */
+  freeze(): void {
+    this.team?.freeze();
+    this.platform.clock.setPassing(false);
+  }
+  thaw(): void {
+    this.platform.clock.setPassing(true);
+    this.team?.thaw();
+  }
+
+  /** Zeroes all memory: this machine's objects are to be those of a worker whose machine another one makes. */
+  leaveMemory(): void {
+    const words = this.memory.u64;
+    for (let at = 0; at < words.length; at += 512) {
+      const page = words.subarray(at, at + 512);
+      if (page.some((word) => word !== 0n)) page.fill(0n);
+    }
   }
 
   // State

@@ -25,6 +25,10 @@ export interface Hooks {
   /** The slice must end: a timer or interrupt-controller register was written, a CPU halted, woke or was switched on. */
   onEndSlice(cpu: Cpu): void;
   onPower(event: PowerEvent): void;
+  /** TLB or instruction cache maintenance that reaches all CPUs has been done on `cpu`. */
+  onMaintenance?(cpu: Cpu): void;
+  /** A DSB on `cpu`: that maintenance is to be complete. `inHost`: of software that is TypeScript. */
+  onDsb?(cpu: Cpu, inHost: boolean): void;
   /** A virtual IRQ or FIQ is being taken: the CPU is about to reach the guest's vector. */
   onVirtualInterrupt?(cpu: Cpu): void;
 }

@@ -78,10 +78,10 @@ export function performSystemOperation(
   lo: number,
   hi: number,
 ): boolean {
-  const { mmu, cpus } = core.platform;
+  const { mmu, cpus, hooks } = core.platform;
   switch (op.kind) {
     case "tlbi":
-      mmu.tlbi(cpus, core.cpu, op.name, lo, hi);
+      if (mmu.tlbi(cpus, core.cpu, op.name, lo, hi)) hooks.onMaintenance?.(core.cpu);
       return true;
     case "at":
       return mmu.addressTranslate(core.cpu, op.name, lo, hi) || abort(core);
@@ -130,6 +130,7 @@ function invalidateInstructions(core: Core, name: string, lo: number, hi: number
   if (name !== "IVAU") hooks.onInstructionCacheInvalidate("all");
   else if (translateOperand(core, ACCESS.READ, lo, hi)) hooks.onInstructionCacheInvalidate(mmu.pa);
   else return false;
+  hooks.onMaintenance?.(core.cpu);
   return true;
 }
 

@@ -61,8 +61,11 @@ export function waitForEvent(core: Core): boolean {
 
 /** SEV: an event for every CPU. */
 export function sendEvent(core: Core): void {
-  for (const cpu of core.platform.cpus) cpu.eventRegister = 1;
-  core.platform.hooks.onEndSlice(core.cpu);
+  const { cpus, hooks } = core.platform;
+  for (const cpu of cpus) {
+    cpu.eventRegister = 1;
+    hooks.onEndSlice(cpu);
+  }
 }
 
 function eventArrived(core: Core): boolean {

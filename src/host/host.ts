@@ -86,6 +86,8 @@ export interface HostOptions {
   readonly arena: Arena;
   /** The rest of the RAM, by pages. */
   readonly pages: PageRange;
+  /** Physical CPUs on which work from outside may be done, one bit each; all if left out. */
+  readonly workCpus?: number;
 }
 
 /** __init_el2_debug: MDCR_EL2.HPMN leaves every event counter to EL1. */
@@ -163,6 +165,7 @@ export class Host {
     locks.irqsOff = () => this.port().irqsDisabled();
     trace.timeNs = () => hardware.nowNs();
     this.#workThread = this.#makeWorkThread();
+    this.#workThread.affinity = options.workCpus ?? 0;
     this.#stubPa = this.mode === "vhe" ? 0 : this.#installStub();
     this.#requestIrqs();
   }

@@ -10,7 +10,7 @@
 import { Slab } from "../base/arena.ts";
 import type { Arena } from "../base/arena.ts";
 import { InternalError } from "../base/errors.ts";
-import type { Layout } from "../base/struct.ts";
+import { array, type Layout, layout, u32, type ViewOf } from "../base/struct.ts";
 import { R } from "../arm/arch/sysregs.ts";
 import type { El2Port } from "../arm/el2_port.ts";
 import { BOOT_REAL_NS, type Host, PRIORITY } from "../host/host.ts";
@@ -68,6 +68,7 @@ import {
   kvmVgicHypInit,
   kvmVgicInitCpuHardware,
   vgicMaintenanceHandler,
+  vgicReregisterIodevs,
 } from "./vgic/vgic_init.ts";
 import { VcpuHandle } from "./vcpu_handle.ts";
 import { WorldSwitchMeter } from "./stats.ts";
@@ -118,6 +119,15 @@ export { VMIDS } from "./vmid.ts";
 const MAX_VMS = 72;
 const MAX_VCPUS = 128;
 
+/** What every worker of a machine makes its objects from. */
+const KvmObjectsLayout = layout("kvm_objects", {
+  /** Counts changes of what there is. */
+  changes: u32(),
+  nextVmId: u32(),
+  /** Addresses of the VMs; 0: free. */
+  vms: array("u32", MAX_VMS),
+});
+
 export interface KvmSystemOptions {
   /** For counters, which are not state. */
   readonly observeArena: Arena;
@@ -167,7 +177,10 @@ export class KvmSystem implements KvmHost {
   readonly pmuPerfKind: number;
   readonly pmuEvents: KvmPmuEvents;
   readonly #vcpus = new Map<number, VcpuHandle>();
-  #nextVmId = 1;
+  readonly #objects: ViewOf<typeof KvmObjectsLayout>;
+  #changesSeen = 0;
+  /** Called with a VM that another worker has made. */
+  onAdopted: (vm: Vm) => void = () => {};
 
   constructor(readonly kernel: Host, options: KvmSystemOptions) {
     const { arena, hardware } = kernel;
@@ -182,6 +195,7 @@ export class KvmSystem implements KvmHost {
     this.#vmSlab = new Slab(arena, KvmLayout, MAX_VMS);
     this.#vcpuSlab = new Slab(arena, KvmVcpuLayout, MAX_VCPUS);
     this.#statSlab = new Slab(observeArena, KvmVcpuStatLayout, MAX_VCPUS);
+    this.#objects = arena.make(KvmObjectsLayout);
     this.#running = arena.reserve(4 * this.pcpus);
     this.#mdcrEl2 = arena.reserve(4 * this.pcpus);
     this.perf = kernel.perf;
@@ -402,23 +416,79 @@ export class KvmSystem implements KvmHost {
     if (at === 0) throw new KvmError("KVM_CREATE_VM", ERRNO.ENOMEM);
     if (!this.hyp.shareHyp(at, KvmLayout.size)) throw new KvmError("KVM_CREATE_VM", ERRNO.ENOMEM);
     const state = KvmLayout.at(this.memory, at);
-    state.vmId = this.#nextVmId++;
+    state.vmId = ++this.#objects.nextVmId;
     state.randomState = BigInt(state.vmId);
     state.maxVcpus = Math.min(KVM_MAX_VCPUS, vgicGlobal(this).maxGicVcpus);
-    const kvm: Kvm = {
-      host: this,
-      state,
-      vgic: VgicDistLayout.at(this.memory, state.vgic),
-      vcpus: [],
-      ioBus: [],
-    };
+    const kvm = this.#kvmOf(at);
     kvmVgicEarlyInit(kvm);
     check("KVM_CREATE_VM", kvmInitStage2Mmu(kvm));
     kvmInitIdRegs(kvm);
     kvmArmInitHypercalls(kvm);
     const vm = new Vm(this, kvm);
     this.vms.push(vm);
+    this.#replaceAddress(0, at);
     return vm;
+  }
+
+  #kvmOf(at: number): Kvm {
+    const state = KvmLayout.at(this.memory, at);
+    const vgic = VgicDistLayout.at(this.memory, state.vgic);
+    return { host: this, state, vgic, vcpus: [], ioBus: [] };
+  }
+
+  /** In the table of VMs. */
+  #replaceAddress(from: number, to: number): void {
+    const place = this.#addresses().indexOf(from);
+    this.memory.st32(this.#objects.vms + 4 * place, to);
+    this.objectsChanged();
+  }
+  #addresses(): number[] {
+    return Array.from({ length: MAX_VMS }, (_, i) => this.memory.ld32(this.#objects.vms + 4 * i));
+  }
+
+  // Several workers
+
+  objectsChanged(): void {
+    this.#changesSeen = ++this.#objects.changes;
+  }
+
+  /** Makes the objects of what other workers have made since the last call, and forgets those of what is gone. */
+  refresh(): void {
+    const { changes } = this.#objects;
+    if (this.#changesSeen === changes) return;
+    const addresses = this.#addresses();
+    for (const vm of [...this.vms]) {
+      const same = addresses.includes(vm.kvm.state.base) && vm.id === vm.kvm.state.vmId;
+      if (!same) this.#forget(vm);
+    }
+    for (const at of addresses) {
+      if (at === 0) continue;
+      const known = this.vms.find(({ kvm }) => kvm.state.base === at);
+      this.#refreshVm(known ?? new Vm(this, this.#kvmOf(at)), known === undefined);
+    }
+    // Nothing but objects has been made.
+    this.#changesSeen = this.#objects.changes = changes;
+  }
+
+  #forget(vm: Vm): void {
+    for (const { vcpu } of vm.vcpus) this.#vcpus.delete(vcpu.state.base);
+    this.vms.splice(this.vms.indexOf(vm), 1);
+  }
+
+  #refreshVm(vm: Vm, isNew: boolean): void {
+    const { kvm } = vm;
+    for (let i = vm.vcpus.length; i < kvm.state.onlineVcpus; i++) {
+      const at = this.memory.ld32(kvm.state.vcpus + 4 * i);
+      const handle = new VcpuHandle(this, this.#makeViews(kvm, at));
+      this.#vcpus.set(at, handle);
+      (kvm.vcpus as Vcpu[]).push(handle.vcpu);
+      vm.vcpus.push(handle);
+    }
+    kvm.ioBus.length = 0;
+    check("KVM", vgicReregisterIodevs(kvm));
+    if (!isNew) return;
+    this.vms.push(vm);
+    this.onAdopted(vm);
   }
 
   /** Makes the structure and the thread of a vCPU; {@link Vm.createVcpu} does the rest. */
@@ -427,7 +497,8 @@ export class KvmSystem implements KvmHost {
     if (at === 0 || statAt === 0 || !this.hyp.shareHyp(at, KvmVcpuLayout.size)) {
       throw new KvmError("KVM_CREATE_VCPU", ERRNO.ENOMEM);
     }
-    const vcpu = this.#makeViews(kvm, at, statAt);
+    KvmVcpuLayout.at(this.memory, at).stat = statAt;
+    const vcpu = this.#makeViews(kvm, at);
     const { state } = vcpu;
     state.kvm = kvm.state.base;
     state.vcpuId = vcpuId;
@@ -444,12 +515,12 @@ export class KvmSystem implements KvmHost {
     return handle;
   }
 
-  #makeViews(kvm: Kvm, at: number, statAt: number): Vcpu {
+  #makeViews(kvm: Kvm, at: number): Vcpu {
     const m = this.memory;
     const state = KvmVcpuLayout.at(m, at);
     const vgic = VgicCpuLayout.at(m, state.vgicCpu);
     const timer = ArchTimerCpuLayout.at(m, state.timerCpu);
-    const stat = KvmVcpuStatLayout.at(m, statAt);
+    const stat = KvmVcpuStatLayout.at(m, state.stat);
     const timerAt = (index: number) =>
       ArchTimerContextLayout.at(m, timer.timers + index * ArchTimerContextLayout.size);
     return {
@@ -484,6 +555,7 @@ export class KvmSystem implements KvmHost {
   /** Frees a VM's structure. */
   releaseVm(vm: Vm): void {
     this.vms.splice(this.vms.indexOf(vm), 1);
+    this.#replaceAddress(vm.kvm.state.base, 0);
     this.#vmSlab.release(vm.kvm.state.base);
   }
 }

@@ -176,6 +176,8 @@ export const KvmVcpuLayout = layout("kvm_vcpu", {
   vcpuIdx: u32(),
   /** Host thread that runs it. */
   thread: u32(),
+  /** Address of its counters. */
+  stat: u32(),
   mutex: u32(),
   /** Physical CPU it is loaded on, or -1. */
   cpu: i32(),
@@ -380,6 +382,8 @@ export interface KvmHost {
   systemTimeSnapshot(): { readonly realNs: bigint; readonly cycles: bigint };
   /** The soft timer service of the current physical CPU. */
   readonly hrtimers: KvmHrtimers;
+  /** There is another VM, vCPU or in-kernel device, or one less: other workers must make their objects of it. */
+  objectsChanged?(): void;
 }
 
 /** Soft timers (src/host/hrtimer.ts) as KVM uses them. */

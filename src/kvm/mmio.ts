@@ -55,6 +55,7 @@ export function kvmIoBusRegister(
   }
   kvm.ioBus.push({ baseIpa, length, ops });
   kvm.ioBus.sort((a, b) => a.baseIpa - b.baseIpa);
+  kvm.host.objectsChanged?.();
 }
 
 /** kvm_io_bus_unregister_dev. */
@@ -62,6 +63,7 @@ export function kvmIoBusUnregister(kvm: Kvm, ops: KvmIoDeviceOps): void {
   for (let i = kvm.ioBus.length - 1; i >= 0; i--) {
     if (kvm.ioBus[i]?.ops === ops) kvm.ioBus.splice(i, 1);
   }
+  kvm.host.objectsChanged?.();
 }
 
 function findRange(kvm: Kvm, ipa: number, length: number): KvmIoRange | undefined {

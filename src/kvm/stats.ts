@@ -45,6 +45,8 @@ export type SwitchSlot = ViewOf<typeof SwitchSlotLayout>;
 export const WorldSwitchLayout = layout("world_switch", {
   slots: space(SWITCH_REASONS * SwitchSlotLayout.size, "observe"),
   operations: array("u53", PORT_KINDS.length, "observe"),
+  /** The switch under way while the vCPU's thread has no CPU: it may get one of another worker. */
+  paused: array("u53", 6, "observe"),
 });
 
 /** Registers that one operation of a kind moves; kinds that move none are absent. V0 to V31, FPSR, FPCR are 34. */
@@ -142,6 +144,7 @@ const NO_REASON = -1;
 export class WorldSwitchMeter {
   readonly #slots: readonly SwitchSlot[];
   readonly #operations: number;
+  readonly #paused: number;
   /** The port's counters when the running stretch began, low halves. */
   readonly #base = new Uint32Array(KINDS);
   #port: El2Port | undefined;
@@ -164,6 +167,26 @@ export class WorldSwitchMeter {
       (_, i) => SwitchSlotLayout.at(memory, view.slots + i * SwitchSlotLayout.size),
     );
     this.#operations = view.operations;
+    this.#paused = view.paused;
+  }
+
+  #keep(): void {
+    const m = this.memory, at = this.#paused;
+    m.st53(at, this.#outside ? 1 : 0);
+    m.st53(at + 8, this.#reason + 1);
+    m.st53(at + 16, this.#sinceNs + 1);
+    m.st53(at + 24, this.#ns);
+    m.st53(at + 32, this.#operationNs);
+    m.st53(at + 40, this.#registers);
+  }
+  #recall(): void {
+    const m = this.memory, at = this.#paused;
+    this.#outside = m.ld53(at) !== 0;
+    this.#reason = m.ld53(at + 8) - 1;
+    this.#sinceNs = m.ld53(at + 16) - 1;
+    this.#ns = m.ld53(at + 24);
+    this.#operationNs = m.ld53(at + 32);
+    this.#registers = m.ld53(at + 40);
   }
 
   #begin(nowNs: number): void {
@@ -208,10 +231,12 @@ export class WorldSwitchMeter {
   pause(nowNs: number, blocked: boolean): void {
     this.#stopOperations();
     if (blocked) this.#stopTime(nowNs);
+    this.#keep();
   }
 
   /** The vCPU's thread has a CPU again, or KVM_RUN begins. */
   resume(port: El2Port, nowNs: number): void {
+    this.#recall();
     if (!this.#outside) this.#begin(nowNs);
     if (this.#sinceNs < 0) this.#sinceNs = nowNs;
     this.#startOperations(port);

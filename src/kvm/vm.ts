@@ -34,8 +34,12 @@ export const IRQ_TYPE = { SPI: 1, PPI: 2 } as const;
 /** A VM's file descriptor. */
 export class Vm {
   readonly vcpus: VcpuHandle[] = [];
+  /** Which of all VMs that the host ever had. */
+  readonly id: number;
 
-  constructor(readonly system: KvmSystem, readonly kvm: Kvm) {}
+  constructor(readonly system: KvmSystem, readonly kvm: Kvm) {
+    this.id = kvm.state.vmId;
+  }
 
   /**
    * KVM_SET_USER_MEMORY_REGION: slot `id` (0 to 15) is the host pages `pfns` (frame numbers) from guest
@@ -98,6 +102,7 @@ export class Vm {
     kvm.state.createdVcpus++;
     kvm.state.onlineVcpus++;
     this.vcpus.push(handle);
+    this.system.objectsChanged();
     return handle;
   }
 

@@ -66,6 +66,11 @@ function machineOptions(command: Command): Command {
     .option("--append <string>", "kernel command line", "")
     .option("--vcpus <n>", "vCPUs, 1 to 64", "4")
     .option("--pcpus <n>", "physical CPUs, 1 to 16", "2")
+    .option(
+      "--threads <n>",
+      "workers that run the physical CPUs in parallel (not deterministic)",
+      "1",
+    )
     .option("--memory <size>", "guest RAM", "256M")
     .addOption(
       new Option("--gic <version>", "interrupt controller; 2 serves 8 CPUs at most")
@@ -150,6 +155,7 @@ function configOf(values: Values, command: "start" | "run"): MachineConfig {
   const clock = textOf(values, "clock") ?? (command === "start" ? "paced" : "fast");
   const vcpus = parseCount("--vcpus", text("vcpus"), 1, 64);
   const pcpus = parseCount("--pcpus", text("pcpus"), 1, 16);
+  const threads = threadsOf(values, pcpus);
   return {
     vcpus,
     pcpus,
@@ -164,8 +170,22 @@ function configOf(values: Values, command: "start" | "run"): MachineConfig {
     bareEl: bare ? (text("el") === "2" ? 2 : 1) : 0,
     shuffle: parseCount("--shuffle", text("shuffle"), 0, 999_999_999),
     devices: devicesOf(values),
+    ...(threads === 1 ? {} : { threads }),
     ...(kaslrSeed === undefined ? {} : { kaslrSeed }),
   };
+}
+
+/** As many as there are physical CPUs at most, and nothing that only a deterministic run can do. */
+function threadsOf(values: Values, pcpus: number): number {
+  const threads = parseCount("--threads", textOf(values, "threads") ?? "", 1, 16);
+  if (threads > pcpus) {
+    throw new UserError(`--threads ${threads}: there are ${pcpus} physical CPUs to run (--pcpus)`);
+  }
+  for (const option of threads > 1 ? ["record", "replay"] : []) {
+    if (textOf(values, option) === undefined) continue;
+    throw new UserError(`--${option}: only a run with --threads 1 can be repeated`);
+  }
+  return threads;
 }
 
 /** A user's device tree is taken as it is: the two options together are a mistake. */

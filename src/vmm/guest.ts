@@ -36,6 +36,10 @@ export interface Guest {
   readonly consoleRoom: number;
   /** What the guest asked for since the last call. */
   takeEvent(): GuestEvent | undefined;
+  /** Several workers: takes over what another one has made. */
+  refresh?(): void;
+  /** Ends the workers that run it, where there are several. */
+  close?: () => void;
   /** Starts over after a reset. */
   reset(): void;
   stats(): GuestStats;

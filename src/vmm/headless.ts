@@ -60,7 +60,14 @@ const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout
 /** Waits as long as virtual time is ahead of wall time. */
 async function keepPace(runner: Runner, startMs: number): Promise<void> {
   const ahead = runner.guest.machine.nowNs / 1e6 - (performance.now() - startMs);
-  if (ahead > 1) await pause(Math.min(ahead, 1000));
+  if (ahead > 1) await rest(runner, Math.min(ahead, 1000));
+}
+
+/** Lets signals in. */
+async function rest({ guest: { machine } }: Runner, ms: number): Promise<void> {
+  machine.release();
+  await pause(ms);
+  machine.acquire();
 }
 
 /** Runs chunks until the end, letting signals in between. */
@@ -79,7 +86,7 @@ async function runToEnd(
     if (ending) return ending;
     if (config.clock === "paced") await keepPace(runner, startMs);
     if (performance.now() < yieldAt) continue;
-    await pause(0);
+    await rest(runner, 0);
     if (interrupted()) return { code: EXIT_CODE.INTERRUPTED, reason: "interrupted" };
     yieldAt = performance.now() + YIELD_MS;
   }
@@ -109,6 +116,7 @@ export async function runHeadless(invocation: Invocation): Promise<number> {
   const ignore = onInterrupt(() => stop = true);
   const ending = await runToEnd(runner, config, () => stop);
   ignore();
+  guest.machine.freeze();
   output.flush();
   dump?.finish();
   if (stats !== undefined) writeText(stats, JSON.stringify(runner.stats(), null, 2) + "\n");
@@ -117,6 +125,7 @@ export async function runHeadless(invocation: Invocation): Promise<number> {
     writeText(record, writeRecording({ config: decisive(config), inputs: runner.inputs, end }));
   }
   if (ending.code !== EXIT_CODE.POWER_OFF) console.error(`worldswitch: ${ending.reason}`);
+  guest.close?.();
   if (recording?.end && recording.end.stateHash !== runner.end().stateHash) {
     throw new UserError("replay: the run ended in another state than recorded");
   }

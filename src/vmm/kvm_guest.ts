@@ -4,6 +4,7 @@
  */
 import type { CpuModel } from "../arm/arch/features.ts";
 import { Machine, type MachineOptions } from "../arm/machine.ts";
+import type { TeamOptions } from "../arm/parallel/team_machine.ts";
 import { Arena } from "../base/arena.ts";
 import { Locks } from "../base/lock.ts";
 import { Host, type HostMode } from "../host/host.ts";
@@ -76,6 +77,8 @@ export interface KvmGuestOptions {
   readonly mode?: HostMode;
   /** Interrupts of the guest's controller, a multiple of 32 from 64 to 992; 256 unless told. */
   readonly irqs?: number;
+  /** CPUs in parallel: this worker. */
+  readonly team?: TeamOptions;
 }
 
 /** KVM_REG_ARM64 | KVM_REG_SIZE_U64 | KVM_REG_ARM_CORE, with the register's offset in 32-bit words. */
@@ -90,6 +93,9 @@ const STOLEN_TIME_SIZE = 64;
 
 const ERRNO = { EINTR: 4, EINVAL: 22, EBUSY: 16, ENOSYS: 38 } as const;
 
+/** How long vCPUs in other workers may take to leave before they are looked at again. */
+const LEAVE_NS = 1_000_000;
+
 /** Rounds of one instruction within which the host kernel gets to work that came from outside. */
 const SETTLE_ROUNDS = 1000;
 
@@ -98,6 +104,13 @@ const VGIC_FRAMES = {
   2: [[VGIC_V2_ADDR_TYPE.DIST, VIRT_MAP.gicd], [VGIC_V2_ADDR_TYPE.CPU, VIRT_MAP.gicc]],
   3: [[VGIC_V3_ADDR_TYPE.DIST, VIRT_MAP.gicd], [VGIC_V3_ADDR_TYPE.REDIST, VIRT_MAP.gicr]],
 } as const;
+
+/** The CPUs of the main worker, where work from outside arrives, one bit each. */
+function cpusOfMain(pcpus: number, workers: number): number {
+  let mask = 0;
+  for (let pcpu = 0; pcpu < pcpus; pcpu += workers) mask |= 1 << pcpu;
+  return mask;
+}
 
 /** The machine and the host kernel with KVM on it, before there is a VM. */
 export class KvmMachine {
@@ -117,9 +130,10 @@ export class KvmMachine {
     readonly regions?: MachineOptions["regions"];
     readonly mode?: HostMode;
     readonly deviceBytes?: number;
+    readonly team?: TeamOptions;
   }) {
     const { pcpus, guestRam, lrs, gic: version = 3, shuffle = 0, quantum, mode = "vhe" } = options;
-    const { deviceBytes = 0 } = options;
+    const { deviceBytes = 0, team } = options;
     this.machine = new Machine({
       pcpus,
       ramSize: guestRam + HOST_ARENA_BYTES + HOST_PAGES_BYTES,
@@ -128,13 +142,15 @@ export class KvmMachine {
       gic: version,
       ...(quantum === undefined ? {} : { quantum }),
       ...(options.regions === undefined ? {} : { regions: options.regions }),
+      ...(team === undefined ? {} : { team }),
     });
     const { memory, ram, observeArena } = this.machine;
     this.trace = new TraceRing(memory, observeArena, TRACE_CAPACITY);
     this.host = new Host({
       hardware: machineHardware(this.machine),
       mode,
-      locks: new Locks(memory, "deterministic"),
+      locks: new Locks(memory, team ? "parallel" : "deterministic"),
+      workCpus: team ? cpusOfMain(pcpus, team.workers) : 0,
       trace: this.trace,
       arena: new Arena("host", memory, ram.at, ram.at + HOST_ARENA_BYTES),
       pages: { start: ram.pa + HOST_ARENA_BYTES, end: ram.pa + ram.size, shuffle },
@@ -175,7 +191,6 @@ export class KvmGuest implements Guest {
   /** The soft timer of the board's next moment. */
   readonly #alarm: number;
   readonly #pvtimePfns: Uint32Array;
-  #event: GuestEvent | undefined;
   #plan: BootPlan | undefined;
 
   constructor(readonly options: KvmGuestOptions) {
@@ -190,6 +205,7 @@ export class KvmGuest implements Guest {
       deviceBytes: diskBytes(options.board?.disks),
       ...(quantum === undefined ? {} : { quantum }),
       ...(options.regions === undefined ? {} : { regions: options.regions }),
+      ...(options.team === undefined ? {} : { team: options.team }),
     });
     this.machine = this.kvmMachine.machine;
     this.frames = new KvmFrameSource(this.kvmMachine);
@@ -198,6 +214,7 @@ export class KvmGuest implements Guest {
     this.#pfns = this.kvmMachine.allocatePages(guestRam, shuffle === 0);
     this.#pvtimePfns = this.kvmMachine.allocatePages(VIRT_MAP.pvtime.size, false);
     this.vm = this.#createVm();
+    this.kvmMachine.kvm.onAdopted = (vm) => this.#adopt(vm);
     this.#ram = new GuestRam({
       memory: this.machine.memory,
       ramOffset: (ipa) => this.#ramOffset(ipa),
@@ -342,9 +359,19 @@ export class KvmGuest implements Guest {
   }
 
   #systemEvent(type: number): boolean {
-    this.#event = type === KVM_SYSTEM_EVENT.RESET ? "reset" : "off";
-    this.machine.power = this.#event;
+    this.machine.power = type === KVM_SYSTEM_EVENT.RESET ? "reset" : "off";
     return false;
+  }
+
+  /** What other workers have done to the VM is taken over. */
+  refresh(): void {
+    this.kvmMachine.kvm.refresh();
+  }
+
+  /** Another worker has made the VM anew. */
+  #adopt(vm: Vm): void {
+    this.vm = vm;
+    for (const vcpu of vm.vcpus) vcpu.onExit = (handle, ret) => this.#onExit(handle, ret);
   }
 
   // Guest
@@ -358,8 +385,7 @@ export class KvmGuest implements Guest {
   }
 
   takeEvent(): GuestEvent | undefined {
-    const event = this.#event;
-    this.#event = undefined;
+    const event = this.machine.power;
     this.machine.power = undefined;
     return event;
   }
@@ -368,7 +394,8 @@ export class KvmGuest implements Guest {
   reset(): void {
     const { host } = this.kvmMachine;
     host.runAs(0, () => this.vm.vcpus.forEach((vcpu) => vcpu.kick()));
-    for (let i = 0; i < 1000 && this.vm.vcpus.some((v) => v.running); i++) this.machine.run(1);
+    this.#letVcpusLeave();
+    this.machine.freeze();
     host.runAs(0, () => this.vm.destroy());
     const { memory } = this.machine;
     for (let ipa = 0; ipa < this.options.memory; ipa += PAGE) {
@@ -379,6 +406,15 @@ export class KvmGuest implements Guest {
     this.vm = host.runAs(0, () => this.#createVm());
     this.board.reset();
     if (this.#plan) this.boot(this.#plan);
+    this.machine.thaw();
+  }
+
+  #letVcpusLeave(): void {
+    const { machine } = this;
+    const limitNs = () => machine.team ? machine.nowNs + LEAVE_NS : Infinity;
+    for (let i = 0; i < 1000 && this.vm.vcpus.some((v) => v.running); i++) {
+      machine.run(1, limitNs());
+    }
   }
 
   apply(input: Input): number {
@@ -386,7 +422,7 @@ export class KvmGuest implements Guest {
     const wrong = this.#invalid(input);
     if (wrong !== 0) return wrong;
     const step = stepOf(input);
-    if (step) return step(this);
+    if (step) return this.options.team ? -ERRNO.ENOSYS : step(this);
     const work = workOf(input);
     if (!work) return -ERRNO.ENOSYS;
     host.queueWork(() => work(this));

@@ -1,4 +1,5 @@
 /** From files' bytes and a configuration to a guest that is ready to run. */
+import type { TeamOptions } from "../arm/parallel/team_machine.ts";
 import { BareMachine } from "./bare.ts";
 import { type AddressRange, planBoot } from "./boot_plan.ts";
 import { boardOptions, NO_DEVICES } from "./device_options.ts";
@@ -6,6 +7,7 @@ import { openDisk } from "./files.ts";
 import type { Guest } from "./guest.ts";
 import { loadImage } from "./image.ts";
 import { KvmGuest } from "./kvm_guest.ts";
+import { loadInTeam } from "./parallel_start.ts";
 import type { MachineConfig } from "./options.ts";
 import { completeDtb } from "./user_dtb.ts";
 import { buildVirtDtb } from "./virt_dtb.ts";
@@ -53,13 +55,26 @@ function dtbOf(config: MachineConfig, own: Uint8Array | undefined): DtbOf {
     });
 }
 
-/** Makes the machine and loads the images; UserError for images that do not fit. `transmit` gets the console's bytes, `report` what a guest did wrong to a device. */
-export async function loadGuest(
+/** A guest whose machine is made, before its images are in memory. */
+export interface MadeGuest {
+  readonly guest: Guest;
+  boot(): void;
+}
+
+/** What a guest's surroundings give it: `transmit` gets the console's bytes, `report` what it did wrong to a device. */
+export interface GuestWires {
+  readonly transmit: (byte: number) => void;
+  readonly report: (line: string) => void;
+  /** CPUs in parallel: the worker that this is. */
+  readonly team?: TeamOptions;
+}
+
+/** Makes the machine; UserError for images that do not fit. */
+export async function makeGuest(
   config: MachineConfig,
   images: Images,
-  transmit: (byte: number) => void,
-  report: (line: string) => void = () => {},
-): Promise<Guest> {
+  wires: GuestWires,
+): Promise<MadeGuest> {
   const { name, bytes } = images.kernel ?? BUILTIN;
   const kernel = await loadImage(bytes, { label: name, maxBytes: config.memory });
   const plan = planBoot({
@@ -68,29 +83,29 @@ export async function loadGuest(
     dtb: dtbOf(config, images.dtb?.bytes),
     ram: { base: VIRT_MAP.ram.base, size: config.memory },
   });
-  const { append, devices = NO_DEVICES } = config;
+  const { append, devices = NO_DEVICES, pcpus, lrs, cpu, gic } = config;
   const own = {
-    transmit,
-    report,
-    append,
+    ...{ append, pcpus, lrs, cpu, gic },
+    ...wires,
     board: boardOptions(devices, openDisk),
     ...(config.regions === undefined ? {} : { regions: config.regions }),
   };
-  if (config.bareEl === 0) {
-    const { vcpus, pcpus, memory, lrs, gic, shuffle, mode, cpu } = config;
-    const guest = new KvmGuest({ vcpus, pcpus, memory, lrs, gic, shuffle, mode, cpu, ...own });
-    guest.boot(plan);
-    return guest;
-  }
-  const guest = new BareMachine({
-    pcpus: config.pcpus,
-    ramSize: config.memory,
-    lrs: config.lrs,
-    cpu: config.cpu,
-    gic: config.gic,
-    el: config.bareEl,
-    ...own,
-  });
-  guest.boot(plan);
+  const { vcpus, memory, shuffle, mode, bareEl: el } = config;
+  const guest = el === 0
+    ? new KvmGuest({ ...own, vcpus, memory, shuffle, mode })
+    : new BareMachine({ ...own, ramSize: memory, el });
+  return { guest, boot: () => guest.boot(plan) };
+}
+
+/** Makes the machine, loads the images and starts: in as many workers as the configuration says. */
+export async function loadGuest(
+  config: MachineConfig,
+  images: Images,
+  transmit: (byte: number) => void,
+  report: (line: string) => void = () => {},
+): Promise<Guest> {
+  if ((config.threads ?? 1) > 1) return await loadInTeam(config, images, { transmit, report });
+  const { guest, boot } = await makeGuest(config, images, { transmit, report });
+  boot();
   return guest;
 }

@@ -77,7 +77,7 @@ export class MachineLoop implements LoopState {
     for (;;) {
       const seen = this.parts.commands.doorbell;
       this.#takeInputs();
-      if (this.#quit) return { code: EXIT_CODE.POWER_OFF, reason: "quit" };
+      if (this.#quit) return this.#finish({ code: EXIT_CODE.POWER_OFF, reason: "quit" });
       if (!this.paused && !this.#stalled && this.#aheadMs() <= 0) {
         const ending = this.runner.chunk();
         if (ending === "stalled") this.#stalled = true;
@@ -90,6 +90,7 @@ export class MachineLoop implements LoopState {
 
   /** The last frame and the last bytes, so that the screen shows the end. */
   #finish(ending: Ending): Ending {
+    this.runner.guest.machine.freeze();
     this.#giveOutputs();
     return ending;
   }
@@ -110,14 +111,21 @@ export class MachineLoop implements LoopState {
 
   #obey(command: Command): number {
     if (!LOOP_COMMANDS.has(command.op)) {
-      if (command.op === "stepInstruction" || command.op === "stepExit") this.paused = true;
+      if (command.op === "stepInstruction" || command.op === "stepExit") this.#pause(true);
       return this.runner.input(command);
     }
-    if (command.op === "pause" || command.op === "resume") this.paused = command.op === "pause";
+    if (command.op === "pause" || command.op === "resume") this.#pause(command.op === "pause");
     if (command.op === "setPace") this.pacePermille = command.permille;
     if (command.op === "quit") this.#quit = true;
     this.#restartPace();
     return 0;
+  }
+
+  #pause(paused: boolean): void {
+    const { machine } = this.runner.guest;
+    this.paused = paused;
+    if (paused) machine.freeze();
+    else machine.thaw();
   }
 
   #giveOutputs(): void {
@@ -141,10 +149,18 @@ export class MachineLoop implements LoopState {
     return virtualMs * (1000 / this.pacePermille) - (performance.now() - this.#paceFromMs);
   }
 
+  /** Waits for a command; other workers may go on meanwhile, unless all stand still. */
+  #wait(seen: number, ms: number): void {
+    const { machine } = this.runner.guest;
+    machine.release();
+    this.parts.commands.wait(seen, ms);
+    machine.acquire();
+  }
+
   #rest(seen: number): void {
-    if (this.paused || this.#stalled) return this.parts.commands.wait(seen, WAIT_MS);
+    if (this.paused || this.#stalled) return this.#wait(seen, WAIT_MS);
     const ahead = this.#aheadMs();
-    if (ahead > 0) this.parts.commands.wait(seen, Math.min(ahead, WAIT_MS));
+    if (ahead > 0) this.#wait(seen, Math.min(ahead, WAIT_MS));
     // What was lost to a slow host is not made up for: never run faster than the pace.
     else if (ahead < -100) this.#restartPace();
   }

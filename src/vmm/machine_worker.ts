@@ -51,6 +51,7 @@ async function run({ config, images, replay }: StartMessage): Promise<void> {
     recording: { inputs: runner.inputs, end: runner.end() },
     stats: runner.stats(),
   });
+  guest.close?.();
 }
 
 scope.onmessage = (event): void => {

@@ -30,6 +30,8 @@ export interface MachineConfig {
   readonly shuffle: number;
   /** Seed of `kaslr-seed` and `rng-seed` in the machine's own device tree; none: no such properties. */
   readonly kaslrSeed?: number;
+  /** Workers that run the physical CPUs; 1 if left out, the deterministic mode. */
+  readonly threads?: number;
   /** What of the code is translated, and when; the engine's own choice if left out. */
   readonly regions?: MachineOptions["regions"];
   /** Choices about devices; the default ones if left out. */

@@ -58,6 +58,12 @@ export interface ExecutionHost {
   checkInterrupts(): void;
 }
 
+/** What surrounds generated code where CPUs run in parallel: called when it is entered and when it has been left. */
+export interface Gate {
+  goIn(): void;
+  comeOut(): void;
+}
+
 /** A system register access is compiled only where the builder reaches the register inline. */
 function worthCompiling(shape: Shape): boolean {
   return typeof shape["key"] !== "number" || reachedInline(shape["key"]);
@@ -197,6 +203,7 @@ export class Interpreter {
   /** Told when all predecoded pages go: every code TLB must be emptied. */
   onDropAll: () => void = () => {};
   readonly regions: Regions;
+  gate: Gate | undefined;
 
   /** `pool`: pages of code kept predecoded at a time. */
   constructor(
@@ -358,7 +365,7 @@ export class Interpreter {
         cpu.codeUnsure = 0;
         this.invalidateAll();
       }
-      const exit = cpu.single ? EXIT.SLOW : this.#run(cpu.base, cpu.budget);
+      const exit = cpu.single ? EXIT.SLOW : this.#execute(cpu);
       if (exit === EXIT.NEXT) return;
       if (exit === EXIT.IRQ) host.checkInterrupts();
       // A branch that was the last of the budget may leave with a fetch that is not to be made yet.
@@ -381,6 +388,18 @@ export class Interpreter {
     const done = cpu.budget === 0;
     cpu.budget = done ? budget - 1 : budget;
     return done;
+  }
+
+  #execute(cpu: Cpu): number {
+    const { gate } = this;
+    const { base, budget } = cpu;
+    if (gate === undefined) return this.#run(base, budget);
+    gate.goIn();
+    try {
+      return this.#run(base, budget);
+    } finally {
+      gate.comeOut();
+    }
   }
 
   /** Fills what was missing for the instruction at pc. False: the evaluator has to execute it. */

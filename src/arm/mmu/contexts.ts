@@ -135,11 +135,14 @@ class Key {
   }
 }
 
+/** Bytes of the words that stamps and generations are taken from. */
+const CLOCK_BYTES = 8;
+
 /** Bytes of memory that the contexts of `cpuCount` CPUs take. */
 export function contextBytes(cpuCount: number): number {
-  const alignment = 3 * 64;
+  const alignment = 4 * 64;
   return cpuCount * CONTEXTS_PER_CPU * (SIZE + DATA_TLB_SIZE + CODE_TLB_SIZE) + EMPTY_TLB_SIZE +
-    alignment;
+    CLOCK_BYTES + alignment;
 }
 
 /** The pools of all CPUs. A context is named by its number: `cpu * CONTEXTS_PER_CPU + i`. */
@@ -152,15 +155,15 @@ export class Contexts {
   readonly #emptier: Emptier;
   readonly #key = new Key();
   readonly #count: number;
-  #clock = 0;
-  /** Changes whenever a context is given to another key, or all are forgotten. */
-  generation = 0;
+  /** Word number of what stamps are taken from, and of {@link generation}. */
+  readonly #clock: number;
 
   constructor(memory: SharedMemory, arena: Arena, cpuCount: number) {
     this.#memory = memory;
     this.#words = memory.i32;
     this.#count = cpuCount * CONTEXTS_PER_CPU;
     this.#directory = arena.allocate(TlbContextLayout, this.#count);
+    this.#clock = arena.reserve(CLOCK_BYTES) >>> 2;
     this.#data = arena.reserve(this.#count * DATA_TLB_SIZE, 64);
     this.#code = arena.reserve(this.#count * CODE_TLB_SIZE, 64);
     this.#emptier = new Emptier(memory, arena.reserve(EMPTY_TLB_SIZE, 64));
@@ -201,8 +204,22 @@ export class Contexts {
    * context is emptied when it is selected, and most never are.
    */
   reset(): void {
-    this.generation++;
-    for (let context = 0; context < this.#count; context++) {
+    for (let cpu = 0; cpu * CONTEXTS_PER_CPU < this.#count; cpu++) this.resetCpu(cpu);
+  }
+
+  /** Changes whenever a context is given to another key, or all of a CPU are forgotten: by any worker. */
+  get generation(): number {
+    return this.#words[this.#clock + 1] as number;
+  }
+  #changeGeneration(): void {
+    this.#words[this.#clock + 1] = this.generation + 1;
+  }
+
+  /** The same of one CPU. */
+  resetCpu(cpu: number): void {
+    this.#changeGeneration();
+    const first = cpu * CONTEXTS_PER_CPU;
+    for (let context = first; context < first + CONTEXTS_PER_CPU; context++) {
       const at = this.#at(context);
       this.#words.fill(0, at, at + SIZE / 4);
       this.#words[at + CODE_USED] = 1;
@@ -221,7 +238,7 @@ export class Contexts {
     let context = this.#find(first);
     if (context < 0) {
       context = this.#oldest(first);
-      this.generation++;
+      this.#changeGeneration();
       this.flush(context);
       key.store(this.#words, this.#at(context));
     }
@@ -236,8 +253,9 @@ export class Contexts {
 
   /** The context is selected again, by whoever knows that it is the right one. */
   touch(context: number): void {
-    this.#clock = (this.#clock + 1) | 0;
-    this.#words[this.#at(context) + STAMP] = this.#clock;
+    const now = ((this.#words[this.#clock] as number) + 1) | 0;
+    this.#words[this.#clock] = now;
+    this.#words[this.#at(context) + STAMP] = now;
   }
 
   #find(first: number): number {
@@ -250,9 +268,10 @@ export class Contexts {
   #oldest(first: number): number {
     let oldest = first;
     let age = -1;
+    const now = this.#words[this.#clock] as number;
     for (let context = first; context < first + CONTEXTS_PER_CPU; context++) {
       const stamp = this.#words[this.#at(context) + STAMP] as number;
-      const hisAge = (this.#clock - stamp) >>> 0;
+      const hisAge = (now - stamp) >>> 0;
       if (hisAge > age) {
         oldest = context;
         age = hisAge;
@@ -311,9 +330,10 @@ export class Contexts {
     }
   }
 
-  /** Empties every context's code TLB: predecoded code is looked at again before it is used. */
-  dropCode(): void {
-    for (let context = 0; context < this.#count; context++) {
+  /** Empties the code TLB of every context of CPU number `cpu`: predecoded code is looked at again before it is used. */
+  dropCode(cpu: number): void {
+    const first = cpu * CONTEXTS_PER_CPU;
+    for (let context = first; context < first + CONTEXTS_PER_CPU; context++) {
       const at = this.#at(context) + CODE_USED;
       if (this.#words[at] === 0) continue;
       this.#emptier.code(this.codeTlb(context));

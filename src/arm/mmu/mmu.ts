@@ -254,9 +254,9 @@ export class Mmu {
    * A TLB maintenance instruction with the halves of its operand, executed on `cpu` now. `cpus`: all
    * CPUs, for the Inner Shareable ones and for HCR_EL2.FB.
    */
-  tlbi(cpus: readonly Cpu[], cpu: Cpu, name: TlbiName, valueLo: number, valueHi: number): void {
+  tlbi(cpus: readonly Cpu[], cpu: Cpu, name: TlbiName, valueLo: number, valueHi: number): boolean {
     const op = tlbiByName(name);
-    invalidate(this.#memory, this.#contexts, cpus, cpu, op, valueLo, valueHi);
+    return invalidate(this.#memory, this.#contexts, cpus, cpu, op, valueLo, valueHi);
   }
 
   /**
@@ -322,14 +322,16 @@ export class Mmu {
     this.#contexts.forgetData(cpu.index, page);
   }
 
-  /** Empties all code TLBs. */
-  dropCode(): void {
-    this.#contexts.dropCode();
+  /** Empties the code TLBs of these CPUs. */
+  dropCode(cpus: readonly Cpu[]): void {
+    for (const { index } of cpus) this.#contexts.dropCode(index);
   }
 
-  /** Forgets all that was cached, on every CPU: after a snapshot was restored or RAM was replaced. */
+  /** Forgets all that was cached, on these CPUs: after a snapshot was restored or RAM was replaced. */
   reset(cpus: readonly Cpu[]): void {
-    this.#contexts.reset();
-    for (const cpu of cpus) this.contextChanged(cpu);
+    for (const cpu of cpus) {
+      this.#contexts.resetCpu(cpu.index);
+      this.contextChanged(cpu);
+    }
   }
 }

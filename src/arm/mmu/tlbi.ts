@@ -96,7 +96,10 @@ function isBroadcast(memory: SharedMemory, cpu: Cpu, op: TlbiOp): boolean {
   return op.innerShareable || (cpu.el === 1 && (hcrLo(memory, cpu) & HCR_LO.FB) !== 0);
 }
 
-/** Performs `op` with its operand's halves, issued on `cpu`, on the contexts of `cpus` or of `cpu` alone. */
+/**
+ * Performs `op` with its operand's halves, issued on `cpu`, on the contexts of `cpus` or of `cpu` alone.
+ * Whether it was those of all CPUs.
+ */
 export function invalidate(
   memory: SharedMemory,
   contexts: Contexts,
@@ -105,7 +108,7 @@ export function invalidate(
   op: TlbiOp,
   valueLo: number,
   valueHi: number,
-): void {
+): boolean {
   const regime = regimeOfOwner(memory, cpu, op.owner);
   const oneVmid = regime === REGIME.EL10 && op.owner !== "guests";
   const vmid = oneVmid ? currentVmid(memory, cpu) : -1;
@@ -119,4 +122,5 @@ export function invalidate(
       contexts.invalidatePage(index, regime, vmid, valueLo << 12, vaHi);
     }
   }
+  return broadcast;
 }

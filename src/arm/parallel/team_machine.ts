@@ -1,0 +1,111 @@
+/**
+ * A machine whose physical CPUs run in several workers (CPU n in worker n mod workers). Every worker
+ * has all of the machine's objects, made in the same order over the same memory, and runs its own CPUs
+ * by turns; time is the host's clock.
+ */
+import type { Cpu } from "../arch/cpu_state.ts";
+import { HALT } from "../arch/cpu_state.ts";
+import type { SharedMemory } from "../../base/memory.ts";
+import type { Clock } from "../clock.ts";
+import type { Interpreter } from "../engine/interpreter.ts";
+import type { StopReason } from "../machine.ts";
+import type { PowerEvent } from "../parts.ts";
+import type { Team, TeamPlace } from "./team.ts";
+
+/** What a worker's machine is to be told. */
+export interface TeamOptions extends TeamPlace {
+  /** The memory that another worker has made; without it, one is made. */
+  readonly memory?: SharedMemory;
+  /** `performance.timeOrigin` of the main worker. */
+  readonly timeOriginMs: number;
+}
+
+/** Instructions of a turn: as long as another CPU may have to wait for the completion of its maintenance. */
+export const TEAM_QUANTUM = 20_000;
+/** A deadline that is nearer than this many instructions is not waited for by shorter and shorter turns. */
+export const TEAM_LEAST_SLICE = 500;
+/** How often a sleeping worker looks whether what a CPU in WFE has reserved was written, in ms. */
+const WFE_LOOK_MS = 0.1;
+
+/** The host's clock in ns from the main worker's start, the same in all workers. */
+export function hostClock({ timeOriginMs }: TeamOptions): () => number {
+  const shiftMs = performance.timeOrigin - timeOriginMs;
+  return () => (performance.now() + shiftMs) * 1e6;
+}
+
+/** Pages of predecoded code that each of `workers` may have where one would have `pages`. */
+export function teamCodePages(pages: number, workers: number): number {
+  return Math.min(pages, Math.ceil((2 * pages) / workers));
+}
+
+/** What the run loop needs of the machine. */
+export interface TeamMachine {
+  readonly team: Team | undefined;
+  readonly interpreter: Interpreter;
+  readonly platform: { readonly clock: Clock };
+  readonly ram: { readonly pa: number; readonly at: number };
+  /** The CPUs of this worker. */
+  readonly ownCpus: readonly Cpu[];
+  readonly power: PowerEvent | undefined;
+  /** Earliest moment at which something happens to one of them of itself; Infinity if never. */
+  readonly deadlineNs: number;
+  /** Looks at timers again, and ends the running slice. */
+  rearm(): void;
+  updateTimers(): void;
+  /** A turn of each of them; false when none had anything to do. */
+  round(limitNs: number): boolean;
+}
+
+/** Connects a worker's machine with its team. */
+export function joinTeam(machine: TeamMachine, team: Team): void {
+  const { interpreter, ram } = machine;
+  interpreter.gate = team;
+  team.onBell = () => machine.rearm();
+  team.onMessage = (at, length) => {
+    if (length === 0) interpreter.invalidateAll();
+    else interpreter.invalidateRange(at - ram.at + ram.pa, length);
+  };
+}
+
+function isWaitingForEvent(machine: TeamMachine): boolean {
+  return machine.ownCpus.some((cpu) => cpu.halt === HALT.WFE && cpu.monitorOpen !== 0);
+}
+
+/** Sleeps until something happens to one of this worker's CPUs, or `limitNs`. */
+function rest(machine: TeamMachine, team: Team, limitNs: number): void {
+  const { deadlineNs, platform: { clock } } = machine;
+  const ms = (Math.min(deadlineNs, limitNs) - clock.now()) / 1e6;
+  team.sleep(isWaitingForEvent(machine) ? Math.min(ms, WFE_LOOK_MS) : ms, deadlineNs);
+  machine.rearm();
+}
+
+/** One look at what there is to do: false when nothing was done. */
+function work(machine: TeamMachine, limitNs: number): boolean {
+  machine.updateTimers();
+  return machine.round(limitNs);
+}
+
+/**
+ * The main worker's share, under the lock: until virtual time reaches `limitNs`, a power event comes, or nothing
+ * will ever happen again without outside input. InternalError when another worker has failed.
+ */
+export function runMain(machine: TeamMachine, team: Team, limitNs: number): StopReason {
+  machine.rearm();
+  while (machine.power === undefined) {
+    team.throwFailure();
+    if (machine.platform.clock.now() >= limitNs) return "limit";
+    if (work(machine, limitNs)) continue;
+    if (machine.deadlineNs === Infinity && team.othersStalled) return "stalled";
+    rest(machine, team, limitNs);
+  }
+  return "power";
+}
+
+/** A helper's life, under the lock from its beginning: ends by what {@link Team.acquire} throws. */
+export function runHelper(machine: TeamMachine, team: Team): never {
+  machine.rearm();
+  for (;;) {
+    if (machine.power !== undefined) team.sleep(Infinity, Infinity);
+    else if (!work(machine, Infinity)) rest(machine, team, Infinity);
+  }
+}
