@@ -24,8 +24,11 @@ export interface TeamOptions extends TeamPlace {
 export const TEAM_QUANTUM = 20_000;
 /** A deadline that is nearer than this many instructions is not waited for by shorter and shorter turns. */
 export const TEAM_LEAST_SLICE = 500;
-/** How often a sleeping worker looks whether what a CPU in WFE has reserved was written, in ms. */
-const WFE_LOOK_MS = 0.1;
+/**
+ * How long a CPU stays in WFE, in ns: a write by another CPU to what it has reserved is no event that its worker is
+ * told of, and WFE may end without one.
+ */
+const WFE_NS = 100_000;
 
 /** The host's clock in ns from the main worker's start, the same in all workers. */
 export function hostClock({ timeOriginMs }: TeamOptions): () => number {
@@ -67,15 +70,17 @@ export function joinTeam(machine: TeamMachine, team: Team): void {
   };
 }
 
-function isWaitingForEvent(machine: TeamMachine): boolean {
-  return machine.ownCpus.some((cpu) => cpu.halt === HALT.WFE && cpu.monitorOpen !== 0);
+/** The moment at which something happens to one of this worker's CPUs of itself; Infinity if never. */
+function nextNs({ ownCpus, deadlineNs, platform: { clock } }: TeamMachine): number {
+  const waits = ownCpus.some((cpu) => cpu.halt === HALT.WFE);
+  return waits ? Math.min(deadlineNs, clock.now() + WFE_NS) : deadlineNs;
 }
 
 /** Sleeps until something happens to one of this worker's CPUs, or `limitNs`. */
 function rest(machine: TeamMachine, team: Team, limitNs: number): void {
-  const { deadlineNs, platform: { clock } } = machine;
-  const ms = (Math.min(deadlineNs, limitNs) - clock.now()) / 1e6;
-  team.sleep(isWaitingForEvent(machine) ? Math.min(ms, WFE_LOOK_MS) : ms, deadlineNs);
+  const next = nextNs(machine);
+  team.sleep((Math.min(next, limitNs) - machine.platform.clock.now()) / 1e6, next);
+  for (const cpu of machine.ownCpus) if (cpu.halt === HALT.WFE) cpu.eventRegister = 1;
   machine.rearm();
 }
 
@@ -95,7 +100,7 @@ export function runMain(machine: TeamMachine, team: Team, limitNs: number): Stop
     team.throwFailure();
     if (machine.platform.clock.now() >= limitNs) return "limit";
     if (work(machine, limitNs)) continue;
-    if (machine.deadlineNs === Infinity && team.othersStalled) return "stalled";
+    if (nextNs(machine) === Infinity && team.othersStalled) return "stalled";
     rest(machine, team, limitNs);
   }
   return "power";
