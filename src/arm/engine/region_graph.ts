@@ -26,6 +26,9 @@ export interface Block {
   readonly branchesTo: number | undefined;
 }
 
+/** What a computed jump has for an offset among its successors: the node that looks where it goes. */
+export const SWITCH = -1;
+
 /** A block with its place among the others. An unrolled loop has a node for each of its copies. */
 export interface Node {
   /** The block's start, and {@link PAGE} more for each copy before it. */
@@ -39,6 +42,8 @@ export interface Node {
   readonly calls: boolean;
   /** Where in the page its return leads, when it is of a called function that is written in the place of the call. */
   readonly returnsTo: number | undefined;
+  /** It has no instructions but goes where a computed jump leads, to one of its successors or out. */
+  readonly isSwitch: boolean;
   /** A successor of its own comes back to it. */
   isLoop: boolean;
   /** More than one edge leads forward to it. */
@@ -68,7 +73,7 @@ export interface Graph {
 
 /** Blocks and where control goes from them, by key. */
 type Skeleton = ReadonlyMap<number, SkeletonNode>;
-type SkeletonNode = Pick<Node, "block" | "successors" | "calls" | "returnsTo">;
+type SkeletonNode = Pick<Node, "block" | "successors" | "calls" | "returnsTo" | "isSwitch">;
 
 /** Numbers for copies of blocks. */
 class Copies {
@@ -86,6 +91,8 @@ const MAX_BLOCK = 500;
 const MAX_CHARGE = 1000;
 /** Instructions that an unrolled loop may come to. */
 const MAX_UNROLLED = 160;
+/** Places where computed jumps may lead within a region. */
+const MAX_TARGETS = 64;
 /** Instructions of a function that is written in the place of its call. */
 const MAX_INLINED = 40;
 
@@ -119,11 +126,15 @@ function goesOn({ effects: { closed, branch } }: Step): boolean {
   return !closed || branch?.kind === "call";
 }
 
-/** Starts of blocks that are reached from `entry`, up to `limit` instructions. */
-function leaders(entry: number, stepAt: StepAt, limit: number): Set<number> {
-  const starts = new Set([entry]);
+function isComputedJump({ effects: { branch } }: Step): boolean {
+  return branch?.kind === "jump" && branch.offset === undefined;
+}
+
+/** Starts of blocks that are reached from `entries`, up to `limit` instructions. */
+function leaders(entries: readonly number[], stepAt: StepAt, limit: number): Set<number> {
+  const starts = new Set(entries);
   const seen = new Set<number>();
-  const work = [entry];
+  const work = [...entries];
   const lead = (to: number) => {
     starts.add(to);
     if (!seen.has(to)) work.push(to);
@@ -226,6 +237,11 @@ function dominates(a: Node, b: Node): boolean {
   }
 }
 
+/** Whether a computed jump within the region leads to `offset`. */
+export function isSwitched({ nodes }: Graph, offset: number): boolean {
+  return [...nodes.values()].some((node) => node.isSwitch && node.successors.has(offset));
+}
+
 /** Whether control that goes from one node to another within the region can be written as structure. */
 export function isInside(from: Node, to: Node): boolean {
   return to.order > from.order || dominates(to, from);
@@ -255,18 +271,25 @@ function markFlags(nodes: ReadonlyMap<number, Node>): void {
 
 /**
  * The region entered at `entry`, of about `limit` instructions at most, small loops `copies` times in a row at
- * most; undefined where there is none.
+ * most; undefined where there is none. `branchTargets` gives offsets that computed jumps may lead to.
  */
 export function regionGraph(
   entry: number,
   stepAt: StepAt,
   limit: number,
   copies: number,
+  branchTargets: () => readonly number[],
 ): Graph | undefined {
-  const starts = leaders(entry, stepAt, limit);
-  if (!starts.has(entry)) return undefined;
+  const plainStarts = leaders([entry], stepAt, limit);
+  if (!plainStarts.has(entry)) return undefined;
   const keys = new Copies();
-  const skeleton = inlined(skeletonOf(starts, stepAt), stepAt, limit, keys);
+  const jumps = [...skeletonOf(plainStarts, stepAt).values()].some(endsInJump);
+  const targets = jumps ? branchTargets() : [];
+  const switched = targets.length > 0 && targets.length <= MAX_TARGETS;
+  const starts = switched ? leaders([entry, ...targets], stepAt, limit) : plainStarts;
+  const blocks = skeletonOf(starts, stepAt);
+  const whole = switched ? withSwitch(blocks, targets, keys) : blocks;
+  const skeleton = inlined(whole, stepAt, limit, keys);
   const plain = connected(entry, skeleton);
   const unrolled = unroll(skeleton, plain.loops, copies, keys);
   const { nodes } = unrolled === skeleton ? plain : connected(entry, unrolled);
@@ -277,11 +300,45 @@ export function regionGraph(
   return { entry: nodes.get(entry) as Node, nodes, count };
 }
 
+function endsInJump({ block }: SkeletonNode): boolean {
+  const last = block.steps.at(-1);
+  return last !== undefined && isComputedJump(last);
+}
+
+/** The skeleton with a node between all its computed jumps and where they may lead. */
+function withSwitch(
+  blocks: Skeleton,
+  targets: readonly number[],
+  keys: Copies,
+): Map<number, SkeletonNode> {
+  const key = keys.keyOf(0);
+  const block = { start: 0, steps: [], fallsTo: undefined, branchesTo: undefined };
+  const inside = targets.filter((target) => blocks.has(target));
+  const out = new Map(blocks);
+  for (const [start, node] of blocks) {
+    if (endsInJump(node)) out.set(start, { ...node, successors: new Map([[SWITCH, key]]) });
+  }
+  const successors = new Map(inside.map((target) => [target, target]));
+  return out.set(key, {
+    block,
+    successors,
+    calls: false,
+    returnsTo: undefined,
+    isSwitch: true,
+  });
+}
+
 function skeletonOf(starts: ReadonlySet<number>, stepAt: StepAt): Skeleton {
   return new Map([...starts].map((start) => {
     const block = blockAt(start, stepAt, starts);
     const calls = block.steps.at(-1)?.effects.branch?.kind === "call";
-    return [start, { block, successors: successorsOf(block, starts), calls, returnsTo: undefined }];
+    return [start, {
+      block,
+      successors: successorsOf(block, starts),
+      calls,
+      returnsTo: undefined,
+      isSwitch: false,
+    }];
   }));
 }
 
@@ -304,6 +361,7 @@ function inlined(skeleton: Skeleton, stepAt: StepAt, limit: number, keys: Copies
       successors: new Map([[target, renamed.get(target) as number]]),
       calls: false,
       returnsTo: undefined,
+      isSwitch: false,
     });
     for (const [start, node] of callee) {
       const returns = node.block.steps.at(-1)?.effects.branch?.kind === "return";
@@ -316,6 +374,7 @@ function inlined(skeleton: Skeleton, stepAt: StepAt, limit: number, keys: Copies
         successors: new Map(to),
         calls: false,
         returnsTo: returns ? back : undefined,
+        isSwitch: false,
       });
     }
   }
@@ -324,7 +383,7 @@ function inlined(skeleton: Skeleton, stepAt: StepAt, limit: number, keys: Copies
 
 /** The blocks of the function at `target` if it is small, calls nothing and returns. */
 function leaf(target: number, stepAt: StepAt): Skeleton | undefined {
-  const starts = leaders(target, stepAt, MAX_INLINED + 1);
+  const starts = leaders([target], stepAt, MAX_INLINED + 1);
   if (!starts.has(target)) return undefined;
   const skeleton = skeletonOf(starts, stepAt);
   let insns = 0;
@@ -364,11 +423,11 @@ function unroll(
     );
     names.forEach((name, copy) => {
       const next = names[(copy + 1) % count];
-      for (const { key, block, successors, calls, returnsTo } of inside) {
+      for (const { key, block, successors, calls, returnsTo, isSwitch } of inside) {
         const moved = [...successors].map(([offset, to]) =>
           [offset, (to === head.key ? next : name)?.get(to) ?? to] as const
         );
-        const node = { block, successors: new Map(moved), calls, returnsTo };
+        const node = { block, successors: new Map(moved), calls, returnsTo, isSwitch };
         out?.set(name.get(key) as number, node);
       }
     });
@@ -381,7 +440,7 @@ function copiesOf(head: Node, body: ReadonlySet<Node>, copies: number): number {
   for (const node of body) {
     const { steps } = node.block;
     if (node !== head && (node.isLoop || !dominates(head, node))) return 1;
-    if (node.calls) return 1;
+    if (node.calls || node.isSwitch) return 1;
     insns += steps.length;
   }
   return Math.min(copies, Math.floor(MAX_UNROLLED / insns));
@@ -390,7 +449,7 @@ function copiesOf(head: Node, body: ReadonlySet<Node>, copies: number): number {
 /** Finds the heirs: from the last node to the first, since a charge has those of the heirs in it. */
 function share(inOrder: readonly Node[], nodes: ReadonlyMap<number, Node>): void {
   for (const node of inOrder.toReversed()) {
-    if (node.calls) continue;
+    if (node.calls || node.isSwitch) continue;
     let heir: Node | undefined;
     for (const key of node.successors.values()) {
       const to = nodes.get(key) as Node;
@@ -448,7 +507,9 @@ function connect(inOrder: readonly Node[], nodes: ReadonlyMap<number, Node>): Lo
     }
   }
   for (const node of inOrder.toReversed()) {
-    node.isJoin = (forward.get(node) ?? 0) > 1;
+    // Where a switch leads has a label in any case.
+    const switched = predecessors.get(node)?.some((from) => from.isSwitch);
+    node.isJoin = (forward.get(node) ?? 0) > (switched ? 0 : 1);
     if (node.isJoin) (node.idom as Node).joins.push(node);
   }
   const heads = new Set(latches.map(([, head]) => head));

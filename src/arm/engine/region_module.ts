@@ -10,7 +10,7 @@ import type { BranchKind } from "../isa/builder.ts";
 import { HANDLER, REGION_TYPE } from "./interpreter_module.ts";
 import { RECORD, RECORD_REGIONS, RECORD_SIZE, REGION_ENTRY } from "./records.ts";
 import { packFunction, RegionFlags } from "./region_flags.ts";
-import { type Graph, isInside, type Node, type Step } from "./region_graph.ts";
+import { type Graph, isInside, type Node, type Step, SWITCH } from "./region_graph.ts";
 import { isCompiled, isRegister, isVector, isZero } from "./region_probe.ts";
 import { FunctionBody, I32, I64, ModuleAssembler, V128, type ValType } from "./wasm_assembler.ts";
 import {
@@ -278,7 +278,7 @@ class RegionFrame implements Frame {
 
   /** The block's code inside of wasm blocks whose ends are the joins that it dominates. */
   #within(node: Node, [join, ...rest]: readonly Node[]): void {
-    if (join === undefined) return this.#block(node);
+    if (join === undefined) return node.isSwitch ? this.#switch(node) : this.#block(node);
     const { asm } = this;
     const state = this.flags.state;
     asm.block(`join ${join.key}`);
@@ -361,6 +361,40 @@ class RegionFrame implements Frame {
     else throw new RangeError(`block ${start} has no end`);
   }
 
+  /** Goes where the pc's local says if that is a block of the region and leads no edge into a loop, else out. */
+  #switch(node: Node): void {
+    const { asm, flags } = this;
+    this.#node = node;
+    const to = [...node.successors.keys()].toSorted((a, b) => a - b);
+    const inside = new Map<number, Node>();
+    for (const offset of to) {
+      const target = this.graph.nodes.get(node.successors.get(offset) as number);
+      if (target && isInside(node, target)) inside.set(offset, target);
+    }
+    if ([...inside.values()].some((target) => target.readsFlags)) flags.pack();
+    flags.join();
+    if (inside.size > 0) this.#branchByTable(node, inside);
+    asm.br("jump");
+  }
+
+  #branchByTable(node: Node, targets: ReadonlyMap<number, Node>): void {
+    const { asm } = this;
+    const [first, last] = [Math.min(...targets.keys()), Math.max(...targets.keys())];
+    const labels: string[] = [];
+    for (let offset = first; offset <= last; offset += 4) {
+      const target = targets.get(offset);
+      if (target === undefined) labels.push("elsewhere");
+      else labels.push(`${target.order <= node.order ? "loop" : "join"} ${target.key}`);
+    }
+    // Below the first the difference wraps round and is too large, as it is above the last.
+    asm.block("elsewhere");
+    asm.get(this.#pc).get(PAGE).op("i64.sub").i64(BigInt(first)).op("i64.sub").i64(2n)
+      .op("i64.rotr").set(this.#missVa);
+    asm.get(this.#missVa).i64(BigInt(labels.length)).op("i64.ge_u").brIf("elsewhere", false);
+    asm.get(this.#missVa).op("i32.wrap_i64").brTable(labels, "elsewhere");
+    asm.end();
+  }
+
   /** False where control does not go on behind the instruction. */
   #instruction({ instruction, effects }: Step): boolean {
     if (!isCompiled(instruction)) {
@@ -422,7 +456,11 @@ class RegionFrame implements Frame {
   branchTo(target: number, kind: BranchKind): void {
     this.asm.get(target).set(this.#pc);
     if (kind === "call") return this.#call();
-    if (kind === "jump") return this.#jump();
+    if (kind === "jump") {
+      const to = this.graph.nodes.get(this.#node.successors.get(SWITCH) ?? -1);
+      if (to && isInside(this.#node, to)) return this.#goTo(SWITCH);
+      return this.#jump();
+    }
     const { returnsTo } = this.#node;
     if (returnsTo !== undefined) this.#returnInside(target, returnsTo);
     // A return goes to whoever has called this region, who looks whether it comes to the right place.

@@ -14,7 +14,7 @@ import {
   REGION_ENTRY,
   writeHandler,
 } from "./records.ts";
-import { callsOf, type Graph, regionGraph, type Step } from "./region_graph.ts";
+import { callsOf, type Graph, isSwitched, PAGE, regionGraph, type Step } from "./region_graph.ts";
 import { effectsOf, type Instruction } from "./region_probe.ts";
 import { regionModule, type Unit, usesFp } from "./region_module.ts";
 
@@ -195,7 +195,12 @@ export class Regions {
       const { records, offset, va, pa } = hot;
       if (found.some((f) => f.records === records && f.offset === offset)) continue;
       const stepAt = (at: number) => this.#known(records, at);
-      const graph = regionGraph(offset, stepAt, maxInsns, copies);
+      if (found.some((f) => f.records === records && isSwitched(f.graph, offset))) {
+        this.#coolDown(hot);
+        continue;
+      }
+      const targets = () => this.#branchTargets(records);
+      const graph = regionGraph(offset, stepAt, maxInsns, copies, targets);
       if (graph === undefined) continue;
       const usualFp = hot.usualFp && usesFp(graph) &&
         !this.#unusualFp.has(recordAt(records, offset));
@@ -206,6 +211,20 @@ export class Regions {
       }
     }
     return found;
+  }
+
+  /** Offsets in a page that have often been branched to. */
+  #branchTargets(records: number): number[] {
+    const { hotAfter } = this.options;
+    const out: number[] = [];
+    for (let offset = 0; offset < PAGE; offset += 4) {
+      const word = this.memory.ld32(recordAt(records, offset));
+      const handler = word & 0xffff;
+      const left = word >>> 16;
+      const often = handler === HANDLER.REGION || left < hotAfter - hotAfter / 16;
+      if (handler !== HANDLER.DECODE && often) out.push(offset);
+    }
+    return out;
   }
 
   /** Lets the oldest modules go until `count` more regions of `bytes` may come. */

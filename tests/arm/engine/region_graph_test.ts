@@ -5,7 +5,7 @@ import { effectsOf } from "../../../src/arm/engine/region_probe.ts";
 import { DECODER } from "../../../src/arm/isa/table.ts";
 import { Asm, COND } from "../../support/asm.ts";
 
-function graphOf(make: (asm: Asm) => void, limit = 400, copies = 1): Graph {
+function graphOf(make: (asm: Asm) => void, limit = 400, copies = 1, targets: number[] = []): Graph {
   const asm = new Asm(0);
   make(asm);
   const words = asm.words();
@@ -17,6 +17,7 @@ function graphOf(make: (asm: Asm) => void, limit = 400, copies = 1): Graph {
     },
     limit,
     copies,
+    () => targets,
   );
   assert.ok(graph);
   return graph;
@@ -85,5 +86,5 @@ Deno.test("the limit bounds the region, and what is beyond is left to others", (
 });
 
 Deno.test("where nothing is decoded there is no region", () => {
-  assert.equal(regionGraph(0, () => undefined, 100, 1), undefined);
+  assert.equal(regionGraph(0, () => undefined, 100, 1, () => []), undefined);
 });
