@@ -42,7 +42,7 @@ export interface Node {
   readonly calls: boolean;
   /** Where in the page its return leads, when it is of a called function that is written in the place of the call. */
   readonly returnsTo: number | undefined;
-  /** It has no instructions but goes where a computed jump leads, to one of its successors or out. */
+  /** It has no instructions but goes where a computed jump or call leads: to one of its successors, or out. */
   readonly isSwitch: boolean;
   /** A successor of its own comes back to it. */
   isLoop: boolean;
@@ -93,6 +93,8 @@ const MAX_CHARGE = 1000;
 const MAX_UNROLLED = 160;
 /** Places where computed jumps may lead within a region. */
 const MAX_TARGETS = 64;
+/** Functions that are written in the place of a computed call. */
+const MAX_CALLEES = 12;
 /** Instructions of a function that is written in the place of its call. */
 const MAX_INLINED = 40;
 
@@ -289,7 +291,7 @@ export function regionGraph(
   const starts = switched ? leaders([entry, ...targets], stepAt, limit) : plainStarts;
   const blocks = skeletonOf(starts, stepAt);
   const whole = switched ? withSwitch(blocks, targets, keys) : blocks;
-  const skeleton = inlined(whole, stepAt, limit, keys);
+  const skeleton = new Inliner(whole, stepAt, limit, keys, branchTargets).run();
   const plain = connected(entry, skeleton);
   const unrolled = unroll(skeleton, plain.loops, copies, keys);
   const { nodes } = unrolled === skeleton ? plain : connected(entry, unrolled);
@@ -342,43 +344,91 @@ function skeletonOf(starts: ReadonlySet<number>, stepAt: StepAt): Skeleton {
   }));
 }
 
-/** The skeleton with small functions that call nothing written in the place of their calls. */
-function inlined(skeleton: Skeleton, stepAt: StepAt, limit: number, keys: Copies): Skeleton {
-  const out = new Map(skeleton);
-  const known = new Map<number, Skeleton | undefined>();
-  let room = limit;
-  for (const node of skeleton.values()) room -= node.block.steps.length;
-  for (const [key, { block, successors }] of skeleton) {
-    const target = calleeOf(block);
-    if (target === undefined) continue;
-    if (!known.has(target)) known.set(target, leaf(target, stepAt));
-    const callee = known.get(target);
-    if (callee === undefined || (room -= MAX_INLINED) < 0) continue;
-    const back = block.start + 4 * block.steps.length;
-    const renamed = new Map([...callee.keys()].map((start) => [start, keys.keyOf(start)]));
-    out.set(key, {
-      block,
-      successors: new Map([[target, renamed.get(target) as number]]),
-      calls: false,
-      returnsTo: undefined,
-      isSwitch: false,
-    });
+/** Writes small functions that call nothing in the place of their calls. */
+class Inliner {
+  readonly out: Map<number, SkeletonNode>;
+  readonly #leaves = new Map<number, Skeleton | undefined>();
+  /** Instructions that there is room for. */
+  #room: number;
+
+  constructor(
+    readonly skeleton: Skeleton,
+    readonly stepAt: StepAt,
+    limit: number,
+    readonly keys: Copies,
+    readonly branchTargets: () => readonly number[],
+  ) {
+    this.out = new Map(skeleton);
+    this.#room = limit;
+    for (const node of skeleton.values()) this.#room -= node.block.steps.length;
+  }
+
+  run(): Skeleton {
+    for (const [key, node] of this.skeleton) {
+      const target = calleeOf(node.block);
+      if (target !== undefined) this.#direct(key, node, target);
+      else if (node.calls && node.block.steps.at(-1)?.effects.branch?.offset === undefined) {
+        this.#computed(key, node);
+      }
+    }
+    return this.out;
+  }
+
+  #leaf(target: number): Skeleton | undefined {
+    if (!this.#leaves.has(target)) this.#leaves.set(target, leaf(target, this.stepAt));
+    return this.#leaves.get(target);
+  }
+
+  #direct(key: number, node: SkeletonNode, target: number): void {
+    const callee = this.#leaf(target);
+    if (callee === undefined || this.#room < MAX_INLINED) return;
+    const successors = new Map([[target, this.#copy(callee, target, node)]]);
+    this.out.set(key, { ...node, successors, calls: false });
+  }
+
+  /** A call of what a register says: a switch goes to the copies of what it may be, or makes the call. */
+  #computed(key: number, node: SkeletonNode): void {
+    const callees = this.branchTargets().filter((target) =>
+      !this.skeleton.has(target) && this.#leaf(target) !== undefined
+    );
+    const fits = callees.length <= MAX_CALLEES && callees.length * MAX_INLINED <= this.#room;
+    if (callees.length === 0 || !fits) return;
+    const back = behind(node.block);
+    const successors = new Map(node.successors);
+    for (const target of callees) {
+      successors.set(target, this.#copy(this.#leaf(target) as Skeleton, target, node));
+    }
+    const at = this.keys.keyOf(0);
+    const block = { start: 0, steps: [], fallsTo: undefined, branchesTo: undefined };
+    this.out.set(at, { block, successors, calls: true, returnsTo: back, isSwitch: true });
+    this.out.set(key, { ...node, successors: new Map([[SWITCH, at]]) });
+  }
+
+  /** Adds a copy of a function that returns behind `caller`; the key of its entry. */
+  #copy(callee: Skeleton, target: number, caller: SkeletonNode): number {
+    const back = behind(caller.block);
+    const returned = caller.successors.get(back);
+    const names = new Map([...callee.keys()].map((start) => [start, this.keys.keyOf(start)]));
     for (const [start, node] of callee) {
       const returns = node.block.steps.at(-1)?.effects.branch?.kind === "return";
-      const behind = successors.get(back);
-      const to = returns
-        ? behind === undefined ? [] : [[back, behind] as const]
-        : [...node.successors].map(([offset, to]) => [offset, renamed.get(to) as number] as const);
-      out.set(renamed.get(start) as number, {
-        block: node.block,
-        successors: new Map(to),
-        calls: false,
+      const inside = [...node.successors].map(([offset, to]) =>
+        [offset, names.get(to) as number] as const
+      );
+      const out = returned === undefined ? [] : [[back, returned] as const];
+      this.out.set(names.get(start) as number, {
+        ...node,
+        successors: new Map(returns ? out : inside),
         returnsTo: returns ? back : undefined,
-        isSwitch: false,
       });
+      this.#room -= node.block.steps.length;
     }
+    return names.get(target) as number;
   }
-  return out;
+}
+
+/** Offset behind a block's last instruction. */
+function behind({ start, steps }: Block): number {
+  return start + 4 * steps.length;
 }
 
 /** The blocks of the function at `target` if it is small, calls nothing and returns. */

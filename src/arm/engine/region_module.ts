@@ -373,8 +373,10 @@ class RegionFrame implements Frame {
     }
     if ([...inside.values()].some((target) => target.readsFlags)) flags.pack();
     flags.join();
+    if (node.returnsTo !== undefined) inside.delete(node.returnsTo);
     if (inside.size > 0) this.#branchByTable(node, inside);
-    asm.br("jump");
+    if (node.returnsTo === undefined) asm.br("jump");
+    else this.#call(node.returnsTo);
   }
 
   #branchByTable(node: Node, targets: ReadonlyMap<number, Node>): void {
@@ -450,12 +452,16 @@ class RegionFrame implements Frame {
     const target = this.#offset + Number(value);
     if (kind !== "call" || !this.#node.calls) return this.#goTo(target);
     this.asm.get(PAGE).i64(BigInt(target)).op("i64.add").set(this.#pc);
-    this.#call(this.direct(target));
+    this.#call(this.#offset + 4, this.direct(target));
   }
 
   branchTo(target: number, kind: BranchKind): void {
     this.asm.get(target).set(this.#pc);
-    if (kind === "call") return this.#call();
+    if (kind === "call") {
+      if (this.#node.successors.has(SWITCH)) this.#goTo(SWITCH);
+      else this.#call(this.#offset + 4);
+      return;
+    }
     if (kind === "jump") {
       const to = this.graph.nodes.get(this.#node.successors.get(SWITCH) ?? -1);
       if (to && isInside(this.#node, to)) return this.#goTo(SWITCH);
@@ -478,9 +484,8 @@ class RegionFrame implements Frame {
   }
 
   /** Calls what is at the pc's local, which is function `direct` if that is known, and goes on behind the call if it comes back there. */
-  #call(direct?: number): void {
+  #call(back: number, direct?: number): void {
     const { asm } = this;
-    const back = this.#offset + 4;
     this.registers.store();
     this.flags.join();
     this.flags.store(CPU);
