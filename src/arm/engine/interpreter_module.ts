@@ -48,7 +48,7 @@ export const HANDLER = {
   FIRST: 4,
 } as const;
 
-/** A region: (CPU, budget, virtual address of the page, depth of calls) -> EXIT. */
+/** A region: (CPU, budget, virtual address of the page, bytes of stack that its callers take) -> EXIT. */
 export const REGION_TYPE = { params: [I32, I32, I64, I32], results: [I32] } as const;
 
 const O = CpuLayout.offset;

@@ -27,14 +27,15 @@ const O = CpuLayout.offset;
 const RECORD_SHIFT = Math.log2(RECORD_SIZE / 4);
 /** The tag of a page cache that is empty: no address, whatever its top byte is. */
 const NO_PAGE = 0x0080_0000_0000_0000n;
-/** Calls within calls: each takes a part of the host's stack. */
-const MAX_DEPTH = 100;
+/** Bytes of the host's stack that calls within calls may take (V8 gives about 1 MB), and what a frame takes at most. */
+const MAX_STACK = 600_000;
+const frameBytes = (locals: number) => 256 + 16 * locals;
 
 /** An exit's word: the code in its low bits, instructions of the block not executed, offset of the pc, kind of the flags. */
 const WORD_UNEXECUTED = 4, WORD_OFFSET = 14, WORD_KIND = 27;
 
 /** Parameters of a region. */
-const CPU = 0, BUDGET = 1, PAGE = 2, DEPTH = 3;
+const CPU = 0, BUDGET = 1, PAGE = 2, STACK = 3;
 
 /** Registers of the CPU state in locals. */
 class LocalRegisters implements RegisterAccess {
@@ -141,6 +142,8 @@ class RegionFrame implements Frame {
   readonly registers: LocalRegisters;
   readonly flags: RegionFlags;
   readonly #tlb = this.asm.local(I32);
+  /** What {@link STACK} was before this frame was added. */
+  readonly #above = this.asm.local(I32);
   /** Page caches by base register and kind of access, and steady fields by their offset. */
   readonly #caches = new Map<number, PageCache>();
   readonly #steady = new Map<number, number>();
@@ -188,7 +191,7 @@ class RegionFrame implements Frame {
     asm.get(this.#code).return();
     asm.end();
     this.#storeAll();
-    asm.get(CPU).get(BUDGET).get(this.#pc).get(DEPTH).returnCall(this.dispatch);
+    asm.get(CPU).get(BUDGET).get(this.#pc).get(this.#above).returnCall(this.dispatch);
     asm.end();
     asm.get(this.#code);
     this.#writePrologue();
@@ -216,6 +219,7 @@ class RegionFrame implements Frame {
   #writePrologue(): void {
     const out = new FunctionBody([], []);
     out.get(CPU).mem("i32.load", O.tlb).set(this.#tlb);
+    out.get(STACK).tee(this.#above).i32(frameBytes(this.asm.localCount)).op("i32.add").set(STACK);
     for (const [offset, local] of this.#steady) out.get(CPU).mem("i32.load", offset).set(local);
     for (const { tag } of this.#caches.values()) out.i64(NO_PAGE).set(tag);
     this.asm.prologue.append(out.code);
@@ -491,9 +495,8 @@ class RegionFrame implements Frame {
     this.flags.store(CPU);
     if (direct === undefined) this.#callDispatch();
     else {
-      asm.get(DEPTH).i32(MAX_DEPTH).op("i32.lt_s").if("if", true);
-      asm.get(CPU).get(BUDGET).get(PAGE).get(DEPTH).i32(1).op("i32.add").call(direct)
-        .set(this.#code);
+      asm.get(STACK).i32(MAX_STACK).op("i32.lt_s").if("if", true);
+      asm.get(CPU).get(BUDGET).get(PAGE).get(STACK).call(direct).set(this.#code);
       asm.else();
       this.#callDispatch();
       asm.end();
@@ -508,8 +511,7 @@ class RegionFrame implements Frame {
   }
   #callDispatch(): void {
     const { asm } = this;
-    asm.get(CPU).get(BUDGET).get(this.#pc).get(DEPTH).i32(1).op("i32.add").call(this.dispatch)
-      .set(this.#code);
+    asm.get(CPU).get(BUDGET).get(this.#pc).get(STACK).call(this.dispatch).set(this.#code);
   }
 
   /** At `offset`, with the budget of `unexecuted` instructions of the block taken back. */
@@ -535,7 +537,7 @@ class RegionFrame implements Frame {
 }
 
 /**
- * The function that goes on at an address, (CPU, budget, address, depth) -> EXIT: in the region that
+ * The function that goes on at an address, (CPU, budget, address, stack) -> EXIT: in the region that
  * begins there, or back in the interpreter.
  */
 function dispatchBody(regionType: number): FunctionBody {
@@ -543,7 +545,7 @@ function dispatchBody(regionType: number): FunctionBody {
   const [entry, records] = [asm.local(I32), asm.local(I32)];
   const TARGET = 2;
   asm.block("none");
-  asm.get(DEPTH).i32(MAX_DEPTH).op("i32.gt_s").brIf("none");
+  asm.get(STACK).i32(MAX_STACK).op("i32.gt_s").brIf("none");
   asm.get(CPU).mem("i32.load", O.codeTlb);
   asm.get(TARGET).i64(12n).op("i64.shr_u").op("i32.wrap_i64").i32(CODE_TLB_ENTRIES - 1)
     .op("i32.and").i32(Math.log2(CODE_TLB_ENTRY)).op("i32.shl").op("i32.add").tee(entry);
@@ -553,7 +555,7 @@ function dispatchBody(regionType: number): FunctionBody {
   asm.get(TARGET).op("i32.wrap_i64").i32(0xffc).op("i32.and").set(entry);
   asm.get(records).get(entry).i32(RECORD_SHIFT).op("i32.shl").op("i32.add")
     .mem("i32.load16_u", RECORD.HANDLER).i32(HANDLER.REGION).op("i32.ne").brIf("none");
-  asm.get(CPU).get(BUDGET).get(TARGET).i64(-4096n).op("i64.and").get(DEPTH);
+  asm.get(CPU).get(BUDGET).get(TARGET).i64(-4096n).op("i64.and").get(STACK);
   asm.get(records).get(entry).op("i32.add")
     .mem("i32.load16_u", RECORD_REGIONS + REGION_ENTRY.PLACE);
   asm.returnCallIndirect(regionType, 0);

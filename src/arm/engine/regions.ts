@@ -199,8 +199,9 @@ export class Regions {
         this.#coolDown(hot);
         continue;
       }
-      const targets = () => this.#branchTargets(records);
-      const graph = regionGraph(offset, stepAt, maxInsns, copies, targets);
+      let targets: number[] | undefined;
+      const branchTargets = () => targets ??= this.#branchTargets(records);
+      const graph = regionGraph(offset, stepAt, maxInsns, copies, branchTargets);
       if (graph === undefined) continue;
       const usualFp = hot.usualFp && usesFp(graph) &&
         !this.#unusualFp.has(recordAt(records, offset));

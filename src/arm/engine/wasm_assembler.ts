@@ -174,6 +174,9 @@ export class FunctionBody {
     this.#localTypes.push(type);
     return this.params.length + this.#localTypes.length - 1;
   }
+  get localCount(): number {
+    return this.#localTypes.length;
+  }
   op(name: OpName): this {
     this.code.byte(OP[name]);
     return this;
