@@ -185,6 +185,9 @@ function threadsOf(values: Values, pcpus: number): number {
     if (textOf(values, option) === undefined) continue;
     throw new UserError(`--${option}: only a run with --threads 1 can be repeated`);
   }
+  if (threads > 1 && textOf(values, "dumpRegions") !== undefined) {
+    throw new UserError("--dump-regions: only with --threads 1");
+  }
   return threads;
 }
 

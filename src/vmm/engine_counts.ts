@@ -16,17 +16,26 @@ export interface EngineCounts {
   readonly codeMisses: number;
 }
 
-export function engineCounts({ interpreter: { regions }, cores }: Machine): EngineCounts {
-  const sum = (of: "regionInsns" | "dataMisses" | "codeMisses"): number =>
-    cores.reduce((total, { cpu }) => total + cpu[of], 0);
-  return {
-    translatedInsns: sum("regionInsns"),
-    regions: regions.live,
-    regionModules: regions.modules,
-    regionsEvicted: regions.evicted,
-    codeBytes: regions.codeBytes,
-    codeBytesMax: regions.options.maxBytes,
-    dataMisses: sum("dataMisses"),
-    codeMisses: sum("codeMisses"),
-  };
+/** The fields of CPUs that are summed up, by the names they have here. */
+const COUNTERS = {
+  translatedInsns: "regionInsns",
+  regions: "regions",
+  regionModules: "regionModules",
+  regionsEvicted: "regionsEvicted",
+  codeBytes: "codeBytes",
+  dataMisses: "dataMisses",
+  codeMisses: "codeMisses",
+} as const;
+
+/** Of all the workers that run the machine. What a worker translates and drops is seen when its next slice begins. */
+export function engineCounts({ interpreter, cores, team }: Machine): EngineCounts {
+  const sum = (of: keyof typeof COUNTERS): number =>
+    cores.reduce((total, { cpu }) => total + cpu[COUNTERS[of]], 0);
+  const names = Object.keys(COUNTERS) as (keyof typeof COUNTERS)[];
+  const sums = Object.fromEntries(names.map((name) => [name, sum(name)])) as Record<
+    keyof typeof COUNTERS,
+    number
+  >;
+  const codeBytesMax = interpreter.regions.options.maxBytes * (team?.workers ?? 1);
+  return { ...sums, codeBytesMax };
 }

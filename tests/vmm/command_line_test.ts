@@ -57,6 +57,7 @@ Deno.test("every option arrives", () => {
   assert.equal(invocation("run", "--dtb", "d").dtb, "d");
   assert.equal(invocation("run", "--dump-regions", "d").dumpRegions, "d");
   assert.match(mistake("start", "--dump-regions", "d"), /unknown option/);
+  assert.match(mistake("run", "--threads", "2", "--dump-regions", "d"), /only with --threads 1/);
   assert.equal(invocation("run", "--bare").config.bareEl, 1);
   assert.equal(invocation("run").config.gic, 3);
   assert.equal(invocation("run").config.mode, "vhe");

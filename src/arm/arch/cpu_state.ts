@@ -96,6 +96,14 @@ export const CpuLayout = layout("pcpu", {
   /** How often generated code was left because the data TLB, or the code TLB, did not have the page. */
   dataMisses: u53("observe"),
   codeMisses: u53("observe"),
+  /**
+   * Of the regions of the worker that runs this CPU, at the first of its CPUs and nowhere else: those in use, bytes
+   * of WebAssembly they have, modules made so far, regions that had to go for others.
+   */
+  regions: u32("observe"),
+  codeBytes: u53("observe"),
+  regionModules: u53("observe"),
+  regionsEvicted: u53("observe"),
   /** Of the instructions begun, those that ended in an exception of their own. */
   aborted: u53(),
   /** Up to which instruction begun, and which of those aborted, the performance monitors have counted. */

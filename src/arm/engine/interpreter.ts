@@ -198,6 +198,8 @@ export class Interpreter {
   readonly #table: WebAssembly.Table;
   #poolNext = 0;
   #checks = 0;
+  /** The first CPU that was run here: has the counts of the regions. */
+  #countsAt: Cpu | undefined;
   /** Told when pages must be looked up again: every code TLB must be emptied. */
   onCheckAll: () => void = () => {};
   /** Told when all predecoded pages go: every code TLB must be emptied. */
@@ -353,6 +355,17 @@ export class Interpreter {
     m.st32(at + CODE_TLB.RECORDS, records);
   }
 
+  /** Where the dashboard sees it, from whatever worker it looks. */
+  #publish(cpu: Cpu): void {
+    const { regions } = this;
+    const at = this.#countsAt ??= cpu;
+    at.regions = regions.live;
+    at.codeBytes = regions.codeBytes;
+    at.regionModules = regions.modules;
+    at.regionsEvicted = regions.evicted;
+    regions.changed = false;
+  }
+
   /**
    * Runs `cpu` until its budget (`cpu.budget`, at least 1) is used up or it stops. An instruction that
    * ends in an exception counts as one. `toOffset` gives the byte offset in the memory of a physical
@@ -360,6 +373,7 @@ export class Interpreter {
    */
   run(cpu: Cpu, host: ExecutionHost, toOffset: (pa: number) => number): void {
     this.regions.settle();
+    if (this.regions.changed) this.#publish(cpu);
     while (cpu.budget > 0 && !host.stopped) {
       if (cpu.codeUnsure !== 0) {
         cpu.codeUnsure = 0;

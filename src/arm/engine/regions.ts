@@ -119,6 +119,8 @@ export class Regions {
   translated = 0;
   modules = 0;
   evicted = 0;
+  /** Some of these have changed since it was set to false. */
+  changed = false;
   /** Sees each region before it is used; gives the function to use, the region's or one on the way to it. */
   onTranslated: (region: TranslatedRegion) => CallableFunction = ({ run }) => run;
 
@@ -181,6 +183,7 @@ export class Regions {
       this.translated += graph.count;
     });
     this.modules++;
+    this.changed = true;
     if (module.regions.size === 0) return;
     this.#modules.add(module);
     this.codeBytes += module.bytes;
@@ -306,6 +309,7 @@ export class Regions {
     this.table.set(place, null);
     this.#free.push(place);
     this.live--;
+    this.changed = true;
     const ofPage = this.#byPage.get(records);
     ofPage?.delete(region);
     if (ofPage?.size === 0) this.#byPage.delete(records);
