@@ -278,6 +278,11 @@ onEveryTier(
       const hits = m.log().filter((word) => inside.has(word));
       assert.ok(new Set(hits).size > 10, hits.join());
       assert.equal(m.log().length, Number(m.x(27)) + 31);
+      // Each access of seven turns is counted, though the TLB has had their pages before.
+      const counts = m.log().map((word) => parseInt(word, 16)).filter((n) => n < 0x1000_0000);
+      const accesses = counts.slice(20, 30);
+      const least = 7 * loopOf().accesses.length;
+      assert.ok(accesses.every((n, i) => n - (accesses[i - 1] ?? 0) >= least), accesses.join());
     },
   },
 );
