@@ -249,29 +249,26 @@ onEveryTier("a page of code is run at two virtual addresses by turns", {
   },
 });
 
-onEveryTier("functions at addresses that share their places in TLBs call each other", {
+onEveryTier("hot functions at addresses that share their places in TLBs, called by turns", {
   load: (m) => {
     // 16 MiB apart: whatever is mapped directly by low bits of the page cannot tell them apart.
     const apart = 0x100_0000, count = 4;
+    const a = prologue(m).mov(0, 0);
     for (let i = 0; i < count; i++) {
       const pa = MAP.hot + 0x1000 * i, va = MAP.alias + apart * i;
       m.tables.map(va, pa, PTE.RW).map(va + 0x1000, MAP.data + 0x1000 * i, PTE.RW);
-      // Adds to its own data by its own page, and calls the one behind it.
-      const f = new Asm(va).ldr(3, 9, 0).add(3, 3, 1 << i).str(3, 9, 0).add(0, 0, i);
-      if (i === count - 1) f.ret();
-      else {f.addReg(8, 8, 7).addReg(9, 9, 7).movReg(20 + i, 30).blr(8).word(
-          0xd65f_0000 | ((20 + i) << 5),
-        );}
-      m.loadAt(pa, f);
+      m.loadAt(pa, new Asm(va).ldr(3, 9 + i).add(3, 3, 1 << i).str(3, 9 + i).add(0, 0, i).ret());
+      a.mov(4 + i, va).mov(9 + i, va + 0x1000);
     }
-    const a = prologue(m).mov(0, 0).mov(7, apart);
-    times(a, 10, 300, "loop", () => a.mov(8, MAP.alias).mov(9, MAP.alias + 0x1000).blr(8));
+    // Each becomes hot by itself: what always misses would not.
+    for (let i = 0; i < count; i++) times(a, 13, 100, `hot ${i}`, () => a.blr(4 + i));
+    times(a, 13, 200, "loop", () => [0, 1, 2, 3, 1, 0, 3].forEach((i) => a.blr(4 + i)));
     m.load(off(logWord(a, 0)));
   },
   check: (m) => {
-    assert.deepEqual(m.log(), [(300 * 6).toString(16)]);
+    assert.deepEqual(m.log(), [(100 * 6 + 200 * 10).toString(16)]);
     const words = [0, 1, 2, 3].map((i) => Number(m.get64(MAP.data + 0x1000 * i)));
-    assert.deepEqual(words, [300, 600, 1200, 2400]);
+    assert.deepEqual(words, [500, 1000, 1200, 4000]);
   },
 });
 
