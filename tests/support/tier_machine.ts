@@ -279,11 +279,10 @@ export function onEveryTier(name: string, test: TierTest): void {
       } catch (error) {
         throw new Error(tier, { cause: error });
       }
-      assert.equal(
-        m.regionInsns > 0,
-        regions.hotAfter !== 0,
-        `${tier}: ${m.translated} translated`,
-      );
+      // What is tested has really been translated, and executed so.
+      const least = regions.hotAfter === 0 ? 0 : 0.1;
+      const share = m.regionInsns / m.machine.insns;
+      assert.ok(share >= least, `${tier}: ${m.translated} translated, ${share} of all executed`);
       first ??= m;
       if (m === first) continue;
       assert.equal(difference(first.machine, m.machine), undefined, tier);
