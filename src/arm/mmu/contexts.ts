@@ -21,6 +21,7 @@ import {
   Emptier,
   EMPTY_TLB_SIZE,
 } from "./tlb.ts";
+import { WALK_CACHE_SIZE, WalkCache } from "./walk_cache.ts";
 
 /** Contexts in one CPU's pool. */
 const CONTEXTS_PER_CPU = 16;
@@ -141,8 +142,8 @@ const CLOCK_BYTES = 8;
 /** Bytes of memory that the contexts of `cpuCount` CPUs take. */
 export function contextBytes(cpuCount: number): number {
   const alignment = 4 * 64;
-  return cpuCount * CONTEXTS_PER_CPU * (SIZE + DATA_TLB_SIZE + CODE_TLB_SIZE) + EMPTY_TLB_SIZE +
-    CLOCK_BYTES + alignment;
+  const each = SIZE + WALK_CACHE_SIZE + DATA_TLB_SIZE + CODE_TLB_SIZE;
+  return cpuCount * CONTEXTS_PER_CPU * each + EMPTY_TLB_SIZE + CLOCK_BYTES + alignment;
 }
 
 /** The pools of all CPUs. A context is named by its number: `cpu * CONTEXTS_PER_CPU + i`. */
@@ -157,6 +158,8 @@ export class Contexts {
   readonly #count: number;
   /** Word number of what stamps are taken from, and of {@link generation}. */
   readonly #clock: number;
+  /** What each context knows of upper levels. */
+  readonly walks: WalkCache;
 
   constructor(memory: SharedMemory, arena: Arena, cpuCount: number) {
     this.#memory = memory;
@@ -166,6 +169,7 @@ export class Contexts {
     this.#clock = arena.reserve(CLOCK_BYTES) >>> 2;
     this.#data = arena.reserve(this.#count * DATA_TLB_SIZE, 64);
     this.#code = arena.reserve(this.#count * CODE_TLB_SIZE, 64);
+    this.walks = new WalkCache(memory, arena, this.#count);
     this.#emptier = new Emptier(memory, arena.reserve(EMPTY_TLB_SIZE, 64));
     this.reset();
   }
@@ -315,6 +319,7 @@ export class Contexts {
     this.#emptyData(context);
     if (this.#words[at + CODE_USED] !== 0) this.#emptier.code(this.codeTlb(context));
     this.#words[at + CODE_USED] = 0;
+    this.walks.flush(context);
     this.#forgetLarge(context);
   }
 
@@ -409,11 +414,23 @@ export class Contexts {
     }
   }
 
-  /** The same for the page at a virtual address in halves (bits 55 to 12 count), under every ASID. */
-  invalidatePage(cpu: number, regime: Regime, vmid: number, vaLo: number, vaHi: number): void {
+  /**
+   * The same for the page at a virtual address in halves (bits 55 to 12 count), under every ASID.
+   * `lastLevel`: tables on the way to it stay what they are.
+   */
+  invalidatePage(
+    cpu: number,
+    regime: Regime,
+    vmid: number,
+    vaLo: number,
+    vaHi: number,
+    lastLevel: boolean,
+  ): void {
     const first = cpu * CONTEXTS_PER_CPU;
     for (let context = first; context < first + CONTEXTS_PER_CPU; context++) {
-      if (this.#matches(context, regime, vmid, -1)) this.#flushPage(context, vaLo, vaHi);
+      if (!this.#matches(context, regime, vmid, -1)) continue;
+      if (!lastLevel) this.walks.flush(context);
+      this.#flushPage(context, vaLo, vaHi);
     }
   }
 

@@ -89,8 +89,9 @@ export class Mmu {
     this.#contexts = new Contexts(memory, arena, cpuCount);
     this.#memo = new ContextMemo(memory, this.#contexts, cpuCount);
     const tables = new TableReader(memory, ram);
-    this.#stage2 = new Stage2(tables, this.fault, features.xnx);
-    this.#stage1 = new Stage1(tables, this.#stage2, this.fault);
+    const { walks } = this.#contexts;
+    this.#stage2 = new Stage2(tables, this.fault, features.xnx, walks);
+    this.#stage1 = new Stage1(tables, this.#stage2, this.fault, walks);
   }
 
   /**
@@ -162,7 +163,12 @@ export class Mmu {
       this.fault.stage1(FSC.ALIGNMENT);
       return FILL.FAULT;
     }
-    if (!this.translate(cpu, vaLo, vaHi, access, cpu.el, unprivileged)) return FILL.FAULT;
+    const tlb = unprivileged ? cpu.tlbUnprivileged : cpu.tlb;
+    loadControls(this.#controls, this.#memory, cpu, cpu.el, unprivileged);
+    if (tlb !== 0 && cpu.countsAccesses === 0) {
+      this.#contexts.walks.select(this.#controls, this.#contexts.contextOf(tlb));
+    }
+    if (!this.#translate(vaLo, vaHi, access)) return FILL.FAULT;
     if (misaligned && !this.normal) {
       this.#misalignedDevice();
       return FILL.FAULT;
@@ -171,7 +177,7 @@ export class Mmu {
     if (cpu.debugArmed & ARMED_DATA && isWatchedPage(this.#memory, cpu, vaLo, vaHi)) {
       return FILL.DEVICE;
     }
-    return this.#enterData(unprivileged ? cpu.tlbUnprivileged : cpu.tlb, vaLo, vaHi);
+    return this.#enterData(tlb, vaLo, vaHi);
   }
 
   /** A misaligned access to Device memory: the fault belongs to the stage that made it Device. */
@@ -203,14 +209,12 @@ export class Mmu {
    * may enter the page into `cpu.codeTlb`.
    */
   translateCode(cpu: Cpu, vaLo: number, vaHi: number): boolean {
-    if (!this.translate(cpu, vaLo, vaHi, ACCESS.EXECUTE, cpu.el)) return false;
     assert(cpu.codeTlb !== 0, "a TLB is filled before contextChanged");
-    this.#contexts.noteCode(
-      this.#contexts.contextOfCode(cpu.codeTlb),
-      vaLo,
-      vaHi,
-      this.#stage1.shift,
-    );
+    const context = this.#contexts.contextOfCode(cpu.codeTlb);
+    loadControls(this.#controls, this.#memory, cpu, cpu.el, false);
+    this.#contexts.walks.select(this.#controls, context);
+    if (!this.#translate(vaLo, vaHi, ACCESS.EXECUTE)) return false;
+    this.#contexts.noteCode(context, vaLo, vaHi, this.#stage1.shift);
     return true;
   }
 

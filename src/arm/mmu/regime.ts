@@ -148,6 +148,9 @@ export class Controls {
   vtcr = 0;
   vttbrLo = 0;
   vttbrHi = 0;
+  /** The walk cache that the translation may use and its epoch, as WalkCache.select says; 0: none. */
+  walks = 0;
+  walksEpoch = 0;
 
   /** Whether the regime has two VA ranges and an EL0. */
   get twoRanges(): boolean {
@@ -273,6 +276,7 @@ export function loadControls(
   if (c.regime === REGIME.EL10) loadEl10(c, words, base, e2h && tge);
   else loadOther(c);
   c.updates = true;
+  c.walks = 0;
   c.unprivilegedIsUser = cpu.uao === 0 && (el === 1 || (el === 2 && e2h && tge));
   c.user = el === 0 || (unprivileged && c.unprivilegedIsUser);
   c.pan = cpu.pan !== 0 && !c.user && c.twoRanges;

@@ -15,6 +15,7 @@ import {
   DESCRIPTOR_DBM,
   descriptorKind,
   firstTableLo,
+  GRANULE,
   type Granule,
   KIND,
   leafLo,
@@ -27,6 +28,7 @@ import {
   type TableReader,
   upperGranule,
 } from "./walk.ts";
+import type { WalkCache } from "./walk_cache.ts";
 
 const MIN_TSZ = 16;
 const MAX_TSZ = 39;
@@ -70,8 +72,10 @@ export class Stage1 {
   readonly #tables: TableReader;
   readonly #stage2: Stage2;
   readonly #fault: TranslationFault;
+  readonly #walks: WalkCache;
 
-  constructor(tables: TableReader, stage2: Stage2, fault: TranslationFault) {
+  constructor(tables: TableReader, stage2: Stage2, fault: TranslationFault, walks: WalkCache) {
+    this.#walks = walks;
     this.#tables = tables;
     this.#stage2 = stage2;
     this.#fault = fault;
@@ -144,6 +148,7 @@ export class Stage1 {
     upper: boolean,
     granule: Granule,
   ): boolean {
+    if (c.walks !== 0 && this.#shortWalk(c, vaLo, vaHi, upper, granule)) return true;
     const tables = this.#tables;
     const { outputBits } = c;
     const first = startLevel(granule, inputBits);
@@ -164,6 +169,7 @@ export class Stage1 {
       if (kind === KIND.LEAF) {
         this.#leafIpaLo = atLo;
         this.#leafIpaHi = hi;
+        if (c.walks !== 0 && level > first) this.#note(c, vaLo, vaHi, level, granule, tablesHi);
         const disabled = c.ignoresTablePermissions(upper);
         return this.#leaf(c, vaLo, level, shift, disabled ? 0 : tablesHi);
       }
@@ -172,6 +178,53 @@ export class Stage1 {
       tablesHi |= tables.hi;
       mask = (1 << stride(granule)) - 1;
     }
+  }
+
+  /** The walk from the last table on, if that is known. False: the whole walk is to be made. */
+  #shortWalk(
+    c: Controls,
+    vaLo: number,
+    vaHi: number,
+    upper: boolean,
+    granule: Granule,
+  ): boolean {
+    const walks = this.#walks, tables = this.#tables;
+    if (!walks.findStage1(c, vaLo, vaHi, levelShift(granule, 2))) return false;
+    const { level } = walks;
+    const shift = levelShift(granule, level);
+    const offset = 8 * tableIndex(vaLo, vaHi, shift, (1 << stride(granule)) - 1);
+    this.#leafIpaLo = walks.tableLo + offset;
+    this.#leafIpaHi = walks.tableHi;
+    this.#leafAtLo = walks.paLo + offset;
+    this.#leafAtHi = walks.paHi;
+    if (!tables.read(this.#leafAtLo, this.#leafAtHi)) return false;
+    if (descriptorKind(granule, tables.lo, level) !== KIND.LEAF) return false;
+    if (beyond(addressHi(tables.hi), c.outputBits)) return false;
+    // No fault is to be recorded here: the whole walk may find none.
+    if ((tables.lo & DESCRIPTOR_AF) === 0 && !c.stage1SetsAf) return false;
+    const permissions = c.ignoresTablePermissions(upper) ? 0 : walks.permissions;
+    return this.#leaf(c, vaLo, level, shift, permissions);
+  }
+
+  /** Notes the table in which a leaf was found. */
+  #note(
+    c: Controls,
+    vaLo: number,
+    vaHi: number,
+    level: number,
+    granule: Granule,
+    tablesHi: number,
+  ): void {
+    // A larger table may be scattered by stage 2.
+    if (c.stage2 && granule !== GRANULE.K4) return;
+    const walks = this.#walks;
+    walks.level = level;
+    walks.tableLo = tableLo(granule, this.#leafIpaLo);
+    walks.tableHi = this.#leafIpaHi;
+    walks.paLo = tableLo(granule, this.#leafAtLo);
+    walks.paHi = this.#leafAtHi;
+    walks.permissions = tablesHi;
+    walks.noteStage1(c, vaLo, vaHi, levelShift(granule, 2));
   }
 
   /** Reads a descriptor of stage 1: a data read through stage 2. */

@@ -25,6 +25,7 @@ import {
   tableLo,
   type TableReader,
 } from "./walk.ts";
+import type { WalkCache } from "./walk_cache.ts";
 
 /** VTCR_EL2.SL0 to the start level, with 4 KiB pages and with larger ones; -1: reserved. */
 const START_LEVEL_4K = Int8Array.of(2, 1, 0, -1);
@@ -81,6 +82,7 @@ export class Stage2 {
   readonly #fault: TranslationFault;
   readonly #setup = new Setup();
   readonly #xnx: boolean;
+  readonly #walks: WalkCache;
   /** The leaf's descriptor and where it was read. */
   #leafLo = 0;
   #leafHi = 0;
@@ -88,7 +90,8 @@ export class Stage2 {
   #leafAtHi = 0;
 
   /** `xnx`: execution is denied to EL1 and EL0 separately (FEAT_XNX). */
-  constructor(tables: TableReader, fault: TranslationFault, xnx: boolean) {
+  constructor(tables: TableReader, fault: TranslationFault, xnx: boolean, walks: WalkCache) {
+    this.#walks = walks;
     this.#tables = tables;
     this.#fault = fault;
     this.#xnx = xnx;
@@ -132,7 +135,36 @@ export class Stage2 {
     }
     const hi = addressHi(c.vttbrHi);
     if (beyond(hi, setup.outputBits)) return this.#fault.second(FSC.ADDRESS_SIZE, ipaLo, ipaHi);
+    if (c.walks !== 0 && this.#shortWalk(c, ipaLo, ipaHi)) return true;
     return this.#walk(c, ipaLo, ipaHi, firstTableLo(c.vttbrLo, setup.mask), hi);
+  }
+
+  /** The walk from the last table on, if that is known. False: the whole walk is to be made. */
+  #shortWalk(c: Controls, ipaLo: number, ipaHi: number): boolean {
+    const walks = this.#walks, tables = this.#tables;
+    const { outputBits, granule } = this.#setup;
+    if (!walks.findStage2(c, ipaLo, ipaHi, levelShift(granule, 2))) return false;
+    const { level } = walks;
+    const shift = levelShift(granule, level);
+    this.#leafAtLo = walks.paLo + 8 * tableIndex(ipaLo, ipaHi, shift, (1 << stride(granule)) - 1);
+    this.#leafAtHi = walks.paHi;
+    if (!tables.read(this.#leafAtLo, this.#leafAtHi)) return false;
+    if (descriptorKind(granule, tables.lo, level) !== KIND.LEAF) return false;
+    if (beyond(addressHi(tables.hi), outputBits)) return false;
+    // No fault is to be recorded here: the whole walk may find none.
+    if ((tables.lo & DESCRIPTOR_AF) === 0 && !c.stage2SetsAf) return false;
+    return this.#leaf(c, ipaLo, ipaHi, level, shift);
+  }
+
+  /** Notes the table in which a leaf was found. */
+  #note(c: Controls, ipaLo: number, ipaHi: number, level: number): void {
+    const walks = this.#walks;
+    const { granule } = this.#setup;
+    walks.level = level;
+    walks.tableLo = walks.paLo = tableLo(granule, this.#leafAtLo);
+    walks.tableHi = walks.paHi = this.#leafAtHi;
+    walks.permissions = 0;
+    walks.noteStage2(c, ipaLo, ipaHi, levelShift(granule, 2));
   }
 
   #walk(
@@ -161,6 +193,7 @@ export class Stage2 {
       if (kind === KIND.LEAF) {
         this.#leafAtLo = atLo;
         this.#leafAtHi = hi;
+        if (c.walks !== 0 && level > this.#setup.level) this.#note(c, ipaLo, ipaHi, level);
         return this.#leaf(c, ipaLo, ipaHi, level, shift);
       }
       lo = tableLo(granule, tables.lo);

@@ -60,6 +60,8 @@ export interface TlbiOp {
   readonly key: number;
   readonly owner: Owner;
   readonly scope: Scope;
+  /** By address: only what came of the last level of the walk. */
+  readonly lastLevel: boolean;
   /** Broadcast to all CPUs. */
   readonly innerShareable: boolean;
 }
@@ -70,6 +72,7 @@ export const TLBI_OPS: readonly TlbiOp[] = ROWS.map(([name, op1, crm, op2, owner
   key: sysregKey(1, op1, 8, crm, op2),
   owner,
   scope,
+  lastLevel: /^VAA?LE/.test(name),
   innerShareable: name.endsWith("IS"),
 }));
 
@@ -119,7 +122,7 @@ export function invalidate(
     else {
       // The operand has VA bits 55 to 12 in its low bits.
       const vaHi = (valueLo >>> 20) | ((valueHi & 0xfff) << 12);
-      contexts.invalidatePage(index, regime, vmid, valueLo << 12, vaHi);
+      contexts.invalidatePage(index, regime, vmid, valueLo << 12, vaHi, op.lastLevel);
     }
   }
   return broadcast;
