@@ -63,6 +63,7 @@ function turn(b: Around): void {
 
 /** The same as instructions; X13 is 33 bytes before the edge, X14 1, X15 40. */
 const TURN = [
+  0xd503_201f, // nop: something for a region to execute before it is left
   0xf940_0183, // ldr x3, [x12]
   0x9100_0463, // add x3, x3, #1
   0xf900_0183, // str x3, [x12]
