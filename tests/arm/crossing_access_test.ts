@@ -63,7 +63,6 @@ function turn(b: Around): void {
 
 /** The same as instructions; X13 is 33 bytes before the edge, X14 1, X15 40. */
 const TURN = [
-  0xd503_201f, // nop: something for a region to execute before it is left
   0xf940_0183, // ldr x3, [x12]
   0x9100_0463, // add x3, x3, #1
   0xf900_0183, // str x3, [x12]
@@ -80,6 +79,12 @@ const TURN = [
   0x4c40_21a0, // ld1 {v0.16b - v3.16b}, [x13]
   0x4c00_21e0, // st1 {v0.16b - v3.16b}, [x15]
 ] as const;
+
+/** Turns with these instructions in them, and with something before that stays in a region. */
+function loopOver(a: Asm, ...words: readonly number[]): Asm {
+  a.mov(11, TURNS).label("loop").mov(10, 12).label("stay").subs(10, 10, 1).bCond(COND.NE, "stay");
+  return a.word(...words).subs(11, 11, 1).bCond(COND.NE, "loop");
+}
 
 /** Counts what the evaluator executes, from now on. */
 function countEvaluated(m: TierMachine): () => number {
@@ -102,8 +107,7 @@ onEveryTier("loads and stores of all sizes across pages, without the evaluator",
     evaluated.set(m, countEvaluated(m));
     for (let at = -64; at < 64; at += 8) m.put64(behind(at), initial(at));
     const a = prologue(m).mov(12, EDGE - 7).mov(13, EDGE - 33).mov(14, EDGE - 1).mov(15, EDGE - 40);
-    a.mov(11, TURNS).label("loop").word(...TURN);
-    m.load(off(a.subs(11, 11, 1).bCond(COND.NE, "loop")), vectors().label("sync").label("irq"));
+    m.load(off(loopOver(a, ...TURN)), vectors().label("sync").label("irq"));
   },
   check: (m) => {
     const model = new Around();
@@ -122,16 +126,10 @@ function initial(at: number): bigint {
   return BigInt(at + 65) * 0x0001_0203_0405_0607n;
 }
 
-/** Turns with an instruction in them; it is branched to from two places. */
-function loopOver(a: Asm, word: number): void {
-  a.label("loop").tbz(11, 0, "even").nop().label("even").word(word);
-  a.subs(11, 11, 1).bCond(COND.NE, "loop");
-}
-
 /** Loops over one access at X12, `EDGE - 3`; a fault is logged with the two bytes before the edge, then `repair` goes on. */
 function faulting(m: TierMachine, word: number, repair: (v: Asm) => Asm): void {
   m.put64(FIRST + 0xff8, 0x0102_0304_0506_0708n);
-  const a = prologue(m).mov(12, EDGE - 3).mov(13, EDGE - 2).mov(3, -1).mov(11, TURNS);
+  const a = prologue(m).mov(12, EDGE - 3).mov(13, EDGE - 2).mov(3, -1);
   loopOver(a, word);
   const v = vectors().label("irq").b("irq").label("sync");
   logException(v).word(0x7940_01a7); // ldrh w7, [x13]
@@ -167,7 +165,7 @@ onEveryTier("the first page is not there: the fault is at the address itself, on
     m.put64(m.tables.entryOf(EDGE - 0x1000), 0n);
     m.put64(SECOND, 0x1122_3344_5566_7788n);
     m.put64(FIRST + 0xff8, 0x0102_0304_0506_0708n);
-    const a = prologue(m).mov(12, EDGE - 3).mov(11, TURNS);
+    const a = prologue(m).mov(12, EDGE - 3);
     loopOver(a, LDR_X4_X12);
     const v = vectors().label("irq").b("irq").label("sync");
     const va = EDGE - 0x1000;
