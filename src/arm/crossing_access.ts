@@ -21,6 +21,7 @@ import {
 } from "./arch/tlb_layout.ts";
 import { UNPRIVILEGED_ACCESS } from "./engine/wasm_builder.ts";
 import { FILL, type Mmu } from "./mmu/mmu.ts";
+import { makeEmpty } from "./mmu/tlb.ts";
 
 const PAGE = 4096;
 /** The most bytes that one instruction looks up at once; as many are brought together of either page. */
@@ -51,7 +52,7 @@ export class CrossingAccess {
     this.#memory = cpu.memory;
     this.#tlb = arena.reserve(DATA_TLB_SIZE, 64);
     this.#meeting = arena.reserve(2 * LONGEST, 8) + LONGEST;
-    this.#memory.u8.fill(0xff, this.#tlb, this.#tlb + DATA_TLB_SIZE);
+    makeEmpty(this.#memory, this.#tlb, DATA_TLB_SIZE);
   }
 
   /**

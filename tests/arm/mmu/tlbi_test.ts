@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { R, sysregKey } from "../../../src/arm/arch/sysregs.ts";
 import { ACCESS, DATA_TLB_ENTRIES } from "../../../src/arm/arch/tlb_layout.ts";
+import { makeEmpty } from "../../../src/arm/mmu/tlb.ts";
 import { TLBI_OPS, tlbiByKey, type TlbiName } from "../../../src/arm/mmu/tlbi.ts";
 import { D, DATA_PA, HCR, MAIR, Tables, tcr, USER, World } from "./world.ts";
 
@@ -286,5 +287,16 @@ Deno.test("a context that is given to another key holds nothing of the last one"
     w.enter(1);
     assert.deepEqual(vas.filter((va) => w.lookup(va, READ) >= 0), [], `ASID ${asid}`);
     for (const va of vas) w.fill(va, READ);
+  }
+});
+
+Deno.test("an empty TLB is empty to its last word, and nothing behind it is written", () => {
+  const { memory } = new World();
+  for (const size of [8, 64, 96, DATA_TLB_ENTRIES * 32]) {
+    memory.u8.fill(0, 4096, 4096 + size + 16);
+    makeEmpty(memory, 4096, size);
+    const bytes = memory.u8.slice(4088, 4096 + size + 8);
+    assert.ok(bytes.subarray(8, 8 + size).every((byte) => byte === 0xff));
+    assert.ok(bytes.subarray(8 + size).every((byte) => byte === 0));
   }
 });
