@@ -46,10 +46,12 @@ export interface Node {
   readonly isSwitch: boolean;
   /** A successor of its own comes back to it. */
   isLoop: boolean;
-  /** More than one edge leads forward to it. */
+  /** More than one edge leads forward to it, or what leads to it is a switch or within a loop that it is not in. */
   isJoin: boolean;
-  /** Joins that this block dominates immediately, the last in order first. */
+  /** Joins that this block dominates immediately and that are in all its loops, the last in order first. */
   readonly joins: Node[];
+  /** Where the loop of this block is left to: nodes that are not in the loop, but dominated by it, the last first. */
+  readonly exits: Node[];
   /** Something reads the flags that are there when it is entered. */
   readsFlags: boolean;
   idom: Node | undefined;
@@ -529,6 +531,7 @@ function connected(
       isLoop: false,
       isJoin: false,
       joins: [],
+      exits: [],
       readsFlags: false,
       idom: undefined,
       depth: 0,
@@ -556,19 +559,26 @@ function connect(inOrder: readonly Node[], nodes: ReadonlyMap<number, Node>): Lo
       latches.push([from, to]);
     }
   }
-  for (const node of inOrder.toReversed()) {
-    // Where a switch leads has a label in any case.
-    const switched = predecessors.get(node)?.some((from) => from.isSwitch);
-    node.isJoin = (forward.get(node) ?? 0) > (switched ? 0 : 1);
-    if (node.isJoin) (node.idom as Node).joins.push(node);
-  }
   const heads = new Set(latches.map(([, head]) => head));
-  return [...heads].map((head) => {
+  const loops = [...heads].map((head): Loop => {
     const from = latches.filter(([, to]) => to === head).map(([latch]) => latch);
     const body = bodyOf(head, from, predecessors);
     for (const node of body) node.depth++;
     return { head, body };
   });
+  const outermostFirst = loops.toSorted((a, b) => b.body.size - a.body.size);
+  for (const node of inOrder.toReversed()) {
+    const idom = node.idom as Node;
+    // Where a switch leads has a label in any case.
+    const switched = predecessors.get(node)?.some((from) => from.isSwitch);
+    node.isJoin = (forward.get(node) ?? 0) > (switched ? 0 : 1);
+    const left = outermostFirst.find(({ body }) => body.has(idom) && !body.has(node));
+    if (left) {
+      node.isJoin = true;
+      left.head.exits.push(node);
+    } else if (node.isJoin) idom.joins.push(node);
+  }
+  return loops;
 }
 
 /** The blocks of the loop of `head` that `latches` go back to. */

@@ -270,9 +270,15 @@ class RegionFrame implements Frame {
 
   /** Enters a block that nothing else leads to, or a loop from in front of it. */
   #goInto(node: Node): void {
-    const { asm } = this;
     if (!node.isLoop) return this.#within(node, node.joins);
     this.#prepareFlags(node);
+    this.#loop(node, node.exits);
+  }
+
+  /** A loop inside of wasm blocks whose ends are where it is left to. */
+  #loop(node: Node, [exit, ...rest]: readonly Node[]): void {
+    const { asm } = this;
+    if (exit !== undefined) return this.#beforeJoin(exit, () => this.#loop(node, rest));
     asm.loop(`loop ${node.key}`);
     this.#enterShared(node);
     this.#within(node, node.joins);
@@ -282,20 +288,23 @@ class RegionFrame implements Frame {
 
   /** The block's code inside of wasm blocks whose ends are the joins that it dominates. */
   #within(node: Node, [join, ...rest]: readonly Node[]): void {
-    if (join === undefined) return node.isSwitch ? this.#switch(node) : this.#block(node);
+    if (join !== undefined) return this.#beforeJoin(join, () => this.#within(node, rest));
+    if (node.isSwitch) this.#switch(node);
+    else this.#block(node);
+  }
+
+  /** What `inner` emits can branch to `join`, which comes behind it. */
+  #beforeJoin(join: Node, inner: () => void): void {
     const { asm } = this;
-    const state = this.flags.state;
+    const { state } = this.flags;
     asm.block(`join ${join.key}`);
-    this.#within(node, rest);
+    inner();
     asm.end();
     this.flags.state = state;
     this.#enterShared(join);
     // A join that is a loop has its flags prepared already.
-    if (!join.isLoop) return this.#within(join, join.joins);
-    asm.loop(`loop ${join.key}`);
-    this.#within(join, join.joins);
-    asm.end();
-    asm.unreachable();
+    if (join.isLoop) this.#loop(join, join.exits);
+    else this.#within(join, join.joins);
   }
 
   /** How the flags are held where several edges meet. */

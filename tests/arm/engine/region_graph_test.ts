@@ -47,7 +47,8 @@ Deno.test("a loop: its head dominates the branch back", () => {
   const graph = graphOf((a) =>
     a.nop().label("head").word(COUNT_DOWN).bCond(COND.NE, "head").word(RET)
   );
-  assert.deepEqual(outline(graph), { 0: "to 4", 4: "loop to 4,12", 12: "to " });
+  assert.deepEqual(outline(graph), { 0: "to 4", 4: "loop to 4,12", 12: "join to " });
+  assert.deepEqual(graph.nodes.get(4)?.exits.map((exit) => exit.key), [12]);
   assert.equal(graph.nodes.get(4)?.idom, graph.entry);
 });
 
