@@ -1,6 +1,5 @@
 /** Arguments and wiring only. */
 import { UserError } from "./src/base/errors.ts";
-import { runStart } from "./src/dashboard/start.ts";
 import { parseCommandLine } from "./src/vmm/command_line.ts";
 import { runHeadless } from "./src/vmm/headless.ts";
 import { EXIT_CODE } from "./src/vmm/options.ts";
@@ -11,7 +10,10 @@ async function main(args: readonly string[]): Promise<number> {
     console.log(wanted.text.trimEnd());
     return wanted.code;
   }
-  return wanted.command === "start" ? await runStart(wanted) : await runHeadless(wanted);
+  if (wanted.command === "run") return await runHeadless(wanted);
+  // Not loaded where it is not wanted.
+  const { runStart } = await import("./src/dashboard/start.ts");
+  return await runStart(wanted);
 }
 
 try {

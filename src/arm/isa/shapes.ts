@@ -9,33 +9,37 @@ export interface ShapeExample {
 
 /** A shape as text: equal for equal shapes of one row. */
 export function shapeKey(shape: Shape): string {
-  return Object.entries(shape).map(([name, value]) => `${name}=${value}`).join(" ");
+  let key = "";
+  for (const name in shape) key += `${key === "" ? "" : " "}${name}=${shape[name]}`;
+  return key;
 }
 
 /** Values of a field worth trying: all of small ones, the edges and a few others of large ones. */
-function trialValues(bits: number): number[] {
-  if (bits <= 4) return Array.from({ length: 1 << bits }, (_, i) => i);
-  const top = 2 ** bits - 1;
-  return [...new Set([0, 1, 2, 3, 5, 8, top - 1, top >>> 1, top])];
+function trialValues(bits: number): readonly number[] {
+  return TRIALS[bits] ??= bits <= 4
+    ? Array.from({ length: 1 << bits }, (_, i) => i)
+    : [0, 1, 2, 3, 5, 8, 2 ** bits - 2, (2 ** bits - 1) >>> 1, 2 ** bits - 1];
 }
+const TRIALS: (readonly number[])[] = [];
 
 /** Of a row whose shape is the encoding of a register, no more than a sample can be listed. */
-function sampleValues(bits: number): number[] {
+function sampleValues(bits: number): readonly number[] {
   return bits <= 3 ? trialValues(bits) : [0, 1, 7, 8, 2 ** bits - 1];
 }
 
 /** Every combination of the trial values of `fields`, each given to `visit` as changes to `into`. */
 function combine(
   fields: readonly FieldBits[],
-  values: (bits: number) => number[],
+  values: (bits: number) => readonly number[],
   into: Record<string, number>,
   visit: () => void,
+  from = 0,
 ): void {
-  const [first, ...rest] = fields;
+  const first = fields[from];
   if (!first) return visit();
   for (const value of values(first.bits.length)) {
     into[first.letter] = value;
-    combine(rest, values, into, visit);
+    combine(fields, values, into, visit, from + 1);
   }
 }
 
