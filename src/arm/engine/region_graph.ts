@@ -295,13 +295,67 @@ export function regionGraph(
   const whole = switched ? withSwitch(blocks, targets, keys) : blocks;
   const skeleton = new Inliner(whole, stepAt, limit, keys, branchTargets).run();
   const plain = connected(entry, skeleton);
-  const unrolled = unroll(skeleton, plain.loops, copies, keys);
-  const { nodes } = unrolled === skeleton ? plain : connected(entry, unrolled);
-  markFlags(nodes);
-  share([...nodes.values()], nodes);
   let count = 0;
   for (const { block } of plain.nodes.values()) count += block.steps.length;
-  return { entry: nodes.get(entry) as Node, nodes, count };
+  const turn = startedInside(entry, skeleton, plain, limit, keys);
+  const started = turn ? connected(turn.entry, turn.skeleton) : plain;
+  const from = turn ?? { entry, skeleton };
+  const unrolled = unroll(from.skeleton, started.loops, copies, keys);
+  const { nodes } = unrolled === from.skeleton ? started : connected(from.entry, unrolled);
+  markFlags(nodes);
+  share([...nodes.values()], nodes);
+  return { entry: nodes.get(from.entry) as Node, nodes, count };
+}
+
+/**
+ * Where a region begins in the middle of loops within loops, they would be found inside out: then what is left
+ * of the turn is a copy, behind which the loops begin where they do in memory. Undefined: it does not.
+ */
+function startedInside(
+  entry: number,
+  skeleton: Skeleton,
+  { nodes, loops }: Connected,
+  limit: number,
+  keys: Copies,
+): { readonly entry: number; readonly skeleton: Skeleton } | undefined {
+  const around = reaching(entry, nodes);
+  const heads = loops.filter(({ head }) => around.has(head.key));
+  let first = entry, insns = 0;
+  for (const key of around) {
+    if (key < first) first = key;
+    insns += skeleton.get(key)?.block.steps.length ?? 0;
+  }
+  if (heads.length < 2 || first === entry || insns > limit) return undefined;
+  const names = new Map([...around].map((key) => [key, keys.keyOf(key)]));
+  const out = new Map(skeleton);
+  for (const [key, name] of names) {
+    const node = skeleton.get(key) as SkeletonNode;
+    const successors = [...node.successors].map(([offset, to]) =>
+      [offset, to === first ? to : names.get(to) ?? to] as const
+    );
+    out.set(name, { ...node, successors: new Map(successors) });
+  }
+  return { entry: names.get(entry) as number, skeleton: out };
+}
+
+/** Keys of the nodes from which control can come back to `entry`. */
+function reaching(entry: number, nodes: ReadonlyMap<number, Node>): Set<number> {
+  const predecessors = new Map<number, number[]>();
+  for (const { key, successors } of nodes.values()) {
+    for (const to of successors.values()) {
+      const known = predecessors.get(to);
+      if (known) known.push(key);
+      else predecessors.set(to, [key]);
+    }
+  }
+  const out = new Set<number>();
+  const work = [...predecessors.get(entry) ?? []];
+  for (let key = work.pop(); key !== undefined; key = work.pop()) {
+    if (out.has(key)) continue;
+    out.add(key);
+    work.push(...predecessors.get(key) ?? []);
+  }
+  return out;
 }
 
 function endsInJump({ block }: SkeletonNode): boolean {
@@ -517,11 +571,13 @@ function share(inOrder: readonly Node[], nodes: ReadonlyMap<number, Node>): void
   }
 }
 
+interface Connected {
+  readonly nodes: ReadonlyMap<number, Node>;
+  readonly loops: readonly Loop[];
+}
+
 /** The nodes of a skeleton with all that is known of them, and its loops. */
-function connected(
-  entry: number,
-  skeleton: Skeleton,
-): { readonly nodes: ReadonlyMap<number, Node>; readonly loops: readonly Loop[] } {
+function connected(entry: number, skeleton: Skeleton): Connected {
   const nodes = new Map<number, Node>();
   for (const key of reversePostorder(entry, skeleton)) {
     nodes.set(key, {
