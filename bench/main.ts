@@ -2,7 +2,8 @@
  * `deno task bench [NAME...] [--rounds N] [--json FILE]`: prints what things cost, of which benchmark
  * the names say. All figures of a table are of one run, medians of interleaved rounds: compare ratios,
  * not milliseconds. With `--json` all figures go to the file as well, as `BenchJson` (harness.ts); with
- * `--json -` to standard output, and the tables to standard error. To add a benchmark write a file that
+ * `--json -` to standard output, and the tables to standard error. The exit code is 1 when a benchmark
+ * could not be run to its end, and has nothing to do with what it found. To add a benchmark write a file that
  * exports a `Bench` and put it into the list.
  */
 import { dashboard } from "./dashboard.ts";
@@ -53,12 +54,20 @@ print(
     host.commit ?? "unknown"
   }${host.modified ? " and changes" : ""}`,
 );
+let failed = false;
 for (const bench of BENCHES) {
   if (names.length > 0 && !names.includes(bench.name)) continue;
   report.begin(bench.name);
-  await bench.run(report);
+  try {
+    await bench.run(report);
+  } catch (error) {
+    // The others' figures are not to be lost.
+    failed = true;
+    report.note(`failed: ${error instanceof Error ? error.message : error}`);
+  }
 }
 const all: BenchJson = { schema: 1, host, benches: report.results };
 const text = JSON.stringify(all, null, 2);
 if (json === "-") console.log(text);
 else if (json !== undefined) Deno.writeTextFileSync(json, text + "\n");
+if (failed) Deno.exit(1);
