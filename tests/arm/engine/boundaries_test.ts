@@ -249,3 +249,37 @@ onEveryTier("the page of the function that the loop calls goes, and floating poi
   },
   check: (m) => assert.equal(m.log().length, 8 * 12 + 1),
 });
+
+/** Addresses that cannot be mapped: bit 55 alone, and with the bits below, of the other half; and the ends of both. */
+const UNMAPPABLE = [
+  1n << 55n,
+  (1n << 55n) + 0xff0n,
+  1n << 54n,
+  1n << 63n,
+  (1n << 56n) - 8n,
+  1n << 39n,
+];
+
+onEveryTier("addresses that cannot be mapped fault in hot code, at once and each time", {
+  // Bit 55 alone stands for the page that has not been accessed yet, and is taken for one that has
+  ignore: true,
+  load: (m) => {
+    const a = prologue(m).mov(24, 0);
+    for (const [i, address] of UNMAPPABLE.entries()) {
+      for (const good of [BigInt(MAP.data), address]) {
+        const label = `loop ${i} ${good}`;
+        a.mov(10, 40).mov(12, good).label(label).ldr(3, 12).str(3, 12).add(24, 24, 1);
+        a.subs(10, 10, 1).bCond(COND.NE, label);
+      }
+    }
+    const v = vectors();
+    v.label("irq").b("irq").label("sync");
+    logException(v).add(21, 21, 4).msr("ELR_EL1", 21).eret();
+    m.load(off(a), v);
+  },
+  check: (m) => {
+    const addresses = m.log().filter((_, i) => i % 4 === 2);
+    const expected = UNMAPPABLE.flatMap((va) => new Array<string>(80).fill(va.toString(16)));
+    assert.deepEqual(addresses, expected);
+  },
+});
