@@ -114,7 +114,7 @@ const physicalTimer = counterEl2(CNTKCTL.EL1PTEN, CNTHCTL.EL1PCEN);
 
 function ichTrap(mask: number): Check {
   return (core) =>
-    core.platform.gic.ichRead(core.cpu.index, R.ICH_HCR_EL2) & mask ? VERDICT.EL2 : VERDICT.OK;
+    core.platform.gic.virtualInterface(core.cpu.index).state.hcr & mask ? VERDICT.EL2 : VERDICT.OK;
 }
 
 const sgiRouted = hcrTrap(HCR.FMO | HCR.IMO);

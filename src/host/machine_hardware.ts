@@ -7,7 +7,7 @@ import { DOORBELL_INTID, type HostHardware } from "./hardware.ts";
 
 /** The host hardware that `machine` is. Its CPUs must be started at EL2 before the host boots. */
 export function machineHardware(machine: Machine): HostHardware {
-  const { bus, gic } = machine.platform;
+  const { bus, clock, gic } = machine.platform;
   const device = (pa: number) => {
     const found = bus.find(pa, 4);
     if (found === undefined) throw new InternalError(`no device at 0x${pa.toString(16)}`);
@@ -35,7 +35,7 @@ export function machineHardware(machine: Machine): HostHardware {
       if (d.write32) d.write32(pa - base, value, index);
       else d.write(pa - base, 4, BigInt(value >>> 0), index);
     },
-    nowNs: () => machine.nowNs,
+    nowNs: () => clock.now(),
     insnsRetired: (index) => machine.cores[index]?.cpu.insns ?? 0,
     insnsTranslated: (index) => machine.cores[index]?.cpu.regionInsns ?? 0,
     doorbell: (level) => gic.setSpi(DOORBELL_INTID, level),

@@ -449,17 +449,24 @@ export function sys64Key(iss: number): number {
   );
 }
 
+/** The access that is being carried out: one at a time, and none outlives {@link kvmHandleSysReg}. */
+const TRAPPED: { -readonly [K in keyof SysRegParams]: SysRegParams[K] } = {
+  key: 0,
+  isWrite: false,
+  lo: 0,
+  hi: 0,
+};
+
 /** kvm_handle_sys_reg: an MRS, MSR or SYS instruction that trapped. */
 export function kvmHandleSysReg(vcpu: Vcpu): number {
   const esr = vcpu.state.faultEsr;
   trace(vcpu, TP.kvm_handle_sys_reg, esr);
   const rt = (esr >>> 5) & 31;
-  const p: SysRegParams = {
-    key: sys64Key(esr),
-    isWrite: (esr & 1) === 0,
-    lo: vcpuGetRegLo(vcpu, rt),
-    hi: vcpuGetRegHi(vcpu, rt),
-  };
+  const p = TRAPPED;
+  p.key = sys64Key(esr);
+  p.isWrite = (esr & 1) === 0;
+  p.lo = vcpuGetRegLo(vcpu, rt);
+  p.hi = vcpuGetRegHi(vcpu, rt);
   const ok = emulateSysReg(vcpu, p);
   if (ok && !p.isWrite) vcpuSetRegHalves(vcpu, rt, p.lo, p.hi);
   return RET.GUEST;

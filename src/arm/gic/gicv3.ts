@@ -8,7 +8,14 @@
  */
 import type { Arena } from "../../base/arena.ts";
 import type { SharedMemory } from "../../base/memory.ts";
-import { GICR_FRAME_SIZE, GICR_SIZE, GICR_WAKER, INTID, packedAffinity } from "../arch/gic.ts";
+import {
+  GICR_FRAME_SIZE,
+  GICR_SGI,
+  GICR_SIZE,
+  GICR_WAKER,
+  INTID,
+  packedAffinity,
+} from "../arch/gic.ts";
 import { checkedSpis, Gic, type GicOptions } from "./controller.ts";
 import { Distributor, DISTRIBUTOR_REGIONS } from "./distributor.ts";
 import { Gicv3CpuInterface, ICC_REGISTERS } from "./gicv3_cpu_interface.ts";
@@ -121,6 +128,7 @@ export class Gicv3 extends Gic {
   redistWrite(offset: number, size: number, lo: number, hi = 0): void {
     const redist = this.redists[Math.floor(offset / GICR_SIZE)];
     const inFrames = offset % GICR_SIZE;
+    if (redist && size === 4 && isSoAlready(redist, inFrames, lo)) return;
     if (!redist || !REDISTRIBUTOR_REGIONS.write(redist, inFrames, size, lo, hi)) return;
     // Waking up or going to sleep moves 1-of-N interrupts; the SGI frame concerns its CPU alone.
     if (inFrames < GICR_FRAME_SIZE) this.interrupts.everyCpuChanged();
@@ -173,7 +181,17 @@ export class Gicv3 extends Gic {
 
   /** Writes an ICH register. */
   override ichWrite(cpuIndex: number, reg: number, lo: number, hi: number): void {
-    this.#ich.row(reg).write?.(this.virtualInterface(cpuIndex), lo, hi);
-    this.refreshVirtual(cpuIndex);
+    const virtual = this.virtualInterface(cpuIndex);
+    const wasOn = virtual.on;
+    this.#ich.row(reg).write?.(virtual, lo, hi);
+    // While it is off it signals nothing, whatever is in its registers.
+    if (wasOn || virtual.on) this.refreshVirtual(cpuIndex);
   }
+}
+
+/** Whether a write changes no active bit: a host says at each load of a vCPU what its timers' are. */
+function isSoAlready(redist: Redistributor, inFrames: number, lo: number): boolean {
+  const { bank } = redist;
+  if (inFrames === GICR_SGI.ICACTIVER0) return (lo & bank.word(bank.active, 0)) === 0;
+  return inFrames === GICR_SGI.ISACTIVER0 && (lo & ~bank.word(bank.active, 0)) === 0;
 }

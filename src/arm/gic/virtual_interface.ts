@@ -212,6 +212,11 @@ export class VirtualInterface implements BinaryPoints {
     return fiq ? LINE.VFIQ : LINE.VIRQ;
   }
 
+  /** ICH_HCR_EL2.En. */
+  get on(): boolean {
+    return (this.state.hcr & ICH_HCR.En) !== 0;
+  }
+
   /** The level of the maintenance interrupt. */
   get maintenance(): boolean {
     return (this.state.hcr & ICH_HCR.En) !== 0 && this.misr() !== 0;

@@ -16,6 +16,7 @@
  */
 import { assert, InternalError } from "../../base/errors.ts";
 import { TP } from "../trace.ts";
+import { add53 } from "../../base/memory.ts";
 import { listAddTail, listDel, listEmpty, listNext, listSort } from "../../base/list.ts";
 import { ERRNO } from "./errno.ts";
 import {
@@ -89,8 +90,7 @@ function count(vcpu: Vcpu, counter: keyof typeof VgicCpuStatLayout.offset, by = 
   const base = vcpu.vgic.cpuStat;
   if (base === 0) return;
   const at = base + VgicCpuStatLayout.offset[counter];
-  const m = vcpu.kvm.host.memory;
-  m.st53(at, m.ld53(at) + by);
+  add53(vcpu.kvm.host.memory.u32, at >>> 2, by);
 }
 
 /**

@@ -57,14 +57,19 @@ export interface VgicVmcr {
 }
 
 const IRQS = new WeakMap<SharedMemory, Map<number, VgicIrq>>();
-/** Views asked for lately, by their address. */
+/** Views asked for lately, by their address, all of one memory: no other is kept alive by them. */
 const RECENT: (VgicIrq | undefined)[] = new Array<undefined>(256).fill(undefined);
+let recentMemory: SharedMemory | undefined;
 
 /** The interrupt at address `base`; the same view each time. */
 export function irqAt(memory: SharedMemory, base: number): VgicIrq {
+  if (memory !== recentMemory) {
+    recentMemory = memory;
+    RECENT.fill(undefined);
+  }
   const slot = (base >>> 3) & 255;
   const recent = RECENT[slot];
-  if (recent !== undefined && recent.base === base && recent.memory === memory) return recent;
+  if (recent !== undefined && recent.base === base) return recent;
   return RECENT[slot] = knownIrq(memory, base);
 }
 
