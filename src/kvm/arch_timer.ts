@@ -162,14 +162,18 @@ export function kvmArchTimerHandler(host: KvmHost, hwIntid: number): void {
   if (kvmTimerShouldFire(vcpu, ctx)) kvmTimerUpdateIrq(vcpu, true, ctx);
 }
 
-/** kvm_arch_timer_get_input_level: what the vgic asks of a timer's line; of the running vCPU. */
+/**
+ * kvm_arch_timer_get_input_level: what the vgic asks of a timer's line; of the running vCPU. The level that it is
+ * told is remembered: a timer that the guest has set anew since must be able to wake it again.
+ */
 export function kvmArchTimerGetInputLevel(host: KvmHost, vintid: number): boolean {
   const vcpu = host.runningVcpu();
   const ctx = vcpu?.timers.find((t) => t.irq === vintid);
   if (vcpu === undefined || ctx === undefined) {
     throw new InternalError(`timer level of interrupt ${vintid} without its vCPU`);
   }
-  return kvmTimerShouldFire(vcpu, ctx);
+  ctx.irqLevel = kvmTimerShouldFire(vcpu, ctx);
+  return ctx.irqLevel;
 }
 
 function timerSaveState(vcpu: Vcpu, ctx: ArchTimerContext): void {
