@@ -24,6 +24,7 @@ import {
   type Vcpu,
 } from "./kvm_host.ts";
 import { TP, trace, wordAt } from "./trace.ts";
+import { vgicGetIrq } from "./vgic/vgic_irq.ts";
 
 /** Nanoseconds of one tick of the counter (62.5 MHz). */
 const TICK_NS = 16;
@@ -162,18 +163,14 @@ export function kvmArchTimerHandler(host: KvmHost, hwIntid: number): void {
   if (kvmTimerShouldFire(vcpu, ctx)) kvmTimerUpdateIrq(vcpu, true, ctx);
 }
 
-/**
- * kvm_arch_timer_get_input_level: what the vgic asks of a timer's line; of the running vCPU. The level that it is
- * told is remembered: a timer that the guest has set anew since must be able to wake it again.
- */
+/** kvm_arch_timer_get_input_level: what the vgic asks of a timer's line; of the running vCPU. */
 export function kvmArchTimerGetInputLevel(host: KvmHost, vintid: number): boolean {
   const vcpu = host.runningVcpu();
   const ctx = vcpu?.timers.find((t) => t.irq === vintid);
   if (vcpu === undefined || ctx === undefined) {
     throw new InternalError(`timer level of interrupt ${vintid} without its vCPU`);
   }
-  ctx.irqLevel = kvmTimerShouldFire(vcpu, ctx);
-  return ctx.irqLevel;
+  return kvmTimerShouldFire(vcpu, ctx);
 }
 
 function timerSaveState(vcpu: Vcpu, ctx: ArchTimerContext): void {
@@ -246,6 +243,15 @@ export function kvmTimerVcpuLoad(vcpu: Vcpu): void {
 }
 
 /**
+ * Whether the vgic has the level of a timer that has fired. `irqLevel` does not say so: it was given to the vgic,
+ * which forgets it when the interrupt goes into a list register, and the guest may have set the timer
+ * anew since.
+ */
+function vgicHasLevel(vcpu: Vcpu, ctx: ArchTimerContext): boolean {
+  return ctx.irqLevel && (vgicGetIrq(vcpu.kvm, vcpu, ctx.irq)?.lineLevel ?? false);
+}
+
+/**
  * kvm_timer_blocking: a soft timer will wake the vCPU when the first of its timers fires. One that has
  * fired, and whose level the vgic has, cannot make a difference any more: the kernel would let it wake
  * the vCPU over and over while its interrupt is disabled.
@@ -257,7 +263,7 @@ function kvmTimerBlocking(vcpu: Vcpu): void {
   for (const ctx of vcpu.timers) {
     if (!kvmTimerIrqCanFire(ctx)) continue;
     const ns = kvmTimerComputeDelta(host, ctx);
-    if (ns === 0 && ctx.irqLevel) continue;
+    if (ns === 0 && vgicHasLevel(vcpu, ctx)) continue;
     any = true;
     least = Math.min(least, ns);
   }

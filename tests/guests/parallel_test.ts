@@ -3,7 +3,10 @@
  * else is as in one worker.
  */
 import assert from "node:assert/strict";
+import { debianKernel } from "../support/debian_kernel.ts";
 import { GuestRun } from "../support/guest_run.ts";
+import { assertCleanLog } from "../support/linux_log.ts";
+import initrd from "../../fixtures/initrd/initrd.cpio" with { type: "bytes" };
 import smp from "../../fixtures/guests/smp.bin" with { type: "bytes" };
 
 /** Far more than a run takes: time passes here, whatever the guest does. */
@@ -33,5 +36,21 @@ for (const [threads, options] of [[2, []], [4, ["--gic", "2"]], [2, ["--mode", "
     const done = COMMANDS.split(";").map((command) => command.split(" ")[0]);
     for (const name of done) assert.match(log, new RegExp(`${name}: .*ok`));
     assert.doesNotMatch(log, /panic|failed/);
+  });
+}
+
+for (const threads of [2, 4]) {
+  Deno.test({
+    name: `Linux with 4 vCPUs boots, checks and powers off with --threads ${threads}`,
+    ignore: debianKernel() === undefined,
+    fn: async () => {
+      const args = ["--threads", `${threads}`, "--pcpus", `${threads}`, "--vcpus", "4"];
+      const kernel = debianKernel() as Uint8Array;
+      const log = await run(kernel, [...args, "--append", "console=ttyAMA0"], initrd);
+      assertCleanLog(log);
+      assert.match(log, /init: started, 4 cpus/);
+      assert.match(log, /init: all checks passed/);
+      assert.match(log, /reboot: Power down/);
+    },
   });
 }
