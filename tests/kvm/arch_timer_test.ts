@@ -5,20 +5,32 @@ import {
   kvmTimerComputeDelta,
   kvmTimerEarliestExp,
   kvmTimerShouldFire,
+  kvmTimerVcpuPut,
   TIMER_REG,
   vcpuPtimer,
   vcpuVtimer,
 } from "../../src/kvm/arch_timer.ts";
 import type { Vcpu } from "../../src/kvm/kvm_host.ts";
+import { vgicGetIrq } from "../../src/kvm/vgic/vgic_irq.ts";
 import { makeRig, makeVm } from "./kvm_rig.ts";
 
-function make(): { vcpu: Vcpu; other: Vcpu; advance(ns: number): void } {
+function make(): {
+  vcpu: Vcpu;
+  other: Vcpu;
+  advance(ns: number): void;
+  isArmed(timer: number): boolean;
+} {
   const rig = makeRig();
   const vm = makeVm(rig, [], 2);
   for (const v of vm.vcpus) v.init();
   const [a, b] = vm.vcpus;
   assert.ok(a && b);
-  return { vcpu: a.vcpu, other: b.vcpu, advance: (ns) => rig.machine.platform.clock.advance(ns) };
+  return {
+    vcpu: a.vcpu,
+    other: b.vcpu,
+    advance: (ns) => rig.machine.platform.clock.advance(ns),
+    isArmed: (timer) => rig.host.hrtimers.isArmed(timer),
+  };
 }
 
 const US = 1000;
@@ -74,4 +86,24 @@ Deno.test("arch_timer: the virtual counter's offset is the VM's, also when it ru
     assert.ok(delta > 9_990 * US && delta <= 10_000 * US, `${value}: ${delta}`);
   }
   assert.equal(kvmArmTimerRead(vcpu, vcpuPtimer(vcpu), TIMER_REG.CNT) < 1_000_000n, true);
+});
+
+Deno.test("arch_timer: a timer set anew after it has fired, and fired on the way to sleep, wakes the vCPU", () => {
+  for (const vgicHasIt of [false, true]) {
+    const { vcpu, advance, isArmed } = make();
+    const timer = vcpuVtimer(vcpu);
+    vcpu.timer.enabled = true;
+    vcpu.state.cpu = 0;
+    kvmArmTimerWrite(vcpu, timer, TIMER_REG.TVAL, 625n);
+    kvmArmTimerWrite(vcpu, timer, TIMER_REG.CTL, 1n);
+    // Given to the vgic when it fired before; the list register has taken it since.
+    timer.irqLevel = true;
+    const irq = vgicGetIrq(vcpu.kvm, vcpu, timer.irq);
+    assert.ok(irq);
+    irq.lineLevel = vgicHasIt;
+    advance(10 * US);
+    vcpu.state.blocking = true;
+    kvmTimerVcpuPut(vcpu);
+    assert.equal(isArmed(vcpu.timer.bgTimer), !vgicHasIt);
+  }
 });
