@@ -9,11 +9,11 @@
  *
  * Register arguments are `R.NAME`; the `_EL12` and `_EL02` names work with HCR_EL2.E2H, as at EL2.
  */
-import { assert, InternalError } from "../base/errors.ts";
+import { InternalError } from "../base/errors.ts";
 import type { Arena } from "../base/arena.ts";
 import { TWO32 } from "../base/bits.ts";
 import { add53, type SharedMemory } from "../base/memory.ts";
-import { layout, type Struct, u53 } from "../base/struct.ts";
+import type { ViewOf } from "../base/struct.ts";
 import { DAIF, SLOT } from "./arch/cpu_state.ts";
 import { HCR } from "./arch/fields.ts";
 import { EC } from "./arch/syndrome.ts";
@@ -26,6 +26,19 @@ import type { Clock } from "./clock.ts";
 import type { CpuCore } from "./cpu.ts";
 import { El2Storage } from "./el2_storage.ts";
 import { exceptionReturn, fpTrap, pollInterrupts, takeSync } from "./exceptions.ts";
+import {
+  COSTS,
+  K,
+  PORT_KINDS,
+  type PortKind,
+  PortLayout,
+  type PortLog,
+  READ,
+  type RegisterList,
+  RESTORE,
+  SAVE,
+  WRITE,
+} from "./port_operations.ts";
 import { elOf, pcHi, pcLo, setPc } from "./pstate.ts";
 import { VERDICT } from "./sysreg_traps.ts";
 import { fpcrMask } from "./sysreg_views.ts";
@@ -40,107 +53,15 @@ import {
 } from "./system_operations.ts";
 import { sendEvent } from "./waiting.ts";
 
-/**
- * Kinds of operations with their cost in ns of virtual time. First figures, from the published
- * breakdown of a world switch on silicon (reference/measured.md: about 25 EL1 registers saved in 230
- * cycles and restored in 511, GP registers 152 and 184, FP 282 and 310, at 2.4 GHz), the rest estimated
- * from these.
- */
-export const PORT_COST = {
-  /** MRS of a register that is neither GIC nor timer. */
-  sysregRead: 4,
-  sysregWrite: 9,
-  /** The same, to or from memory. */
-  sysregSave: 4,
-  sysregRestore: 9,
-  timerRead: 10,
-  timerWrite: 10,
-  /** ICC and ICH registers except list registers. */
-  gicRead: 20,
-  gicWrite: 20,
-  lrRead: 20,
-  lrWrite: 20,
-  /**
-   * A GICv2's frames (GICC, GICH): memory. A read has to wait for the interconnect (with GICv2 hardware
-   * saving the VGIC's state took 3250 cycles, restoring it 181; the same source).
-   */
-  gicMmioRead: 150,
-  gicMmioWrite: 10,
-  gprSave: 63,
-  gprRestore: 77,
-  fpSave: 118,
-  fpRestore: 129,
-  isb: 10,
-  dsb: 20,
-  dmb: 10,
-  tlbi: 50,
-  ic: 50,
-  dc: 50,
-  at: 50,
-  sev: 5,
-  clearExclusive: 2,
-  interruptMask: 5,
-  /** An exception taken from a lower level to EL2. */
-  trap: 30,
-  eret: 30,
-} as const;
-
-/** A kind of operation. */
-export type PortKind = keyof typeof PORT_COST;
-
-/** All kinds, in the order of the counters. */
-export const PORT_KINDS = Object.keys(PORT_COST) as PortKind[];
-
-const counters = Object.fromEntries(PORT_KINDS.map((kind) => [kind, u53("observe")])) as Record<
-  PortKind,
-  ReturnType<typeof u53>
->;
-
-/** How often each kind of operation was done, and the virtual time (ns) they took together. */
-export const PortLayout = layout("el2_port", { ...counters, ns: u53("observe") });
-
-const NS_OFFSET = PortLayout.offset.ns;
-
-/** The kinds' numbers: their places in {@link PORT_KINDS} and in the layout. */
-const K = Object.fromEntries(PORT_KINDS.map((kind, n) => [kind, n])) as Record<PortKind, number>;
-const COSTS = Uint8Array.from(PORT_KINDS, (kind) => PORT_COST[kind]);
-
-/** What a log gets: the kind, and the register-file index or the operation's name where there is one. */
-export type PortLog = (kind: PortKind, operand: number | string) => void;
-
-type Access = "Read" | "Write" | "Save" | "Restore";
-
-function kindOf(name: string, access: Access): PortKind {
-  const direction = access === "Read" || access === "Save" ? "Read" : "Write";
-  if (name.startsWith("ICH_LR")) return `lr${direction}`;
-  if (/^IC[CH]_/.test(name)) return `gic${direction}`;
-  if (/^CNT[PVH].*_(CTL|CVAL|TVAL|EL0)/.test(name)) return `timer${direction}`;
-  return `sysreg${access}`;
-}
-
-const kindsFor = (access: Access): Uint8Array =>
-  Uint8Array.from(SYSREGS, (r) => K[kindOf(r.name, access)]);
-
-const READ = kindsFor("Read"), WRITE = kindsFor("Write");
-const SAVE = kindsFor("Save"), RESTORE = kindsFor("Restore");
-
-/** Registers that are saved and restored together. */
-export interface RegisterList {
-  readonly regs: Uint16Array;
-  /** Bytes from the start of where they are saved. */
-  readonly offsets: Uint16Array;
-}
-
-/** A list for {@link El2Port.saveAll}. All must count as system registers, not as GIC's or timers'. */
-export function registerList(
-  rows: readonly { readonly reg: number; readonly offset: number }[],
-): RegisterList {
-  assert(rows.every(({ reg }) => SAVE[reg] === K.sysregSave), "a register of another kind");
-  return {
-    regs: Uint16Array.from(rows, ({ reg }) => reg),
-    offsets: Uint16Array.from(rows, ({ offset }) => offset),
-  };
-}
+export {
+  PORT_COST,
+  PORT_KINDS,
+  type PortKind,
+  PortLayout,
+  type PortLog,
+  type RegisterList,
+  registerList,
+} from "./port_operations.ts";
 
 type OperationName = DcName | IcName | TlbiName;
 const OPERATIONS = new Map<string, SystemOperation>(SYSTEM_OPERATIONS.map((o) => [o.name, o]));
@@ -154,7 +75,7 @@ export const EL2_EXCEPTION: unique symbol = Symbol("exception taken at EL2");
 
 /** One physical CPU as its EL2 software reaches it. InternalError for what EL2 itself could not do. */
 export class El2Port {
-  readonly counters: Struct<typeof counters & { ns: ReturnType<typeof u53> }>;
+  readonly counters: ViewOf<typeof PortLayout>;
   readonly memory: SharedMemory;
   readonly cpuIndex: number;
   log: PortLog | undefined;
@@ -176,7 +97,7 @@ export class El2Port {
     this.#words = this.memory.u32;
     this.#signed = this.memory.i32;
     this.#counts = this.counters.base >>> 2;
-    this.#ns = (this.counters.base + NS_OFFSET) >>> 2;
+    this.#ns = (this.counters.base + PortLayout.offset.ns) >>> 2;
     this.#clock = core.platform.clock;
     this.#storage = new El2Storage(core);
     this.#gpr = core.cpu.gpr;
