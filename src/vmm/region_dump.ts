@@ -4,7 +4,7 @@
  * the directory a list of all, the most entered first.
  */
 import { RegionCounts } from "../arm/engine/region_counts.ts";
-import { regionText } from "../arm/engine/region_text.ts";
+import { instructionsOf, regionText } from "../arm/engine/region_text.ts";
 import type { TranslatedRegion } from "../arm/engine/regions.ts";
 import { appendText, requireEmptyDirectory, writeText } from "./files.ts";
 import type { Guest } from "./guest.ts";
@@ -36,9 +36,9 @@ export class RegionDump {
       return region.run;
     }
     const { run, number } = this.#counts.counted(region.run);
-    const { va, pa, graph } = region;
+    const { va, pa } = region;
     const file = `${`${this.#dumped.length}`.padStart(5, "0")}-${va.toString(16)}.txt`;
-    this.#dumped.push({ file, number, va, insns: graph.count });
+    this.#dumped.push({ file, number, va, insns: instructionsOf(region) });
     writeText(`${this.directory}/${file}`, regionText(region, this.guest.guestPhysical(pa)));
     return run;
   }

@@ -40,16 +40,18 @@ function blockLines(block: Block, region: TranslatedRegion): string[] {
   });
 }
 
-/** Each block once: copies of unrolled loops have the same instructions. */
-function blocksOf(region: TranslatedRegion): string[] {
+/** Each block once: copies of loops, and functions in the place of their calls, have the same instructions. */
+function nodesOf({ graph }: TranslatedRegion): Node[] {
   const seen = new Set<number>();
-  const nodes = [...region.graph.nodes.values()].filter(({ block }) =>
+  const nodes = [...graph.nodes.values()].filter(({ block }) =>
     !seen.has(block.start) && seen.add(block.start)
   );
-  return nodes.toSorted((a, b) => a.block.start - b.block.start).flatMap((node) => [
-    blockHead(node),
-    ...blockLines(node.block, region),
-  ]);
+  return nodes.toSorted((a, b) => a.block.start - b.block.start);
+}
+
+/** Instructions of the guest that the region has, each counted once. */
+export function instructionsOf(region: TranslatedRegion): number {
+  return nodesOf(region).reduce((sum, { block }) => sum + block.steps.length, 0);
 }
 
 /**
@@ -63,10 +65,12 @@ export function regionText(region: TranslatedRegion, ipa: number | undefined): s
     `region at ${hex(va)}`,
     `physical page ${hex(pa - offset)}, offset ${hex(offset)}`,
     ipa === undefined ? "no guest's memory" : `guest physical page ${hex(ipa - offset)}`,
-    `${graph.count} instructions in ${graph.nodes.size} blocks, copies counted as blocks`,
+    `${instructionsOf(region)} instructions in ${
+      nodesOf(region).length
+    } blocks, written as ${graph.nodes.size}`,
     `function ${exported} of a module of ${module.length} bytes`,
     "",
-    ...blocksOf(region),
+    ...nodesOf(region).flatMap((node) => [blockHead(node), ...blockLines(node.block, region)]),
     "",
     exportedText(module, exported),
     "",
