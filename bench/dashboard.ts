@@ -55,7 +55,7 @@ async function framesPerSecond(pty: Pty): Promise<number> {
 const WORK = [
   {
     name: "computing",
-    args: ["--kernel", new URL("fixtures/bench/floats.bin", ROOT).pathname, "--vcpus", "1"],
+    args: ["--kernel", new URL("fixtures/bench/sha256_long.bin", ROOT).pathname, "--vcpus", "1"],
   },
   { name: "exiting", args: ["--append", 'cmd="hvc 400000;off"'] },
 ] as const;
