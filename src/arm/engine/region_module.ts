@@ -25,8 +25,6 @@ import {
 
 const O = CpuLayout.offset;
 const RECORD_SHIFT = Math.log2(RECORD_SIZE / 4);
-/** The tag of a page cache that is empty: no address, whatever its top byte is. */
-const NO_PAGE = 0x0080_0000_0000_0000n;
 /** Bytes of the host's stack that calls within calls may take (V8 gives about 1 MB), and what a frame takes at most. */
 const MAX_STACK = 600_000;
 const frameBytes = (locals: number) => 256 + 16 * locals;
@@ -221,7 +219,6 @@ class RegionFrame implements Frame {
     out.get(CPU).mem("i32.load", O.tlb).set(this.#tlb);
     out.get(STACK).tee(this.#above).i32(frameBytes(this.asm.localCount)).op("i32.add").set(STACK);
     for (const [offset, local] of this.#steady) out.get(CPU).mem("i32.load", offset).set(local);
-    for (const { tag } of this.#caches.values()) out.i64(NO_PAGE).set(tag);
     this.asm.prologue.append(out.code);
   }
 
@@ -443,7 +440,8 @@ class RegionFrame implements Frame {
     const key = 2 * base + access;
     const known = this.#caches.get(key);
     if (known) return known;
-    const cache = { tag: this.asm.local(I64), addend: this.asm.local(I32) };
+    const { asm } = this;
+    const cache = { tag: asm.local(I64), addend: asm.local(I32), limit: asm.local(I64) };
     this.#caches.set(key, cache);
     return cache;
   }

@@ -185,10 +185,14 @@ export interface Frame {
   spAligned?: boolean;
 }
 
-/** See {@link Frame.pageCache}. */
+/**
+ * See {@link Frame.pageCache}. An access is of the page when it begins less than `limit` (i64) behind `tag`: at
+ * first, with all three 0, none is.
+ */
 export interface PageCache {
   readonly tag: number;
   readonly addend: number;
+  readonly limit: number;
 }
 
 /** An address that is not made from a register. */
@@ -271,7 +275,9 @@ interface Place {
 }
 
 /** Neighbouring accesses of one instruction that are translated together extend over this many bytes at most. */
-const MAX_SPAN = 64;
+const MAX_SPAN = 32;
+/** The limit of a page whose accesses of that many bytes hit. */
+const PAGE_LIMIT = 4096n - 32n + 1n;
 
 type Statement =
   | { readonly let: Node }
@@ -912,7 +918,7 @@ export class WasmBuilder implements Builder, FpTarget {
     const a = frame.temporary(I64);
     this.#push(va);
     asm.set(a);
-    const cache = t.strict || t.unprivileged
+    const cache = t.strict || t.unprivileged || t.span > MAX_SPAN
       ? undefined
       : frame.pageCache?.(va.base ?? NO_BASE, t.access);
     if (cache === undefined) {
@@ -920,10 +926,11 @@ export class WasmBuilder implements Builder, FpTarget {
       asm.get(a).op("i32.wrap_i64").get(entry).mem("i32.load", DATA_TLB.ADDEND).op("i32.add");
       return;
     }
-    const { tag, addend } = cache;
-    asm.get(a).get(tag).op("i64.sub").i64(BigInt(4096 - t.span)).op("i64.gt_u").if("if", false);
+    const { tag, addend, limit } = cache;
+    asm.get(a).get(tag).op("i64.sub").get(limit).op("i64.ge_u").if("if", false);
     const entry = this.#lookUp(t, a, 1);
     asm.get(a).i64(-4096n).op("i64.and").set(tag);
+    asm.i64(PAGE_LIMIT).set(limit);
     asm.get(entry).mem("i32.load", DATA_TLB.ADDEND).set(addend);
     asm.end();
     asm.get(a).op("i32.wrap_i64").get(addend).op("i32.add");

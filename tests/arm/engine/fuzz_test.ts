@@ -211,11 +211,6 @@ function prepareTangle({ memory, cpu }: FoldedLab, random: Random): void {
   cpu.fpsr = random.below(4) === 0 ? 0 : 0x10;
   const near = (cpu.pc & ~0xfffn) + BigInt(4 * random.below(1024));
   memory.st64(cpu.gpr + 8 * 30, near);
-  // Stands for a page that was not accessed yet: see boundaries_test.ts
-  if (cpu.pc >> 12n === 1n << 43n) cpu.pc = 0x4000n;
-  for (let n = 0; n < 33; n++) {
-    if (memory.ld64(cpu.gpr + 8 * n) >> 12n === 1n << 43n) memory.st64(cpu.gpr + 8 * n, 0n);
-  }
 }
 
 Deno.test("interpreter and evaluator agree on memory accesses near page ends", () => {
