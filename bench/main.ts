@@ -12,10 +12,11 @@ import { exits } from "./exits.ts";
 import { type Bench, type BenchJson, Report } from "./harness.ts";
 import { hostFacts } from "./host_facts.ts";
 import { linux } from "./linux.ts";
+import { parallel } from "./parallel.ts";
 import { programs } from "./programs.ts";
 import { state } from "./state.ts";
 
-const BENCHES: readonly Bench[] = [programs, linux, exits, dashboard, engine, state];
+const BENCHES: readonly Bench[] = [programs, linux, exits, parallel, dashboard, engine, state];
 
 interface Arguments {
   readonly names: readonly string[];

@@ -31,6 +31,7 @@ import { Team } from "./parallel/team.ts";
 import {
   hostClock,
   joinTeam,
+  nextQuantum,
   runHelper,
   runMain,
   TEAM_LEAST_SLICE,
@@ -239,11 +240,13 @@ export class Machine implements Hooks, TeamMachine {
   readonly #executors: Executor[] = [];
   readonly #toOffset: (pa: number) => number;
   #deadlineNs = 0;
+  /** Instructions of a turn where CPUs run in parallel: as many as fit into its time. */
+  #teamQuantum = TEAM_QUANTUM;
 
   constructor(readonly options: MachineOptions, firmware?: Firmware) {
     const { pcpus, ramSize, lrs = 4, cpu = "max", deviceBytes = 0, team } = options;
     assert(pcpus >= 1 && pcpus <= 16, `${pcpus} physical CPUs: 1 to 16 are possible`);
-    this.#quantum = options.quantum ?? (team ? TEAM_QUANTUM : undefined);
+    this.#quantum = options.quantum;
     this.quantum = this.#quantum ?? QUANTUM;
     const workers = team?.workers ?? 1;
     const codePages = teamCodePages(options.codePages ?? CODE_PAGES, workers);
@@ -535,8 +538,11 @@ export class Machine implements Hooks, TeamMachine {
     const core = this.cores[index] as CpuCore;
     const toOverflow = cpu.pmuActive !== 0 ? untilPmuInterrupt(core) : Infinity;
     clock.beginSlice(cpu, Math.min(budget, toDeadline, toOverflow));
+    const started = this.team ? clock.now() : 0;
     this.interpreter.run(cpu, this.#executors[index] as Executor, this.#toOffset);
-    this.#self.insns += clock.endSlice();
+    const insns = clock.endSlice();
+    this.#self.insns += insns;
+    if (this.team) this.#teamQuantum = nextQuantum(this.#teamQuantum, insns, clock.now() - started);
     if (cpu.pmuActive !== 0) syncPmu(core);
     // Another CPU's turn may write what this one has reserved.
     if (this.cores.length > 1) this.#closeMonitor(cpu);
@@ -585,8 +591,9 @@ export class Machine implements Hooks, TeamMachine {
       if (this.power !== undefined) break;
       const left = limitNs - this.platform.clock.now();
       if (left <= 0) return true;
-      this.#alone = quantum === undefined && this.#othersHalted(index) ? index : -1;
-      const most = quantum ?? (this.#alone < 0 ? QUANTUM : QUANTUM_ALONE);
+      this.#alone = quantum === undefined && !this.team && this.#othersHalted(index) ? index : -1;
+      const most = quantum ??
+        (this.team ? this.#teamQuantum : this.#alone < 0 ? QUANTUM : QUANTUM_ALONE);
       this.beforeTurn?.();
       this.#turn(index, Math.min(most, Math.ceil(left)));
     }

@@ -72,7 +72,10 @@ export async function loadInTeam(
     const last = await makeHelpers(config, images, helpers);
     const guest = await makeMain(config, images, wires, last);
     guest.close = () => {
-      guest.machine.team?.stop();
+      const { team } = guest.machine;
+      team?.stop();
+      // Those who wait for the lock must get it to see that it is over.
+      if (team?.lock.held) team.release();
       end();
     };
     helpers.forEach((helper) => helper.send({ kind: "go" }));

@@ -20,8 +20,18 @@ export interface TeamOptions extends TeamPlace {
   readonly timeOriginMs: number;
 }
 
-/** Instructions of a turn: as long as another CPU may have to wait for the completion of its maintenance. */
+/** Instructions of a turn, at first. */
 export const TEAM_QUANTUM = 20_000;
+/** How long a turn may last, in ns: so long another CPU may have to wait for the completion of its maintenance. */
+const TURN_NS = { least: 50_000, most: 100_000 } as const;
+const TURN_INSNS = { least: 5_000, most: 1_000_000 } as const;
+
+/** Instructions of the next turn, where one of `insns` has taken `ns`. */
+export function nextQuantum(quantum: number, insns: number, ns: number): number {
+  if (ns > TURN_NS.most) return Math.max(TURN_INSNS.least, Math.floor(quantum / 2));
+  if (insns < quantum || ns > TURN_NS.least) return quantum;
+  return Math.min(TURN_INSNS.most, 2 * quantum);
+}
 /** A deadline that is nearer than this many instructions is not waited for by shorter and shorter turns. */
 export const TEAM_LEAST_SLICE = 500;
 /**
