@@ -8,16 +8,9 @@ import type { SharedMemory } from "../../base/memory.ts";
 import { type Cpu, CpuLayout } from "../arch/cpu_state.ts";
 import { FPSR } from "../fp/format.ts";
 import { CODE_TLB, CODE_TLB_ENTRIES, CODE_TLB_ENTRY } from "../arch/tlb_layout.ts";
-import {
-  type Consts,
-  type Decoded,
-  extractFields,
-  type Row,
-  type Shape,
-  type Slots,
-} from "../isa/row.ts";
+import { type Consts, type Decoded, type Row, type Shape, type Slots } from "../isa/row.ts";
 import { examplesOf, shapeKey } from "../isa/shapes.ts";
-import { Decoder, isRare } from "../isa/table.ts";
+import { Decoder } from "../isa/table.ts";
 import {
   HANDLER,
   handlerModule,
@@ -26,11 +19,13 @@ import {
 } from "./interpreter_module.ts";
 import type { Instruction } from "./region_probe.ts";
 import { type RegionOptions, Regions } from "./regions.ts";
+import { Templates } from "./templates.ts";
 import {
   planRecord,
   RECORD_PAGE_SIZE,
   RECORD_SIZE,
   RECORD_WORDS,
+  recordAt,
   type RecordPlan,
   RECORDS_PER_PAGE,
   writeHandler,
@@ -74,17 +69,16 @@ function specOf(row: Row, { shape, slots, consts }: Decoded<Shape, Slots, Consts
 }
 
 /**
- * The handlers' numbers and modules, made once per set of rows. Those of rare rows are compiled when
- * their row and shape are first met, each into a module of its own: there are thousands, of which a
- * run needs a few. A call from one module into another is a little slower, so the others are not.
+ * The handlers' numbers and modules, made once per set of rows. Those of rows that are not hot are
+ * compiled when their row and shape are first met, each into a module of its own: there are thousands,
+ * of which a run needs a few.
  */
 export class InterpreterCode {
   readonly decoder: Decoder;
-  /** The main loop, and the handlers that are not rare. */
+  /** The main loop with the handlers of hot rows. */
   readonly module: WebAssembly.Module;
-  /** Handlers in the loop, and all in its module. */
+  /** Handlers in the loop. */
   readonly hotCount: number;
-  readonly ownCount: number;
   /** Size of the module. */
   readonly bytes: number;
   readonly #numbers = new Map<Row, Map<string, number>>();
@@ -94,11 +88,8 @@ export class InterpreterCode {
   /** `parallel`: other threads access the memory meanwhile. */
   constructor(rows: readonly Row[], readonly memoryPages: number, readonly parallel = false) {
     this.decoder = new Decoder(rows);
-    const own = rows.filter((r) => !r.slow && !isRare(r));
-    this.#addAll(own.filter((r) => r.hot));
+    this.#addAll(rows.filter((r) => r.hot && !r.slow));
     this.hotCount = this.#specs.length;
-    this.#addAll(own.filter((r) => !r.hot));
-    this.ownCount = this.#specs.length;
     const bytes = interpreterModule(this.#specs, this.hotCount, memoryPages, parallel);
     this.bytes = bytes.length;
     this.module = new WebAssembly.Module(bytes);
@@ -142,10 +133,9 @@ export class InterpreterCode {
     return this.#specs[handler - HANDLER.FIRST]?.plan;
   }
 
-  /** The place in the function table of a handler that is not in the module, or -1. */
+  /** The place in the function table of a handler that is not in the loop; negative for one that is. */
   rareIndex(handler: number): number {
-    const index = handler - HANDLER.FIRST;
-    return index < this.ownCount ? -1 : index - this.hotCount;
+    return handler - HANDLER.FIRST - this.hotCount;
   }
 
   /** The module of such a handler. */
@@ -169,22 +159,6 @@ interface CodePage {
   checked: number;
 }
 
-interface Template {
-  readonly handler: number;
-  readonly plan: RecordPlan | undefined;
-  readonly slots: Slots;
-  readonly consts: Consts;
-  readonly endsBlock: boolean;
-}
-
-const UNDECODABLE: Template = {
-  handler: HANDLER.SLOW,
-  plan: undefined,
-  slots: {},
-  consts: {},
-  endsBlock: true,
-};
-
 /** By how much the function table grows. */
 const TABLE_STEP = 256;
 
@@ -194,7 +168,7 @@ export class Interpreter {
   readonly #pages = new Map<number, CodePage>();
   readonly #poolStart: number;
   readonly #poolPages: number;
-  readonly #templates = new Map<number, Template>();
+  readonly #templates: Templates;
   readonly #table: WebAssembly.Table;
   #poolNext = 0;
   #checks = 0;
@@ -219,6 +193,7 @@ export class Interpreter {
       ...options,
       parallel: code.parallel,
     });
+    this.#templates = new Templates(memory);
     const env = { memory: memory.memory, table: this.regions.table };
     const instance = new WebAssembly.Instance(code.module, { env });
     this.#table = instance.exports["table"] as WebAssembly.Table;
@@ -302,45 +277,33 @@ export class Interpreter {
     this.#table.set(at, exports["handler"] as CallableFunction);
   }
 
-  #template(word: number): Template {
-    const known = this.#templates.get(word);
-    if (known) return known;
-    const row = this.code.decoder.row(word);
-    const decoded = row?.predecode(extractFields(row, word));
-    let template = UNDECODABLE;
-    if (row && decoded) {
-      const handler = this.code.handler(row, decoded);
-      this.#install(handler);
-      const plan = this.code.plan(handler);
-      template = { handler, plan, slots: decoded.slots, consts: decoded.consts, endsBlock: false };
+  /** Writes the record of `word` at `record`; false where it is no instruction. */
+  #writeNew(word: number, record: number): boolean {
+    const { memory, regions: { options: { hotAfter } } } = this;
+    const found = this.code.instruction(word);
+    if (found === undefined) {
+      writeHandler(memory, record, HANDLER.SLOW, hotAfter);
+      return false;
     }
-    if (this.#templates.size > 1_000_000) this.#templates.clear();
-    this.#templates.set(word, template);
-    return template;
+    const { row, decoded } = found;
+    const handler = this.code.handler(row, decoded);
+    this.#install(handler);
+    const plan = this.code.plan(handler);
+    if (plan === undefined) writeHandler(memory, record, handler, hotAfter);
+    else writeRecord(memory, record, handler, plan, decoded.slots, decoded.consts, hotAfter);
+    this.#templates.add(word, record);
+    return true;
   }
 
   /** Decodes from offset `offset` of a page on, up to a handful of instructions. */
   #decode(records: number, code: number, offset: number): void {
     const end = Math.min(4096, offset + 16 * 4);
     for (let at = offset; at < end; at += 4) {
-      const record = records + at * (RECORD_SIZE / 4);
+      const record = recordAt(records, at);
       if (this.memory.ld16(record) !== HANDLER.DECODE) return;
       const word = this.memory.ld32(code + at);
       this.memory.st32(records + RECORD_WORDS + at, word);
-      const t = this.#template(word);
-      const hot = this.regions.options.hotAfter;
-      if (t.plan) {
-        writeRecord(
-          this.memory,
-          record,
-          t.handler,
-          t.plan,
-          t.slots,
-          t.consts,
-          hot,
-        );
-      } else writeHandler(this.memory, record, t.handler, hot);
-      if (t.endsBlock) return;
+      if (!this.#templates.write(word, record) && !this.#writeNew(word, record)) return;
     }
   }
 

@@ -68,13 +68,6 @@ const RARE: readonly Row[] = [
 /** Every row, in decode order. */
 export const ROWS: readonly Row[] = [...COMMON, ...RARE];
 
-const RARE_NAMES = new Set(RARE.map((r) => r.name));
-
-/** Whether the interpreter compiles `row` only when it is met. */
-export function isRare(row: Row): boolean {
-  return RARE_NAMES.has(row.name);
-}
-
 /** Decodes by the top 11 bits (31 to 21) to the few rows that can match, found when first needed. */
 export class Decoder {
   readonly #buckets: (readonly Row[] | undefined)[] = Array(2048).fill(undefined);

@@ -272,10 +272,10 @@ Deno.test("golden: add v0.4s, v1.4s, v2.4s", () => {
   ]);
 });
 
-Deno.test("handlers of rare rows are made when they are met, once", () => {
+Deno.test("handlers of rows that are not hot are made when they are met, once", () => {
   const code = new InterpreterCode(ROWS, LAB_MEMORY_PAGES);
   const before = code.handlerCount;
-  assert.equal(before, code.ownCount);
+  assert.equal(before, code.hotCount);
   const number = (word: number) => {
     const found = DECODER.decode(word);
     assert.ok(found);
@@ -286,7 +286,7 @@ Deno.test("handlers of rare rows are made when they are met, once", () => {
   assert.equal(code.handlerCount, before + 2);
   assert.notEqual(code.rareIndex(words), code.rareIndex(others));
   assert.equal(code.rareModule(words), code.rareModule(words));
-  assert.equal(code.rareIndex(number(0x9bc27c20)), -1, "umulh is in the module");
+  assert.ok(code.rareIndex(number(0x9100_0421)) < 0, "add is in the loop");
 });
 
 Deno.test("golden: b.eq, two instructions on", () => {
