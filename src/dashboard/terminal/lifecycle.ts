@@ -7,7 +7,8 @@
  * end of the input.
  *
  * At most one frame is being written at any time. A frame that comes meanwhile is dropped and counted, so a slow
- * terminal neither delays a key nor collects frames.
+ * terminal neither delays a key nor collects frames. A frame is written by another thread, so that what restores the
+ * terminal could overtake it: the restoration waits until it has landed, or for a moment where nothing takes it.
  */
 
 import { type InputEvent, KeyDecoder } from "./keys.ts";
@@ -90,6 +91,9 @@ const STOP_CHECK_MS = 200;
 /** A terminal that takes nothing, this often in a row, is gone. */
 const MAX_EMPTY_WRITES = 100;
 const RETRY_MS = 5;
+/** How long the restoration waits for the frame on its way; without the event loop, as at unload, less long. */
+const LANDING_MS = 500;
+const UNLOAD_LANDING_MS = 20;
 
 const encoder = new TextEncoder();
 
@@ -98,12 +102,15 @@ export class Terminal {
   readonly #io: TerminalIo;
   readonly #options: TerminalOptions;
   readonly #removers: (() => void)[] = [];
-  #state: "new" | "active" | "suspended" | "ended" = "new";
+  // "suspending": the screen is still ours, but nothing is drawn any more.
+  #state: "new" | "active" | "suspending" | "suspended" | "ended" = "new";
   #mouse: boolean;
   #writing: Promise<void> | undefined;
   // Counts the times the screen was taken: a frame belongs to one of them.
   #epoch = 0;
   #cancelStopCheck: (() => void) | undefined;
+  // The restoration at the end, while it waits for the frame on its way.
+  #finish: (() => void) | undefined;
   /** Frames drawn, those without a change included. */
   frames = 0;
   /** Frames not drawn because the one before was still being written. */
@@ -142,7 +149,10 @@ export class Terminal {
     this.#takeOver();
   }
 
-  /** Gives the terminal back, once; later calls do nothing. The process goes on. */
+  /**
+   * Gives the terminal back, once; later calls do nothing. The process goes on. A frame on its way is waited for:
+   * `onEnd` says when the terminal is restored.
+   */
   leave(): void {
     this.#end({ kind: "quit" });
   }
@@ -159,6 +169,13 @@ export class Terminal {
    */
   suspend(): void {
     if (!this.active) return;
+    this.#state = "suspending";
+    this.#whenLanded(() => this.#stop());
+  }
+
+  #stop(): void {
+    // It may have ended in the meantime.
+    if (this.#state !== "suspending") return;
     this.#state = "suspended";
     this.#restore();
     if (!this.#io.stopSelf()) return this.#refuseSuspend();
@@ -212,26 +229,29 @@ export class Terminal {
   }
 
   #inputEnded(): void {
-    if (this.#end({ kind: "eof" })) this.#io.exit(128 + EXIT_SIGNALS.SIGHUP);
+    this.#end({ kind: "eof" }, () => this.#io.exit(128 + EXIT_SIGNALS.SIGHUP));
   }
 
   #listen(): void {
     const keep = (remove: () => void): number => this.#removers.push(remove);
     for (const [signal, number] of Object.entries(EXIT_SIGNALS) as [SignalName, number][]) {
       keep(this.#io.onSignal(signal, () => {
-        if (this.#end({ kind: "signal", signal })) this.#io.exit(128 + number);
+        this.#end({ kind: "signal", signal }, () => this.#io.exit(128 + number));
       }));
     }
     keep(this.#io.onSignal("SIGCONT", () => this.#continued()));
     keep(this.#io.onSignal("SIGWINCH", () => this.#redraw()));
-    keep(this.#io.onGlobal("unload", () => this.#end({ kind: "unload" })));
+    keep(this.#io.onGlobal("unload", () => this.#unloaded()));
     for (const name of ["error", "unhandledrejection"] as const) {
       keep(this.#io.onGlobal(name, (error) => this.#failed(error)));
     }
   }
 
   #failed(error: unknown): void {
-    if (!this.#end({ kind: "error", error })) return;
+    this.#end({ kind: "error", error }, () => this.#report(error));
+  }
+
+  #report(error: unknown): void {
     const text = error instanceof Error ? error.stack ?? error.message : String(error);
     const log = this.#options.logPath;
     this.#io.printError(text + "\n" + (log === undefined ? "" : `The log is in ${log}\n`));
@@ -266,16 +286,41 @@ export class Terminal {
     this.#writeAll(ENTER + (this.#mouse ? MOUSE_ON : ""));
   }
 
-  /** True for the first caller, for whom the terminal is now restored. */
-  #end(reason: EndReason): boolean {
-    if (this.#state === "ended") return false;
-    const owned = this.#state === "active";
+  /** The first caller's terminal is restored, and then `afterwards` called. */
+  #end(reason: EndReason, afterwards = (): void => {}): void {
+    if (this.#state === "ended") return;
+    const owned = this.active || this.#state === "suspending";
     this.#state = "ended";
     this.#cancelStopCheck?.();
-    if (owned) this.#restore();
-    for (const remove of this.#removers.splice(0)) remove();
-    this.#options.onEnd?.(reason);
-    return true;
+    this.#finish = () => {
+      this.#finish = undefined;
+      if (owned) this.#restore();
+      for (const remove of this.#removers.splice(0)) remove();
+      this.#options.onEnd?.(reason);
+      afterwards();
+    };
+    this.#whenLanded(() => this.#finish?.());
+  }
+
+  /** No promise is resolved any more: all that can be done for a frame on its way is to give it time. */
+  #unloaded(): void {
+    this.#end({ kind: "unload" });
+    if (this.#finish === undefined) return;
+    this.#io.waitSync(UNLOAD_LANDING_MS);
+    this.#finish();
+  }
+
+  /** Calls `run` when no frame is on its way, or has been for long. */
+  #whenLanded(run: () => void): void {
+    if (this.#writing === undefined) return run();
+    let cancel: (() => void) | undefined = this.#io.after(LANDING_MS, () => once());
+    const once = (): void => {
+      if (cancel === undefined) return;
+      cancel();
+      cancel = undefined;
+      run();
+    };
+    this.#writing.then(once);
   }
 
   #restore(): void {

@@ -254,13 +254,93 @@ Deno.test("the rest of a frame never follows the restoration, nor enters the nex
   io.slow = true;
   io.chunk = 4;
   terminal.draw(bytesOf("AAAABBBB"));
-  io.chunk = Infinity;
   terminal.suspend();
+  await io.release();
+  io.chunk = Infinity;
+  io.signal("SIGCONT");
+  await terminal.idle();
+  assert.ok(io.output.includes("AAAA"));
+  assert.ok(!io.output.includes("BBBB"));
+});
+
+Deno.test("a frame on its way when the screen is taken again ends there", async () => {
+  const { io, terminal } = start();
+  io.slow = true;
+  io.chunk = 4;
+  terminal.draw(bytesOf("AAAABBBB"));
+  io.chunk = Infinity;
   io.signal("SIGCONT");
   io.chunk = 4;
   await io.release();
   await terminal.idle();
   assert.ok(!io.output.includes("BBBB"));
+});
+
+const HIDING = bytesOf("\x1b[?2026h\x1b[?25lframe\x1b[?2026l");
+
+for (const [name, way, kind] of ways) {
+  if (name === "unload") continue;
+  Deno.test(`${name}: a frame on its way lands before the terminal is restored`, async () => {
+    const started = start();
+    const { io, terminal, ends } = started;
+    io.slow = true;
+    terminal.draw(HIDING);
+    await way(started);
+    assert.deepEqual([leaveCount(io), ends.length], [0, 0]);
+    assert.equal(terminal.draw(HIDING), "away");
+    // Whatever else would end it waits for the same.
+    io.signal("SIGTERM");
+    await io.release();
+    await assertClean(io);
+    assert.deepEqual([leaveCount(io), ends.map((e) => e.kind)], [1, [kind]]);
+    io.elapse();
+    assert.deepEqual([leaveCount(io), ends.length, io.listeners], [1, 1, 0]);
+  });
+}
+
+Deno.test("suspend: a frame on its way lands before the terminal is restored", async () => {
+  const { io, terminal } = start();
+  io.slow = true;
+  terminal.draw(HIDING);
+  terminal.suspend();
+  assert.deepEqual([leaveCount(io), terminal.draw(HIDING)], [0, "away"]);
+  await io.release();
+  await assertClean(io);
+  assert.equal(io.log.at(-1), "stop");
+});
+
+Deno.test("killed before the last frame of a suspension has landed: restored once, not stopped", async () => {
+  const { io, terminal } = start();
+  io.slow = true;
+  terminal.draw(HIDING);
+  terminal.suspend();
+  io.signal("SIGTERM");
+  await io.release();
+  await assertClean(io);
+  assert.equal(leaveCount(io), 1);
+  assert.ok(!io.log.includes("stop"));
+  assert.equal(io.log.at(-1), "exit 143");
+});
+
+Deno.test("a frame that never lands keeps the terminal for a moment only", () => {
+  const { io, terminal, ends } = start();
+  io.slow = true;
+  terminal.draw(HIDING);
+  io.signal("SIGTERM");
+  assert.equal(ends.length, 0);
+  io.elapse();
+  assert.deepEqual([leaveCount(io), ends.length], [1, 1]);
+  assert.equal(io.log.at(-1), "exit 143");
+});
+
+Deno.test("unload with a frame on its way restores at once, after a moment for the frame", () => {
+  const { io, terminal, ends } = start();
+  io.slow = true;
+  terminal.draw(HIDING);
+  terminal.leave();
+  io.raise("unload");
+  assert.deepEqual([leaveCount(io), ends.map((e) => e.kind)], [1, ["quit"]]);
+  assert.ok(io.log.indexOf("wait") < io.log.findIndex((l) => l.includes("1049l")));
 });
 
 Deno.test("the mouse can be released and taken again", async () => {
