@@ -3,111 +3,45 @@
  * runs the CPUs by turns in a fixed order. Whoever sits above (the host kernel with KVM, or nothing in
  * `--bare`) takes the CPUs that are at EL2 through {@link El2Software}.
  */
-import { Arena } from "../base/arena.ts";
-import { alignUp } from "../base/bits.ts";
+import type { Arena } from "../base/arena.ts";
 import { assert } from "../base/errors.ts";
-import { SharedMemory, WASM_PAGE } from "../base/memory.ts";
+import type { SharedMemory } from "../base/memory.ts";
 import { layout, u32, u53, type ViewOf } from "../base/struct.ts";
-import { type Cpu, CpuLayout, HALT, LINE } from "./arch/cpu_state.ts";
-import type { CpuModel } from "./arch/features.ts";
-import { ACCESS, type Access, ramOffset, type RamRange } from "./arch/tlb_layout.ts";
-import { BOARD, placeGic } from "./board.ts";
-import { Bus } from "./bus.ts";
-import { Clock } from "./clock.ts";
+import { type Cpu, HALT, LINE } from "./arch/cpu_state.ts";
+import { ramOffset, type RamRange } from "./arch/tlb_layout.ts";
 import { CpuCore } from "./cpu.ts";
-import { CROSSING_BYTES, CrossingAccess } from "./crossing_access.ts";
 import { refreshArmed } from "./debug.ts";
-import { refreshSingle } from "./debug_enable.ts";
 import { El2Port } from "./el2_port.ts";
-import { type ExecutionHost, Interpreter, InterpreterCode } from "./engine/interpreter.ts";
-import type { RegionOptions } from "./engine/regions.ts";
-import { RECORD_PAGE_SIZE } from "./engine/records.ts";
-import { UNPRIVILEGED_ACCESS } from "./engine/wasm_builder.ts";
-import { contextSwitched, pollInterrupts, refreshInterrupts, untagPc } from "./exceptions.ts";
+import type { Interpreter } from "./engine/interpreter.ts";
+import { contextSwitched, pollInterrupts, refreshInterrupts } from "./exceptions.ts";
+import { Executor } from "./executor.ts";
 import type { Firmware } from "./firmware.ts";
-import { GenericTimer } from "./generic_timer.ts";
-import { type CoreModel, coreModel } from "./id_registers.ts";
+import { divideMemory } from "./machine_memory.ts";
+import type { DeviceAlarms, El2Software, MachineOptions, StopReason } from "./machine_options.ts";
+import { makeInterpreter, makePlatform } from "./machine_parts.ts";
 import { Team } from "./parallel/team.ts";
 import {
-  hostClock,
   joinTeam,
   nextQuantum,
   runHelper,
   runMain,
   TEAM_LEAST_SLICE,
   TEAM_QUANTUM,
-  teamCodePages,
   type TeamMachine,
-  type TeamOptions,
 } from "./parallel/team_machine.ts";
-import { isBreakpointPage } from "./mmu/debug_pages.ts";
-import { contextBytes, FILL, Mmu } from "./mmu/mmu.ts";
 import type { Hooks, Platform, PowerEvent } from "./parts.ts";
 import { refreshPmu, syncPmu, untilPmuInterrupt } from "./pmu.ts";
-import { pcHi, pcLo } from "./pstate.ts";
+import { pcLo } from "./pstate.ts";
 import { resetCpu } from "./reset.ts";
 import { MachineState, type Snapshot } from "./state.ts";
 import { resumeIfWoken } from "./waiting.ts";
 
 export { BOARD } from "./board.ts";
 
-const MIB = 1 << 20;
-/** Bytes for CPUs, interrupt controller and timers, and for counters and rings. */
-const ARCH_BYTES = 2 * MIB;
-const OBSERVE_BYTES = 16 * MIB;
-
 /** Instructions a CPU runs before the next one's turn. */
 const QUANTUM = 10_000;
 /** The same where no other CPU waits for its turn. */
 const QUANTUM_ALONE = 100_000;
-/** Pages of code kept predecoded. */
-const CODE_PAGES = 3072;
-
-export interface MachineOptions {
-  /** Physical CPUs, 1 to 16. */
-  readonly pcpus: number;
-  /** Bytes of RAM, a multiple of 64 KiB. */
-  readonly ramSize: number;
-  /** List registers of each CPU, 1 to 16. */
-  readonly lrs?: number;
-  /** What the physical CPUs implement: everything, if not said. */
-  readonly cpu?: CpuModel;
-  /** Version of the interrupt controller, 3 unless told; a GICv2 serves 8 CPUs at most. */
-  readonly gic?: 2 | 3;
-  /** Pages of code kept predecoded. */
-  readonly codePages?: number;
-  /** Instructions a turn lasts at most. */
-  readonly quantum?: number;
-  /** What is translated, and when. */
-  readonly regions?: Partial<RegionOptions>;
-  /** Bytes of memory for devices' contents (what a guest writes to its disk), which no CPU can reach. */
-  readonly deviceBytes?: number;
-  /** CPUs in parallel: this machine's worker. */
-  readonly team?: TeamOptions;
-}
-
-/** Devices that act at a moment of virtual time, where no host kernel has timers for them. */
-export interface DeviceAlarms {
-  /** The next moment in ns; Infinity when there is none. */
-  readonly nextNs: number;
-  onTime(nowNs: number): void;
-}
-
-/**
- * What runs in TypeScript instead of instructions: everything at EL2, and with `hostEl` 1 a host kernel
- * without VHE at EL1, which is where HCR_EL2.VM is clear. EL1 under stage 2, and EL0, are guests'.
- */
-export interface El2Software {
-  /** The host kernel's level; 2 if left out. */
-  readonly hostEl?: 1 | 2;
-  /** Lets CPU `pcpu`, in the host, go on: "guest" it has done ERET, "idle" it waits for an interrupt, "again" there is more to do. */
-  step(pcpu: number): "guest" | "idle" | "again";
-  /** The CPU has taken an exception to EL2 through the vector at `vectorOffset`. */
-  onEl2Exception(pcpu: number, vectorOffset: number): void;
-}
-
-/** Why {@link Machine.run} came back. */
-export type StopReason = "budget" | "limit" | "stalled" | "power";
 
 /** Steps of EL2 software in one turn, at most. */
 const MAX_STEPS = 64;
@@ -122,89 +56,6 @@ const MachineLayout = layout("machine", {
 });
 
 const POWER_EVENTS: readonly (PowerEvent | undefined)[] = [undefined, "off", "reset"];
-
-/**
- * Compiled interpreters by model and memory size in WebAssembly pages: making one costs more than all
- * the rest of a machine.
- */
-const INTERPRETERS = new Map<string, InterpreterCode>();
-
-function interpreterCode(model: CoreModel, pages: number, parallel: boolean): InterpreterCode {
-  const key = `${model.name} ${pages} ${parallel}`;
-  const known = INTERPRETERS.get(key);
-  if (known) return known;
-  const code = new InterpreterCode(model.rows, pages, parallel);
-  INTERPRETERS.set(key, code);
-  return code;
-}
-
-/** One CPU as the interpreter runs it. */
-class Executor implements ExecutionHost {
-  #missVaLo = 0;
-  #missAt = -1;
-  /** The last miss was a stage 2 fault, which the MMU still describes. */
-  #faulted = false;
-
-  readonly #crossing: CrossingAccess;
-
-  constructor(readonly core: CpuCore, readonly machine: Machine) {
-    const { cacheArena, interpreter } = machine;
-    this.#crossing = new CrossingAccess(cacheArena, core.cpu, core.platform.mmu, interpreter);
-  }
-
-  get stopped(): boolean {
-    const { cpu } = this.core;
-    return cpu.halt !== HALT.RUNNING || (cpu.el === 2 && this.machine.el2 !== undefined);
-  }
-
-  fetch(): number {
-    const { cpu, platform } = this.core;
-    untagPc(this.core);
-    const lo = pcLo(cpu);
-    if (cpu.debugArmed !== 0 && isBreakpointPage(cpu.memory, cpu, lo, pcHi(cpu))) return -1;
-    if (lo & 3 || !platform.mmu.translateCode(cpu, lo, pcHi(cpu))) return -1;
-    const { pa } = platform.mmu;
-    return ramOffset(platform.ram, pa, 4) < 0 ? -1 : pa;
-  }
-
-  dataMiss(): boolean {
-    const { cpu, platform } = this.core;
-    const at = cpu.base + CpuLayout.offset.faultVa;
-    const lo = cpu.memory.ld32(at);
-    // What misses again right after it was filled is misaligned.
-    if (lo === this.#missVaLo && this.#missAt === cpu.budget) return this.#missAgain();
-    const size = cpu.faultSize;
-    if ((lo & 0xfff) + size > 0x1000) return this.#crossing.make();
-    this.#missVaLo = lo;
-    this.#missAt = cpu.budget;
-    const access = (cpu.faultAccess & ACCESS.WRITE) as Access;
-    const unprivileged = (cpu.faultAccess & UNPRIVILEGED_ACCESS) !== 0;
-    const hi = cpu.memory.ld32(at + 4);
-    const fill = platform.mmu.fillData(cpu, lo, hi, access, size, unprivileged);
-    this.#faulted = fill === FILL.FAULT && platform.mmu.fault.stage2;
-    return fill === FILL.RAM;
-  }
-
-  #missAgain(): boolean {
-    this.#missAt = -1;
-    return false;
-  }
-
-  executeSlow(): void {
-    this.#missAt = -1;
-    const faulted = this.#faulted;
-    this.#faulted = false;
-    // Most often what the guest is to find there is a device, and the walk is not to be made twice.
-    if (!faulted || !this.core.takeStage2Fault()) this.core.executeSlow();
-    // ERET, MSR and the like may have opened the way for what was pending.
-    if (this.core.cpu.checkIrq !== 0) pollInterrupts(this.core);
-  }
-
-  checkInterrupts(): void {
-    refreshSingle(this.core);
-    pollInterrupts(this.core);
-  }
-}
 
 /** A machine. Everything it is lies in {@link memory}. */
 export class Machine implements Hooks, TeamMachine {
@@ -244,53 +95,38 @@ export class Machine implements Hooks, TeamMachine {
   #teamQuantum = TEAM_QUANTUM;
 
   constructor(readonly options: MachineOptions, firmware?: Firmware) {
-    const { pcpus, ramSize, lrs = 4, cpu = "max", deviceBytes = 0, team } = options;
+    const { pcpus, team } = options;
     assert(pcpus >= 1 && pcpus <= 16, `${pcpus} physical CPUs: 1 to 16 are possible`);
     this.#quantum = options.quantum;
     this.quantum = this.#quantum ?? QUANTUM;
-    const workers = team?.workers ?? 1;
-    const codePages = teamCodePages(options.codePages ?? CODE_PAGES, workers);
-    const cacheBytes = contextBytes(pcpus) + CROSSING_BYTES * pcpus +
-      workers * codePages * RECORD_PAGE_SIZE + MIB;
-    const ramAt = alignUp(4096 + ARCH_BYTES + cacheBytes + OBSERVE_BYTES, WASM_PAGE);
-    this.memory = team?.memory ?? SharedMemory.create(ramAt + ramSize + deviceBytes);
-    this.ram = { pa: BOARD.ram, size: ramSize, at: ramAt };
-    this.deviceArea = { at: ramAt + ramSize, size: deviceBytes };
-    // Address 0 stays unused: it is the null of lists and slabs.
-    const observeAt = 4096 + ARCH_BYTES;
-    this.arena = new Arena("arch", this.memory, 4096, observeAt);
-    this.observeArena = new Arena("observe", this.memory, observeAt, observeAt + OBSERVE_BYTES);
-    this.cacheArena = new Arena("cache", this.memory, observeAt + OBSERVE_BYTES, ramAt);
-    this.state = new MachineState(this.memory, [this.arena], [this.ram, this.deviceArea]);
-    this.#self = this.arena.make(MachineLayout);
-    this.team = team && new Team(this.memory, this.observeArena, team);
-    this.platform = this.#makePlatform(pcpus, lrs, coreModel(cpu));
+    const parts = divideMemory(options);
+    const { memory, ram, arena, cacheArena } = parts;
+    this.memory = memory;
+    this.ram = ram;
+    this.deviceArea = parts.deviceArea;
+    this.arena = arena;
+    this.observeArena = parts.observeArena;
+    this.cacheArena = cacheArena;
+    this.state = new MachineState(memory, [arena], [ram, parts.deviceArea]);
+    this.#self = arena.make(MachineLayout);
+    this.team = team && new Team(memory, this.observeArena, team);
+    const place = { memory, ram, arena, cacheArena, hooks: this };
+    this.platform = makePlatform(place, options);
+    this.platform.gic.linesChanged = (cpu) => this.#linesChanged(cpu);
     this.cores = this.platform.cpus.map((cpu) => new CpuCore(this.platform, cpu, firmware));
     this.platform.cores.push(...this.cores);
     this.ports = this.cores.map((core) => new El2Port(core, this.observeArena));
     this.ownCpus = this.platform.cpus.filter((cpu) => this.isOwn(cpu));
-    this.interpreter = this.#makeInterpreter(codePages);
+    this.interpreter = makeInterpreter(place, options, this.platform.model, parts.codePages);
+    this.interpreter.onCheckAll = () => this.platform.mmu.dropCode(this.ownCpus);
+    this.interpreter.onDropAll = () => this.platform.mmu.reset(this.ownCpus);
     if (this.team) joinTeam(this, this.team);
     this.#toOffset = (pa) => ramOffset(this.ram, pa, 4);
     for (const core of this.cores) {
-      this.#executors.push(new Executor(core, this));
+      this.#executors.push(new Executor(core, cacheArena, this.interpreter));
       resetCpu(core, { el: 2, pc: 0, x0: 0 });
       core.cpu.halt = HALT.OFF;
     }
-  }
-
-  /** Each worker has predecoded pages of its own. */
-  #makeInterpreter(codePages: number): Interpreter {
-    const { team, platform, cacheArena } = this;
-    const pages = this.memory.size / WASM_PAGE;
-    const code = interpreterCode(platform.model, pages, team !== undefined);
-    const { worker = 0, workers = 1 } = team ?? {};
-    cacheArena.reserve(worker * codePages * RECORD_PAGE_SIZE, 64);
-    const made = new Interpreter(code, this.memory, cacheArena, codePages, this.options.regions);
-    cacheArena.reserve((workers - 1 - worker) * codePages * RECORD_PAGE_SIZE, 64);
-    made.onCheckAll = () => platform.mmu.dropCode(this.ownCpus);
-    made.onDropAll = () => platform.mmu.reset(this.ownCpus);
-    return made;
   }
 
   /** Whether this worker runs the CPU. */
@@ -298,57 +134,15 @@ export class Machine implements Hooks, TeamMachine {
     return this.team === undefined || this.team.workerOf(index) === this.team.worker;
   }
 
-  #makePlatform(pcpus: number, lrs: number, model: CoreModel): Platform {
-    const cpus = Array.from({ length: pcpus }, (_, index) => this.#makeCpu(index));
-    const { team } = this.options;
-    const clock = new Clock(this.arena, team && hostClock(team));
-    const bus = new Bus();
-    const gic = placeGic(bus, this.options.gic ?? 3, this.memory, this.arena, {
-      cpus,
-      lrs,
-      endSlice: (cpu) => this.onEndSlice(cpus[cpu] as Cpu),
-    });
-    const timer = new GenericTimer(
-      this.arena,
-      cpus,
-      clock,
-      (cpu, intid, level) => gic.setPpi(cpu, intid, level),
-    );
-    gic.linesChanged = (cpu) => {
-      const core = this.cores?.[cpu];
-      if (!core) return;
-      refreshInterrupts(core);
-      if (!this.isOwn(core.cpu)) return this.#ringFor(core.cpu);
-      // What runs alone has a long slice: not while another CPU has something to do.
-      if (this.#alone >= 0 && this.#alone !== cpu && core.cpu.irqLines !== 0) {
-        this.onEndSlice(core.cpu);
-      }
-    };
-    const mmu = new Mmu(this.memory, this.ram, this.cacheArena, pcpus, {
-      xnx: model.features.has("FEAT_XNX"),
-    });
-    return {
-      memory: this.memory,
-      ram: this.ram,
-      mmu,
-      gic,
-      clock,
-      timer,
-      bus,
-      hooks: this,
-      model,
-      cores: [],
-      cpus,
-      hostAtEl2: false,
-    };
-  }
-
-  #makeCpu(index: number): Cpu {
-    const cpu = this.arena.make(CpuLayout);
-    cpu.index = index;
-    // 16 CPUs share Aff1; bit 31 is RES1.
-    cpu.mpidr = 0x8000_0000 + (Math.floor(index / 16) << 8) + (index % 16);
-    return cpu;
+  #linesChanged(cpu: number): void {
+    const core = this.cores?.[cpu];
+    if (!core) return;
+    refreshInterrupts(core);
+    if (!this.isOwn(core.cpu)) return this.#ringFor(core.cpu);
+    // What runs alone has a long slice: not while another CPU has something to do.
+    if (this.#alone >= 0 && this.#alone !== cpu && core.cpu.irqLines !== 0) {
+      this.onEndSlice(core.cpu);
+    }
   }
 
   /** Set while TypeScript is the software at EL2. */

@@ -3,7 +3,8 @@
  * is to KVM on a real host, by KVM's interface alone.
  */
 import type { CpuModel } from "../arm/arch/features.ts";
-import { Machine, type MachineOptions } from "../arm/machine.ts";
+import { Machine } from "../arm/machine.ts";
+import type { MachineOptions } from "../arm/machine_options.ts";
 import type { TeamOptions } from "../arm/parallel/team_machine.ts";
 import { Arena } from "../base/arena.ts";
 import { Locks } from "../base/lock.ts";

@@ -3,7 +3,7 @@
  * checks that can be made before anything is started. Every mistake is one UserError.
  */
 import type { CpuModel } from "../arm/arch/features.ts";
-import type { MachineOptions } from "../arm/machine.ts";
+import type { MachineOptions } from "../arm/machine_options.ts";
 import { UserError } from "../base/errors.ts";
 import type { DeviceConfig } from "./device_options.ts";
 

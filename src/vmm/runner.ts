@@ -3,7 +3,7 @@
  * The same for the headless run and for the dashboard's worker.
  */
 import { KernelPanic, UserError } from "../base/errors.ts";
-import type { StopReason } from "../arm/machine.ts";
+import type { StopReason } from "../arm/machine_options.ts";
 import { engineCounts } from "./engine_counts.ts";
 import type { Guest, GuestStats } from "./guest.ts";
 import { EXIT_CODE } from "./options.ts";

@@ -5,7 +5,8 @@ import { R, sysreg } from "../../src/arm/arch/sysregs.ts";
 import type { CpuCore } from "../../src/arm/cpu.ts";
 import { contextSwitched } from "../../src/arm/exceptions.ts";
 import { Firmware } from "../../src/arm/firmware.ts";
-import { BOARD, type El2Software, Machine, type MachineOptions } from "../../src/arm/machine.ts";
+import { BOARD, Machine } from "../../src/arm/machine.ts";
+import type { El2Software, MachineOptions } from "../../src/arm/machine_options.ts";
 import { rangesOf } from "../../src/base/struct.ts";
 import { checkHashedFields } from "../support/arch_roles.ts";
 

@@ -7,7 +7,8 @@ import assert from "node:assert/strict";
 import { CpuLayout } from "../../src/arm/arch/cpu_state.ts";
 import type { RegionOptions } from "../../src/arm/engine/regions.ts";
 import { Firmware } from "../../src/arm/firmware.ts";
-import { Machine, type MachineOptions } from "../../src/arm/machine.ts";
+import { Machine } from "../../src/arm/machine.ts";
+import type { MachineOptions } from "../../src/arm/machine_options.ts";
 import { Asm } from "./asm.ts";
 
 /** What is translated, and when; the first one is what the others are compared with. */

@@ -8,7 +8,7 @@ import { HALT } from "../arch/cpu_state.ts";
 import type { SharedMemory } from "../../base/memory.ts";
 import type { Clock } from "../clock.ts";
 import type { Interpreter } from "../engine/interpreter.ts";
-import type { StopReason } from "../machine.ts";
+import type { StopReason } from "../machine_options.ts";
 import type { PowerEvent } from "../parts.ts";
 import type { Team, TeamPlace } from "./team.ts";
 

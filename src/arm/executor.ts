@@ -1,0 +1,80 @@
+/** What the interpreter asks for of a CPU: fetching, filling the data TLB, and all it does not do itself. */
+import type { Arena } from "../base/arena.ts";
+import { CpuLayout, HALT } from "./arch/cpu_state.ts";
+import { ACCESS, type Access, ramOffset } from "./arch/tlb_layout.ts";
+import type { CpuCore } from "./cpu.ts";
+import { CrossingAccess } from "./crossing_access.ts";
+import { refreshSingle } from "./debug_enable.ts";
+import type { ExecutionHost, Interpreter } from "./engine/interpreter.ts";
+import { UNPRIVILEGED_ACCESS } from "./engine/wasm_builder.ts";
+import { pollInterrupts, untagPc } from "./exceptions.ts";
+import { isBreakpointPage } from "./mmu/debug_pages.ts";
+import { FILL } from "./mmu/mmu.ts";
+import { pcHi, pcLo } from "./pstate.ts";
+
+/** One CPU as the interpreter runs it. */
+export class Executor implements ExecutionHost {
+  #missVaLo = 0;
+  #missAt = -1;
+  /** The last miss was a stage 2 fault, which the MMU still describes. */
+  #faulted = false;
+
+  readonly #crossing: CrossingAccess;
+
+  constructor(readonly core: CpuCore, cacheArena: Arena, interpreter: Interpreter) {
+    this.#crossing = new CrossingAccess(cacheArena, core.cpu, core.platform.mmu, interpreter);
+  }
+
+  get stopped(): boolean {
+    const { cpu, platform } = this.core;
+    return cpu.halt !== HALT.RUNNING || (cpu.el === 2 && platform.hostAtEl2 === true);
+  }
+
+  fetch(): number {
+    const { cpu, platform } = this.core;
+    untagPc(this.core);
+    const lo = pcLo(cpu);
+    if (cpu.debugArmed !== 0 && isBreakpointPage(cpu.memory, cpu, lo, pcHi(cpu))) return -1;
+    if (lo & 3 || !platform.mmu.translateCode(cpu, lo, pcHi(cpu))) return -1;
+    const { pa } = platform.mmu;
+    return ramOffset(platform.ram, pa, 4) < 0 ? -1 : pa;
+  }
+
+  dataMiss(): boolean {
+    const { cpu, platform } = this.core;
+    const at = cpu.base + CpuLayout.offset.faultVa;
+    const lo = cpu.memory.ld32(at);
+    // What misses again right after it was filled is misaligned.
+    if (lo === this.#missVaLo && this.#missAt === cpu.budget) return this.#missAgain();
+    const size = cpu.faultSize;
+    if ((lo & 0xfff) + size > 0x1000) return this.#crossing.make();
+    this.#missVaLo = lo;
+    this.#missAt = cpu.budget;
+    const access = (cpu.faultAccess & ACCESS.WRITE) as Access;
+    const unprivileged = (cpu.faultAccess & UNPRIVILEGED_ACCESS) !== 0;
+    const hi = cpu.memory.ld32(at + 4);
+    const fill = platform.mmu.fillData(cpu, lo, hi, access, size, unprivileged);
+    this.#faulted = fill === FILL.FAULT && platform.mmu.fault.stage2;
+    return fill === FILL.RAM;
+  }
+
+  #missAgain(): boolean {
+    this.#missAt = -1;
+    return false;
+  }
+
+  executeSlow(): void {
+    this.#missAt = -1;
+    const faulted = this.#faulted;
+    this.#faulted = false;
+    // Most often what the guest is to find there is a device, and the walk is not to be made twice.
+    if (!faulted || !this.core.takeStage2Fault()) this.core.executeSlow();
+    // ERET, MSR and the like may have opened the way for what was pending.
+    if (this.core.cpu.checkIrq !== 0) pollInterrupts(this.core);
+  }
+
+  checkInterrupts(): void {
+    refreshSingle(this.core);
+    pollInterrupts(this.core);
+  }
+}
