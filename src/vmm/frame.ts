@@ -43,6 +43,9 @@ export const FRAME_BUCKETS = 16;
 
 const o: Role = "observe";
 
+/** The pace of a machine whose time is the host's: there is none to keep. */
+export const REAL_TIME = 0xffff_ffff;
+
 /** The machine as a whole. */
 export const FrameHeaderLayout = layout("frame_header", {
   sequence: u32(o),
@@ -71,7 +74,7 @@ export const FrameHeaderLayout = layout("frame_header", {
   /** Priority bits that the virtual CPU interface implements. */
   priBits: u32(o),
   paused: bool(o),
-  /** Virtual time in thousandths of wall time that is not overtaken; 0 runs free. */
+  /** Virtual time in thousandths of wall time that is not overtaken; 0 runs free; {@link REAL_TIME}. */
   pacePermille: u32(o),
   /** Entries that did not fit into the frame. */
   omitted: u32(o),

@@ -84,7 +84,7 @@ async function runToEnd(
       return { code: EXIT_CODE.STALLED, reason: "every CPU waits and nothing can wake one" };
     }
     if (ending) return ending;
-    if (config.clock === "paced") await keepPace(runner, startMs);
+    if (config.clock === "paced" && (config.threads ?? 1) === 1) await keepPace(runner, startMs);
     if (performance.now() < yieldAt) continue;
     await rest(runner, 0);
     if (interrupted()) return { code: EXIT_CODE.INTERRUPTED, reason: "interrupted" };

@@ -4,10 +4,12 @@
  */
 import type { ByteRing } from "./byte_ring.ts";
 import type { Command, CommandRing } from "./command_ring.ts";
-import type { FrameWriter } from "./frame.ts";
+import { type FrameWriter, REAL_TIME } from "./frame.ts";
 import { EXIT_CODE } from "./options.ts";
 import { hexOfBytes } from "./recording.ts";
 import type { Ending, Runner } from "./runner.ts";
+
+const ENOSYS = 38;
 
 /** Longest time without a look at the rings while waiting, in ms: a frame may be wanted. */
 const WAIT_MS = 10;
@@ -25,7 +27,7 @@ export interface LoopParts {
 /** What the loop is doing, as frames show it. */
 export interface LoopState {
   paused: boolean;
-  /** Thousandths of wall time that virtual time may not overtake; 0 runs free. */
+  /** Thousandths of wall time that virtual time may not overtake; 0 runs free; {@link REAL_TIME}. */
   pacePermille: number;
   /** Milliseconds of wall time since the loop started. */
   wallMs(): number;
@@ -53,8 +55,9 @@ export class MachineLoop implements LoopState {
   #backlog: number[] = [];
   readonly #startMs = performance.now();
 
-  constructor(readonly runner: Runner, readonly parts: LoopParts, paced: boolean) {
-    this.pacePermille = paced ? 1000 : 0;
+  /** `pacePermille`: see {@link LoopState}. */
+  constructor(readonly runner: Runner, readonly parts: LoopParts, pacePermille: number) {
+    this.pacePermille = pacePermille;
     this.#restartPace();
   }
 
@@ -115,7 +118,10 @@ export class MachineLoop implements LoopState {
       return this.runner.input(command);
     }
     if (command.op === "pause" || command.op === "resume") this.#pause(command.op === "pause");
-    if (command.op === "setPace") this.pacePermille = command.permille;
+    if (command.op === "setPace") {
+      if (this.pacePermille === REAL_TIME) return -ENOSYS;
+      this.pacePermille = command.permille;
+    }
     if (command.op === "quit") this.#quit = true;
     this.#restartPace();
     return 0;
@@ -144,7 +150,7 @@ export class MachineLoop implements LoopState {
 
   /** Milliseconds that virtual time is ahead of the pace. */
   #aheadMs(): number {
-    if (this.pacePermille === 0) return 0;
+    if (this.pacePermille === 0 || this.pacePermille === REAL_TIME) return 0;
     const virtualMs = (this.runner.guest.machine.nowNs - this.#paceFromNs) / 1e6;
     return virtualMs * (1000 / this.pacePermille) - (performance.now() - this.#paceFromMs);
   }

@@ -2,9 +2,10 @@
 import { UserError } from "../base/errors.ts";
 import { ByteRing, byteRingSize } from "./byte_ring.ts";
 import { CommandRing, commandRingSize } from "./command_ring.ts";
-import { FRAME_AREA_SIZE, FrameWriter } from "./frame.ts";
+import { FRAME_AREA_SIZE, FrameWriter, REAL_TIME } from "./frame.ts";
 import { loadGuest } from "./load.ts";
 import { MachineLoop } from "./machine_loop.ts";
+import type { MachineConfig } from "./options.ts";
 import { Runner } from "./runner.ts";
 import {
   COMMAND_CAPACITY,
@@ -21,6 +22,12 @@ interface Scope {
   postMessage(message: WorkerMessage): void;
 }
 const scope = globalThis as unknown as Scope;
+
+/** Permille of wall time: CPUs in parallel have the host's clock. */
+function paceOf({ clock, threads = 1 }: MachineConfig): number {
+  if (threads > 1) return REAL_TIME;
+  return clock === "paced" ? 1000 : 0;
+}
 
 async function run({ config, images, replay }: StartMessage): Promise<void> {
   const parts: { loop?: MachineLoop } = {};
@@ -39,7 +46,7 @@ async function run({ config, images, replay }: StartMessage): Promise<void> {
     consoleOut: new ByteRing(memory, places.consoleOut, CONSOLE_OUT_BYTES),
     consoleIn: new ByteRing(memory, places.consoleIn, CONSOLE_IN_BYTES),
     frames: new FrameWriter(memory, places.frames),
-  }, config.clock === "paced");
+  }, paceOf(config));
   parts.loop = loop;
   guest.attach(loop);
   scope.postMessage({ kind: "ready", memory: memory.memory, places });

@@ -1,5 +1,5 @@
 /** The two lines on top and the one at the bottom. */
-import { EXIT_IRQ, type Frame } from "../../vmm/frame.ts";
+import { EXIT_IRQ, type Frame, REAL_TIME } from "../../vmm/frame.ts";
 import { type ActionId, footer } from "../keymap.ts";
 import { count, mebibytes, percent, rate } from "../model/format.ts";
 import { exitsOf, type Model, paceOf, rateOf } from "../model/model.ts";
@@ -25,6 +25,7 @@ function machine(frame: Frame): string[] {
 /** How virtual time runs against wall time. */
 function paceText(frame: Frame, ratio: number): string {
   if (frame.paused) return "clock stopped";
+  if (frame.pacePermille === REAL_TIME) return "real time";
   const wanted = frame.pacePermille === 0 ? "fast" : `paced ${frame.pacePermille / 10}%`;
   return `${wanted} x${ratio < 9.995 ? ratio.toFixed(2) : count(ratio)}`;
 }
