@@ -15,6 +15,10 @@ function loopOf(pacePermille: number, commands: Command[]) {
     get nowNs(): number {
       return nowNs += 3.6e12;
     },
+    acquire: () => {},
+    release: () => {},
+    freeze: () => {},
+    thaw: () => {},
   };
   const runner = {
     guest: { machine, consoleRoom: 0, frames: undefined },
