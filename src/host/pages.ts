@@ -55,7 +55,8 @@ export class Pages {
 
   #fillStack(pages: number, seed: number): void {
     const m = this.#memory;
-    for (let i = 0; i < pages; i++) m.st32(this.#stack + 4 * i, pages - 1 - i);
+    const words = m.u32, first = this.#stack >>> 2;
+    for (let i = 0; i < pages; i++) words[first + i] = pages - 1 - i;
     this.#head.stack = pages;
     this.#head.free = pages;
     if (seed === 0) return;
@@ -110,7 +111,11 @@ export class Pages {
   allocateRun(count: number, align = 1): number {
     const first = this.#findRun(count, align);
     if (first < 0) return -1;
-    for (let i = 0; i < count; i++) this.#mark(first + i, true);
+    const words = this.#memory.u32, bitmap = this.#bitmap >>> 2;
+    for (let page = first; page < first + count; page++) {
+      words[bitmap + (page >>> 5)] = (words[bitmap + (page >>> 5)] as number) | (1 << (page & 31));
+    }
+    this.#head.free -= count;
     this.#dropTaken();
     return this.#head.firstPfn + first;
   }
@@ -130,12 +135,14 @@ export class Pages {
 
   /** Entries of pages that a run took must go, lest a page be on the stack twice once it is free again. */
   #dropTaken(): void {
-    const m = this.#memory;
+    const words = this.#memory.u32, first = this.#stack >>> 2, bitmap = this.#bitmap >>> 2;
+    const { stack } = this.#head;
     let kept = 0;
-    for (let i = 0; i < this.#head.stack; i++) {
-      const page = m.ld32(this.#stack + 4 * i);
-      if (this.#used(page)) continue;
-      m.st32(this.#stack + 4 * kept, page);
+    for (let i = 0; i < stack; i++) {
+      const page = words[first + i] as number;
+      const used = (words[bitmap + (page >>> 5)] as number) >>> (page & 31);
+      if (used & 1) continue;
+      words[first + kept] = page;
       kept++;
     }
     this.#head.stack = kept;

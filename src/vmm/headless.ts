@@ -10,7 +10,7 @@ import { RegionDump } from "./region_dump.ts";
 import { type Ending, Runner } from "./runner.ts";
 
 /** How long the machine runs before signals are looked at, in ms. */
-const YIELD_MS = 50;
+const YIELD_MS = 200;
 
 /** Console bytes gathered and written to standard output at once. */
 class Output {
