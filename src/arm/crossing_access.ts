@@ -19,7 +19,7 @@ import {
   DATA_TLB_SIZE,
   NO_TAG_HALF,
 } from "./arch/tlb_layout.ts";
-import { UNPRIVILEGED_ACCESS } from "./engine/wasm_builder.ts";
+import { UNPRIVILEGED_ACCESS } from "./engine/wasm_frame.ts";
 import { FILL, type Mmu } from "./mmu/mmu.ts";
 import { makeEmpty } from "./mmu/tlb.ts";
 

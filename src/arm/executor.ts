@@ -6,7 +6,7 @@ import type { CpuCore } from "./cpu.ts";
 import { CrossingAccess } from "./crossing_access.ts";
 import { refreshSingle } from "./debug_enable.ts";
 import type { ExecutionHost, Interpreter } from "./engine/interpreter.ts";
-import { UNPRIVILEGED_ACCESS } from "./engine/wasm_builder.ts";
+import { UNPRIVILEGED_ACCESS } from "./engine/wasm_frame.ts";
 import { pollInterrupts, untagPc } from "./exceptions.ts";
 import { isBreakpointPage } from "./mmu/debug_pages.ts";
 import { FILL } from "./mmu/mmu.ts";

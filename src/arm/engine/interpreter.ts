@@ -31,7 +31,8 @@ import {
   writeHandler,
   writeRecord,
 } from "./records.ts";
-import { EXIT, reachedInline } from "./wasm_builder.ts";
+import { EXIT } from "./wasm_frame.ts";
+import { reachedInline } from "./inline_registers.ts";
 
 /**
  * What the interpreter leaves to its surroundings. `cpu.budget` is what is left of the slice, the

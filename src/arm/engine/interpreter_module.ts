@@ -18,14 +18,8 @@ import {
   V128,
   type ValType,
 } from "./wasm_assembler.ts";
-import {
-  type BranchOffset,
-  EXIT,
-  type Frame,
-  missAtOnce,
-  recordRegisters,
-  WasmBuilder,
-} from "./wasm_builder.ts";
+import { WasmBuilder } from "./wasm_builder.ts";
+import { type BranchOffset, EXIT, type Frame, missAtOnce, recordRegisters } from "./wasm_frame.ts";
 
 /** One compiled combination of row and shape. */
 export interface HandlerSpec {

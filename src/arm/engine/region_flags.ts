@@ -7,7 +7,7 @@
 import { CpuLayout } from "../arch/cpu_state.ts";
 import { conditionMask } from "../isa/row.ts";
 import { FunctionBody, I32, I64, type OpName } from "./wasm_assembler.ts";
-import type { FlagAccess, FlagKind } from "./wasm_builder.ts";
+import type { FlagAccess, FlagKind } from "./wasm_frame.ts";
 
 /** How the locals hold the flags; "packed": N, Z, C, V in bits 3 to 0 of the first. "joined": see the kind's local. */
 export type FlagState = FlagKind | "packed" | "joined";

@@ -13,6 +13,7 @@ import { packFunction, RegionFlags } from "./region_flags.ts";
 import { type Graph, isInside, type Node, type Step, SWITCH } from "./region_graph.ts";
 import { isCompiled, isRegister, isVector, isZero } from "./region_probe.ts";
 import { FunctionBody, I32, I64, ModuleAssembler, V128, type ValType } from "./wasm_assembler.ts";
+import { WasmBuilder } from "./wasm_builder.ts";
 import {
   type BranchOffset,
   EXIT,
@@ -20,8 +21,7 @@ import {
   type PageCache,
   type RegisterAccess,
   type RegisterPart,
-  WasmBuilder,
-} from "./wasm_builder.ts";
+} from "./wasm_frame.ts";
 
 const O = CpuLayout.offset;
 const RECORD_SHIFT = Math.log2(RECORD_SIZE / 4);

@@ -6,13 +6,9 @@ import { CpuLayout, gprOffset, SLOT } from "../arch/cpu_state.ts";
 import type { BranchKind } from "../isa/builder.ts";
 import type { Consts, Decoded, Row, Shape, Slots } from "../isa/row.ts";
 import { FunctionBody, I32, type ValType } from "./wasm_assembler.ts";
-import {
-  type BranchOffset,
-  type Frame,
-  reachedInline,
-  type RegisterAccess,
-  WasmBuilder,
-} from "./wasm_builder.ts";
+import type { BranchOffset, Frame, RegisterAccess } from "./wasm_frame.ts";
+import { WasmBuilder } from "./wasm_builder.ts";
+import { reachedInline } from "./inline_registers.ts";
 
 /** An instruction of a region. */
 export interface Instruction {

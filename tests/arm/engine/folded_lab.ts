@@ -27,7 +27,7 @@ import {
 } from "../../../src/arm/engine/interpreter.ts";
 import { FPSR_MASK } from "../../../src/arm/fp/format.ts";
 import type { RegionOptions } from "../../../src/arm/engine/regions.ts";
-import { UNPRIVILEGED_ACCESS } from "../../../src/arm/engine/wasm_builder.ts";
+import { UNPRIVILEGED_ACCESS } from "../../../src/arm/engine/wasm_frame.ts";
 import type { AccessOptions, AccessSize } from "../../../src/arm/isa/builder.ts";
 import type { Random } from "../../../src/arm/isa/random.ts";
 import { DECODER, type Decoder } from "../../../src/arm/isa/table.ts";

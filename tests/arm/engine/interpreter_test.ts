@@ -9,7 +9,8 @@ import {
 import { InterpreterCode } from "../../../src/arm/engine/interpreter.ts";
 import { planRecord } from "../../../src/arm/engine/records.ts";
 import { moduleText } from "../../../src/arm/engine/wasm_text.ts";
-import { EXIT, reachedInline } from "../../../src/arm/engine/wasm_builder.ts";
+import { EXIT } from "../../../src/arm/engine/wasm_frame.ts";
+import { reachedInline } from "../../../src/arm/engine/inline_registers.ts";
 import type { Builder } from "../../../src/arm/isa/builder.ts";
 import { Random, randomInstruction, shapesOf } from "../../../src/arm/isa/random.ts";
 import { type Row, type Shape } from "../../../src/arm/isa/row.ts";

@@ -25,7 +25,7 @@ import { exportedText, moduleText } from "../../../src/arm/engine/wasm_text.ts";
 import type { LaneBits, VectorOp } from "../../../src/arm/isa/vector_ops.ts";
 import { ROWS } from "../../../src/arm/isa/table.ts";
 import { examplesOf } from "../../../src/arm/isa/shapes.ts";
-import { reachedInline } from "../../../src/arm/engine/wasm_builder.ts";
+import { reachedInline } from "../../../src/arm/engine/inline_registers.ts";
 
 /** The text of one function with an i32 parameter. */
 function text(build: (asm: FunctionBody) => void): string[] {
