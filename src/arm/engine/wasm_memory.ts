@@ -28,9 +28,9 @@ interface Place {
 }
 
 /** Neighbouring accesses of one instruction that are translated together extend over this many bytes at most. */
-const MAX_SPAN = 32;
+const MAX_SPAN = 64;
 /** The limit of a page whose accesses of that many bytes hit. */
-const PAGE_LIMIT = 4096n - 32n + 1n;
+const PAGE_LIMIT = 4096n - 64n + 1n;
 
 const LOAD: Record<AccessSize, MemName> = {
   1: "i64.load8_u",
