@@ -74,7 +74,10 @@ export function makePlatform(place: MachinePlace, options: MachineOptions): Plat
     clock,
     (cpu, intid, level) => gic.setPpi(cpu, intid, level),
   );
-  const mmu = new Mmu(memory, ram, cacheArena, pcpus, { xnx: model.features.has("FEAT_XNX") });
+  const mmu = new Mmu(memory, ram, cacheArena, pcpus, {
+    xnx: model.features.has("FEAT_XNX"),
+    parallel: team !== undefined,
+  });
   return {
     memory,
     ram,

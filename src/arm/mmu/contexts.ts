@@ -161,7 +161,8 @@ export class Contexts {
   /** What each context knows of upper levels. */
   readonly walks: WalkCache;
 
-  constructor(memory: SharedMemory, arena: Arena, cpuCount: number) {
+  /** `parallel`: CPUs run in several workers. */
+  constructor(memory: SharedMemory, arena: Arena, cpuCount: number, parallel = false) {
     this.#memory = memory;
     this.#words = memory.i32;
     this.#count = cpuCount * CONTEXTS_PER_CPU;
@@ -170,7 +171,7 @@ export class Contexts {
     this.#data = arena.reserve(this.#count * DATA_TLB_SIZE, 64);
     this.#code = arena.reserve(this.#count * CODE_TLB_SIZE, 64);
     this.walks = new WalkCache(memory, arena, this.#count);
-    this.#emptier = new Emptier(memory, arena.reserve(EMPTY_TLB_SIZE, 64));
+    this.#emptier = new Emptier(memory, arena.reserve(EMPTY_TLB_SIZE, 64), parallel);
     this.reset();
   }
 

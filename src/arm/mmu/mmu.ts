@@ -49,6 +49,8 @@ export { contextBytes };
 export interface MmuFeatures {
   /** FEAT_XNX: stage 2 denies execution to EL1 and EL0 separately. */
   readonly xnx: boolean;
+  /** CPUs run in several workers: TLBs are looked up while they are emptied. */
+  readonly parallel?: boolean;
 }
 
 const SP_ALIGN_MASK = 15;
@@ -86,7 +88,7 @@ export class Mmu {
   ) {
     this.#memory = memory;
     this.#ram = ram;
-    this.#contexts = new Contexts(memory, arena, cpuCount);
+    this.#contexts = new Contexts(memory, arena, cpuCount, features.parallel);
     this.#memo = new ContextMemo(memory, this.#contexts, cpuCount);
     const tables = new TableReader(memory, ram);
     const { walks } = this.#contexts;
