@@ -62,7 +62,7 @@ class LocalRegisters implements RegisterAccess {
       return;
     }
     asm.get(this.#local(slot));
-    if (part === "f32" || part === "f64") asm.extractNumber(part);
+    if (part === "f32" || part === "f64") asm.extractNumber(part, 0);
     if (part === "w") asm.op("i32.wrap_i64");
     if (part === "low" || part === "high") asm.extractLane(64, part === "low" ? 0 : 1);
   }
@@ -80,7 +80,7 @@ class LocalRegisters implements RegisterAccess {
     if (half) asm.get(local);
     if (number) asm.v128(0n, 0n);
     push();
-    if (number) asm.replaceNumber(part);
+    if (number) asm.replaceNumber(part, 0);
     if (half) asm.replaceLane(64, part === "low" ? 0 : 1);
     asm.set(local);
   }

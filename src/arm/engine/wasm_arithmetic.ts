@@ -146,8 +146,9 @@ export abstract class ArithmeticBuilder extends NodeBuilder {
     return this.node("i32", [], () => this.frame.pushOperand("i32", recordOffset));
   }
   zext(a: V32): V64 {
+    const { lowOf, value } = a as unknown as Node;
+    if (value !== undefined) return this.c64(BigInt.asUintN(32, value));
     const wide: V64 = this.operation("i64", "i64.extend_i32_u", a);
-    const { lowOf } = a as unknown as Node;
     if (lowOf) (wide as unknown as Node).lowOf = lowOf;
     return wide;
   }

@@ -275,14 +275,14 @@ export class FunctionBody {
     this.#simd(SIMD_LANE[bits].replace).code.push(index);
     return this;
   }
-  /** The number in lane 0. */
-  extractNumber(type: "f32" | "f64"): this {
-    this.#simd(SIMD_NUMBER[type].extract).code.push(0);
+  /** The number in a lane. */
+  extractNumber(type: "f32" | "f64", index: number): this {
+    this.#simd(SIMD_NUMBER[type].extract).code.push(index);
     return this;
   }
-  /** Writes lane 0. */
-  replaceNumber(type: "f32" | "f64"): this {
-    this.#simd(SIMD_NUMBER[type].replace).code.push(0);
+  /** Writes a number to a lane. */
+  replaceNumber(type: "f32" | "f64", index: number): this {
+    this.#simd(SIMD_NUMBER[type].replace).code.push(index);
     return this;
   }
   /** v128.load, of 8 or 4 bytes with zeros above them too, or v128.store; no alignment is promised. */

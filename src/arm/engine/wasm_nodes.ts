@@ -8,7 +8,8 @@
  * flags and control, memory, exclusives and atomics, vectors; the last is in wasm_builder.ts.
  */
 import { gprOffset, SLOT } from "../arch/cpu_state.ts";
-import type { AccessSize, Slot, V32, V64, Value } from "../isa/builder.ts";
+import type { AccessSize, Slot, V128, V32, V64, Value } from "../isa/builder.ts";
+import type { LaneBits, VectorShift } from "../isa/vector_ops.ts";
 import type { Float } from "./fp_kinds.ts";
 import {
   F32,
@@ -51,6 +52,14 @@ export interface Node {
   readonly pure?: boolean;
   /** It is what the lowest `bits` of a vector register hold. */
   lowOf?: { readonly slot: Slot; readonly bits: 32 | 64 };
+  /** Its lowest bits are those of a vector register from bit `at` on, to the end of the half. */
+  partOf?: { readonly slot: Slot; readonly at: number };
+  /** The vector constant that it is. */
+  vector?: { readonly low: bigint; readonly high: bigint };
+  /** The value of which all its lanes are the low `bits`. */
+  splatOf?: { readonly bits: LaneBits; readonly value: V64 };
+  /** It is a vector with its lanes shifted by a constant. */
+  shiftedLanes?: { readonly op: VectorShift; readonly of: V128; readonly by: number };
   /** It is what a load found. */
   loadOf?: { readonly at: V32; readonly offset: number; readonly size: AccessSize };
   /** The number whose bits it is. */

@@ -23,8 +23,25 @@ export function constantSlot(offset: number): Slot {
   return { slot: true, offset: upper ? offset - 8 : offset, upper } as unknown as Slot;
 }
 
-function upperHalf(slot: Slot): boolean {
-  return (slot as Slot & { readonly upper?: boolean }).upper ?? false;
+/** What the masks of the lowest 64 and 32 bits leave, as numbers. */
+const LOWEST: ReadonlyMap<bigint, "f32" | "f64"> = new Map([
+  [(1n << 64n) - 1n, "f64"],
+  [(1n << 32n) - 1n, "f32"],
+]);
+
+/** The index of the one lane of `bits` that a mask has set, if that is all of it. */
+function laneOfMask(bits: LaneBits, low: bigint, high: bigint): number | undefined {
+  const mask = (high << 64n) | low;
+  const lane = (1n << BigInt(bits)) - 1n;
+  for (let index = 0; index < 128 / bits; index++) {
+    if (mask === lane << BigInt(bits * index)) return index;
+  }
+  return undefined;
+}
+
+/** Undefined of a slot that is not known. */
+function upperHalf(slot: Slot): boolean | undefined {
+  return (slot as Slot & { readonly upper?: boolean }).upper;
 }
 
 /** {@link ExclusiveBuilder} with vector registers. */
@@ -39,8 +56,24 @@ export abstract class VectorBuilder extends ExclusiveBuilder {
   v(slot: Slot, half: 0 | 1): V64 {
     const low = half === 0 && !upperHalf(slot);
     const value: V64 = this.register("i64", slot, low ? "low" : "high");
-    if (low) (value as unknown as Node).lowOf = { slot, bits: 64 };
+    const node = value as unknown as Node;
+    if (low) node.lowOf = { slot, bits: 64 };
+    if (upperHalf(slot) !== undefined) node.partOf = { slot, at: low ? 0 : 64 };
     return value;
+  }
+  override shrU<T extends Value>(a: T, b: T): T {
+    const out = super.shrU(a, b);
+    const { partOf } = a as unknown as Node;
+    const { value } = b as unknown as Node;
+    if (partOf === undefined || value === undefined) return out;
+    (out as unknown as Node).partOf = { slot: partOf.slot, at: partOf.at + Number(value) };
+    return out;
+  }
+  /** Where the low `bits` of a value are a lane of a vector register: the register and the lane's index. */
+  #laneOf(bits: LaneBits, value: V64): { readonly slot: Slot; readonly index: number } | undefined {
+    const { partOf } = value as unknown as Node;
+    if (partOf === undefined || partOf.at % bits !== 0) return undefined;
+    return { slot: partOf.slot, index: partOf.at / bits };
   }
   setV(slot: Slot, low: V64, high: V64): void {
     const { bitsOf } = low as unknown as Node;
@@ -76,11 +109,16 @@ export abstract class VectorBuilder extends ExclusiveBuilder {
     });
   }
   c128(low: bigint, high: bigint): V128 {
-    return this.node("v128", [], () => this.frame.asm.v128(low, high), { repeat: true });
+    const vector = { low: BigInt.asUintN(64, low), high: BigInt.asUintN(64, high) };
+    return this.node("v128", [], () => this.frame.asm.v128(low, high), { repeat: true, vector });
   }
   v128(low: V64, high: V64): V128 {
-    const { loadOf } = low as unknown as Node;
-    if ((high as unknown as Node).value !== 0n) {
+    const [{ loadOf, value: lowValue }, { value: highValue }] = [low, high] as unknown as [
+      Node,
+      Node,
+    ];
+    if (lowValue !== undefined && highValue !== undefined) return this.c128(lowValue, highValue);
+    if (highValue !== 0n) {
       return this.withLane(64, this.splat(64, low), 1, high);
     }
     if (loadOf === undefined || loadOf.size < 4) {
@@ -94,7 +132,35 @@ export abstract class VectorBuilder extends ExclusiveBuilder {
     }, { pinned: true });
   }
   vector(op: VectorUnary | VectorBinary | VectorShift, a: V128, b?: V128 | V32): V128 {
+    if (op === "v128.and") {
+      const type = LOWEST.get((b as unknown as Node).vector?.low ?? 0n);
+      if (type && (b as unknown as Node).vector?.high === 0n) return this.#lowest(type, a);
+    }
+    const by = (b as unknown as Node | undefined)?.value;
+    if (by !== undefined) return this.#shiftLanes(op as VectorShift, a, Number(by));
     return this.#vectorNode(b ? [a, b] : [a], () => this.frame.asm.vector(op));
+  }
+  /** Lane 0 of numbers, with zeros above. */
+  #lowest(type: "f32" | "f64", a: V128): V128 {
+    const { asm } = this.frame;
+    return this.node("v128", [a], () => {
+      asm.v128(0n, 0n);
+      this.push(a);
+      asm.extractNumber(type, 0).replaceNumber(type, 0);
+    });
+  }
+  /** Two shifts to the right in a row by constants are one. */
+  #shiftLanes(op: VectorShift, a: V128, amount: number): V128 {
+    const { shiftedLanes } = a as unknown as Node;
+    const bits = Number(/\d+/.exec(op)?.[0]);
+    const again = shiftedLanes?.op === op && !op.endsWith("shl");
+    const of = again ? shiftedLanes.of : a;
+    const by = amount % bits + (again ? shiftedLanes.by : 0);
+    if (by >= bits && op.endsWith("shr_u")) return this.c128(0n, 0n);
+    const shift = Math.min(by, bits - 1);
+    const out = this.#vectorNode([of, this.c32(shift)], () => this.frame.asm.vector(op));
+    (out as unknown as Node).shiftedLanes = { op, of, by: shift };
+    return out;
   }
   vectorTest(op: VectorTest, a: V128): V32 {
     return this.node("i32", [a], () => {
@@ -103,6 +169,13 @@ export abstract class VectorBuilder extends ExclusiveBuilder {
     });
   }
   bitselect(mask: V128, a: V128, b: V128): V128 {
+    const { vector } = mask as unknown as Node;
+    const { splatOf } = a as unknown as Node;
+    if (vector && splatOf) {
+      const { bits, value } = splatOf;
+      const index = laneOfMask(bits, vector.low, vector.high);
+      if (index !== undefined) return this.withLane(bits, b, index, value);
+    }
     return this.#vectorNode([a, b, mask], () => this.frame.asm.vector("v128.bitselect"));
   }
   shuffle(lanes: readonly number[], a: V128, b: V128): V128 {
@@ -113,7 +186,22 @@ export abstract class VectorBuilder extends ExclusiveBuilder {
     return bits === 64 ? value : this.wrap(value);
   }
   splat(bits: LaneBits, value: V64): V128 {
-    return this.#vectorNode([this.#laneValue(bits, value)], () => this.frame.asm.splat(bits));
+    const from = this.#laneOf(bits, value);
+    if (from !== undefined) {
+      const register = this.q(from.slot);
+      const bytes = bits / 8;
+      return this.shuffle(
+        Array.from({ length: 16 }, (_, i) => from.index * bytes + i % bytes),
+        register,
+        register,
+      );
+    }
+    const out = this.#vectorNode(
+      [this.#laneValue(bits, value)],
+      () => this.frame.asm.splat(bits),
+    );
+    (out as unknown as Node).splatOf = { bits, value };
+    return out;
   }
   lane(bits: LaneBits, a: V128, index: number): V64 {
     return this.node("i64", [a], () => {
@@ -123,10 +211,21 @@ export abstract class VectorBuilder extends ExclusiveBuilder {
     });
   }
   withLane(bits: LaneBits, a: V128, index: number, value: V64): V128 {
+    const from = this.#laneOf(bits, value);
+    if (from !== undefined) return this.#moveLane(bits, a, index, from.slot, from.index);
     return this.#vectorNode(
       [a, this.#laneValue(bits, value)],
       () => this.frame.asm.replaceLane(bits, index),
     );
+  }
+  /** `a` with lane `index` from lane `from` of a register. */
+  #moveLane(bits: LaneBits, a: V128, index: number, slot: Slot, from: number): V128 {
+    const { asm } = this.frame;
+    const type = bits === 64 ? "f64" : bits === 32 ? "f32" : undefined;
+    return this.#vectorNode([a, this.q(slot)], () => {
+      if (type) asm.extractNumber(type, from).replaceNumber(type, index);
+      else asm.extractLane(bits, from).replaceLane(bits, index);
+    });
   }
   loadQ(address: V64, options: AccessOptions = {}): V128 {
     const { at, offset } = this.place(address, ACCESS.READ, 16, options);

@@ -96,9 +96,11 @@ export function write(b: Builder, width: number, d: Slot, v: V128): void {
   b.setQ(d, cut(b, width, v));
 }
 
+/** A byte order of `shuffle`: the low half of the first, then that of the second. */
+const LOW_HALVES = Array.from({ length: 16 }, (_, i) => i < 8 ? i : i + 8);
+
 /** Writes the low half of `v` to the low half of `d`, clearing the high one, or to the high half. */
 export function writeHalf(b: Builder, high: boolean, d: Slot, v: V128): void {
-  const value = b.lane(64, v, 0);
-  if (high) b.setV(d, b.v(d, 0), value);
-  else b.setV(d, value, b.c64(0));
+  if (high) b.setQ(d, b.shuffle(LOW_HALVES, b.q(d), v));
+  else write(b, 64, d, v);
 }
