@@ -102,6 +102,10 @@ export {
   VGIC_V3_ADDR_TYPE,
 } from "./vgic/vgic_kvm_device.ts";
 export {
+  apListDepth,
+  apListPending,
+  vgicDebugCounts,
+  vgicDebugEachIrq,
   vgicDebugIrqs,
   vgicDebugLatencies,
   vgicDebugText,

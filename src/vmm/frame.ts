@@ -339,12 +339,23 @@ export class FrameWriter {
     Atomics.store(i32, this.#word.writing, sequence);
     this.#side = sequence & 1;
     const header = this.header;
-    this.memory.u8.fill(0, header.base, header.base + FrameHeaderLayout.size + CountsLayout.size);
+    this.#clear(header.base);
     source.fillFrame(this);
     header.sequence = sequence;
     Atomics.store(i32, this.#word.published, sequence);
     Atomics.notify(i32, this.#word.published);
     return sequence;
+  }
+
+  /** Zeroes what the buffer's last frame has left: header, counts, as many entries as there were. */
+  #clear(buffer: number): void {
+    const { u8 } = this.memory;
+    const counts = this.#counts[this.#side] as Record<SectionName, number>;
+    for (const name of SECTION_NAMES) {
+      const at = buffer + PLACE.at[name];
+      u8.fill(0, at, at + counts[name] * SECTIONS[name].layout.size);
+    }
+    u8.fill(0, buffer, buffer + FrameHeaderLayout.size + CountsLayout.size);
   }
 
   /** The header of the frame being filled. */
@@ -362,14 +373,25 @@ export class FrameWriter {
       return undefined;
     }
     counts[section] = index + 1;
-    this.memory.u8.fill(0, view.base, view.base + SECTIONS[section].layout.size);
     return view;
   }
 
   /** Stores text into a `name` field: up to 32 ASCII characters. */
   setName(at: number, name: string): void {
-    for (let i = 0; i < 32; i++) this.memory.u8[at + i] = name.charCodeAt(i) & 0x7f;
+    this.memory.u8.set(bytesOfName(name), at);
   }
+}
+
+const NAME_BYTES = new Map<string, Uint8Array>();
+
+/** A name as it stands in a frame; kept, since the same ones are in every frame. */
+function bytesOfName(name: string): Uint8Array {
+  let bytes = NAME_BYTES.get(name);
+  if (bytes === undefined) {
+    bytes = Uint8Array.from({ length: 32 }, (_, i) => name.charCodeAt(i) & 0x7f);
+    NAME_BYTES.set(name, bytes);
+  }
+  return bytes;
 }
 
 function sectionViews(memory: SharedMemory, buffer: number): SectionViews {

@@ -19,10 +19,13 @@ import type { VirtualInterface } from "../arm/gic/virtual_interface.ts";
 import type { Machine } from "../arm/machine.ts";
 import { pstateToSpsr } from "../arm/pstate.ts";
 import { LOCK_CLASSES } from "../base/lock.ts";
+import type { SharedMemory } from "../base/memory.ts";
 import type { ViewOf } from "../base/struct.ts";
 import type { Host } from "../host/host.ts";
 import { type HostThread, THREAD_STATE } from "../host/threads.ts";
 import {
+  apListDepth,
+  apListPending,
   type ArchTimerContext,
   ArchTimerContextLayout,
   CYCLES_PER_NS,
@@ -35,8 +38,10 @@ import {
   switchPercentile,
   type Vcpu,
   VCPU_MODE,
-  vgicDebugIrqs,
+  vgicDebugCounts,
+  vgicDebugEachIrq,
   vgicDebugLatencies,
+  type VgicIrqCounts,
   type VgicIrqState,
   type Vm,
   VMIDS,
@@ -45,6 +50,7 @@ import { engineCounts } from "./engine_counts.ts";
 import {
   EXIT_SERROR,
   FRAME_BUCKETS,
+  type FrameIrqLayout,
   type FrameSource,
   FrameTimerLayout,
   type FrameVcpuLayout,
@@ -96,14 +102,14 @@ export function translatedInsns(machine: Machine, { stat, state }: Vcpu): number
   return stat.translatedInsns + Math.max(0, now);
 }
 
-/** Counts by quarters of a doubling as counts by whole ones. */
-function coarse(buckets: readonly number[]): number[] {
-  const out = new Array<number>(FRAME_BUCKETS).fill(0);
-  buckets.forEach((n, i) => {
-    const at = octaveOf(i, FRAME_BUCKETS);
-    out[at] = (out[at] ?? 0) + n;
-  });
-  return out;
+/** Counts by quarters of a doubling, added to those by whole ones at `to`. */
+function addCoarse(memory: SharedMemory, to: number, buckets: readonly number[]): void {
+  for (let i = 0; i < buckets.length; i++) {
+    const n = buckets[i] ?? 0;
+    if (n === 0) continue;
+    const at = to + 4 * octaveOf(i, FRAME_BUCKETS);
+    memory.st32(at, memory.ld32(at) + n);
+  }
 }
 
 /** Of one timer: its registers, and what follows from them. */
@@ -121,10 +127,6 @@ interface TimerState {
 function offsetOf({ memory, base }: ArchTimerContext): number {
   const at = base + CNTVOFF_AT;
   return memory.ldi32(at + 4) * 2 ** 32 + memory.ld32(at);
-}
-
-function isPendingAndEnabled(irq: VgicIrqState): boolean {
-  return irq.enabled && (irq.pendingLatch || (irq.level && irq.lineLevel));
 }
 
 function shadowPriorities(view: VcpuView, { cpuIf, vgicV2 }: Vcpu, gicv2: boolean): void {
@@ -172,20 +174,21 @@ function shadowListRegisters(view: VcpuView, vcpu: Vcpu, gicv2: boolean, lrs: nu
   }
 }
 
-/** Adds an interrupt; `idx` gives the vcpuIdx of a vcpuId, -1 for -1. */
+/** Adds an interrupt; `idx` gives the vcpuIdx of a vcpuId. */
 function irqRow(
   writer: FrameWriter,
   vm: number,
   irq: VgicIrqState,
-  idx: (vcpuId: number) => number,
+  idx: readonly (number | undefined)[],
 ): void {
   const view = writer.add("irqs");
   if (!view) return;
+  const { counts } = irq;
   view.vm = vm;
   view.intid = irq.intid;
-  view.ownerVcpu = idx(irq.ownerVcpuId ?? -1);
-  view.targetVcpu = idx(irq.targetVcpuId);
-  view.vcpu = idx(irq.vcpuId);
+  view.ownerVcpu = idx[irq.ownerVcpuId ?? -1] ?? -1;
+  view.targetVcpu = idx[irq.targetVcpuId] ?? -1;
+  view.vcpu = idx[irq.vcpuId] ?? -1;
   view.apListPosition = irq.apListPosition;
   view.lr = irq.lr;
   view.pendingLatch = irq.pendingLatch;
@@ -198,13 +201,18 @@ function irqRow(
   view.config = irq.level ? 1 : 0;
   view.group = irq.group;
   view.priority = irq.priority;
-  view.injected = irq.counts?.injected ?? 0;
-  view.acked = irq.counts?.acked ?? 0;
-  view.eoied = irq.counts?.eoied ?? 0;
-  view.lastEventNs = irq.counts?.lastEventNs ?? NONE;
-  view.latencyCount = irq.counts?.latencyCount ?? 0;
-  view.latencyP50Ns = irq.counts?.latencyP50Ns ?? 0;
-  view.latencyP99Ns = irq.counts?.latencyP99Ns ?? 0;
+  view.lastEventNs = counts?.lastEventNs ?? NONE;
+  if (counts?.lastEventNs !== undefined) countsOfRow(view, counts);
+}
+
+/** The rest is zero for what nothing has happened to. */
+function countsOfRow(view: ViewOf<typeof FrameIrqLayout>, counts: VgicIrqCounts): void {
+  view.injected = counts.injected;
+  view.acked = counts.acked;
+  view.eoied = counts.eoied;
+  view.latencyCount = counts.latencyCount;
+  view.latencyP50Ns = counts.latencyP50Ns ?? 0;
+  view.latencyP99Ns = counts.latencyP99Ns ?? 0;
 }
 
 /** {@link FrameSource} over KVM. */
@@ -275,7 +283,6 @@ export class KvmFrameSource implements FrameSource {
 
   #vm(writer: FrameWriter, vm: Vm, index: number): void {
     const { kvm } = vm;
-    const irqs = [...vgicDebugIrqs(kvm)];
     const view = writer.add("vms");
     if (view) {
       view.vmId = index;
@@ -287,11 +294,12 @@ export class KvmFrameSource implements FrameSource {
     }
     for (const vcpu of kvm.vcpus) {
       const timers = vcpu.timers.map((ctx) => this.#timerState(vcpu, ctx));
-      this.#vcpu(writer, index, vcpu, irqs, timers);
-      timers.forEach((timer, i) => this.#timer(writer, index, vcpu, i, timer, irqs));
+      this.#vcpu(writer, index, vcpu, timers);
+      timers.forEach((timer, i) => this.#timer(writer, index, vcpu, i, timer));
     }
-    const indexById = new Map(kvm.vcpus.map((v) => [v.state.vcpuId, v.state.vcpuIdx]));
-    for (const irq of irqs) irqRow(writer, index, irq, (id) => indexById.get(id) ?? -1);
+    const idx: number[] = [];
+    for (const { state } of kvm.vcpus) idx[state.vcpuId] = state.vcpuIdx;
+    vgicDebugEachIrq(kvm, (irq) => irqRow(writer, index, irq, idx));
   }
 
   // vCPUs
@@ -300,20 +308,18 @@ export class KvmFrameSource implements FrameSource {
     writer: FrameWriter,
     vm: number,
     vcpu: Vcpu,
-    irqs: readonly VgicIrqState[],
     timers: readonly TimerState[],
   ): void {
     const view = writer.add("vcpus");
     if (!view) return;
     const { state } = vcpu;
     const thread = this.parts.host.threads.at(state.thread);
-    const listed = irqs.filter((irq) => irq.vcpuId === state.vcpuId && irq.apListPosition >= 0);
     view.vm = vm;
     view.vcpuIdx = state.vcpuIdx;
     view.state = VCPU_STATES.indexOf(vcpuStateName(vcpu, thread));
     view.pcpu = state.cpu;
-    view.apListLength = listed.length;
-    view.pendingIrqs = listed.filter(isPendingAndEnabled).length;
+    view.apListLength = apListDepth(vcpu);
+    view.pendingIrqs = apListPending(vcpu);
     view.nextTimerNs = Math.min(...timers.map((t) => t.nextFireNs));
     this.#counters(view, vcpu);
     this.#registers(view, vcpu);
@@ -333,9 +339,7 @@ export class KvmFrameSource implements FrameSource {
     view.halt_wait_ns = stat.halt_wait_ns;
     view.irqExits = stat.irqExits;
     view.serrorExits = stat.serrorExits;
-    for (let ec = 0; ec < 64; ec++) {
-      view.memory.copy64(view.byClass + 8 * ec, stat.byClass + 8 * ec);
-    }
+    view.memory.u8.copyWithin(view.byClass, stat.byClass, stat.byClass + 8 * 64);
   }
 
   /** What the guest executes: in the CPU, or where the CPU left it for EL2, or saved. */
@@ -409,14 +413,12 @@ export class KvmFrameSource implements FrameSource {
     vcpu: Vcpu,
     index: number,
     timer: TimerState,
-    irqs: readonly VgicIrqState[],
   ): void {
     const view = writer.add("timers");
     const ctx = vcpu.timers[index];
     if (!view || !ctx) return;
-    const { vcpuId, vcpuIdx } = vcpu.state;
     view.vm = vm;
-    view.vcpuIdx = vcpuIdx;
+    view.vcpuIdx = vcpu.state.vcpuIdx;
     view.index = index;
     view.irq = ctx.irq;
     view.cntCtl = timer.ctl;
@@ -429,12 +431,12 @@ export class KvmFrameSource implements FrameSource {
     view.hrtimerArmed = !ctx.loaded && timer.nextFireNs !== NONE &&
       this.parts.host.hrtimers.isArmed(vcpu.timer.bgTimer);
     view.nextFireNs = timer.nextFireNs;
-    const irq = irqs.find((i) => i.intid === ctx.irq && i.ownerVcpuId === vcpuId);
-    view.fired = irq?.counts?.injected ?? 0;
-    view.latencyP50Ns = irq?.counts?.latencyP50Ns ?? 0;
-    view.latencyP99Ns = irq?.counts?.latencyP99Ns ?? 0;
-    const latencies = vgicDebugLatencies(vcpu.kvm, vcpu, ctx.irq);
-    coarse(latencies).forEach((n, i) => view.memory.st32(view.latencyBuckets + 4 * i, n));
+    const counts = vgicDebugCounts(vcpu.kvm, vcpu, ctx.irq);
+    view.fired = counts?.injected ?? 0;
+    if (counts === undefined || counts.latencyCount === 0) return;
+    view.latencyP50Ns = counts.latencyP50Ns ?? 0;
+    view.latencyP99Ns = counts.latencyP99Ns ?? 0;
+    addCoarse(view.memory, view.latencyBuckets, vgicDebugLatencies(vcpu.kvm, vcpu, ctx.irq));
   }
 
   // World switches, operations, locks
@@ -442,9 +444,9 @@ export class KvmFrameSource implements FrameSource {
   #exits(writer: FrameWriter): void {
     const vcpus = this.parts.kvm.vms.flatMap((vm) => vm.kvm.vcpus);
     for (let reason = 0; reason <= EXIT_SERROR; reason++) {
+      if (!vcpus.some(({ meter }) => meter !== undefined && meter.count(reason) > 0)) continue;
       const totals = noSwitches();
       for (const vcpu of vcpus) vcpu.meter?.addTo(totals, reason);
-      if (totals.count === 0) continue;
       const view = writer.add("exits");
       if (!view) return;
       view.reason = reason;
@@ -454,7 +456,7 @@ export class KvmFrameSource implements FrameSource {
       view.p99Ns = switchPercentile(totals, 0.99) ?? 0;
       view.cycles = Math.round(totals.operationNs * CYCLES_PER_NS);
       view.registersMoved = totals.registersMoved;
-      coarse(totals.buckets).forEach((n, i) => view.memory.st32(view.buckets + 4 * i, n));
+      addCoarse(view.memory, view.buckets, totals.buckets);
     }
   }
 

@@ -205,7 +205,7 @@ export function kvmStats(
   host: Host,
   insnsOf: (vcpu: Vcpu) => InsnCounts,
 ): KvmStats {
-  const irqs = vms.map(({ kvm }) => [...vgicDebugIrqs(kvm)]);
+  const irqs = vms.map(({ kvm }) => vgicDebugIrqs(kvm));
   const { stats } = host.locks;
   return {
     mode: host.mode,

@@ -8,9 +8,17 @@
 import { fieldOf } from "../../arm/arch/gic.ts";
 import { GICH_LR } from "../../arm/arch/gicv2.ts";
 import { listLength, listNext } from "../../base/list.ts";
-import { type Kvm, type Vcpu, VGIC_NR_PRIVATE_IRQS, type VgicIrq } from "../kvm_host.ts";
 import {
+  type Kvm,
+  KvmVcpuLayout,
+  type Vcpu,
+  VGIC_NR_PRIVATE_IRQS,
+  type VgicIrq,
+} from "../kvm_host.ts";
+import {
+  irqIsPending,
   irqOfNode,
+  irqStatAddress,
   irqStatOf,
   VGIC_CONFIG_LEVEL,
   VGIC_MAX_SPI,
@@ -19,7 +27,13 @@ import {
   VGIC_NR_SGIS,
   vgicGetIrq,
 } from "./vgic_irq.ts";
-import { addLatencies, LATENCY_BUCKETS, latencyPercentile } from "./vgic_stat.ts";
+import {
+  addLatencies,
+  irqStatAt,
+  LATENCY_BUCKETS,
+  latencyPercentile,
+  VgicIrqStatLayout,
+} from "./vgic_stat.ts";
 
 /** Counters of one interrupt. */
 export interface VgicIrqCounts {
@@ -64,103 +78,183 @@ export interface VgicIrqState {
   readonly counts: VgicIrqCounts | undefined;
 }
 
-/** Where an interrupt is: `vcpu` address to place, by interrupt address. */
+/** Where interrupts are: place on their ap_list, list register, by an interrupt's address. */
 interface Places {
   readonly apList: ReadonlyMap<number, number>;
-  readonly lrs: ReadonlyMap<string, number>;
+  readonly lrs: ReadonlyMap<number, number>;
 }
 
-function addPlaces(vcpu: Vcpu, apList: Map<number, number>, lrs: Map<string, number>): void {
-  const memory = vcpu.kvm.host.memory;
+/** A row that is filled anew for each interrupt. */
+type Row = { -readonly [K in keyof VgicIrqState]: VgicIrqState[K] };
+
+function addPlaces(vcpu: Vcpu, apList: Map<number, number>, lrs: Map<number, number>): void {
+  const { kvm, cpuIf, vgicV2 } = vcpu;
+  const memory = kvm.host.memory;
   const head = vcpu.vgic.apListHead;
   let position = 0;
   for (let at = listNext(memory, head); at !== head; at = listNext(memory, at)) {
     apList.set(irqOfNode(memory, at).base, position++);
   }
-  const { cpuIf, vgicV2 } = vcpu;
-  for (let lr = 0; lr < cpuIf.usedLrs; lr++) {
-    lrs.set(`${vcpu.state.base} ${memory.ld32(cpuIf.lr + 8 * lr)}`, lr);
-  }
+  const addLr = (intid: number, lr: number) => {
+    const irq = vgicGetIrq(kvm, vcpu, intid);
+    if (irq?.vcpu === vcpu.state.base) lrs.set(irq.base, lr);
+  };
+  for (let lr = 0; lr < cpuIf.usedLrs; lr++) addLr(memory.ld32(cpuIf.lr + 8 * lr), lr);
   for (let lr = 0; lr < vgicV2.usedLrs; lr++) {
-    const intid = fieldOf(memory.ld32(vgicV2.lr + 4 * lr), GICH_LR.VirtualID);
-    lrs.set(`${vcpu.state.base} ${intid}`, lr);
+    addLr(fieldOf(memory.ld32(vgicV2.lr + 4 * lr), GICH_LR.VirtualID), lr);
   }
 }
 
 function placesOf(kvm: Kvm): Places {
   const apList = new Map<number, number>();
-  const lrs = new Map<string, number>();
+  const lrs = new Map<number, number>();
   for (const vcpu of kvm.vcpus) addPlaces(vcpu, apList, lrs);
   return { apList, lrs };
 }
 
+/** What most interrupts have: nothing has happened. */
+const NO_COUNTS: VgicIrqCounts = {
+  injected: 0,
+  acked: 0,
+  eoied: 0,
+  lastEventNs: undefined,
+  latencyCount: 0,
+  latencyP50Ns: undefined,
+  latencyP99Ns: undefined,
+  latencyMaxNs: 0,
+};
+
+const { lastEventNs: LAST_EVENT, latencyCount: LATENCIES } = VgicIrqStatLayout.offset;
+
 function countsOf(kvm: Kvm, irq: VgicIrq): VgicIrqCounts | undefined {
-  const stat = irqStatOf(kvm, irq);
-  return stat && {
-    injected: stat.injected,
-    acked: stat.acked,
-    eoied: stat.eoied,
-    lastEventNs: stat.lastEventNs === 0 ? undefined : stat.lastEventNs,
-    latencyCount: stat.latencyCount,
+  const at = irqStatAddress(kvm, irq);
+  if (at === 0) return undefined;
+  const { memory } = irq;
+  // Whatever is counted has a time.
+  if (memory.ld53(at + LAST_EVENT) + memory.ld53(at + LATENCIES) === 0) return NO_COUNTS;
+  const stat = irqStatAt(memory, at);
+  const { injected, acked, eoied, lastEventNs, latencyCount } = stat;
+  return {
+    injected,
+    acked,
+    eoied,
+    lastEventNs: lastEventNs === 0 ? undefined : lastEventNs,
+    latencyCount,
     latencyP50Ns: latencyPercentile(stat, 0.5),
     latencyP99Ns: latencyPercentile(stat, 0.99),
     latencyMaxNs: stat.latencyMaxNs,
   };
 }
 
-/** The latency histogram of one interrupt, {@link LATENCY_BUCKETS} counts; all 0 before vgicInit. */
-export function vgicDebugLatencies(kvm: Kvm, vcpu: Vcpu | undefined, intid: number): number[] {
-  const buckets = new Array<number>(LATENCY_BUCKETS).fill(0);
+/** The counters of one interrupt; undefined when there is none, and before vgicInit. */
+export function vgicDebugCounts(
+  kvm: Kvm,
+  vcpu: Vcpu | undefined,
+  intid: number,
+): VgicIrqCounts | undefined {
+  const irq = kvm.vgic.initialized ? vgicGetIrq(kvm, vcpu, intid) : undefined;
+  return irq && countsOf(kvm, irq);
+}
+
+/**
+ * Adds the latency histogram of one interrupt into `into`, {@link LATENCY_BUCKETS} counts; nothing before
+ * vgicInit.
+ */
+export function vgicDebugLatencies(
+  kvm: Kvm,
+  vcpu: Vcpu | undefined,
+  intid: number,
+  into: number[] = new Array<number>(LATENCY_BUCKETS).fill(0),
+): number[] {
   const irq = vgicGetIrq(kvm, vcpu, intid);
   const stat = irq && irqStatOf(kvm, irq);
-  if (stat) addLatencies(buckets, stat);
-  return buckets;
+  if (stat && stat.latencyCount > 0) addLatencies(into, stat);
+  return into;
 }
 
 function typeOf(intid: number): "SGI" | "PPI" | "SPI" {
   return intid < VGIC_NR_SGIS ? "SGI" : intid < VGIC_NR_PRIVATE_IRQS ? "PPI" : "SPI";
 }
 
-function stateOf(kvm: Kvm, irq: VgicIrq, owner: Vcpu | undefined, places: Places): VgicIrqState {
-  const vcpuId = (address: number) =>
-    kvm.vcpus.find((v) => v.state.base === address)?.state.vcpuId ?? -1;
+const { vcpuId: VCPU_ID } = KvmVcpuLayout.offset;
+
+/** The number of the vCPU whose structure is at `address`; -1 for 0. */
+function vcpuIdAt({ host }: Kvm, address: number): number {
+  return address === 0 ? -1 : host.memory.ld32(address + VCPU_ID);
+}
+
+function emptyRow(): Row {
   return {
-    type: typeOf(irq.intid),
-    intid: irq.intid,
-    ownerVcpuId: owner?.state.vcpuId,
-    targetVcpuId: vcpuId(irq.targetVcpu),
-    pendingLatch: irq.pendingLatch,
-    lineLevel: irq.lineLevel,
-    active: irq.active,
-    enabled: irq.enabled,
-    hw: irq.hw,
-    level: irq.config === VGIC_CONFIG_LEVEL,
-    group: irq.group,
-    hwIntid: irq.hwIntid,
-    mpidr: kvm.vgic.vgicModel === VGIC_MODEL_V2 ? irq.targets : irq.mpidr,
-    source: irq.source,
-    priority: irq.priority,
-    vcpuId: vcpuId(irq.vcpu),
-    apListPosition: places.apList.get(irq.base) ?? -1,
-    lr: places.lrs.get(`${irq.vcpu} ${irq.intid}`) ?? -1,
-    counts: countsOf(kvm, irq),
+    type: "SGI",
+    intid: 0,
+    ownerVcpuId: undefined,
+    targetVcpuId: -1,
+    pendingLatch: false,
+    lineLevel: false,
+    active: false,
+    enabled: false,
+    hw: false,
+    level: false,
+    group: 0,
+    hwIntid: 0,
+    mpidr: 0,
+    source: 0,
+    priority: 0,
+    vcpuId: -1,
+    apListPosition: -1,
+    lr: -1,
+    counts: undefined,
   };
 }
 
-/** Every interrupt of the VM in vgic-state's order: private ones by vCPU, then the shared ones. */
-export function* vgicDebugIrqs(kvm: Kvm): Generator<VgicIrqState> {
+function fillRow(row: Row, kvm: Kvm, irq: VgicIrq, owner: Vcpu | undefined, places: Places): Row {
+  row.intid = irq.intid;
+  row.type = typeOf(row.intid);
+  row.ownerVcpuId = owner?.state.vcpuId;
+  row.targetVcpuId = vcpuIdAt(kvm, irq.targetVcpu);
+  row.pendingLatch = irq.pendingLatch;
+  row.lineLevel = irq.lineLevel;
+  row.active = irq.active;
+  row.enabled = irq.enabled;
+  row.hw = irq.hw;
+  row.level = irq.config === VGIC_CONFIG_LEVEL;
+  row.group = irq.group;
+  row.hwIntid = irq.hwIntid;
+  row.mpidr = kvm.vgic.vgicModel === VGIC_MODEL_V2 ? irq.targets : irq.mpidr;
+  row.source = irq.source;
+  row.priority = irq.priority;
+  row.vcpuId = vcpuIdAt(kvm, irq.vcpu);
+  row.apListPosition = places.apList.get(irq.base) ?? -1;
+  row.lr = places.lrs.get(irq.base) ?? -1;
+  row.counts = countsOf(kvm, irq);
+  return row;
+}
+
+/**
+ * Calls `visit` for every interrupt of the VM in vgic-state's order: private ones by vCPU, then the shared
+ * ones. The row is the same each time, filled anew: for whoever does this often.
+ */
+export function vgicDebugEachIrq(kvm: Kvm, visit: (row: VgicIrqState) => void): void {
   if (!kvm.vgic.initialized) return;
   const places = placesOf(kvm);
+  const row = emptyRow();
   for (const vcpu of kvm.vcpus) {
     for (let intid = 0; intid < VGIC_NR_PRIVATE_IRQS; intid++) {
       const irq = vgicGetIrq(kvm, vcpu, intid);
-      if (irq) yield stateOf(kvm, irq, vcpu, places);
+      if (irq) visit(fillRow(row, kvm, irq, vcpu, places));
     }
   }
   for (let i = 0; i < kvm.vgic.nrSpis; i++) {
     const irq = vgicGetIrq(kvm, undefined, VGIC_NR_PRIVATE_IRQS + i);
-    if (irq && irq.intid <= VGIC_MAX_SPI) yield stateOf(kvm, irq, undefined, places);
+    if (irq && irq.intid <= VGIC_MAX_SPI) visit(fillRow(row, kvm, irq, undefined, places));
   }
+}
+
+/** The same as rows of their own. */
+export function vgicDebugIrqs(kvm: Kvm): VgicIrqState[] {
+  const rows: VgicIrqState[] = [];
+  vgicDebugEachIrq(kvm, (row) => rows.push({ ...row }));
+  return rows;
 }
 
 const digit = (flag: boolean): string => flag ? "1" : "0";
@@ -230,4 +324,16 @@ export function apListIntids(vcpu: Vcpu): number[] {
 /** Length of the vCPU's ap_list. */
 export function apListDepth(vcpu: Vcpu): number {
   return listLength(vcpu.kvm.host.memory, vcpu.vgic.apListHead);
+}
+
+/** How many interrupts on the vCPU's ap_list are pending and enabled. */
+export function apListPending(vcpu: Vcpu): number {
+  const memory = vcpu.kvm.host.memory;
+  const head = vcpu.vgic.apListHead;
+  let pending = 0;
+  for (let at = listNext(memory, head); at !== head; at = listNext(memory, at)) {
+    const irq = irqOfNode(memory, at);
+    if (irq.enabled && irqIsPending(irq)) pending++;
+  }
+  return pending;
 }

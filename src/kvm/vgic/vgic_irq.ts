@@ -276,13 +276,18 @@ export function vgicIrqHandleResampling(
 
 const PRIVATE_STATS = KvmVcpuLayout.offset.vgicCpu + VgicCpuLayout.offset.irqStats;
 
+/** Where the counters of an interrupt lie; 0 before vgicInit. */
+export function irqStatAddress(kvm: Kvm, irq: VgicIrq): number {
+  const isPrivate = irq.intid < VGIC_NR_PRIVATE_IRQS;
+  const stats = isPrivate ? irq.memory.ld32(irq.targetVcpu + PRIVATE_STATS) : kvm.vgic.irqStats;
+  const index = isPrivate ? irq.intid : irq.intid - VGIC_NR_PRIVATE_IRQS;
+  return stats === 0 ? 0 : stats + index * VgicIrqStatLayout.size;
+}
+
 /** The counters of an interrupt; undefined before vgicInit. */
 export function irqStatOf(kvm: Kvm, irq: VgicIrq): VgicIrqStat | undefined {
-  const memory = kvm.host.memory;
-  const isPrivate = irq.intid < VGIC_NR_PRIVATE_IRQS;
-  const stats = isPrivate ? memory.ld32(irq.targetVcpu + PRIVATE_STATS) : kvm.vgic.irqStats;
-  const index = isPrivate ? irq.intid : irq.intid - VGIC_NR_PRIVATE_IRQS;
-  return stats === 0 ? undefined : irqStatAt(memory, stats + index * VgicIrqStatLayout.size);
+  const at = irqStatAddress(kvm, irq);
+  return at === 0 ? undefined : irqStatAt(irq.memory, at);
 }
 
 /** Notes when the interrupt began to wait, unless it does already. Requires the irq lock. */
