@@ -96,7 +96,7 @@ const MAX_UNROLLED = 160;
 /** Places where computed jumps may lead within a region. */
 const MAX_TARGETS = 64;
 /** Functions that are written in the place of a computed call. */
-const MAX_CALLEES = 12;
+const MAX_CALLEES = 32;
 /** Instructions of a function that is written in the place of its call. */
 const MAX_INLINED = 40;
 
@@ -435,6 +435,12 @@ class Inliner {
     return this.#leaves.get(target);
   }
 
+  #insnsOf(target: number): number {
+    let insns = 0;
+    for (const { block } of this.#leaf(target)?.values() ?? []) insns += block.steps.length;
+    return insns;
+  }
+
   #direct(key: number, node: SkeletonNode, target: number): void {
     const callee = this.#leaf(target);
     if (callee === undefined || this.#room < MAX_INLINED) return;
@@ -447,7 +453,8 @@ class Inliner {
     const callees = this.branchTargets().filter((target) =>
       !this.skeleton.has(target) && this.#leaf(target) !== undefined
     );
-    const fits = callees.length <= MAX_CALLEES && callees.length * MAX_INLINED <= this.#room;
+    const insns = callees.reduce((sum, target) => sum + this.#insnsOf(target), 0);
+    const fits = callees.length <= MAX_CALLEES && insns <= this.#room;
     if (callees.length === 0 || !fits) return;
     const back = behind(node.block);
     const successors = new Map(node.successors);

@@ -203,7 +203,7 @@ export class Regions {
         continue;
       }
       let targets: number[] | undefined;
-      const branchTargets = () => targets ??= this.#branchTargets(records);
+      const branchTargets = () => targets ??= this.#branchTargets(records, waiting);
       const graph = regionGraph(offset, stepAt, maxInsns, copies, branchTargets);
       if (graph === undefined) continue;
       const usualFp = hot.usualFp && usesFp(graph) &&
@@ -217,15 +217,17 @@ export class Regions {
     return found;
   }
 
-  /** Offsets in a page that have often been branched to. */
-  #branchTargets(records: number): number[] {
+  /** Offsets in a page that have often been branched to, what is `waiting` to be translated among them. */
+  #branchTargets(records: number, waiting: readonly Hot[]): number[] {
     const { hotAfter } = this.options;
+    const hot = new Set(waiting.filter((h) => h.records === records).map((h) => h.offset));
     const out: number[] = [];
     for (let offset = 0; offset < PAGE; offset += 4) {
       const word = this.memory.ld32(recordAt(records, offset));
       const handler = word & 0xffff;
       const left = word >>> 16;
-      const often = handler === HANDLER.REGION || left < hotAfter - hotAfter / 16;
+      const often = handler === HANDLER.REGION || left < hotAfter - hotAfter / 16 ||
+        hot.has(offset);
       if (handler !== HANDLER.DECODE && often) out.push(offset);
     }
     return out;
