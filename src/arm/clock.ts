@@ -121,6 +121,11 @@ export class Clock {
     cpu.budget = 0;
   }
 
+  /** Where generated code adds such time: a 64-bit word's byte address; undefined with the host's clock. */
+  get addedNsAt(): number | undefined {
+    return this.hostNs === undefined ? this.#nsAt : undefined;
+  }
+
   /** Adds the time of work that is not an instruction, in ns. */
   advance(ns: number): void {
     if (this.hostNs === undefined) add53(this.#words, this.#nsAt >>> 2, ns);

@@ -59,6 +59,20 @@ const ENTRY = {
 const ENTRY_SHIFT = 3;
 const NAMES = SYSREGS.length;
 
+function entryOf(reg: number, e2h: boolean): number {
+  return ((e2h ? NAMES : 0) + reg) << ENTRY_SHIFT;
+}
+
+/** How a register that is plain storage is written: all are 64 bits. */
+export interface PlainWrite {
+  /** Its byte address. */
+  readonly address: number;
+  /** Bits whose change would not be plain; those that are kept of a value, those that are set. */
+  readonly watch: bigint;
+  readonly keep: bigint;
+  readonly set: bigint;
+}
+
 /** One CPU's. */
 export class El2Storage {
   /** Signed: what has bit 31 set stays a small integer to V8. */
@@ -135,41 +149,35 @@ export class El2Storage {
     return true;
   }
 
+  /** HCR_EL2.E2H; undefined unless the CPU is at EL2 on EL2's own stack. */
+  get e2h(): boolean | undefined {
+    const names = this.#names();
+    return names < 0 ? undefined : names !== 0;
+  }
+
+  /** The byte address where EL2 reads the register, with HCR_EL2.E2H as in `e2h`; 0 where that is not plain. */
+  plainRead(reg: number, e2h: boolean): number {
+    return 4 * (this.#table[entryOf(reg, e2h) + ENTRY.READ] as number);
+  }
+
+  /** How EL2 writes the register, with HCR_EL2.E2H as in `e2h`; undefined where that is not plain. */
+  plainWrite(reg: number, e2h: boolean): PlainWrite | undefined {
+    const entry = entryOf(reg, e2h);
+    const bits = (lo: number) =>
+      BigInt.asUintN(32, BigInt(this.#table[entry + lo] as number)) |
+      (BigInt.asUintN(32, BigInt(this.#table[entry + lo + 1] as number)) << 32n);
+    const address = 4 * (this.#table[entry + ENTRY.WRITE] as number);
+    if (address === 0) return undefined;
+    const watch = bits(ENTRY.WATCH_LO), keep = bits(ENTRY.KEEP_LO), set = bits(ENTRY.SET_LO);
+    // Names mean other registers from there on.
+    const names = address === 4 * (this.#cpu + HCR_HI_WORD) - 4 ? BigInt(HCR_HI.E2H) << 32n : 0n;
+    return { address, watch: watch | names, keep, set };
+  }
+
   /** The word where register `reg`, of two words, can be read now; 0 where that is not plain. */
   at(reg: number): number {
     const names = this.#names();
     return names < 0 ? 0 : this.#table[((names + reg) << ENTRY_SHIFT) + ENTRY.READ] as number;
-  }
-
-  /**
-   * Copies registers `regs` to where `offsets` says, in bytes from the word `to`; how many, from the first
-   * on, before one that is not plain.
-   */
-  saveAll(regs: Uint16Array, offsets: Uint16Array, to: number, first: number): number {
-    const names = this.#names();
-    if (names < 0) return first;
-    const table = this.#table, words = this.#words;
-    for (let i = first; i < regs.length; i++) {
-      const from = table[((names + (regs[i] as number)) << ENTRY_SHIFT) + ENTRY.READ] as number;
-      if (from === 0) return i;
-      const at = to + ((offsets[i] as number) >>> 2);
-      words[at] = words[from] as number;
-      words[at + 1] = words[from + 1] as number;
-    }
-    return regs.length;
-  }
-
-  /** The same the other way round, {@link write} of each. */
-  restoreAll(regs: Uint16Array, offsets: Uint16Array, from: number, first: number): number {
-    const names = this.#names();
-    if (names < 0) return first;
-    const words = this.#words;
-    for (let i = first; i < regs.length; i++) {
-      const at = from + ((offsets[i] as number) >>> 2);
-      const lo = words[at] as number, hi = words[at + 1] as number;
-      if (!store(this.#table, words, names + (regs[i] as number), lo, hi)) return i;
-    }
-    return regs.length;
   }
 
   /** Copies the register to the word `to` and the next; false where it is not plain, and nothing is done. */

@@ -1,5 +1,4 @@
 /** The kinds of operations that pass through el2_port.ts: what each costs, and how they are counted. */
-import { assert } from "../base/errors.ts";
 import { layout, u53 } from "../base/struct.ts";
 import { SYSREGS } from "./arch/sysregs.ts";
 
@@ -91,21 +90,3 @@ export const READ: Uint8Array = kindsFor("Read");
 export const WRITE: Uint8Array = kindsFor("Write");
 export const SAVE: Uint8Array = kindsFor("Save");
 export const RESTORE: Uint8Array = kindsFor("Restore");
-
-/** Registers that are saved and restored together. */
-export interface RegisterList {
-  readonly regs: Uint16Array;
-  /** Bytes from the start of where they are saved. */
-  readonly offsets: Uint16Array;
-}
-
-/** A list for `El2Port.saveAll`. All must count as system registers, not as GIC's or timers'. */
-export function registerList(
-  rows: readonly { readonly reg: number; readonly offset: number }[],
-): RegisterList {
-  assert(rows.every(({ reg }) => SAVE[reg] === K.sysregSave), "a register of another kind");
-  return {
-    regs: Uint16Array.from(rows, ({ reg }) => reg),
-    offsets: Uint16Array.from(rows, ({ offset }) => offset),
-  };
-}

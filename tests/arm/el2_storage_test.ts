@@ -61,29 +61,3 @@ for (const model of ["max", "v8.0"] as const) {
     });
   }
 }
-
-Deno.test("a list is moved and counted as its registers one by one are", () => {
-  const { ported, port } = pair(RW | E2H | TGE);
-  const seen: [string, number | string][] = [];
-  port.log = (kind, operand) => seen.push([kind, operand]);
-  const list = {
-    regs: Uint16Array.of(R.TPIDR_EL0, R.MDSCR_EL1, R.SCTLR_EL12),
-    offsets: Uint16Array.of(8, 0, 16),
-  };
-  const at = ported.at(0x4000_8000);
-  for (let i = 0; i < 3; i++) ported.memory.st64(at + 8 * i, 0x1000n + BigInt(i));
-  port.restoreAll(list, at);
-  port.saveAll(list, at + 64);
-  const { regs } = ported.core();
-  assert.equal(regs.get("TPIDR_EL0"), 0x1001n);
-  assert.equal(ported.memory.ld64(at + 64), regs.get("MDSCR_EL1"));
-  assert.equal(ported.memory.ld64(at + 72), 0x1001n);
-  assert.equal(ported.memory.ld64(at + 80), regs.get("SCTLR_EL1"));
-  const kinds = ["sysregRestore", "sysregSave"].flatMap((kind) =>
-    [...list.regs].map((reg): [string, number] => [kind, reg])
-  );
-  assert.deepEqual(seen, kinds);
-  assert.deepEqual([port.counters.sysregSave, port.counters.sysregRestore], [3, 3]);
-  assert.equal(port.counters.ns, 3 * 4 + 3 * 9);
-  assert.equal(ported.clock.now(), port.counters.ns);
-});

@@ -4,7 +4,7 @@
  * The registers go to memory as they are: no value passes through a JavaScript number that could not
  * hold it.
  */
-import type { El2Port } from "../../arm/el2_port.ts";
+import { at, type El2Port, sequence, STEP } from "../../arm/el2_port.ts";
 import { ABORT } from "../../arm/arch/syndrome.ts";
 import { R } from "../../arm/arch/sysregs.ts";
 import { type HypVcpu, KvmVcpuLayout } from "../kvm_host.ts";
@@ -36,14 +36,17 @@ function translateFarToHpfar(port: El2Port, vcpu: HypVcpu): boolean {
   return true;
 }
 
+const SAVE_FAR = sequence(STEP.save(R.FAR_EL2, at(KvmVcpuLayout.offset.faultFar)));
+const SAVE_FAR_AND_HPFAR = sequence(
+  SAVE_FAR.steps,
+  STEP.save(R.HPFAR_EL2, at(KvmVcpuLayout.offset.faultHpfar)),
+);
+
 /** __get_fault_info: false when the guest should simply try again. */
 export function populateFaultInfo(port: El2Port, vcpu: HypVcpu): boolean {
   const esr = vcpu.state.faultEsr;
-  const { faultFar, faultHpfar } = KvmVcpuLayout.offset;
-  port.save(R.FAR_EL2, vcpu.state.base + faultFar);
   // HPFAR_EL2 is not valid after a permission fault, unless it was met on a table walk.
   const permission = (esr & 0x3c) === FSC.PERMISSION && (esr & ABORT.S1PTW) === 0;
-  if (permission) return translateFarToHpfar(port, vcpu);
-  port.save(R.HPFAR_EL2, vcpu.state.base + faultHpfar);
-  return true;
+  port.run(permission ? SAVE_FAR : SAVE_FAR_AND_HPFAR, vcpu.state.base);
+  return !permission || translateFarToHpfar(port, vcpu);
 }

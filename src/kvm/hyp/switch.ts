@@ -6,8 +6,7 @@
  * that is entered with an interrupt pending is left at once by the interrupt itself, without a look at
  * ISR_EL1 before.
  */
-import { TWO32 } from "../../base/bits.ts";
-import type { El2Port } from "../../arm/el2_port.ts";
+import { at, type El2Port, sequence, type SequenceStep, STEP } from "../../arm/el2_port.ts";
 import { HCR, SPSR } from "../../arm/arch/fields.ts";
 import { PMUSERENR } from "../../arm/arch/pmu.ts";
 import { EC } from "../../arm/arch/syndrome.ts";
@@ -18,6 +17,7 @@ import {
   type HypVcpu,
   type KvmCpuContext,
   KvmCpuContextLayout,
+  KvmLayout,
   type KvmState,
   KvmVcpuLayout,
   SAVED,
@@ -49,12 +49,29 @@ export function guestOwnsFpRegs(vcpu: HypVcpu): boolean {
   return vcpu.state.fpState === FP_STATE.GUEST_OWNED;
 }
 
-/** Sets stage 2 up for a VM: VTCR_EL2, and VTTBR_EL2 with its tables and VMID (__load_stage2). */
+/**
+ * Sets stage 2 up for a VM: VTCR_EL2, and VTTBR_EL2 with its tables and VMID (__load_stage2). Argument 1
+ * of the sequence is struct kvm, 2 and 3 are VTTBR_EL2's halves.
+ */
+export const LOAD_STAGE2: readonly SequenceStep[] = [
+  STEP.load(R.VTCR_EL2, at(KvmLayout.offset.vtcrLo, 1)),
+  STEP.write(R.VTTBR_EL2, { arg: 2 }, { arg: 3 }),
+];
+
+const STAGE2 = sequence(LOAD_STAGE2);
+
+/** The halves of VTTBR_EL2 for a VM (kvm_get_vttbr). */
+export function vttbrLo({ memory, base }: KvmState): number {
+  return memory.ldi32(base + KvmLayout.offset.pgdPa);
+}
+export function vttbrHi({ memory, base }: KvmState): number {
+  const vmid = memory.ldi32(base + KvmLayout.offset.vmid) & 0xff;
+  return memory.ldi32(base + KvmLayout.offset.pgdPa + 4) | (vmid << 16);
+}
+
+/** __load_stage2 by itself. */
 export function loadStage2(port: El2Port, kvm: KvmState): void {
-  port.write(R.VTCR_EL2, kvm.vtcrLo, kvm.vtcrHi);
-  const pgd = kvm.pgdPa;
-  const vmid = kvm.vmid & 0xff;
-  port.write(R.VTTBR_EL2, pgd >>> 0, (pgd / TWO32) | (vmid << 16));
+  port.run(STAGE2, 0, kvm.base, vttbrLo(kvm), vttbrHi(kvm));
 }
 
 /** __activate_traps_common. */
@@ -82,21 +99,29 @@ export function keepPendingVirtualSError(port: El2Port, vcpu: HypVcpu): void {
   state.hcrLo = (state.hcrLo & ~HCR.VSE) | (port.readLo(R.HCR_EL2) & HCR.VSE);
 }
 
+const SP_EL0_AT = KvmCpuContextLayout.offset.sysregs + 8 * SAVED.SP_EL0;
+
+/** Argument 0 is the guest's context, 1 what EL2 keeps its own in. */
+const GUEST_ENTER = sequence(
+  STEP.save(R.SP_EL0, at(SP_EL0_AT, 1)),
+  STEP.restore(R.SP_EL0, at(SP_EL0_AT)),
+  STEP.restoreGprs(at(KvmCpuContextLayout.offset.regs)),
+);
+const GUEST_EXIT = sequence(
+  STEP.saveGprs(at(KvmCpuContextLayout.offset.regs)),
+  STEP.save(R.SP_EL0, at(SP_EL0_AT)),
+  STEP.restore(R.SP_EL0, at(SP_EL0_AT, 1)),
+);
+
 /** __guest_enter: what EL2 has in SP_EL0 to `hypCtxt`, the guest's and its general registers in, ERET. */
 export function guestEnter(port: El2Port, vcpu: HypVcpu, hypCtxt: KvmCpuContext): void {
-  const spEl0 = 8 * SAVED.SP_EL0;
-  port.save(R.SP_EL0, hypCtxt.sysregs + spEl0);
-  port.restore(R.SP_EL0, vcpu.ctxt.sysregs + spEl0);
-  port.restoreGprs(vcpu.ctxt.regs);
+  port.run(GUEST_ENTER, vcpu.ctxt.base, hypCtxt.base);
   port.eret();
 }
 
 /** __guest_exit: the other way round. */
 export function guestExit(port: El2Port, vcpu: HypVcpu, hypCtxt: KvmCpuContext): void {
-  const spEl0 = 8 * SAVED.SP_EL0;
-  port.saveGprs(vcpu.ctxt.regs);
-  port.save(R.SP_EL0, vcpu.ctxt.sysregs + spEl0);
-  port.restore(R.SP_EL0, hypCtxt.sysregs + spEl0);
+  port.run(GUEST_EXIT, vcpu.ctxt.base, hypCtxt.base);
 }
 
 /**
@@ -141,6 +166,14 @@ export const COMMON_EXIT_HANDLERS: HypExitHandlers = {
   [EC.HVC64]: handleWorkaroundCall,
 };
 
+const SAVE_PSTATE = sequence(
+  STEP.save(R.SPSR_EL2, at(KvmVcpuLayout.offset.ctxt + KvmCpuContextLayout.offset.pstate)),
+);
+const SAVE_PSTATE_AND_ESR = sequence(
+  SAVE_PSTATE.steps,
+  STEP.readLow(R.ESR_EL2, at(KvmVcpuLayout.offset.faultEsr)),
+);
+
 /** fixup_guest_exit: true when the guest is to be entered again at once. */
 export function fixupGuestExit(
   port: El2Port,
@@ -148,8 +181,7 @@ export function fixupGuestExit(
   code: number,
   handlers: HypExitHandlers,
 ): boolean {
-  port.save(R.SPSR_EL2, vcpu.ctxt.base + KvmCpuContextLayout.offset.pstate);
-  if (code !== ARM_EXCEPTION.IRQ) vcpu.state.faultEsr = port.readLo(R.ESR_EL2);
+  port.run(code === ARM_EXCEPTION.IRQ ? SAVE_PSTATE : SAVE_PSTATE_AND_ESR, vcpu.state.base);
   if (code !== ARM_EXCEPTION.TRAP) return false;
   return handlers[vcpu.state.faultEsr >>> 26]?.(port, vcpu) ?? false;
 }

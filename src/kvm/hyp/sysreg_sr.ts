@@ -4,30 +4,40 @@
  *
  * What differs: no AArch32, MTE or RAS state.
  */
-import { type El2Port, type RegisterList, registerList } from "../../arm/el2_port.ts";
+import { at, type SequenceStep, STEP } from "../../arm/el2_port.ts";
 import { SPSR } from "../../arm/arch/fields.ts";
 import { R, type SysregName } from "../../arm/arch/sysregs.ts";
-import { type KvmCpuContext, KvmCpuContextLayout, SAVED, type SavedSysreg } from "../kvm_host.ts";
+import {
+  type KvmCpuContext,
+  KvmCpuContextLayout,
+  KvmVcpuLayout,
+  SAVED,
+  type SavedSysreg,
+} from "../kvm_host.ts";
+
+/** A register, by the name that reaches it, and its place in a context. */
+interface SavedRegister {
+  readonly reg: number;
+  readonly offset: number;
+}
 
 /** A list of registers with the names they have on a VHE host (read_sysreg_el1), and without. */
 export interface SavedRegisters {
-  readonly vhe: RegisterList;
-  readonly nvhe: RegisterList;
+  readonly vhe: readonly SavedRegister[];
+  readonly nvhe: readonly SavedRegister[];
 }
 
 type Row = readonly [saved: SavedSysreg & SysregName, name?: SysregName];
 
 function list(...rows: readonly Row[]): SavedRegisters {
-  const named = (saved: SavedSysreg, name: SysregName) => ({
+  const named = (saved: SavedSysreg, name: SysregName): SavedRegister => ({
     reg: R[name],
-    offset: 8 * SAVED[saved],
+    offset: KvmCpuContextLayout.offset.sysregs + 8 * SAVED[saved],
   });
   return {
-    vhe: registerList(rows.map(([saved, name]) => named(saved, name ?? saved))),
-    nvhe: registerList(
-      rows.map(([saved, name]) =>
-        named(saved, name === undefined || name.endsWith("_EL12") ? saved : name)
-      ),
+    vhe: rows.map(([saved, name]) => named(saved, name ?? saved)),
+    nvhe: rows.map(([saved, name]) =>
+      named(saved, name === undefined || name.endsWith("_EL12") ? saved : name)
     ),
   };
 }
@@ -87,14 +97,18 @@ export const EL1_RESTORE = list(
   ["SPSR_EL1", "SPSR_EL12"],
 );
 
-/** Reads every register of a list into a context. */
-export function sysregSave(port: El2Port, ctxt: KvmCpuContext, of: RegisterList): void {
-  port.saveAll(of, ctxt.sysregs);
+/** Where the contexts are in a vCPU's structure. */
+export const GUEST = KvmVcpuLayout.offset.ctxt;
+export const HOST = KvmVcpuLayout.offset.hostCtxt;
+
+/** Reads every register of a list into the context `ctxt` bytes from the sequence's argument 0. */
+export function sysregSave(of: readonly SavedRegister[], ctxt = 0): readonly SequenceStep[] {
+  return of.map(({ reg, offset }) => STEP.save(reg, at(ctxt + offset)));
 }
 
-/** Writes every register of a list from a context. */
-export function sysregRestore(port: El2Port, ctxt: KvmCpuContext, of: RegisterList): void {
-  port.restoreAll(of, ctxt.sysregs);
+/** Writes every register of a list from there. */
+export function sysregRestore(of: readonly SavedRegister[], ctxt = 0): readonly SequenceStep[] {
+  return of.map(({ reg, offset }) => STEP.restore(reg, at(ctxt + offset)));
 }
 
 /** PSTATE.M, and its values for AArch64 EL2 and up. */
@@ -103,20 +117,25 @@ const MODE_EL2T = 0x8;
 const MODE_EL2H = 0x9;
 
 /** Where the guest was left (__sysreg_save_el2_return_state; PSTATE was saved by the exit's fixup). */
-export function sysregSaveEl2ReturnState(port: El2Port, ctxt: KvmCpuContext): void {
-  port.save(R.ELR_EL2, ctxt.base + KvmCpuContextLayout.offset.pc);
+export function sysregSaveEl2ReturnState(ctxt = 0): SequenceStep {
+  return STEP.save(R.ELR_EL2, at(ctxt + KvmCpuContextLayout.offset.pc));
+}
+
+/** Where ERET is to go (__sysreg_restore_el2_return_state), with {@link el2ReturnPstate} as argument 1. */
+export function sysregRestoreEl2ReturnState(ctxt = 0): readonly SequenceStep[] {
+  return [
+    STEP.restore(R.ELR_EL2, at(ctxt + KvmCpuContextLayout.offset.pc)),
+    STEP.write(R.SPSR_EL2, { arg: 1 }),
+  ];
 }
 
 /**
- * Where ERET is to go (__sysreg_restore_el2_return_state). A saved PSTATE of EL2 or above would give
- * the guest the host's privileges: it becomes an illegal exception return instead.
+ * The PSTATE that ERET is to restore. A saved one of EL2 or above would give the guest the host's
+ * privileges: it becomes an illegal exception return instead.
  */
-export function sysregRestoreEl2ReturnState(port: El2Port, ctxt: KvmCpuContext): void {
-  const m = ctxt.memory;
-  const pcAt = ctxt.base + KvmCpuContextLayout.offset.pc;
-  const pstate = m.ld32(pcAt + 8);
+export function el2ReturnPstate({ memory, base }: KvmCpuContext): number {
+  const pstate = memory.ldi32(base + KvmCpuContextLayout.offset.pstate);
   const mode = pstate & MODE_MASK;
   const illegal = (mode & SPSR.NRW) === 0 && mode >= MODE_EL2T;
-  port.restore(R.ELR_EL2, pcAt);
-  port.write(R.SPSR_EL2, illegal ? MODE_EL2H | SPSR.IL : pstate, 0);
+  return illegal ? MODE_EL2H | SPSR.IL : pstate;
 }

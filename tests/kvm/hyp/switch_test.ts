@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { R, SYSREGS } from "../../../src/arm/arch/sysregs.ts";
+import { PORT_KINDS } from "../../../src/arm/el2_port.ts";
 import { COMMON_STATE, EL1_RESTORE, EL1_SAVE } from "../../../src/kvm/hyp/sysreg_sr.ts";
 import type { VcpuHandle } from "../../../src/kvm/api.ts";
 import { EXITS } from "../guests.ts";
@@ -84,15 +85,42 @@ for (const mode of ["vhe", "nvhe"] as const) {
   });
 }
 
+/** Where a run of so many exits ends, and what it has counted. */
+function ends(mode: "vhe" | "nvhe", logged: boolean): unknown[] {
+  const rig = makeRig(1, 4, { mode });
+  const vm = makeVm(rig, EXITS, 1, ({ vcpu }) => vcpu.run.exitReason === KVM_EXIT.MMIO);
+  const vcpu = vm.vcpus[0] as VcpuHandle;
+  const port = rig.machine.ports[0];
+  assert.ok(port);
+  let operations = 0;
+  const before = PORT_KINDS.reduce((sum, kind) => sum + port.counters[kind], 0);
+  if (logged) port.log = () => operations++;
+  vcpu.init();
+  vcpu.setOneReg(PC, BigInt(GUEST_RAM));
+  vcpu.setOneReg(X(4), 400n);
+  vcpu.run();
+  rig.machine.run(1e6, 1e8);
+  assert.equal(vcpu.vcpu.run.exitReason, KVM_EXIT.SYSTEM_EVENT);
+  const counts = PORT_KINDS.map((kind) => port.counters[kind]);
+  if (logged) assert.equal(before + operations, counts.reduce((sum, n) => sum + n, 0));
+  return [rig.machine.stateHash(), rig.machine.nowNs, counts, port.counters.ns];
+}
+
+for (const mode of ["vhe", "nvhe"] as const) {
+  Deno.test(`switch: hot or done step by step, it is the same to the guest, the counters and time, ${mode}`, () => {
+    assert.deepEqual(ends(mode, false), ends(mode, true));
+  });
+}
+
 Deno.test("switch: load and put move every EL1 register once, by its EL12 name", () => {
   const log = record(1n);
   const put = log.filter((text) => text === "sysregSave SCTLR_EL12").length;
   const load = log.filter((text) => text === "sysregRestore SCTLR_EL12").length;
   assert.deepEqual([put, load], [2, 2]);
-  const saved = new Set(EL1_SAVE.vhe.offsets);
-  const restored = new Set(EL1_RESTORE.vhe.offsets);
+  const saved = new Set(EL1_SAVE.vhe.map(({ offset }) => offset));
+  const restored = new Set(EL1_RESTORE.vhe.map(({ offset }) => offset));
   // MPIDR_EL1 is never written by the guest: it is only loaded, as VMPIDR_EL2.
   assert.deepEqual([...restored].filter((offset) => !saved.has(offset)).length, 1);
   assert.deepEqual([...saved].filter((offset) => !restored.has(offset)), []);
-  assert.deepEqual([...COMMON_STATE.vhe.regs], [R.MDSCR_EL1]);
+  assert.deepEqual(COMMON_STATE.vhe.map(({ reg }) => reg), [R.MDSCR_EL1]);
 });

@@ -5,10 +5,10 @@
  * {@link vcpuRunEnter} is what comes before, {@link vcpuRunExit} what comes after, and again before a
  * re-entry that never leaves EL2's fast path.
  */
-import type { El2Port } from "../../../arm/el2_port.ts";
+import { at, sequence, STEP } from "../../../arm/el2_port.ts";
 import { EC } from "../../../arm/arch/syndrome.ts";
 import { R } from "../../../arm/arch/sysregs.ts";
-import type { Vcpu } from "../../kvm_host.ts";
+import { KvmVcpuLayout, type Vcpu } from "../../kvm_host.ts";
 import { debugSwitchToGuest, debugSwitchToHost } from "../debug_sr.ts";
 import { kvmAdjustPc } from "../exception.ts";
 import { CPACR_FPEN, kvmHypHandleFpsimd } from "../fpsimd.ts";
@@ -24,15 +24,13 @@ import {
   guestOwnsFpRegs,
   type HypExitHandlers,
   keepPendingVirtualSError,
-  loadStage2,
+  LOAD_STAGE2,
   REENTERED,
+  vttbrHi,
+  vttbrLo,
 } from "../switch.ts";
-import {
-  sysregRestoreGuestStateVhe,
-  sysregRestoreHostStateVhe,
-  sysregSaveGuestStateVhe,
-  sysregSaveHostStateVhe,
-} from "./sysreg_sr.ts";
+import { COMMON_STATE, HOST, sysregRestore, sysregSave } from "../sysreg_sr.ts";
+import { sysregRestoreGuestStateVhe, sysregSaveGuestStateVhe } from "./sysreg_sr.ts";
 import { HCR_HOST_VHE_HI, HCR_HOST_VHE_LO } from "./tlb.ts";
 
 /** VBAR_EL2 while a guest runs and while the host does. Nothing is ever fetched there. */
@@ -53,20 +51,34 @@ export function deactivateTrapsVhePut(vcpu: Vcpu): void {
   deactivateTrapsCommon(vcpu.port(), vcpu);
 }
 
-/** __activate_traps: HCR_EL2 of the guest, FP closed unless the guest has it, the vectors of a guest's exits. */
-function activateTraps(port: El2Port, vcpu: Vcpu): void {
-  port.write(R.HCR_EL2, vcpu.state.hcrLo, vcpu.state.hcrHi);
-  port.write(R.CPTR_EL2, CPTR_TTA | CPTR_TAM | (guestOwnsFpRegs(vcpu) ? CPACR_FPEN : 0), 0);
-  port.writeNum(R.VBAR_EL2, HYP_VECTORS);
-}
+/** CPTR_EL2 of a guest: FP closed unless the guest has it. */
+const CPTR_GUEST = CPTR_TTA | CPTR_TAM;
 
-/** __deactivate_traps. */
-function deactivateTraps(port: El2Port, vcpu: Vcpu): void {
-  keepPendingVirtualSError(port, vcpu);
-  port.write(R.HCR_EL2, HCR_HOST_VHE_LO, HCR_HOST_VHE_HI);
-  port.write(R.CPTR_EL2, CPACR_EL1_DEFAULT, 0);
-  port.writeNum(R.VBAR_EL2, HOST_VECTORS);
-}
+/**
+ * From the host's state to the traps of a guest: sysreg_save_host_state_vhe, __load_stage2 and
+ * __activate_traps (HCR_EL2 of the guest, the vectors of its exits). Argument 0 is the vCPU; the others are
+ * {@link LOAD_STAGE2}'s.
+ */
+const activateSequence = (cptr: number) =>
+  sequence(
+    sysregSave(COMMON_STATE.vhe, HOST),
+    // Both stages must be in place before HCR_EL2.TGE goes (Arm erratum 1165522 of real cores; the
+    // order is the kernel's).
+    LOAD_STAGE2,
+    STEP.load(R.HCR_EL2, at(KvmVcpuLayout.offset.hcrLo)),
+    STEP.write(R.CPTR_EL2, cptr),
+    STEP.write(R.VBAR_EL2, HYP_VECTORS),
+  );
+const ACTIVATE = activateSequence(CPTR_GUEST);
+const ACTIVATE_FP = activateSequence(CPTR_GUEST | CPACR_FPEN);
+
+/** __deactivate_traps and sysreg_restore_host_state_vhe. Argument 0 is the vCPU. */
+const DEACTIVATE = sequence(
+  STEP.write(R.HCR_EL2, HCR_HOST_VHE_LO, HCR_HOST_VHE_HI),
+  STEP.write(R.CPTR_EL2, CPACR_EL1_DEFAULT),
+  STEP.write(R.VBAR_EL2, HOST_VECTORS),
+  sysregRestore(COMMON_STATE.vhe, HOST),
+);
 
 /** hyp_exit_handlers. */
 const HYP_EXIT_HANDLERS: HypExitHandlers = {
@@ -77,13 +89,11 @@ const HYP_EXIT_HANDLERS: HypExitHandlers = {
 /** The first half of __kvm_vcpu_run_vhe: the CPU is in the guest when it returns. All exceptions are masked. */
 export function vcpuRunEnter(vcpu: Vcpu): void {
   const port = vcpu.port();
-  sysregSaveHostStateVhe(port, vcpu.hostCtxt);
-  // Both stages must be in place before HCR_EL2.TGE goes (Arm erratum 1165522 of real cores; the
-  // order is the kernel's).
-  loadStage2(port, vcpu.kvm.state);
-  activateTraps(port, vcpu);
+  const kvm = vcpu.kvm.state;
+  const activate = guestOwnsFpRegs(vcpu) ? ACTIVATE_FP : ACTIVATE;
+  port.run(activate, vcpu.state.base, kvm.base, vttbrLo(kvm), vttbrHi(kvm));
   kvmAdjustPc(port, vcpu);
-  sysregRestoreGuestStateVhe(port, vcpu.ctxt);
+  sysregRestoreGuestStateVhe(port, vcpu);
   debugSwitchToGuest(port, vcpu);
   guestEnter(port, vcpu, vcpu.hostCtxt);
 }
@@ -101,9 +111,9 @@ export function vcpuRunExit(vcpu: Vcpu, vectorOffset: number): number {
     guestEnter(port, vcpu, vcpu.hostCtxt);
     return REENTERED;
   }
-  sysregSaveGuestStateVhe(port, vcpu.ctxt);
-  deactivateTraps(port, vcpu);
-  sysregRestoreHostStateVhe(port, vcpu.hostCtxt);
+  sysregSaveGuestStateVhe(port, vcpu);
+  keepPendingVirtualSError(port, vcpu);
+  port.run(DEACTIVATE, vcpu.state.base);
   debugSwitchToHost(port, vcpu);
   return code;
 }

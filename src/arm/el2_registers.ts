@@ -1,0 +1,262 @@
+/**
+ * The port's registers (el2_port.ts): system registers and X0 to X30, one by one and in sequences, with the
+ * counters of all that passes through the port.
+ */
+import type { Arena } from "../base/arena.ts";
+import { TWO32 } from "../base/bits.ts";
+import { InternalError } from "../base/errors.ts";
+import { add53, type SharedMemory } from "../base/memory.ts";
+import type { ViewOf } from "../base/struct.ts";
+import { HCR } from "./arch/fields.ts";
+import { R, SYSREGS } from "./arch/sysregs.ts";
+import type { Clock } from "./clock.ts";
+import type { CpuCore } from "./cpu.ts";
+import { compileSequence, type FastSequence } from "./el2_sequence.ts";
+import { El2Storage } from "./el2_storage.ts";
+import {
+  COSTS,
+  K,
+  PORT_KINDS,
+  type PortKind,
+  PortLayout,
+  type PortLog,
+  READ,
+  RESTORE,
+  SAVE,
+  WRITE,
+} from "./port_operations.ts";
+import type { Half, Sequence, SequenceStep } from "./port_sequence.ts";
+import { elOf } from "./pstate.ts";
+import { VERDICT } from "./sysreg_traps.ts";
+
+const GPR_BYTES = 31 * 8;
+/** Runs of a sequence one by one before it gets a function. */
+const HOT = 100;
+
+/** Registers of one physical CPU as its EL2 software reaches them, and the counters. InternalError for what EL2 itself could not do. */
+export class El2Registers {
+  readonly counters: ViewOf<typeof PortLayout>;
+  readonly memory: SharedMemory;
+  readonly cpuIndex: number;
+  log: PortLog | undefined;
+  readonly #words: Uint32Array;
+  /** The same as signed numbers, which V8 need not box. */
+  readonly #signed: Int32Array;
+  /** The word of the first counter, and that of `ns`. */
+  readonly #counts: number;
+  readonly #ns: number;
+  readonly #clock: Clock;
+  readonly #storage: El2Storage;
+  /** The address of X0. */
+  readonly #gpr: number;
+  /** By the sequences' ids: their functions, and how often they were done without. */
+  readonly #fast: (FastSequence | undefined)[] = [];
+  readonly #runs: number[] = [];
+
+  constructor(readonly core: CpuCore, arena: Arena) {
+    this.counters = arena.make(PortLayout);
+    this.memory = core.platform.memory;
+    this.cpuIndex = core.cpu.index;
+    this.#words = this.memory.u32;
+    this.#signed = this.memory.i32;
+    this.#counts = this.counters.base >>> 2;
+    this.#ns = (this.counters.base + PortLayout.offset.ns) >>> 2;
+    this.#clock = core.platform.clock;
+    this.#storage = new El2Storage(core);
+    this.#gpr = core.cpu.gpr;
+  }
+
+  /** Counts an operation: its kind, and what the log says of it. */
+  protected count(kind: number, operand: number | string): void {
+    const cost = COSTS[kind] as number;
+    add53(this.#words, this.#counts + 2 * kind, 1);
+    add53(this.#words, this.#ns, cost);
+    this.#clock.advance(cost);
+    if (this.log !== undefined) this.log(PORT_KINDS[kind] as PortKind, operand);
+  }
+
+  #fail(what: string, reg: number): never {
+    const name = SYSREGS[reg]?.name ?? reg;
+    throw new InternalError(`${what} ${name}: not possible at EL${this.core.cpu.el} now`);
+  }
+
+  /** Whether the CPU executes host software: at EL2, or a host kernel's at EL1. */
+  get inHost(): boolean {
+    const { regs } = this.core;
+    const el = elOf(this.core.cpu);
+    return el === 2 || (el === 1 && (regs.lo(R.HCR_EL2) & HCR.VM) === 0);
+  }
+
+  /** CurrentEL. */
+  get el(): number {
+    return elOf(this.core.cpu);
+  }
+
+  /** Reads a register that is no plain storage. */
+  #read(reg: number): void {
+    if (this.#storage.readOther(reg, this.core.sysregs)) return;
+    const done = this.inHost && this.core.sysregs.tryRead(reg) === VERDICT.OK;
+    if (!done) this.#fail("read of", reg);
+  }
+
+  #write(reg: number, lo: number, hi: number): void {
+    if (this.#storage.write(reg, lo, hi) || this.#storage.writeOther(reg, lo, hi)) return;
+    const done = this.inHost && this.core.sysregs.tryWrite(reg, lo, hi) === VERDICT.OK;
+    if (!done) this.#fail("write of", reg);
+  }
+
+  // System registers
+
+  /** Bits 31 to 0. */
+  readLo(reg: number): number {
+    this.count(READ[reg] as number, reg);
+    return this.#low(reg);
+  }
+
+  #low(reg: number): number {
+    const at = this.#storage.at(reg);
+    if (at !== 0) return this.#words[at] as number;
+    this.#read(reg);
+    return this.core.sysregs.lo >>> 0;
+  }
+
+  /** Bits 63 to 32. */
+  readHi(reg: number): number {
+    this.count(READ[reg] as number, reg);
+    const at = this.#storage.at(reg);
+    if (at !== 0) return this.#words[at + 1] as number;
+    this.#read(reg);
+    return this.core.sysregs.hi >>> 0;
+  }
+
+  /** The register as a number: exact below 2^53. */
+  readNum(reg: number): number {
+    this.count(READ[reg] as number, reg);
+    const at = this.#storage.at(reg);
+    if (at !== 0) return this.memory.ld53(4 * at);
+    this.#read(reg);
+    const { lo, hi } = this.core.sysregs;
+    return (lo >>> 0) + (hi >>> 0) * TWO32;
+  }
+
+  /** The register as a bigint: cold paths only. */
+  read64(reg: number): bigint {
+    this.count(READ[reg] as number, reg);
+    this.#read(reg);
+    const { lo, hi } = this.core.sysregs;
+    return (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0);
+  }
+
+  write(reg: number, lo: number, hi: number): void {
+    this.count(WRITE[reg] as number, reg);
+    this.#write(reg, lo, hi);
+  }
+
+  /** Writes a number from 0 to 2^53 - 1. */
+  writeNum(reg: number, value: number): void {
+    this.write(reg, value >>> 0, (value / TWO32) >>> 0);
+  }
+
+  /** Writes a bigint: cold paths only. */
+  write64(reg: number, value: bigint): void {
+    const word = BigInt.asUintN(64, value);
+    this.write(reg, Number(word & 0xffff_ffffn), Number(word >> 32n));
+  }
+
+  /** Copies a register to the 64-bit word at byte address `to`. */
+  save(reg: number, to: number): void {
+    this.count(SAVE[reg] as number, reg);
+    this.#save(reg, to);
+  }
+
+  #save(reg: number, to: number): void {
+    if (this.#storage.save(reg, to >>> 2)) return;
+    this.#read(reg);
+    this.memory.st32(to, this.core.sysregs.lo);
+    this.memory.st32(to + 4, this.core.sysregs.hi);
+  }
+
+  /** Copies the 64-bit word at byte address `from` to a register. */
+  restore(reg: number, from: number): void {
+    this.count(RESTORE[reg] as number, reg);
+    this.#restore(reg, from);
+  }
+
+  #restore(reg: number, from: number): void {
+    const at = from >>> 2;
+    this.#write(reg, this.#signed[at] as number, this.#signed[at + 1] as number);
+  }
+
+  // General registers
+
+  /** X0 to X30 to 31 words at `to`. */
+  saveGprs(to: number): void {
+    this.count(K.gprSave, "");
+    this.#copyGprs(to, this.#gpr);
+  }
+
+  #copyGprs(to: number, from: number): void {
+    this.memory.u8.copyWithin(to, from, from + GPR_BYTES);
+  }
+
+  restoreGprs(from: number): void {
+    this.count(K.gprRestore, "");
+    this.#copyGprs(this.#gpr, from);
+  }
+
+  // Sequences
+
+  /**
+   * Does the operations of a sequence in their order, with what its places and values name as arguments.
+   * Hot ones by WebAssembly, unless they are logged.
+   */
+  run(sequence: Sequence, a: number, b = 0, c = 0, d = 0): void {
+    const fast = this.#fast[sequence.id];
+    const done = fast === undefined || this.log !== undefined ? 0 : fast(a, b, c, d);
+    if (done !== sequence.steps.length) this.#runSteps(sequence, done, [a, b, c, d]);
+  }
+
+  /** The first `done` are done, but not counted. */
+  #runSteps(sequence: Sequence, done: number, args: readonly number[]): void {
+    sequence.steps.forEach((step, i) => {
+      this.count(step.kind, "reg" in step ? step.reg : "");
+      if (i >= done) this.#step(step, args);
+    });
+    this.#warm(sequence);
+  }
+
+  #step(step: SequenceStep, args: readonly number[]): void {
+    const half = (h: Half) => typeof h === "number" ? h : args[h.arg] as number;
+    const place = "at" in step ? (args[step.at.arg] as number) + step.at.offset : 0;
+    switch (step.step) {
+      case "trap":
+        return;
+      case "saveGprs":
+        return this.#copyGprs(place, this.#gpr);
+      case "restoreGprs":
+        return this.#copyGprs(this.#gpr, place);
+      case "save":
+        return this.#save(step.reg, place);
+      case "readLow":
+        return this.memory.st53(place, this.#low(step.reg));
+      case "write":
+        return this.#write(step.reg, half(step.lo), half(step.hi));
+      default:
+        return this.#restore(step.reg, place);
+    }
+  }
+
+  /** A sequence that was done so often one by one gets its function, once the CPU is at EL2. */
+  #warm(sequence: Sequence): void {
+    const { id } = sequence;
+    const times = this.#runs[id] ?? 0;
+    this.#runs[id] = times + 1;
+    const { e2h } = this.#storage;
+    if (times < HOT || e2h === undefined || this.#fast[id] !== undefined) return;
+    const sums = [this.counters.base + PortLayout.offset.ns];
+    const { addedNsAt } = this.#clock;
+    if (addedNsAt !== undefined) sums.push(addedNsAt);
+    const counters = { kinds: this.counters.base, sums };
+    this.#fast[id] = compileSequence(this.#storage, sequence, e2h, counters);
+  }
+}

@@ -1,0 +1,171 @@
+/**
+ * A hot {@link Sequence} as one WebAssembly function: registers that are plain storage to EL2
+ * (el2_storage.ts) are moved straight from and to their words, and the operations are counted and timed
+ * together. The function is made for one CPU, and for EL2 on its own stack with HCR_EL2.E2H as it was.
+ *
+ * It answers how many of the sequence's steps it has done; where those are not all, nothing is counted
+ * yet, and the step that comes next is one that only the register's own functions can do.
+ */
+import { WASM_PAGE } from "../base/memory.ts";
+import { CpuLayout, gprOffset, sysregOffset } from "./arch/cpu_state.ts";
+import { HCR_HI } from "./arch/fields.ts";
+import { R } from "./arch/sysregs.ts";
+import type { El2Storage, PlainWrite } from "./el2_storage.ts";
+import { FunctionBody, I32, I64, ModuleAssembler } from "./engine/wasm_assembler.ts";
+import { COSTS } from "./port_operations.ts";
+import {
+  type At,
+  type Half,
+  type Sequence,
+  SEQUENCE_ARGS,
+  type SequenceStep,
+} from "./port_sequence.ts";
+
+/** How many steps are done; unused arguments are 0. */
+export type FastSequence = (a: number, b: number, c: number, d: number) => number;
+
+/** Where the port counts: byte addresses of 64-bit words. */
+export interface SequenceCounters {
+  /** Of the first kind; the others follow. */
+  readonly kinds: number;
+  /** Sums of what the operations cost. */
+  readonly sums: readonly number[];
+}
+
+const GPRS = 31;
+const PARAMS = new Array<typeof I32>(SEQUENCE_ARGS).fill(I32);
+
+function word64(lo: number, hi: number): bigint {
+  return (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0);
+}
+
+/** One function under construction. */
+class SequenceCode {
+  readonly body = new FunctionBody(PARAMS, [I32]);
+  readonly #value = this.body.local(I64);
+  readonly #cpu: number;
+
+  constructor(readonly storage: El2Storage, readonly e2h: boolean) {
+    this.#cpu = storage.core.cpu.base;
+  }
+
+  /** Answers 0 unless the CPU is as the function takes for granted. */
+  guard(): void {
+    const { body } = this;
+    const field = (name: "el" | "spsel") => this.#load32(this.#cpu + CpuLayout.offset[name]);
+    field("el").i32(2).op("i32.ne");
+    field("spsel").i32(1).op("i32.ne").op("i32.or");
+    this.#load32(this.#cpu + sysregOffset(R.HCR_EL2) + 4).i32(HCR_HI.E2H).op("i32.and");
+    body.i32(this.e2h ? HCR_HI.E2H : 0).op("i32.ne").op("i32.or");
+    body.if("other", false).i32(0).return().end();
+  }
+
+  #load32(address: number): FunctionBody {
+    return this.body.i32(0).mem("i32.load", address);
+  }
+
+  /** What the register at byte address `from` holds goes to `to`. */
+  #toMemory(from: number, to: At): void {
+    this.body.get(to.arg).i32(0).mem("i64.load", from).mem("i64.store", to.offset);
+  }
+
+  /** Writes one step, the `done`th. False: it is not one that can be. */
+  step(step: SequenceStep, done: number): boolean {
+    const { body, storage, e2h } = this;
+    switch (step.step) {
+      case "trap":
+        return true;
+      case "saveGprs":
+        for (let n = 0; n < GPRS; n++) {
+          this.#toMemory(this.#cpu + gprOffset(n), { ...step.at, offset: step.at.offset + 8 * n });
+        }
+        return true;
+      case "restoreGprs":
+        for (let n = 0; n < GPRS; n++) {
+          body.i32(0).get(step.at.arg).mem("i64.load", step.at.offset + 8 * n);
+          body.mem("i64.store", this.#cpu + gprOffset(n));
+        }
+        return true;
+      case "save":
+      case "readLow": {
+        const from = storage.plainRead(step.reg, e2h);
+        if (from === 0) return false;
+        if (step.step === "save") this.#toMemory(from, step.at);
+        else {body.get(step.at.arg).i32(0).mem("i64.load32_u", from).mem(
+            "i64.store",
+            step.at.offset,
+          );}
+        return true;
+      }
+      default: {
+        const to = storage.plainWrite(step.reg, e2h);
+        if (to === undefined) return false;
+        if (step.step === "write") this.#value64(step.lo, step.hi);
+        else body.get(step.at.arg).mem("i64.load", step.at.offset);
+        this.#write(to, done);
+        return true;
+      }
+    }
+  }
+
+  #value64(lo: Half, hi: Half): void {
+    const { body } = this;
+    if (typeof lo === "number" && typeof hi === "number") {
+      body.i64(word64(lo, hi));
+      return;
+    }
+    const half = (h: Half) => typeof h === "number" ? body.i32(h) : body.get(h.arg);
+    half(lo).op("i64.extend_i32_u");
+    half(hi).op("i64.extend_i32_u").i64(32n).op("i64.shl").op("i64.or");
+  }
+
+  /** The value on the stack to the register, unless a bit that is watched would change. */
+  #write({ address, watch, keep, set }: PlainWrite, done: number): void {
+    const { body } = this;
+    const value = this.#value;
+    body.i64(keep).op("i64.and").i64(set).op("i64.or").set(value);
+    if (watch !== 0n) {
+      body.get(value).i32(0).mem("i64.load", address).op("i64.xor").i64(watch).op("i64.and");
+      body.op("i64.eqz").op("i32.eqz").if("watched", false).i32(done).return().end();
+    }
+    body.i32(0).get(value).mem("i64.store", address);
+  }
+
+  #add(address: number, n: number): void {
+    const { body } = this;
+    body.i32(0).i32(0).mem("i64.load", address).i64(BigInt(n)).op("i64.add");
+    body.mem("i64.store", address);
+  }
+
+  count(steps: readonly SequenceStep[], { kinds, sums }: SequenceCounters): void {
+    const times = new Map<number, number>();
+    for (const { kind } of steps) times.set(kind, (times.get(kind) ?? 0) + 1);
+    let cost = 0;
+    for (const [kind, n] of times) {
+      this.#add(kinds + 8 * kind, n);
+      cost += n * (COSTS[kind] as number);
+    }
+    for (const sum of sums) this.#add(sum, cost);
+  }
+}
+
+/** The function for `sequence` with HCR_EL2.E2H as in `e2h`. */
+export function compileSequence(
+  storage: El2Storage,
+  { steps }: Sequence,
+  e2h: boolean,
+  counters: SequenceCounters,
+): FastSequence {
+  const code = new SequenceCode(storage, e2h);
+  code.guard();
+  const stop = steps.findIndex((step, done) => !code.step(step, done));
+  if (stop < 0) code.count(steps, counters);
+  code.body.i32(stop < 0 ? steps.length : stop);
+  const { memory } = storage.core.platform.memory;
+  const module = new ModuleAssembler(memory.buffer.byteLength / WASM_PAGE);
+  module.add(code.body, "run");
+  const { exports } = new WebAssembly.Instance(new WebAssembly.Module(module.bytes()), {
+    env: { memory },
+  });
+  return exports["run"] as FastSequence;
+}
