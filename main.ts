@@ -1,7 +1,6 @@
 /** Arguments and wiring only. */
 import { UserError } from "./src/base/errors.ts";
 import { parseCommandLine } from "./src/vmm/command_line.ts";
-import { runHeadless } from "./src/vmm/headless.ts";
 import { EXIT_CODE } from "./src/vmm/options.ts";
 
 async function main(args: readonly string[]): Promise<number> {
@@ -10,8 +9,11 @@ async function main(args: readonly string[]): Promise<number> {
     console.log(wanted.text.trimEnd());
     return wanted.code;
   }
-  if (wanted.command === "run") return await runHeadless(wanted);
-  // Not loaded where it is not wanted.
+  // Only what the command wants is loaded.
+  if (wanted.command === "run") {
+    const { runHeadless } = await import("./src/vmm/headless.ts");
+    return await runHeadless(wanted);
+  }
   const { runStart } = await import("./src/dashboard/start.ts");
   return await runStart(wanted);
 }

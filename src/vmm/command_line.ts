@@ -1,9 +1,18 @@
 /**
- * The command line: the one module that knows commander. Turns arguments into plain options, or into
- * help, version or a UserError; reads no file and starts nothing.
+ * The command line. Turns arguments into plain options, or into help, version or a UserError; reads no
+ * file and starts nothing.
  */
-import { Command, CommanderError, Option } from "commander";
 import { UserError } from "../base/errors.ts";
+import {
+  commandHelp,
+  type CommandSpec,
+  HELP_ROW,
+  helpTable,
+  type OptionSpec,
+  parseOptions,
+  suggestion,
+  type Values,
+} from "./argument_parser.ts";
 import { type DeviceConfig, parseDisks, parseFwCfg, parseRtc } from "./device_options.ts";
 import {
   EXIT_CODE,
@@ -15,6 +24,7 @@ import {
 } from "./options.ts";
 
 export const VERSION = "0.1.0";
+const PROGRAM = "worldswitch";
 
 /** What the user wants. */
 export interface Invocation {
@@ -55,75 +65,112 @@ Exit codes: ${EXIT_CODE.POWER_OFF} the guest powered off, ${EXIT_CODE.INTERNAL_E
   ${EXIT_CODE.STALLED} nothing can happen any more, ${EXIT_CODE.INTERRUPTED} interrupted.
 `;
 
-function machineOptions(command: Command): Command {
-  return command
-    .option(
-      "--kernel <file>",
-      "guest image: arm64 Image, ELF or flat (default: the built-in guest)",
-    )
-    .option("--initrd <file>", "initial RAM disk")
-    .option("--dtb <file>", "device tree (default: the machine's own)")
-    .option("--append <string>", "kernel command line", "")
-    .option("--vcpus <n>", "vCPUs, 1 to 64", "4")
-    .option("--pcpus <n>", "physical CPUs, 1 to 16", "2")
-    .option(
-      "--threads <n>",
-      "workers that run the physical CPUs in parallel (not deterministic)",
-      "1",
-    )
-    .option("--memory <size>", "guest RAM", "256M")
-    .addOption(
-      new Option("--gic <version>", "interrupt controller; 2 serves 8 CPUs at most")
-        .choices(["2", "3"]).default("3"),
-    )
-    .addOption(new Option("--mode <mode>", "world switch").choices(["vhe", "nvhe"]).default("vhe"))
-    .addOption(
-      new Option("--cpu <model>", "what the guest is told its CPUs are").choices(["v8.0", "max"])
-        .default("v8.0"),
-    )
-    .option("--lrs <n>", "list registers, 1 to 16", "4")
-    .addOption(new Option("--clock <kind>", "virtual time").choices(["paced", "fast"]))
-    .option("--for <duration>", "stop after this virtual time, as 10s or 250ms")
-    .option(
-      "--kaslr-seed <seed>",
-      "let a Linux kernel move itself, by this seed (default: it stays where it was linked)",
-    )
-    .option("--shuffle <seed>", "shuffle the host pages behind guest memory", "0")
-    .option("--record <file>", "write every input with its moment")
-    .option("--replay <file>", "repeat a recorded run")
-    .option("--stats <file>", "write statistics as JSON at the end; - for standard output")
-    .option("--bare", "run the image on the machine itself, without KVM", false)
-    .addOption(
-      new Option("--el <level>", "exception level of a --bare image").choices(["1", "2"]).default(
-        "1",
-      ),
-    );
-}
+const MACHINE_OPTIONS: readonly OptionSpec[] = [
+  {
+    flags: "--kernel <file>",
+    about: "guest image: arm64 Image, ELF or flat (default: the built-in guest)",
+  },
+  { flags: "--initrd <file>", about: "initial RAM disk" },
+  { flags: "--dtb <file>", about: "device tree (default: the machine's own)" },
+  { flags: "--append <string>", about: "kernel command line", otherwise: "" },
+  { flags: "--vcpus <n>", about: "vCPUs, 1 to 64", otherwise: "4" },
+  { flags: "--pcpus <n>", about: "physical CPUs, 1 to 16", otherwise: "2" },
+  {
+    flags: "--threads <n>",
+    about: "workers that run the physical CPUs in parallel (not deterministic)",
+    otherwise: "1",
+  },
+  { flags: "--memory <size>", about: "guest RAM", otherwise: "256M" },
+  {
+    flags: "--gic <version>",
+    about: "interrupt controller; 2 serves 8 CPUs at most",
+    choices: ["2", "3"],
+    otherwise: "3",
+  },
+  { flags: "--mode <mode>", about: "world switch", choices: ["vhe", "nvhe"], otherwise: "vhe" },
+  {
+    flags: "--cpu <model>",
+    about: "what the guest is told its CPUs are",
+    choices: ["v8.0", "max"],
+    otherwise: "v8.0",
+  },
+  { flags: "--lrs <n>", about: "list registers, 1 to 16", otherwise: "4" },
+  { flags: "--clock <kind>", about: "virtual time", choices: ["paced", "fast"] },
+  { flags: "--for <duration>", about: "stop after this virtual time, as 10s or 250ms" },
+  {
+    flags: "--kaslr-seed <seed>",
+    about: "let a Linux kernel move itself, by this seed (default: it stays where it was linked)",
+  },
+  {
+    flags: "--shuffle <seed>",
+    about: "shuffle the host pages behind guest memory",
+    otherwise: "0",
+  },
+  { flags: "--record <file>", about: "write every input with its moment" },
+  { flags: "--replay <file>", about: "repeat a recorded run" },
+  {
+    flags: "--stats <file>",
+    about: "write statistics as JSON at the end; - for standard output",
+  },
+  { flags: "--bare", about: "run the image on the machine itself, without KVM" },
+  {
+    flags: "--el <level>",
+    about: "exception level of a --bare image",
+    choices: ["1", "2"],
+    otherwise: "1",
+  },
+];
 
-/** Collects an option that may be given several times. */
-const several = (value: string, before: readonly string[]): string[] => [...before, value];
+const DEVICE_OPTIONS: readonly OptionSpec[] = [
+  {
+    flags: "--disk <file[,ro]>",
+    about: "a virtio disk of a raw image; what the guest writes is forgotten at the end",
+    several: true,
+  },
+  {
+    flags: "--net <kind>",
+    about: "a virtio network card: sent frames come back, or a peer answers",
+    choices: ["none", "loopback", "echo"],
+    otherwise: "none",
+  },
+  {
+    flags: "--console <device>",
+    about: "device that console input goes to",
+    choices: ["pl011", "virtio"],
+    otherwise: "pl011",
+  },
+  { flags: "--rtc <date>", about: "date at the start, UTC (default: 2024-01-01T00:00:00)" },
+  { flags: "--fw-cfg <name=text>", about: "a file of fw_cfg", several: true },
+];
 
-function deviceOptions(command: Command): Command {
-  return command
-    .option(
-      "--disk <file[,ro]>",
-      "a virtio disk of a raw image; what the guest writes is forgotten at the end",
-      several,
-      [],
-    )
-    .addOption(
-      new Option("--net <kind>", "a virtio network card: sent frames come back, or a peer answers")
-        .choices(["none", "loopback", "echo"]).default("none"),
-    )
-    .addOption(
-      new Option("--console <device>", "device that console input goes to")
-        .choices(["pl011", "virtio"]).default("pl011"),
-    )
-    .option("--rtc <date>", "date at the start, UTC (default: 2024-01-01T00:00:00)")
-    .option("--fw-cfg <name=text>", "a file of fw_cfg", several, []);
-}
+const START = {
+  name: "start",
+  about: "the dashboard",
+  options: [
+    ...MACHINE_OPTIONS,
+    ...DEVICE_OPTIONS,
+    {
+      flags: "--symbols <file>",
+      about: "System.map or ELF file (default: what the kernel itself has)",
+    },
+    { flags: "--plain", about: "lines instead of a screen, for screen readers and pipes" },
+  ],
+} as const satisfies CommandSpec;
 
-type Values = Readonly<Record<string, string | boolean | readonly string[] | undefined>>;
+const RUN = {
+  name: "run",
+  about: "headless: the guest's console on standard output",
+  options: [
+    ...MACHINE_OPTIONS,
+    ...DEVICE_OPTIONS,
+    {
+      flags: "--dump-regions <dir>",
+      about: "write what is translated to WebAssembly, a file for each region",
+    },
+  ],
+} as const satisfies CommandSpec;
+
+const COMMANDS = [START, RUN];
 
 function listOf(values: Values, name: string): readonly string[] {
   const value = values[name];
@@ -138,7 +185,7 @@ function devicesOf(values: Values): DeviceConfig {
     net: net === "loopback" || net === "echo" ? net : "none",
     console: textOf(values, "console") === "virtio" ? "virtio" : "pl011",
     rtcEpoch: rtc === undefined ? undefined : parseRtc(rtc),
-    fwCfg: listOf(values, "fwCfg").map(parseFwCfg),
+    fwCfg: listOf(values, "fw-cfg").map(parseFwCfg),
   };
 }
 
@@ -185,7 +232,7 @@ function threadsOf(values: Values, pcpus: number): number {
     if (textOf(values, option) === undefined) continue;
     throw new UserError(`--${option}: only a run with --threads 1 can be repeated`);
   }
-  if (threads > 1 && textOf(values, "dumpRegions") !== undefined) {
+  if (threads > 1 && textOf(values, "dump-regions") !== undefined) {
     throw new UserError("--dump-regions: only with --threads 1");
   }
   return threads;
@@ -193,7 +240,7 @@ function threadsOf(values: Values, pcpus: number): number {
 
 /** A user's device tree is taken as it is: the two options together are a mistake. */
 function kaslrSeedOf(values: Values): number | undefined {
-  const seed = textOf(values, "kaslrSeed");
+  const seed = textOf(values, "kaslr-seed");
   if (seed === undefined) return undefined;
   if (textOf(values, "dtb") !== undefined) {
     throw new UserError("--kaslr-seed: is for the machine's own device tree, not one of --dtb");
@@ -212,55 +259,41 @@ function invocationOf(values: Values, command: "start" | "run"): Invocation {
     record: textOf(values, "record"),
     replay: textOf(values, "replay"),
     stats: textOf(values, "stats"),
-    dumpRegions: textOf(values, "dumpRegions"),
+    dumpRegions: textOf(values, "dump-regions"),
     plain: values["plain"] === true,
   };
 }
 
+/** Help of the program, or of the command that is asked about. */
+function help(topic?: string): string {
+  const command = COMMANDS.find(({ name }) => name === topic);
+  return (command ? commandHelp(PROGRAM, command) : programHelp()) + EXAMPLES;
+}
+
+function programHelp(): string {
+  const commands = COMMANDS.map(({ name, about }) => [`${name} [options]`, about] as const);
+  return [
+    `Usage: ${PROGRAM} [options] [command]\n`,
+    "A whole KVM/ARM stack in one process, and a live view of it.\n",
+    helpTable("Options", [["--version", "print the version"], HELP_ROW]),
+    helpTable("Commands", [...commands, ["help [command]", "print the help of a command"]]),
+  ].join("\n");
+}
+
 /** Reads the arguments (without program name). UserError for a mistake, in one line. */
 export function parseCommandLine(args: readonly string[]): Invocation | Printed {
-  let invocation: Invocation | undefined;
-  let printed = "";
-  const program = new Command("worldswitch")
-    .description("A whole KVM/ARM stack in one process, and a live view of it.")
-    .version(VERSION, "--version", "print the version")
-    .addHelpText("after", EXAMPLES)
-    .exitOverride()
-    .configureOutput({
-      writeOut: (s) => printed += s,
-      writeErr: () => {},
-      // Without these commander asks the environment, which takes a permission.
-      getOutHasColors: () => false,
-      getErrHasColors: () => false,
-    });
-  deviceOptions(machineOptions(program.command("start").description("the dashboard")))
-    .option("--symbols <file>", "System.map or ELF file (default: what the kernel itself has)")
-    .option("--plain", "lines instead of a screen, for screen readers and pipes", false)
-    .addHelpText("after", EXAMPLES)
-    .action((values: Values) => {
-      invocation = invocationOf(values, "start");
-    });
-  deviceOptions(machineOptions(
-    program.command("run").description("headless: the guest's console on standard output"),
-  ))
-    .option(
-      "--dump-regions <dir>",
-      "write what is translated to WebAssembly, a file for each region",
-    )
-    .addHelpText("after", EXAMPLES)
-    .action((values: Values) => {
-      invocation = invocationOf(values, "run");
-    });
-  try {
-    program.parse([...args], { from: "user" });
-  } catch (error) {
-    if (!(error instanceof CommanderError)) throw error;
-    if (error.exitCode === 0) return { text: printed, code: 0 };
-    // Without a command commander prints its help as an error.
-    if (error.code === "commander.help") {
-      return { text: printed || program.helpInformation(), code: 2 };
-    }
-    throw new UserError(error.message.replace(/^error: /, "").replaceAll("\n", " "));
+  const [first, ...rest] = args;
+  if (first === undefined) return { text: help(), code: EXIT_CODE.USER_ERROR };
+  if (first === "--version") return { text: `${VERSION}\n`, code: 0 };
+  if (first === "--help" || first === "-h") return { text: help(), code: 0 };
+  if (first === "help") return { text: help(rest[0]), code: 0 };
+  const command = COMMANDS.find(({ name }) => name === first);
+  if (command === undefined) {
+    const kind = first.startsWith("-") ? "option" : "command";
+    const similar = suggestion(first, [...COMMANDS.map(({ name }) => name), "--version", "--help"]);
+    throw new UserError(`unknown ${kind} '${first}'${similar}`.replaceAll("\n", " "));
   }
-  return invocation ?? { text: program.helpInformation(), code: EXIT_CODE.USER_ERROR };
+  const values = parseOptions(command, rest);
+  if (values === "help") return { text: help(command.name), code: 0 };
+  return invocationOf(values, command.name);
 }

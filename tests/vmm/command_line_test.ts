@@ -83,6 +83,25 @@ Deno.test("mistakes are one line each, with a suggestion where there is one", ()
   assert.match(mistake("run", "--gic", "2", "--pcpus", "12"), /--pcpus 12: a GICv2 serves/);
   assert.match(mistake("run", "--mode", "pkvm"), /Allowed choices are vhe, nvhe/);
   assert.match(mistake("fly"), /unknown command 'fly'/);
+  assert.match(mistake("rnu"), /unknown command 'rnu' \(Did you mean run\?\)/);
+  assert.match(mistake("--versoin"), /unknown option '--versoin' \(Did you mean --version\?\)/);
+  assert.equal(mistake("run", "--zzzzz"), "unknown option '--zzzzz'");
+  assert.equal(mistake("run", "-x"), "unknown option '-x'");
+  assert.equal(mistake("run", "--ke\nrnl"), "unknown option '--ke rnl' (Did you mean --kernel?)");
+  assert.equal(mistake("run", "Image"), "run takes only options, not Image");
+  assert.equal(mistake("run", "--kernel"), "option '--kernel <file>' argument missing");
+  assert.equal(mistake("run", "--bare=yes"), "option '--bare' has no value");
+});
+
+Deno.test("a value is the next argument, or behind an equals sign; the last one counts", () => {
+  const { config, kernel, stats } = invocation(
+    ..."run --kernel=a=b --append --bare --vcpus 2 --vcpus=3 --stats -".split(" "),
+  );
+  assert.deepEqual([kernel, config.append, config.bareEl], ["a=b", "--bare", 0]);
+  assert.deepEqual([config.vcpus, stats], [3, "-"]);
+  assert.equal(invocation("run", "--append=").config.append, "");
+  const { devices } = invocation("run", "--fw-cfg", "opt/a=1", "--fw-cfg=opt/b=2").config;
+  assert.equal(devices?.fwCfg.length, 2);
 });
 
 Deno.test("help and version are printed and end well", () => {
@@ -91,6 +110,13 @@ Deno.test("help and version are printed and end well", () => {
   assert.equal(help.code, 0);
   assert.match(help.text, /Examples:/);
   assert.match(help.text, /Exit codes: 0 the guest powered off/);
+  assert.deepEqual(parseCommandLine(["help", "run"]), help);
+  assert.deepEqual(parseCommandLine(["run", "--vcpus", "2", "-h"]), help);
+  assert.match(help.text, /^ {2}--bare +run the image/m);
+  assert.match(help.text, /choices: vhe, nvhe; default: vhe/);
+  assert.ok(help.text.split("Examples:")[0]?.split("\n").every((line) => line.length <= 80));
+  const overview = parseCommandLine(["--help"]);
+  assert.match("text" in overview ? overview.text : "", /start \[options\] +the dashboard/);
   const version = parseCommandLine(["--version"]);
   assert.deepEqual(version, { text: "0.1.0\n", code: 0 });
   assert.equal((parseCommandLine([]) as { code: number }).code, 2);
