@@ -111,11 +111,7 @@ export class Pages {
   allocateRun(count: number, align = 1): number {
     const first = this.#findRun(count, align);
     if (first < 0) return -1;
-    const words = this.#memory.u32, bitmap = this.#bitmap >>> 2;
-    for (let page = first; page < first + count; page++) {
-      words[bitmap + (page >>> 5)] = (words[bitmap + (page >>> 5)] as number) | (1 << (page & 31));
-    }
-    this.#head.free -= count;
+    this.#markRun(first, count);
     this.#dropTaken();
     return this.#head.firstPfn + first;
   }
@@ -125,12 +121,38 @@ export class Pages {
     const skew = firstPfn % align;
     let at = skew === 0 ? 0 : align - skew;
     while (at + count <= pages) {
-      let length = 0;
-      while (length < count && !this.#used(at + length)) length++;
+      const length = this.#unused(at, count);
       if (length === count) return at;
       at += Math.ceil((length + 1) / align) * align;
     }
     return -1;
+  }
+
+  /** How many of `count` pages from `page` on are not in use, up to the first that is. */
+  #unused(page: number, count: number): number {
+    const words = this.#memory.u32, bitmap = this.#bitmap >>> 2;
+    let length = 0;
+    while (length < count) {
+      const here = page + length;
+      const word = words[bitmap + (here >>> 5)] as number;
+      if (word === 0) length += 32 - (here & 31);
+      else if ((word >>> (here & 31)) & 1) return length;
+      else length++;
+    }
+    return count;
+  }
+
+  /** Marks `count` pages from `page` on, none of which is in use. */
+  #markRun(page: number, count: number): void {
+    const words = this.#memory.u32, bitmap = this.#bitmap >>> 2;
+    const end = page + count;
+    for (let here = page; here < end;) {
+      const size = Math.min(32 - (here & 31), end - here);
+      const at = bitmap + (here >>> 5);
+      words[at] = (words[at] as number) | ((size === 32 ? -1 : (1 << size) - 1) << (here & 31));
+      here += size;
+    }
+    this.#head.free -= count;
   }
 
   /** Entries of pages that a run took must go, lest a page be on the stack twice once it is free again. */

@@ -178,7 +178,7 @@ function createSlot(
 ): number {
   const at = kvm.host.kvzalloc(4 * pfns.length);
   if (at === 0) return ERRNO.ENOMEM;
-  for (let i = 0; i < pfns.length; i++) slot.memory.st32(at + 4 * i, pfns[i] ?? 0);
+  slot.memory.u32.set(pfns, at >>> 2);
   slot.pfns = at;
   slot.pages = pfns.length;
   slot.baseIpa = baseIpa;

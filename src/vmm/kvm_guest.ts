@@ -174,7 +174,9 @@ export class KvmMachine {
     const count = bytes / PAGE;
     // Aligned to 2 MiB, so that stage 2 can map blocks.
     const first = contiguous ? pages.allocateRun(count, 512) : -1;
-    return Uint32Array.from({ length: count }, (_, i) => first < 0 ? pages.allocate() : first + i);
+    const pfns = new Uint32Array(count);
+    for (let i = 0; i < count; i++) pfns[i] = first < 0 ? pages.allocate() : first + i;
+    return pfns;
   }
 }
 

@@ -43,8 +43,8 @@ function combine(
   }
 }
 
-/** What large fields hold while others are tried; the second where the first makes no instruction at all. */
-const USUAL = [1, 2] as const;
+/** What large fields hold while others are tried: the next where one makes no instruction. */
+const USUAL: readonly ((bits: number) => number)[] = [() => 1, () => 2, (bits) => 2 ** bits - 2];
 
 /** Whether the shapes of `row` are encodings of system registers or operations. */
 function isShapedByKey(row: Row): boolean {
@@ -53,33 +53,41 @@ function isShapedByKey(row: Row): boolean {
 }
 
 /**
- * The shapes of `row`, each by its key with an example: small fields in all combinations, large ones
- * each on its own. Of rows shaped by a key it is a sample. `accept` can reject an example.
+ * The shapes of `row`, each by its key with an example: small fields in all combinations, then each large
+ * one with an example of every shape found so far. Of rows shaped by a key it is a sample. `accept` can
+ * reject an example.
  */
 export function examplesOf(
   row: Row,
   accept: (fields: Readonly<Record<string, number>>) => boolean = () => true,
 ): Map<string, ShapeExample> {
   const shapes = new Map<string, ShapeExample>();
+  /** One of each shape, accepted or not. */
+  const found = new Map<string, Readonly<Record<string, number>>>();
   const fields: Record<string, number> = {};
-  const visit = (): void => {
+  const visit = (): boolean => {
     const decoded = row.predecode(fields);
-    if (!decoded) return;
+    if (!decoded) return false;
     const key = shapeKey(decoded.shape);
+    if (!found.has(key)) found.set(key, { ...fields });
     if (!shapes.has(key) && accept(fields)) shapes.set(key, { fields: { ...fields }, decoded });
+    return true;
   };
   const named = isShapedByKey(row);
   const values = named ? sampleValues : trialValues;
   const isSmall = (f: FieldBits) => f.bits.length <= (named ? 4 : 3);
   const small = row.fields.filter(isSmall);
   const large = row.fields.filter((f) => !isSmall(f));
-  for (const usual of USUAL) {
-    if (shapes.size > 0) break;
-    for (const f of large) fields[f.letter] = usual;
-    combine(small, values, fields, visit);
-    for (const f of named ? [] : large) {
-      combine([f, ...small], values, fields, visit);
-      fields[f.letter] = usual;
+  combine(small, values, fields, () => {
+    USUAL.some((usual) => {
+      for (const { letter, bits } of large) fields[letter] = usual(bits.length);
+      return visit();
+    });
+  });
+  for (const f of named ? [] : large) {
+    for (const base of [...found.values()]) {
+      Object.assign(fields, base);
+      combine([f], values, fields, visit);
     }
   }
   return shapes;
