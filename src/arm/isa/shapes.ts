@@ -52,43 +52,64 @@ function isShapedByKey(row: Row): boolean {
   return row.fields.length > 0 && "key" in (row.predecode(zeros)?.shape ?? {});
 }
 
-/**
- * The shapes of `row`, each by its key with an example: small fields in all combinations, then each large
- * one with an example of every shape found so far. Of rows shaped by a key it is a sample. `accept` can
- * reject an example.
- */
-export function examplesOf(
-  row: Row,
-  accept: (fields: Readonly<Record<string, number>>) => boolean = () => true,
-): Map<string, ShapeExample> {
-  const shapes = new Map<string, ShapeExample>();
-  /** One of each shape, accepted or not. */
-  const found = new Map<string, Readonly<Record<string, number>>>();
-  const fields: Record<string, number> = {};
-  const visit = (): boolean => {
-    const decoded = row.predecode(fields);
+/** Gathers the shapes of one row. */
+class Search {
+  /** Fields of what is tried. */
+  readonly fields: Record<string, number> = {};
+  readonly shapes = new Map<string, ShapeExample>();
+  /** Fields of one of each shape, accepted or not. */
+  readonly found = new Map<string, Readonly<Record<string, number>>>();
+
+  constructor(readonly row: Row, readonly accept: Accept) {}
+
+  /** Tries `fields`: false where they are no instruction. */
+  readonly visit = (): boolean => {
+    const { fields, shapes, found } = this;
+    const decoded = this.row.predecode(fields);
     if (!decoded) return false;
     const key = shapeKey(decoded.shape);
     if (!found.has(key)) found.set(key, { ...fields });
-    if (!shapes.has(key) && accept(fields)) shapes.set(key, { fields: { ...fields }, decoded });
+    if (!shapes.has(key) && this.accept(fields)) {
+      shapes.set(key, { fields: { ...fields }, decoded });
+    }
     return true;
   };
-  const named = isShapedByKey(row);
-  const values = named ? sampleValues : trialValues;
-  const isSmall = (f: FieldBits) => f.bits.length <= (named ? 4 : 3);
-  const small = row.fields.filter(isSmall);
-  const large = row.fields.filter((f) => !isSmall(f));
-  combine(small, values, fields, () => {
-    USUAL.some((usual) => {
-      for (const { letter, bits } of large) fields[letter] = usual(bits.length);
-      return visit();
+
+  /** Tries a value of a field with an example of each shape known: with all where it matters to the first or last. */
+  tryValue(letter: string, value: number): void {
+    const known = [...this.found];
+    const matters = [...known.slice(0, 1), ...known.slice(-1)].some(([key, example]) => {
+      const shape = this.row.predecode({ ...example, [letter]: value })?.shape;
+      return shape === undefined || shapeKey(shape) !== key;
     });
-  });
-  for (const f of named ? [] : large) {
-    for (const base of [...found.values()]) {
-      Object.assign(fields, base);
-      combine([f], values, fields, visit);
+    for (const [, example] of matters ? known : []) {
+      Object.assign(this.fields, example);
+      this.fields[letter] = value;
+      this.visit();
     }
   }
-  return shapes;
+}
+
+type Accept = (fields: Readonly<Record<string, number>>) => boolean;
+
+/**
+ * The shapes of `row`, each by its key with an example: small fields in all combinations, then each large
+ * one by itself. Of rows shaped by a key it is a sample. `accept` can reject an example.
+ */
+export function examplesOf(row: Row, accept: Accept = () => true): Map<string, ShapeExample> {
+  const search = new Search(row, accept);
+  const { fields } = search;
+  const named = isShapedByKey(row);
+  const isSmall = (f: FieldBits) => f.bits.length <= (named ? 4 : 3);
+  const large = row.fields.filter((f) => !isSmall(f));
+  combine(row.fields.filter(isSmall), named ? sampleValues : trialValues, fields, () => {
+    USUAL.some((usual) => {
+      for (const { letter, bits } of large) fields[letter] = usual(bits.length);
+      return search.visit();
+    });
+  });
+  for (const { letter, bits } of named ? [] : large) {
+    for (const value of trialValues(bits.length)) search.tryValue(letter, value);
+  }
+  return search.shapes;
 }
