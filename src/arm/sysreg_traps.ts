@@ -220,14 +220,17 @@ const ROWS: readonly Row[] = [
 ];
 
 function compile(level: 0 | 1 | 2): readonly (readonly Check[] | undefined)[] {
-  return SYSREGS.map(({ name, minEl }) => {
-    if (level < minEl) return [never];
-    const checks = ROWS.filter(([levels, , names]) =>
-      levels.includes(level) && names.includes(name)
-    )
-      .map(([, check]) => check);
-    return checks.length ? checks : undefined;
-  });
+  const all: (Check[] | undefined)[] = SYSREGS.map(({ minEl }) =>
+    level < minEl ? [never] : undefined
+  );
+  for (const [levels, check, names] of ROWS) {
+    if (!levels.includes(level)) continue;
+    for (const name of names) {
+      const checks = all[R[name]] ??= [];
+      if (checks[0] !== never) checks.push(check);
+    }
+  }
+  return all;
 }
 
 /** `CHECKS[el][index]`: the checks of a register, or undefined where it has none. */

@@ -160,14 +160,15 @@ function place(fields: Fields): { places: Place[]; size: number } {
 /** Lays out `fields` in the order written, each at its natural alignment (arrays at 8 bytes). */
 export function layout<F extends Fields>(name: string, fields: F): Layout<F> {
   const { places, size } = place(fields);
-  const LayoutView = viewClass(places);
+  // V8 compiles text at once and each time anew: only of the layouts that are used.
+  let LayoutView: ViewClass | undefined;
   const offset = Object.fromEntries(places.map((p) => [p.name, p.offset]));
   return {
     name,
     size,
     offset: offset as { [K in keyof F]: number },
     places,
-    at: (memory, base) => new LayoutView(memory, base) as Struct<F>,
+    at: (memory, base) => new (LayoutView ??= viewClass(places))(memory, base) as Struct<F>,
   };
 }
 

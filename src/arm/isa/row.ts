@@ -104,14 +104,21 @@ export interface FieldBits {
   readonly bits: readonly number[];
 }
 
-function fieldsOfPattern(pattern: string): FieldBits[] {
-  const fields = new Map<string, number[]>();
+/** What a pattern says: the fixed bits, their mask, and the fields in the order of their first bits. */
+function partsOf(pattern: string): Pick<Row, "mask" | "value" | "fields"> {
+  const bits: Record<string, number[]> = {};
+  let mask = 0, value = 0;
   for (let i = 0; i < 32; i++) {
     const letter = pattern[i] as string;
-    if (letter === "0" || letter === "1") continue;
-    fields.set(letter, [...(fields.get(letter) ?? []), 31 - i]);
+    mask *= 2;
+    value *= 2;
+    if (letter === "0" || letter === "1") {
+      mask++;
+      if (letter === "1") value++;
+    } else (bits[letter] ??= []).push(31 - i);
   }
-  return [...fields].map(([letter, bits]) => ({ letter, bits }));
+  const fields = Object.keys(bits).map((letter) => ({ letter, bits: bits[letter] as number[] }));
+  return { mask, value, fields };
 }
 
 /** Makes a {@link Row}. RangeError for a pattern that is not 32 characters of 0, 1 and letters. */
@@ -124,17 +131,13 @@ export function row<
   if (!/^[01A-Za-z]{32}$/.test(spec.pattern)) {
     throw new RangeError(`${spec.name}: pattern of ${spec.pattern.length} characters`);
   }
-  const fixed = (keep: string) =>
-    parseInt(spec.pattern.replace(/./g, (c) => (keep.includes(c) ? "1" : "0")), 2);
   return {
     name: spec.name,
     pattern: spec.pattern,
     feature: spec.feature,
     hot: spec.hot ?? false,
     slow: spec.slow ?? false,
-    mask: fixed("01"),
-    value: fixed("1"),
-    fields: fieldsOfPattern(spec.pattern),
+    ...partsOf(spec.pattern),
     // The letters of the pattern are exactly the record's keys, which the general type cannot say.
     disassemble: spec.disassemble as Row["disassemble"],
     predecode: spec.predecode as Row["predecode"],

@@ -1,4 +1,5 @@
 /** Cryptographic AES and SHA (manual: C4.1.96, and the functions of J1.3 "aarch64/functions/crypto"). */
+import { once } from "../../base/once.ts";
 import type { Builder, Slot, V128, V32 } from "./builder.ts";
 import { type Row, vr } from "./row.ts";
 import { lookUpBytes } from "./simd_bits.ts";
@@ -31,9 +32,12 @@ function substitution(): Uint8Array {
   return box;
 }
 
-const SBOX = substitution();
-const INVERSE_SBOX = new Uint8Array(256);
-SBOX.forEach((to, from) => INVERSE_SBOX[to] = from);
+const sbox = once(substitution);
+const inverseSbox = once(() => {
+  const box = new Uint8Array(256);
+  sbox().forEach((to, from) => box[to] = from);
+  return box;
+});
 
 /** ShiftRows: byte `i` of the result is byte `order[i]`; rows are every fourth byte. */
 const SHIFT_ROWS = Array.from({ length: 16 }, (_, i) => (i + 4 * (i % 4)) % 16);
@@ -88,11 +92,11 @@ function aes(name: string, opcode: string, op: (b: Builder, d: V128, n: V128) =>
 const AES: readonly Row[] = [
   aes("AESE", "00100", (b, d, n) => {
     const state = xor(b, d, n);
-    return substitute(b, SBOX, b.shuffle(SHIFT_ROWS, state, state));
+    return substitute(b, sbox(), b.shuffle(SHIFT_ROWS, state, state));
   }),
   aes("AESD", "00101", (b, d, n) => {
     const state = xor(b, d, n);
-    return substitute(b, INVERSE_SBOX, b.shuffle(INVERSE_SHIFT_ROWS, state, state));
+    return substitute(b, inverseSbox(), b.shuffle(INVERSE_SHIFT_ROWS, state, state));
   }),
   aes("AESMC", "00110", (b, _, n) => mixColumns(b, n)),
   aes("AESIMC", "00111", (b, _, n) => inverseMixColumns(b, n)),

@@ -2,6 +2,7 @@
  * Names that only the disassembler needs: system registers that this machine does not have, and the
  * aliases of SYS. Source: DDI 0487, D19 and C5.
  */
+import { once } from "../../base/once.ts";
 import { sysregByKey, sysregFields, sysregKey } from "../arch/sysregs.ts";
 
 /** `op0.op1.CRn:` and then the registers, each `CRm.op2=name`. */
@@ -227,19 +228,25 @@ function parse(
   }
 }
 
-const REGISTER_NAMES = new Map<number, string>();
-parse(REGISTERS, ([op0, op1, crn], crm, op2, name) => {
-  REGISTER_NAMES.set(sysregKey(op0 as number, op1 as number, crn as number, crm, op2), name);
+const registerNames = once(() => {
+  const names = new Map<number, string>();
+  parse(REGISTERS, ([op0, op1, crn], crm, op2, name) => {
+    names.set(sysregKey(op0 as number, op1 as number, crn as number, crm, op2), name);
+  });
+  return names;
 });
 
-const OPERATION_NAMES = new Map<number, string>();
-parse(OPERATIONS, ([op1, crn], crm, op2, name, word) => {
-  OPERATION_NAMES.set(sysregKey(1, op1 as number, crn as number, crm, op2), `${word}\t${name}`);
+const operationNames = once(() => {
+  const names = new Map<number, string>();
+  parse(OPERATIONS, ([op1, crn], crm, op2, name, word) => {
+    names.set(sysregKey(1, op1 as number, crn as number, crm, op2), `${word}\t${name}`);
+  });
+  return names;
 });
 
 /** The register as MRS and MSR print it: `sctlr_el1`, or `s3_0_c15_c2_3` where it has no name. */
 export function systemRegisterName(key: number, write: boolean): string {
-  const known = sysregByKey(key)?.name.toLowerCase() ?? REGISTER_NAMES.get(key);
+  const known = sysregByKey(key)?.name.toLowerCase() ?? registerNames().get(key);
   if (known === "dbgdtrrx_el0" && write) return "dbgdtrtx_el0";
   if (known !== undefined) return known;
   const { op0, op1, crn, crm, op2 } = sysregFields(key);
@@ -248,7 +255,7 @@ export function systemRegisterName(key: number, write: boolean): string {
 
 /** SYS with operation `key` and the register's name as it prints: `dc\tcivac, x3`. */
 export function systemOperationText(key: number, rt: string): string {
-  const alias = OPERATION_NAMES.get(key);
+  const alias = operationNames().get(key);
   if (alias?.endsWith("!")) return alias.slice(0, -1);
   if (alias !== undefined) return `${alias}, ${rt}`;
   const { op1, crn, crm, op2 } = sysregFields(key);
