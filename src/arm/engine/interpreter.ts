@@ -89,7 +89,7 @@ export class InterpreterCode {
   /** `parallel`: other threads access the memory meanwhile. */
   constructor(rows: readonly Row[], readonly memoryPages: number, readonly parallel = false) {
     this.decoder = new Decoder(rows);
-    this.#addAll(rows.filter((r) => r.hot && !r.slow));
+    this.#addHot(rows.filter((r) => !r.slow));
     this.hotCount = this.#specs.length;
     const bytes = interpreterModule(this.#specs, this.hotCount, memoryPages, parallel);
     this.bytes = bytes.length;
@@ -106,10 +106,11 @@ export class InterpreterCode {
     return this.#specs.length;
   }
 
-  #addAll(rows: readonly Row[]): void {
+  #addHot(rows: readonly Row[]): void {
     for (const row of rows) {
+      if (!row.hot) continue;
       for (const { decoded } of examplesOf(row).values()) {
-        if (worthCompiling(decoded.shape)) this.#add(row, decoded);
+        if (row.hot(decoded.shape) && worthCompiling(decoded.shape)) this.#add(row, decoded);
       }
     }
   }

@@ -267,7 +267,6 @@ export const dataProcessingRegister: readonly Row[] = [
   row({
     name: "LOGIC_asr_ror",
     pattern: "foo010101tNmmmmmssssssnnnnnddddd",
-    hot: true,
     disassemble: (f) => logicalText(f, 2 + f.t),
     predecode: (f) => logicalPredecode(f, f.t ? "rotr" : "shrS"),
     semantics: (b, o, shape) => logicalSemantics(b, o, shape),

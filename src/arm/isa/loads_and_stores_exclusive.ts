@@ -98,7 +98,7 @@ export const loadsAndStoresExclusive: readonly Row[] = [
   row({
     name: "STLR",
     pattern: "ss001000100wwwww1uuuuunnnnnttttt",
-    hot: true,
+    hot: (shape) => shape["sp"] === false,
     disassemble: (f) => text(`stlr${sizeSuffix(f)}`, f, reg(f.s === 3, f.t)),
     predecode: (f) => ({
       shape: { size: sizeOf(f), sp: f.n === 31 },
@@ -111,7 +111,7 @@ export const loadsAndStoresExclusive: readonly Row[] = [
   row({
     name: "LDAR",
     pattern: "ss001000110wwwww1uuuuunnnnnttttt",
-    hot: true,
+    hot: (shape) => shape["sp"] === false,
     disassemble: (f) => text(`ldar${sizeSuffix(f)}`, f, reg(f.s === 3, f.t)),
     predecode: (f) => ({
       shape: { size: sizeOf(f), sp: f.n === 31 },

@@ -288,6 +288,8 @@ Deno.test("handlers of rows that are not hot are made when they are met, once", 
   assert.notEqual(code.rareIndex(words), code.rareIndex(others));
   assert.equal(code.rareModule(words), code.rareModule(words));
   assert.ok(code.rareIndex(number(0x9100_0421)) < 0, "add is in the loop");
+  assert.ok(code.rareIndex(number(0xf860_6822)) < 0, "ldr x2, [x1, x0] is in the loop");
+  assert.ok(code.rareIndex(number(0xf860_6be2)) >= 0, "ldr x2, [sp, x0] is not");
 });
 
 Deno.test("golden: b.eq, two instructions on", () => {
