@@ -25,6 +25,13 @@ export interface FpTarget extends Builder {
   toBits(type: "f32" | "f64", number: Float): V64;
   /** FPCR is known to be 0, and FPSR.IXC to be set. */
   readonly usualFp: boolean;
+  /**
+   * Whether the check that the numbers of `size` bits in `result` are finite, and `normal`, not too small, is
+   * made later: `from` are operands without which they are not finite if these are not.
+   */
+  putsOff(size: 32 | 64, normal: boolean, result: Float, from: readonly Float[]): boolean;
+  /** Whether it will be found out if an operand is a NaN. */
+  isNumber(x: Float): boolean;
   /** Leaves to the evaluator unless the condition holds. */
   require(condition: V32): void;
 }

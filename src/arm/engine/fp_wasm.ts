@@ -156,9 +156,9 @@ export class FpFast {
       case "add":
         return this.#sum(k, a, c);
       case "sub":
-        return this.#sum(k, a, k.unary("neg", c));
+        return this.#sum(k, a, c, true);
       case "abd":
-        return k.unary("abs", this.#sum(k, a, k.unary("neg", c)));
+        return k.unary("abs", this.#sum(k, a, c, true));
       case "mul":
       case "mulx":
         return this.#product(k, a, c);
@@ -188,16 +188,23 @@ export class FpFast {
   }
 
   /** A sum is never tiny and inexact. */
-  #sum(k: Kind, a: Float, c: Float): Float {
-    const s = k.binary("add", a, c);
-    k.require(k.below(s, Infinity));
+  #sum(k: Kind, a: Float, c: Float, subtract = false): Float {
+    const s = k.binary(subtract ? "sub" : "add", a, c);
+    this.#requireFinite(k, s, [a, c]);
     this.#requireNotFlushed(k, [s]);
-    this.#exactOrNoted(k, () => k.isZero(k.sumError(a, c, s)));
+    const addend = () => subtract ? k.unary("neg", c) : c;
+    this.#exactOrNoted(k, () => k.isZero(k.sumError(a, addend(), s)));
     return s;
   }
 
+  /** `from`: operands without which the result is not finite if these are not. */
+  #requireFinite(k: Kind, r: Float, from: readonly Float[]): void {
+    if (!this.b.putsOff(k.numbers.bits, false, r, from)) k.require(k.below(r, Infinity));
+  }
+
   /** Finite and not tiny, or the zero that `zero` says is one. */
-  #requireNormal(k: Kind, r: Float, zero: () => Condition): void {
+  #requireNormal(k: Kind, r: Float, zero: () => Condition, from: readonly Float[] = []): void {
+    if (this.b.putsOff(k.numbers.bits, true, r, from)) return;
     const normal = k.and(k.below(r, Infinity), k.atLeast(r, k.numbers.notTiny));
     this.#requireEither(k, normal, () => k.and(k.isZero(r), zero()));
   }
@@ -207,7 +214,7 @@ export class FpFast {
   }
   #product(k: Kind, a: Float, c: Float): Float {
     const p = k.binary("mul", a, c);
-    this.#requireNormal(k, p, () => k.or(k.isZero(a), k.isZero(c)));
+    this.#requireNormal(k, p, () => k.or(k.isZero(a), k.isZero(c)), [a, c]);
     this.#exactOrNoted(k, () => this.#exactProduct(k, a, c, p));
     return p;
   }
@@ -218,13 +225,13 @@ export class FpFast {
   }
   #quotient(k: Kind, a: Float, c: Float): Float {
     const r = k.binary("div", a, c);
-    this.#requireNormal(k, r, () => k.isZero(a));
+    this.#requireNormal(k, r, () => k.isZero(a), [a, c]);
     this.#exactOrNoted(k, () => this.#isExactly(k, a, r, c));
     return r;
   }
   #root(k: Kind, a: Float): Float {
     const r = k.unary("sqrt", a);
-    k.require(k.below(r, Infinity));
+    this.#requireFinite(k, r, [a]);
     this.#exactOrNoted(k, () => this.#isExactly(k, a, r, r));
     return r;
   }
@@ -259,8 +266,9 @@ export class FpFast {
 
   #relation(k: Kind, operation: FpOp, [a, c]: readonly Float[]): Condition {
     const [x, y] = [a, c] as [Float, Float];
-    const ordered = k.and(k.isNumber(x), k.isNumber(y));
-    k.require(ordered);
+    const unknown = [x, y].filter((number) => !this.b.isNumber(number));
+    const [one, other] = unknown.map((number) => k.isNumber(number));
+    if (one !== undefined) k.require(other === undefined ? one : k.and(one, other));
     return k.compare(operation as "eq" | "ge" | "gt", x, y);
   }
   #flags(k: Kind, [a, c]: readonly Float[]): V32 {
@@ -269,7 +277,9 @@ export class FpFast {
     const less = k.compare("lt", x, y) as V32;
     const same = k.compare("eq", x, y) as V32;
     const more = k.compare("gt", x, y) as V32;
-    b.require(b.or(b.or(less, same), more));
+    const unknown = [x, y].filter((number) => !b.isNumber(number));
+    if (unknown.length === 1) k.require(k.isNumber(unknown[0] as Float));
+    if (unknown.length === 2) b.require(b.or(b.or(less, same), more));
     return b.select(same, b.c32(6), b.select(less, b.c32(8), b.c32(2)));
   }
 

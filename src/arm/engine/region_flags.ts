@@ -125,6 +125,14 @@ export class RegionFlags implements FlagAccess {
     asm.get(cpu).get(this.#kind).mem("i32.store", O.flagKind);
   }
 
+  /** Copies the operands to two other locals, or back. */
+  save(a: number, b: number): void {
+    this.asm.get(this.#a).set(a).get(this.#b).set(b);
+  }
+  restore(a: number, b: number): void {
+    this.asm.get(a).set(this.#a).get(b).set(this.#b);
+  }
+
   set(kind: FlagKind, pushA: () => void, pushB: () => void): void {
     const widen = () => {
       if (kind.endsWith("32")) this.asm.op("i64.extend_i32_u");

@@ -7,6 +7,7 @@ import { CpuLayout } from "../arch/cpu_state.ts";
 import { CODE_TLB, CODE_TLB_ENTRIES, CODE_TLB_ENTRY } from "../arch/tlb_layout.ts";
 import { FPSR } from "../fp/format.ts";
 import type { BranchKind } from "../isa/builder.ts";
+import { type NumberPart, ResultChecks } from "./fp_checks.ts";
 import { HANDLER, REGION_TYPE } from "./interpreter_module.ts";
 import { RECORD, RECORD_REGIONS, RECORD_SIZE, REGION_ENTRY } from "./records.ts";
 import { packFunction, RegionFlags } from "./region_flags.ts";
@@ -47,7 +48,7 @@ class LocalRegisters implements RegisterAccess {
     this.#written = [...written].sort((a, b) => a - b);
   }
 
-  #local(slot: number): number {
+  local(slot: number): number {
     const local = this.#locals.get(slot);
     if (local === undefined) throw new RangeError(`register at ${slot} is not of this region`);
     return local;
@@ -61,7 +62,7 @@ class LocalRegisters implements RegisterAccess {
       else asm.i64(0n);
       return;
     }
-    asm.get(this.#local(slot));
+    asm.get(this.local(slot));
     if (part === "f32" || part === "f64") asm.extractNumber(part, 0);
     if (part === "w") asm.op("i32.wrap_i64");
     if (part === "low" || part === "high") asm.extractLane(64, part === "low" ? 0 : 1);
@@ -74,7 +75,7 @@ class LocalRegisters implements RegisterAccess {
       asm.drop();
       return;
     }
-    const local = this.#local(slot);
+    const local = this.local(slot);
     const half = part === "low" || part === "high";
     const number = part === "f32" || part === "f64";
     if (half) asm.get(local);
@@ -96,7 +97,7 @@ class LocalRegisters implements RegisterAccess {
 
   store(): void {
     for (const slot of this.#written) {
-      this.asm.get(CPU).get(this.#local(slot));
+      this.asm.get(CPU).get(this.local(slot));
       if (isVector(slot)) this.asm.vectorMem("store", slot);
       else this.asm.mem("i64.store", slot);
     }
@@ -133,6 +134,21 @@ function union(graph: Graph, of: "touched" | "written"): Set<number> {
 /** The function in the same module of the region that begins at an offset of the same page, if there is one. */
 type DirectCalls = (target: number) => number | undefined;
 
+/** How many instructions from one of a block on have results that are checked together; 0: none. */
+function checkedTogether(steps: readonly Step[], from: number): number {
+  if (steps[from]?.effects.result === undefined) return 0;
+  let results = 0;
+  let end = from;
+  for (let i = from; i < steps.length; i++) {
+    const { instruction, effects } = steps[i] as Step;
+    const { restartable, branch, closed } = effects;
+    if (!restartable || branch !== undefined || closed || !isCompiled(instruction)) break;
+    if (effects.result !== undefined) results++;
+    if (effects.checks) end = i + 1;
+  }
+  return results > 1 ? end - from : 0;
+}
+
 /** Generates one region. `dispatch` is the index of the module's function that goes on at an address. */
 class RegionFrame implements Frame {
   readonly asm = new FunctionBody(REGION_TYPE.params, REGION_TYPE.results);
@@ -146,6 +162,11 @@ class RegionFrame implements Frame {
   readonly #caches = new Map<number, PageCache>();
   readonly #steady = new Map<number, number>();
   spAligned = false;
+  checks: "putOff" | undefined;
+  readonly #checks: ResultChecks;
+  /** Instructions are executed again one by one where one leaves. */
+  #together = false;
+  readonly #saved = new Map<number, number>();
   readonly #pc = this.asm.local(I64);
   /** What an exit has to do, in one word: see {@link exitWord}. Then its code. */
   readonly #code = this.asm.local(I32);
@@ -170,6 +191,7 @@ class RegionFrame implements Frame {
     this.#node = graph.entry;
     const [a, b] = [this.asm.local(I64), this.asm.local(I64)];
     this.flags = new RegionFlags(this.asm, { a, b, kind: this.asm.local(I32) }, packer);
+    this.#checks = new ResultChecks(this.asm, (slot) => this.registers.push(slot, "q"));
     this.registers = new LocalRegisters(this.asm, union(graph, "touched"), union(graph, "written"));
   }
 
@@ -219,6 +241,7 @@ class RegionFrame implements Frame {
     out.get(CPU).mem("i32.load", O.tlb).set(this.#tlb);
     out.get(STACK).tee(this.#above).i32(frameBytes(this.asm.localCount)).op("i32.add").set(STACK);
     for (const [offset, local] of this.#steady) out.get(CPU).mem("i32.load", offset).set(local);
+    this.#checks.prologue(out);
     this.asm.prologue.append(out.code);
   }
 
@@ -361,14 +384,72 @@ class RegionFrame implements Frame {
       this.leave(EXIT.SHORT);
       asm.end();
     }
-    for (const [i, step] of steps.entries()) {
+    for (let i = 0; i < steps.length; i++) {
       this.#node = node;
       this.#step = i;
-      this.#temporaries.reset();
-      if (!this.#instruction(step)) return;
+      const together = this.usualFp ? checkedTogether(steps, i) : 0;
+      if (together > 0) {
+        this.#runTwice(steps, i, i + together);
+        i += together - 1;
+      } else if (!this.#instruction(steps[i] as Step)) return;
     }
     if (fallsTo !== undefined) this.#goTo(fallsTo);
     else throw new RangeError(`block ${start} has no end`);
+  }
+
+  /**
+   * Instructions whose results are checked together, see fp_checks.ts: without single checks, and for when
+   * those are not passed, or anything is to be left for, again with them.
+   */
+  #runTwice(steps: readonly Step[], from: number, to: number): void {
+    const { asm, flags, spAligned } = this;
+    const run = steps.slice(from, to);
+    const { state } = flags;
+    const restore = this.#saveAll(run);
+    asm.block("checked").block("again");
+    this.#checks.begin();
+    for (const [i, step] of run.entries()) {
+      const { result, written } = step.effects;
+      this.#step = from + i;
+      this.#checks.before(result, written);
+      this.checks = "putOff";
+      if (result === undefined) this.checks = undefined;
+      this.#together = true;
+      this.#instruction(step);
+      this.#together = false;
+      this.#checks.after(result);
+    }
+    this.checks = undefined;
+    this.#checks.end("again");
+    asm.br("checked").end();
+    restore();
+    flags.state = state;
+    this.spAligned = spAligned;
+    for (const [i, step] of run.entries()) {
+      this.#step = from + i;
+      this.#instruction(step);
+    }
+    asm.end();
+  }
+
+  /** Keeps the registers and flags that a run of instructions changes; what it gives brings them back. */
+  #saveAll(run: readonly Step[]): () => void {
+    const { asm, flags } = this;
+    const slots = new Set(run.flatMap(({ effects }) => [...effects.written]));
+    const saved = [...slots].map((slot) => [slot, this.#savedIn(slot)] as const);
+    for (const [slot, local] of saved) asm.get(this.registers.local(slot)).set(local);
+    const [a, b] = [this.#savedIn(-1), this.#savedIn(-2)];
+    const flagsToo = run.some(({ effects }) => effects.setsFlags || effects.setsFlagsConditionally);
+    if (flagsToo) flags.save(a, b);
+    return () => {
+      for (const [slot, local] of saved) asm.get(local).set(this.registers.local(slot));
+      if (flagsToo) flags.restore(a, b);
+    };
+  }
+  #savedIn(slot: number): number {
+    const local = this.#saved.get(slot) ?? this.asm.local(isVector(slot) ? V128 : I64);
+    this.#saved.set(slot, local);
+    return local;
   }
 
   /** Goes where the pc's local says if that is a block of the region and leads no edge into a loop, else out. */
@@ -409,6 +490,7 @@ class RegionFrame implements Frame {
 
   /** False where control does not go on behind the instruction. */
   #instruction({ instruction, effects }: Step): boolean {
+    this.#temporaries.reset();
     if (!isCompiled(instruction)) {
       this.leave(EXIT.SLOW);
       return false;
@@ -457,6 +539,9 @@ class RegionFrame implements Frame {
     this.asm.get(PAGE).i64(BigInt(this.#offset)).op("i64.add");
   }
   next(): void {}
+  isNumber(slot: number, part: NumberPart): boolean {
+    return this.#together && this.#checks.covers(slot, part);
+  }
 
   branchBy({ value }: BranchOffset, kind: BranchKind): void {
     if (value === undefined) throw new RangeError("a branch by an unknown offset");
@@ -531,11 +616,13 @@ class RegionFrame implements Frame {
   }
   miss(va: number, faultAccess: number, size: number): void {
     const { asm } = this;
+    if (this.#together) return void asm.br("again");
     asm.get(va).set(this.#missVa).i32(faultAccess | (size << 3)).set(this.#missInfo);
     const unexecuted = this.#node.charge - this.#step;
     asm.i32(this.#exitWord(this.#offset, unexecuted, EXIT.DATA_MISS)).set(this.#code).br("miss");
   }
   leave(code: number): void {
+    if (this.#together) return void this.asm.br("again");
     this.#leaveAt(this.#offset, this.#node.charge - this.#step, code);
   }
   leaveRetired(code: number): void {

@@ -6,6 +6,7 @@ import { CpuLayout, gprOffset, SLOT } from "../arch/cpu_state.ts";
 import type { BranchKind } from "../isa/builder.ts";
 import type { Consts, Decoded, Row, Shape, Slots } from "../isa/row.ts";
 import { FunctionBody, I32, type ValType } from "./wasm_assembler.ts";
+import type { ResultCheck } from "./fp_checks.ts";
 import type { BranchOffset, Frame, RegisterAccess } from "./wasm_frame.ts";
 import { WasmBuilder } from "./wasm_builder.ts";
 import { reachedInline } from "./inline_registers.ts";
@@ -29,6 +30,11 @@ export interface Effects {
   readonly setsFlags: boolean;
   /** Sets them only where a condition holds. */
   readonly setsFlagsConditionally: boolean;
+  /** It may be executed again from its beginning until it has ended: it changes only registers and flags. */
+  readonly restartable: boolean;
+  /** Where FP is as usual: it leaves for some operands, and the check of its result that can be put off. */
+  readonly checks: boolean;
+  readonly result: ResultCheck | undefined;
   /** Registers (offsets into the CPU state) that are touched, and those that are written. */
   readonly touched: ReadonlySet<number>;
   readonly written: ReadonlySet<number>;
@@ -52,6 +58,8 @@ export function isCompiled({ row, decoded }: Instruction): boolean {
 }
 
 class ProbeFrame implements Frame {
+  readonly checks: "watched" | undefined;
+  leaves = false;
   readonly asm = new FunctionBody([I32], []);
   readonly cpu = 0;
   readonly touched = new Set<number>();
@@ -62,6 +70,10 @@ class ProbeFrame implements Frame {
   setsFlags = false;
   setsFlagsConditionally = false;
   #conditional = 0;
+
+  constructor(readonly usualFp = false) {
+    this.checks = usualFp ? "watched" : undefined;
+  }
 
   readonly registers: RegisterAccess = {
     push: (slot, part) => {
@@ -120,7 +132,9 @@ class ProbeFrame implements Frame {
   branchTo(_target: number, kind: BranchKind): void {
     this.branch = { offset: undefined, kind };
   }
-  leave(): void {}
+  leave(): void {
+    this.leaves = true;
+  }
   leaveRetired(): void {}
   miss(): void {}
 }
@@ -132,22 +146,34 @@ const CLOSED: Effects = {
   readsFlags: false,
   setsFlags: false,
   setsFlagsConditionally: false,
+  restartable: false,
+  checks: false,
+  result: undefined,
   touched: new Set(),
   written: new Set(),
 };
 
-/** What the instruction does; one that is the evaluator's ends a region and does nothing. */
-export function effectsOf(instruction: Instruction): Effects {
-  if (!isCompiled(instruction)) return CLOSED;
-  const { row, decoded } = instruction;
-  const frame = new ProbeFrame();
+function watch({ row, decoded }: Instruction, frame: Frame): WasmBuilder {
   const builder = new WasmBuilder(frame);
   row.semantics(builder, builder.constantOperands(decoded.slots, decoded.consts), decoded.shape);
   builder.emit();
+  return builder;
+}
+
+/** What the instruction does; one that is the evaluator's ends a region and does nothing. */
+export function effectsOf(instruction: Instruction): Effects {
+  if (!isCompiled(instruction)) return CLOSED;
+  const frame = new ProbeFrame();
+  const builder = watch(instruction, frame);
   const { branch, usesFp, readsFlags, setsFlags, setsFlagsConditionally, touched, written } = frame;
-  const { closed } = builder;
+  const { closed, restartable } = builder;
+  const usual = new ProbeFrame(true);
+  const result = usesFp ? watch(instruction, usual).resultCheck : undefined;
   return {
     closed,
+    restartable,
+    checks: usual.leaves || result !== undefined,
+    result,
     branch,
     usesFp,
     readsFlags,

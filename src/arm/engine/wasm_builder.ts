@@ -10,7 +10,8 @@ import { type FpSize, FPSR_MASK } from "../fp/format.ts";
 import type { FpOperation } from "../fp/operations.ts";
 import type { Barrier, ExceptionCall, Hint, Slot, V128, V32, V64 } from "../isa/builder.ts";
 import type { Consts, Slots } from "../isa/row.ts";
-import type { FpTarget } from "./fp_kinds.ts";
+import type { NumberPart, ResultCheck } from "./fp_checks.ts";
+import type { Float, FpTarget } from "./fp_kinds.ts";
 import { FpFast } from "./fp_wasm.ts";
 import { CLEANING, DC_ZVA, INLINE, type Inline, ZVA_BYTES } from "./inline_registers.ts";
 import type { RecordPlan } from "./records.ts";
@@ -23,6 +24,12 @@ const O = CpuLayout.offset;
 /** Compiles one handler: run a row's semantics against it, then `emit`. */
 export class WasmBuilder extends VectorBuilder implements FpTarget {
   readonly #fp = new FpFast(this);
+  #several = false;
+
+  /** What its check is when that is put off; undefined: it cannot be. */
+  get resultCheck(): ResultCheck | undefined {
+    return this.#several ? undefined : this.result;
+  }
 
   /** The operands of a row, by name: read from the record when the handler runs. */
   operands(plan: RecordPlan): Record<string, Slot | V32 | V64> {
@@ -65,6 +72,19 @@ export class WasmBuilder extends VectorBuilder implements FpTarget {
     this.statements = outer;
     this.ended = closed;
     outer.push({ condition: this.use(condition), then: inner, likely });
+  }
+
+  putsOff(size: 32 | 64, normal: boolean, result: Float | V128, from: readonly Float[]): boolean {
+    if (this.frame.checks === undefined || this.conditional) return false;
+    if (this.unchecked !== undefined) this.#several = true;
+    const nodes = [result, ...from] as unknown as [Node, ...Node[]];
+    this.unchecked = { node: nodes[0], size, normal, from: nodes.slice(1) };
+    return true;
+  }
+  isNumber(x: Float): boolean {
+    const { read } = x as unknown as Node;
+    return read !== undefined &&
+      (this.frame.isNumber?.(read.offset, read.part as NumberPart) ?? false);
   }
 
   fp(operation: FpOperation, size: FpSize, ...operands: V64[]): V64 {

@@ -30,7 +30,7 @@ export abstract class ControlBuilder extends ArithmeticBuilder {
     if (flags === undefined) return false;
     const kind = `${name}${a.type === "i64" ? 64 : 32}` as FlagKind;
     const [x, y] = [this.use(a), this.use(b)];
-    this.run(() => flags.set(kind, () => this.push(x), () => this.push(y)));
+    this.run(() => flags.set(kind, () => this.push(x), () => this.push(y)), true);
     return true;
   }
   addFlags<T extends Value>(a: T, b: T): T {
@@ -73,7 +73,7 @@ export abstract class ControlBuilder extends ArithmeticBuilder {
     const { flags } = this.frame;
     if (flags === undefined) return this.setField(O.nzcv, value);
     const node = this.use(value);
-    this.run(() => flags.setPacked(() => this.push(node)));
+    this.run(() => flags.setPacked(() => this.push(node)), true);
   }
   condition(mask: V32): V32 {
     const { flags } = this.frame;
@@ -115,7 +115,8 @@ export abstract class ControlBuilder extends ArithmeticBuilder {
 
   /** Leaves to the evaluator unless `condition`. */
   require(condition: V32): void {
-    this.when(this.isZero(condition), () => this.run(() => this.frame.leave(EXIT.SLOW)), false);
+    const leave = () => this.run(() => this.frame.leave(EXIT.SLOW), true);
+    this.when(this.isZero(condition), leave, false);
   }
   protected slow(): void {
     this.run(() => this.frame.leave(EXIT.SLOW));

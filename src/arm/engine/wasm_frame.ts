@@ -4,6 +4,7 @@
  */
 import { CpuLayout } from "../arch/cpu_state.ts";
 import type { BranchKind } from "../isa/builder.ts";
+import type { NumberPart } from "./fp_checks.ts";
 import type { FunctionBody, ValType } from "./wasm_assembler.ts";
 
 const O = CpuLayout.offset;
@@ -108,6 +109,13 @@ export interface Frame {
   steadyField?(offset: number): number;
   /** FPCR is 0, FPSR.IXC set, and FP does not trap. */
   readonly usualFp?: boolean;
+  /**
+   * Checks of results are put off ({@link ResultCheck}): `watched`, the frame only wants to know what they would be.
+   * Undefined: they are not.
+   */
+  readonly checks?: "putOff" | "watched" | undefined;
+  /** Whether the number in a register is sure to be found out if it is a NaN. */
+  isNumber?(slot: number, part: NumberPart): boolean;
   /** SP is known to be as aligned as its alignment check wants. Undefined: not kept. */
   spAligned?: boolean;
 }

@@ -75,6 +75,7 @@ export abstract class MemoryBuilder extends ControlBuilder {
         return { at: last.at, offset };
       }
     }
+    if (strict) this.restartable = false;
     const va = this.use(address);
     const at: V32 = this.node("i32", [], () => this.#emitTranslation(translation, va), {
       pinned: true,

@@ -10,6 +10,7 @@
 import { gprOffset, SLOT } from "../arch/cpu_state.ts";
 import type { AccessSize, Slot, V128, V32, V64, Value } from "../isa/builder.ts";
 import type { LaneBits, VectorShift } from "../isa/vector_ops.ts";
+import type { NumberPart, ResultCheck } from "./fp_checks.ts";
 import type { Float } from "./fp_kinds.ts";
 import {
   F32,
@@ -60,6 +61,8 @@ export interface Node {
   splatOf?: { readonly bits: LaneBits; readonly value: V64 };
   /** It is a vector with its lanes shifted by a constant. */
   shiftedLanes?: { readonly op: VectorShift; readonly of: V128; readonly by: number };
+  /** The register that it is, and how it was read. */
+  readonly read?: { readonly offset: number; readonly part: RegisterPart };
   /** It is what a load found. */
   loadOf?: { readonly at: V32; readonly offset: number; readonly size: AccessSize };
   /** The number whose bits it is. */
@@ -69,6 +72,13 @@ export interface Node {
   /** The register that it is made from, if it is an address, and whether it is its value. */
   base?: number;
   readonly register?: boolean;
+}
+
+interface Unchecked {
+  readonly node: Node;
+  readonly size: 32 | 64;
+  readonly normal: boolean;
+  readonly from: readonly Node[];
 }
 
 /** The node that is a constant apart from `node`, and the constant. */
@@ -96,6 +106,12 @@ export abstract class NodeBuilder {
   protected statements: Statement[] = [];
   /** The semantics ended in a jump: nothing follows. */
   protected ended = false;
+  /** Until it ends, the instruction has changed nothing but registers and flags. */
+  restartable = true;
+  /** The result whose check is put off, and what it is made of, until it is written to a register. */
+  protected unchecked: Unchecked | undefined;
+  /** That check, when it has been. */
+  protected result: ResultCheck | undefined;
   /** What is being made is under a condition. */
   protected conditional = false;
 
@@ -170,7 +186,9 @@ export abstract class NodeBuilder {
     return node;
   }
 
-  protected run(run: () => void): void {
+  /** `again`: nothing is different if it is done twice from the beginning of the instruction. */
+  protected run(run: () => void, again = false): void {
+    if (!again) this.restartable = false;
     this.statements.push({ run });
   }
 
@@ -196,7 +214,9 @@ export abstract class NodeBuilder {
   // deno-lint-ignore no-explicit-any -- see node
   protected register(type: NodeType, slot: Slot, part: RegisterPart): any {
     const { offset } = slot as unknown as { offset: number };
-    const more = part === "x" ? { pinned: true, base: offset, register: true } : { pinned: true };
+    const more = part === "x"
+      ? { pinned: true, base: offset, register: true }
+      : { pinned: true, read: { offset, part } };
     return this.node(type, [], () => this.frame.registers.push(offset, part), more);
   }
   protected setRegister(
@@ -207,12 +227,18 @@ export abstract class NodeBuilder {
     const { offset } = slot as unknown as { offset: number };
     const node = this.use(value);
     if (offset === SP && this.frame.spAligned) this.#moveSp(node);
+    if (node === this.unchecked?.node) this.#noteResult(offset, part, this.unchecked);
     this.run(() => {
       this.frame.registers.set(offset, part, () => {
         this.push(node);
         if (node.type === "i32") this.frame.asm.op("i64.extend_i32_u");
       });
-    });
+    }, true);
+  }
+  #noteResult(slot: number, written: RegisterPart, { size, normal, from }: Unchecked): void {
+    const part = written as NumberPart;
+    const reads = from.flatMap(({ read }) => read?.part === part ? [read.offset] : []);
+    this.result = { slot, part, size, normal, reads };
   }
   /** SP is written: whether it stays aligned. */
   #moveSp(value: Node): void {

@@ -1,0 +1,168 @@
+/**
+ * Results of floating point that are checked together. In a region a run of instructions that only
+ * change registers and flags is written twice: first without looking whether each result may be had from
+ * WebAssembly's arithmetic (see fp_wasm.ts), but at the end whether all may; and then, for when they may
+ * not or something else happens on the way, once more from its beginning, one instruction after the
+ * other. What is looked at in the end is only coarse: a zero that is exact counts as too small.
+ *
+ * A result that is not finite makes each sum, product, quotient and root that is made of it not finite,
+ * so it need not be looked at itself.
+ */
+import type { FunctionBody } from "./wasm_assembler.ts";
+import { V128 } from "./wasm_assembler.ts";
+
+/** A vector register or the number in its lowest bits, with zeros above. */
+export type NumberPart = "q" | "f32" | "f64";
+
+/** What an instruction computes whose result may be checked later. */
+export interface ResultCheck {
+  /** The register that the result is written to. */
+  readonly slot: number;
+  readonly part: NumberPart;
+  readonly size: 32 | 64;
+  /** It must not be too small either. */
+  readonly normal: boolean;
+  /** Registers, read as `part` is written, without which the result is not finite if they are not. */
+  readonly reads: readonly number[];
+}
+
+/** What of a result remains to be looked at. */
+interface Pending {
+  readonly part: NumberPart;
+  readonly size: 32 | 64;
+  readonly finite: boolean;
+  readonly normal: boolean;
+}
+
+/** The greatest and the least exponent met, with the sign shifted out, in the lanes' upper 32 bits. */
+type Extreme = "max" | "min";
+/** Whose exponents: of all lanes, or of single numbers. */
+type Kind = `${32 | 64}${"q" | "s"}`;
+const KINDS: readonly Kind[] = ["32q", "64q", "32s", "64s"];
+
+/** Upper 32 bits without the sign: of the greatest finite exponent's end, and of twice the least normal number. */
+const LIMITS = {
+  32: { max: 0xfeff_ffff, min: 0x0200_0000 },
+  64: { max: 0xffdf_ffff, min: 0x0040_0000 },
+} as const;
+
+/** The checks of one region, run by run. */
+export class ResultChecks {
+  readonly #pending = new Map<number, Pending>();
+  /** Locals by what is collected in them, and those that have something. */
+  readonly #locals = new Map<string, number>();
+  readonly #used = new Set<string>();
+  readonly #limits = new Map<number, number>();
+
+  /** `pushRegister`: pushes all of a vector register. */
+  constructor(readonly asm: FunctionBody, readonly pushRegister: (slot: number) => void) {}
+
+  begin(): void {
+    this.#pending.clear();
+    this.#used.clear();
+  }
+
+  /** Whether the number read from a register will turn out not to be a NaN. */
+  covers(slot: number, part: NumberPart): boolean {
+    const known = this.#pending.get(slot);
+    return known !== undefined && (known.part === part || known.part === "q");
+  }
+
+  /** To be called in front of an instruction: `written` are the registers that it overwrites. */
+  before(result: ResultCheck | undefined, written: Iterable<number>): void {
+    for (const slot of result?.reads ?? []) this.#implied(slot, result as ResultCheck);
+    for (const slot of written) this.#collect(slot);
+  }
+  /** And behind it. */
+  after(result: ResultCheck | undefined): void {
+    if (result === undefined) return;
+    const { slot, part, size, normal } = result;
+    this.#pending.set(slot, { part, size, finite: true, normal });
+  }
+
+  #implied(slot: number, by: ResultCheck): void {
+    const known = this.#pending.get(slot);
+    if (known === undefined || known.part !== by.part || known.size !== by.size) return;
+    this.#pending.set(slot, { ...known, finite: false });
+  }
+
+  /** Looks at what is in the register before it is lost. */
+  #collect(slot: number): void {
+    const known = this.#pending.get(slot);
+    if (known === undefined) return;
+    this.#pending.delete(slot);
+    const { asm } = this;
+    const { part, size, finite, normal } = known;
+    if (!finite && !normal) return;
+    const kind: Kind = `${size}${part === "q" ? "q" : "s"}`;
+    this.pushRegister(slot);
+    asm.i32(1).vector("i32x4.shl");
+    if (finite && normal) asm.tee(this.#local("value"));
+    if (finite) this.#keep("max", kind);
+    if (finite && normal) asm.get(this.#local("value"));
+    if (normal) this.#keep("min", kind);
+  }
+
+  #local(name: string): number {
+    const local = this.#locals.get(name) ?? this.asm.local(V128);
+    this.#locals.set(name, local);
+    return local;
+  }
+
+  /** Takes what is on the stack into account. */
+  #keep(extreme: Extreme, kind: Kind): void {
+    const { asm } = this;
+    const name = `${extreme}${kind}`;
+    const local = this.#local(name);
+    if (this.#used.has(name)) asm.get(local).vector(`i32x4.${extreme}_u`);
+    this.#used.add(name);
+    asm.set(local);
+  }
+
+  /** Looks at what is left and branches to `label` unless all results were as they should be. */
+  end(label: string): void {
+    for (const slot of [...this.#pending.keys()]) this.#collect(slot);
+    for (const kind of KINDS) {
+      const size = kind.startsWith("32") ? 32 : 64;
+      const met = (["max", "min"] as const).filter((extreme) => this.#used.has(extreme + kind));
+      if (met.length === 0) continue;
+      if (kind.endsWith("q")) this.#checkLanes(size, met, label);
+      else for (const extreme of met) this.#checkNumber(size, extreme, label);
+    }
+  }
+
+  #checkNumber(size: 32 | 64, extreme: Extreme, label: string): void {
+    const { asm } = this;
+    asm.get(this.#local(`${extreme}${size}s`)).extractLane(32, size === 32 ? 0 : 1);
+    asm.i32(LIMITS[size][extreme] | 0).op(extreme === "max" ? "i32.gt_u" : "i32.lt_u");
+    asm.brIf(label, false);
+  }
+
+  #checkLanes(size: 32 | 64, met: readonly Extreme[], label: string): void {
+    const { asm } = this;
+    for (const extreme of met) {
+      const limit = this.#limit(size, extreme);
+      const found = this.#local(`${extreme}${size}q`);
+      asm.get(extreme === "max" ? limit : found).get(extreme === "max" ? found : limit);
+      asm.vector("i32x4.ge_u");
+    }
+    if (met.length > 1) asm.vector("v128.and");
+    asm.vector(size === 32 ? "i32x4.bitmask" : "i64x2.bitmask").i32(size === 32 ? 15 : 3)
+      .op("i32.ne").brIf(label, false);
+  }
+
+  /** A local that holds a limit in all lanes: V8 would make the constant anew each time. */
+  #limit(size: 32 | 64, extreme: Extreme): number {
+    const name = `limit ${extreme}${size}`;
+    if (!this.#locals.has(name)) this.#limits.set(this.#local(name), LIMITS[size][extreme]);
+    return this.#local(name);
+  }
+
+  /** Sets the locals that hold constants: to be emitted in front of everything else, when that is known. */
+  prologue(asm: FunctionBody): void {
+    for (const [local, word] of this.#limits) {
+      const half = (BigInt(word) << 32n) | BigInt(word);
+      asm.v128(half, half).set(local);
+    }
+  }
+}
