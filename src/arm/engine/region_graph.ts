@@ -28,6 +28,8 @@ export interface Block {
 
 /** What a computed jump has for an offset among its successors: the node that looks where it goes. */
 export const SWITCH = -1;
+/** What a gate has for an offset among its successors: where the way to the region's entry goes on. */
+export const ENTERING = -2;
 
 /** A block with its place among the others. An unrolled loop has a node for each of its copies. */
 export interface Node {
@@ -44,6 +46,8 @@ export interface Node {
   readonly returnsTo: number | undefined;
   /** It has no instructions but goes where a computed jump or call leads: to one of its successors, or out. */
   readonly isSwitch: boolean;
+  /** It has no instructions but goes on towards the region's entry, or to the loop that it stands before once that is reached. */
+  readonly isGate: boolean;
   /** A successor of its own comes back to it. */
   isLoop: boolean;
   /** More than one edge leads forward to it, or what leads to it is a switch or within a loop that it is not in. */
@@ -68,6 +72,8 @@ export interface Node {
 /** The region's nodes by their keys. */
 export interface Graph {
   readonly entry: Node;
+  /** Where in the page the region begins. */
+  readonly offset: number;
   readonly nodes: ReadonlyMap<number, Node>;
   /** Instructions in all blocks, those of copies counted once. */
   readonly count: number;
@@ -75,7 +81,10 @@ export interface Graph {
 
 /** Blocks and where control goes from them, by key. */
 type Skeleton = ReadonlyMap<number, SkeletonNode>;
-type SkeletonNode = Pick<Node, "block" | "successors" | "calls" | "returnsTo" | "isSwitch">;
+type SkeletonNode = Pick<
+  Node,
+  "block" | "successors" | "calls" | "returnsTo" | "isSwitch" | "isGate"
+>;
 
 /** Numbers for copies of blocks. */
 class Copies {
@@ -293,49 +302,166 @@ export function regionGraph(
   const starts = switched ? leaders([entry, ...targets], stepAt, limit) : plainStarts;
   const blocks = skeletonOf(starts, stepAt);
   const whole = switched ? withSwitch(blocks, targets, keys) : blocks;
-  const skeleton = new Inliner(whole, stepAt, limit, keys, branchTargets).run();
+  const inlined = new Inliner(whole, stepAt, limit, keys, branchTargets).run();
+  const skeleton = reducible(entry, inlined, limit, keys);
   const plain = connected(entry, skeleton);
   let count = 0;
   for (const { block } of plain.nodes.values()) count += block.steps.length;
-  const turn = startedInside(entry, skeleton, plain, limit, keys);
+  const turn = startedInside(entry, inlined, limit, keys);
   const started = turn ? connected(turn.entry, turn.skeleton) : plain;
   const from = turn ?? { entry, skeleton };
   const unrolled = unroll(from.skeleton, started.loops, copies, keys);
   const { nodes } = unrolled === from.skeleton ? started : connected(from.entry, unrolled);
   markFlags(nodes);
   share([...nodes.values()], nodes);
-  return { entry: nodes.get(from.entry) as Node, nodes, count };
+  return { entry: nodes.get(from.entry) as Node, offset: entry, nodes, count };
 }
 
 /**
- * Where a region begins in the middle of loops within loops, they would be found inside out: then what is left
- * of the turn is a copy, behind which the loops begin where they do in memory. Undefined: it does not.
+ * Where a region begins in the middle of loops within loops, they would be found inside out. Then it begins at the
+ * first of them in memory, and each loop on the way has a gate before it that leads on to where the region
+ * begins, once. What is left there of a loop's turn is a copy. Undefined: it does not begin so.
  */
 function startedInside(
   entry: number,
-  skeleton: Skeleton,
-  { nodes, loops }: Connected,
+  plain: Skeleton,
   limit: number,
   keys: Copies,
 ): { readonly entry: number; readonly skeleton: Skeleton } | undefined {
-  const around = reaching(entry, nodes);
-  const heads = loops.filter(({ head }) => around.has(head.key));
-  let first = entry, insns = 0;
-  for (const key of around) {
-    if (key < first) first = key;
-    insns += skeleton.get(key)?.block.steps.length ?? 0;
-  }
-  if (heads.length < 2 || first === entry || insns > limit) return undefined;
-  const names = new Map([...around].map((key) => [key, keys.keyOf(key)]));
-  const out = new Map(skeleton);
-  for (const [key, name] of names) {
+  const around = reaching(entry, connected(entry, plain).nodes);
+  const first = [...around].find((key) => plain.get(key)?.isSwitch) ?? Math.min(entry, ...around);
+  if (first === entry) return undefined;
+  const skeleton = reducible(first, plain, limit, keys);
+  const { gated, left } = waysInto(entry, connected(first, skeleton));
+  if (gated.length === 0 && !plain.get(first)?.isSwitch) return undefined;
+  const out = new Map<number, SkeletonNode>();
+  const names = new Map([...left].map((key) => [key, keys.keyOf(key)]));
+  const gates = gated.map(({ head }) => [head, keys.keyOf(head.key)] as const);
+  const gateOf = new Map(gates.map(([head, key]) => [head.key, key]));
+  const add = (key: number, name: number, to: (successor: number) => number | undefined) => {
     const node = skeleton.get(key) as SkeletonNode;
-    const successors = [...node.successors].map(([offset, to]) =>
-      [offset, to === first ? to : names.get(to) ?? to] as const
+    const successors = [...node.successors].map(([offset, successor]) =>
+      [offset, to(successor) ?? gateOf.get(successor) ?? successor] as const
     );
     out.set(name, { ...node, successors: new Map(successors) });
+  };
+  for (const key of skeleton.keys()) add(key, key, () => undefined);
+  for (const [key, name] of names) add(key, name, (successor) => names.get(successor));
+  gates.forEach(([head, key], i) => {
+    const inwards = gates[i + 1]?.[1] ?? names.get(entry) ?? entry;
+    out.set(key, gate(head, inwards));
+  });
+  return { entry: gates[0]?.[1] ?? names.get(entry) ?? entry, skeleton: out };
+}
+
+/** The loops to be gone into on the way to `entry`, the outermost first, and the nodes that are left of a turn of the next. */
+function waysInto(
+  entry: number,
+  { nodes, loops }: Connected,
+): { readonly gated: readonly Loop[]; readonly left: ReadonlySet<number> } {
+  const at = nodes.get(entry) as Node;
+  const around = loops.filter(({ body }) => body.has(at))
+    .toSorted((a, b) => b.body.size - a.body.size);
+  const last = around.at(-1);
+  const outer = { gated: around.slice(0, -1), left: new Set<number>() };
+  if (last === undefined || last.head === at) return outer;
+  const inside = new Map([...last.body].map((node) => [node.key, node]));
+  const left = reached([entry], (key) => inside.has(key) && key !== last.head.key, inside);
+  const hasLoops = [...left].some((key) => nodes.get(key)?.isLoop);
+  return hasLoops ? { ...outer, gated: around } : { ...outer, left };
+}
+
+/** A gate before the loop of `head`: `inwards` is where the way to the entry goes on. */
+function gate({ key, block: { start } }: Node, inwards: number): SkeletonNode {
+  return {
+    block: { start, steps: [], fallsTo: start, branchesTo: undefined },
+    successors: new Map([[start, key], [ENTERING, inwards]]),
+    calls: false,
+    returnsTo: undefined,
+    isSwitch: false,
+    isGate: true,
+  };
+}
+
+/** Loops entered at several places that are made to be entered at one. */
+const MAX_SPLITS = 8;
+
+/**
+ * The skeleton with loops that are entered at one place only: what is between another entry and that place is a
+ * copy. Where that were more than `limit` instructions it stays as it is.
+ */
+function reducible(entry: number, skeleton: Skeleton, limit: number, keys: Copies): Skeleton {
+  let out = skeleton;
+  for (let splits = 0; splits < MAX_SPLITS; splits++) {
+    const { nodes } = connected(entry, out);
+    const loop = enteredTwice(nodes);
+    if (loop === undefined) return out;
+    const copied = [...loop.others].map((key) => [key, keys.keyOf(key)] as const);
+    let insns = 0;
+    for (const { block } of nodes.values()) insns += block.steps.length;
+    for (const [key] of copied) insns += out.get(key)?.block.steps.length ?? 0;
+    if (insns > 2 * limit) return out;
+    const names = new Map(copied);
+    const next = new Map(out);
+    const rename = (node: SkeletonNode) => {
+      const successors = [...node.successors].map(([offset, to]) =>
+        [offset, names.get(to) ?? to] as const
+      );
+      return { ...node, successors: new Map(successors) };
+    };
+    for (const [key, node] of out) {
+      if (!loop.body.has(key)) next.set(key, rename(node));
+      const name = names.get(key);
+      if (name !== undefined) next.set(name, rename(node));
+    }
+    out = next;
   }
-  return { entry: names.get(entry) as number, skeleton: out };
+  return out;
+}
+
+/**
+ * A loop that is entered at several places: its nodes, and those that are reached from its entries before the one
+ * that is first in memory.
+ */
+function enteredTwice(
+  nodes: ReadonlyMap<number, Node>,
+): { readonly body: ReadonlySet<number>; readonly others: ReadonlySet<number> } | undefined {
+  for (const from of nodes.values()) {
+    for (const key of from.successors.values()) {
+      const to = nodes.get(key) as Node;
+      if (to.order > from.order || dominates(to, from)) continue;
+      const above = intersect(from, to).key;
+      const inside = new Map([...nodes].filter(([key]) => key !== above));
+      const back = reaching(to.key, inside);
+      const body = reached([to.key], (key) => back.has(key), inside);
+      const entries = new Set<number>();
+      for (const node of nodes.values()) {
+        if (body.has(node.key)) continue;
+        for (const to of node.successors.values()) if (body.has(to)) entries.add(to);
+      }
+      const start = (key: number) => nodes.get(key)?.block.start ?? 0;
+      const head = [...entries].reduce((a, b) => start(b) < start(a) ? b : a);
+      const others = [...entries].filter((key) => key !== head);
+      return { body, others: reached(others, (key) => body.has(key) && key !== head, inside) };
+    }
+  }
+  return undefined;
+}
+
+/** Keys of the nodes that are reached from some by way of such that are `wanted`. */
+function reached(
+  from: readonly number[],
+  wanted: (key: number) => boolean,
+  nodes: ReadonlyMap<number, Node>,
+): Set<number> {
+  const out = new Set<number>();
+  const work = [...from];
+  for (let key = work.pop(); key !== undefined; key = work.pop()) {
+    if (out.has(key) || !wanted(key)) continue;
+    out.add(key);
+    work.push(...nodes.get(key)?.successors.values() ?? []);
+  }
+  return out;
 }
 
 /** Keys of the nodes from which control can come back to `entry`. */
@@ -383,6 +509,7 @@ function withSwitch(
     calls: false,
     returnsTo: undefined,
     isSwitch: true,
+    isGate: false,
   });
 }
 
@@ -396,6 +523,7 @@ function skeletonOf(starts: ReadonlySet<number>, stepAt: StepAt): Skeleton {
       calls,
       returnsTo: undefined,
       isSwitch: false,
+      isGate: false,
     }];
   }));
 }
@@ -463,7 +591,14 @@ class Inliner {
     }
     const at = this.keys.keyOf(0);
     const block = { start: 0, steps: [], fallsTo: undefined, branchesTo: undefined };
-    this.out.set(at, { block, successors, calls: true, returnsTo: back, isSwitch: true });
+    this.out.set(at, {
+      block,
+      successors,
+      calls: true,
+      returnsTo: back,
+      isSwitch: true,
+      isGate: false,
+    });
     this.out.set(key, { ...node, successors: new Map([[SWITCH, at]]) });
   }
 
@@ -536,11 +671,18 @@ function unroll(
     );
     names.forEach((name, copy) => {
       const next = names[(copy + 1) % count];
-      for (const { key, block, successors, calls, returnsTo, isSwitch } of inside) {
+      for (const { key, block, successors, calls, returnsTo, isSwitch, isGate } of inside) {
         const moved = [...successors].map(([offset, to]) =>
           [offset, (to === head.key ? next : name)?.get(to) ?? to] as const
         );
-        const node = { block, successors: new Map(moved), calls, returnsTo, isSwitch };
+        const node = {
+          block,
+          successors: new Map(moved),
+          calls,
+          returnsTo,
+          isSwitch,
+          isGate,
+        };
         out?.set(name.get(key) as number, node);
       }
     });
@@ -553,7 +695,7 @@ function copiesOf(head: Node, body: ReadonlySet<Node>, copies: number): number {
   for (const node of body) {
     const { steps } = node.block;
     if (node !== head && (node.isLoop || !dominates(head, node))) return 1;
-    if (node.calls || node.isSwitch) return 1;
+    if (node.calls || node.isSwitch || node.isGate) return 1;
     insns += steps.length;
   }
   return Math.min(copies, Math.floor(MAX_UNROLLED / insns));
@@ -562,7 +704,7 @@ function copiesOf(head: Node, body: ReadonlySet<Node>, copies: number): number {
 /** Finds the heirs: from the last node to the first, since a charge has those of the heirs in it. */
 function share(inOrder: readonly Node[], nodes: ReadonlyMap<number, Node>): void {
   for (const node of inOrder.toReversed()) {
-    if (node.calls || node.isSwitch) continue;
+    if (node.calls || node.isSwitch || node.isGate) continue;
     let heir: Node | undefined;
     for (const key of node.successors.values()) {
       const to = nodes.get(key) as Node;

@@ -11,7 +11,7 @@ import { type NumberPart, ResultChecks } from "./fp_checks.ts";
 import { HANDLER, REGION_TYPE } from "./interpreter_module.ts";
 import { RECORD, RECORD_REGIONS, RECORD_SIZE, REGION_ENTRY } from "./records.ts";
 import { packFunction, RegionFlags } from "./region_flags.ts";
-import { type Graph, isInside, type Node, type Step, SWITCH } from "./region_graph.ts";
+import { ENTERING, type Graph, isInside, type Node, type Step, SWITCH } from "./region_graph.ts";
 import { isCompiled, isRegister, isVector, isZero } from "./region_probe.ts";
 import { FunctionBody, I32, I64, ModuleAssembler, V128, type ValType } from "./wasm_assembler.ts";
 import { WasmBuilder } from "./wasm_builder.ts";
@@ -174,6 +174,8 @@ class RegionFrame implements Frame {
   readonly #missVa = this.asm.local(I64);
   readonly #missInfo = this.asm.local(I32);
   readonly #temporaries = new Temporaries(this.asm);
+  /** 0 on the way through gates to where the region begins. */
+  readonly #entered: number;
   /** The block and the number in it of the instruction at hand. */
   #node: Node;
   #step = 0;
@@ -189,6 +191,7 @@ class RegionFrame implements Frame {
     readonly parallel: boolean,
   ) {
     this.#node = graph.entry;
+    this.#entered = graph.entry.isGate ? this.asm.local(I32) : -1;
     const [a, b] = [this.asm.local(I64), this.asm.local(I64)];
     this.flags = new RegionFlags(this.asm, { a, b, kind: this.asm.local(I32) }, packer);
     this.#checks = new ResultChecks(this.asm, (slot) => this.registers.push(slot, "q"));
@@ -229,7 +232,7 @@ class RegionFrame implements Frame {
       asm.get(CPU).mem("i32.load", O.fpsr).i32(FPSR.IXC).op("i32.and").op("i32.eqz").op("i32.or");
     }
     asm.if("if", false);
-    asm.get(CPU).get(PAGE).i64(BigInt(this.graph.entry.block.start)).op("i64.add")
+    asm.get(CPU).get(PAGE).i64(BigInt(this.graph.offset)).op("i64.add")
       .mem("i64.store", O.pc);
     asm.get(CPU).get(BUDGET).mem("i32.store", O.budget);
     asm.i32(EXIT.UNFIT).return().end();
@@ -310,6 +313,7 @@ class RegionFrame implements Frame {
   #within(node: Node, [join, ...rest]: readonly Node[]): void {
     if (join !== undefined) return this.#beforeJoin(join, () => this.#within(node, rest));
     if (node.isSwitch) this.#switch(node);
+    else if (node.isGate) this.#gate(node);
     else this.#block(node);
   }
 
@@ -468,6 +472,18 @@ class RegionFrame implements Frame {
     if (inside.size > 0) this.#branchByTable(node, inside);
     if (node.returnsTo === undefined) asm.br("jump");
     else this.#call(node.returnsTo);
+  }
+
+  /** Goes on towards the region's entry until that is reached. */
+  #gate(node: Node): void {
+    const { asm } = this;
+    this.#node = node;
+    const inwards = this.graph.nodes.get(node.successors.get(ENTERING) as number);
+    asm.get(this.#entered).op("i32.eqz").if("if", false);
+    if (!inwards?.isGate) asm.i32(1).set(this.#entered);
+    this.#goTo(ENTERING);
+    asm.end();
+    this.#goTo(node.block.start);
   }
 
   #branchByTable(node: Node, targets: ReadonlyMap<number, Node>): void {
@@ -692,7 +708,7 @@ export function regionModule(
   units.forEach(({ graph, records, aligned, usualFp }, i) => {
     const direct = (target: number) => {
       const at = units.findIndex((u) =>
-        u.records === records && u.aligned === aligned && u.graph.entry.block.start === target
+        u.records === records && u.aligned === aligned && u.graph.offset === target
       );
       return at < 0 ? undefined : packer + 1 + at;
     };

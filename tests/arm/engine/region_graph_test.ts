@@ -1,23 +1,28 @@
 /** Blocks, loops and joins of small pieces of code, and what leaves the region instead. */
 import assert from "node:assert/strict";
-import { type Graph, regionGraph } from "../../../src/arm/engine/region_graph.ts";
+import {
+  ENTERING,
+  type Graph,
+  isInside,
+  regionGraph,
+} from "../../../src/arm/engine/region_graph.ts";
 import { effectsOf } from "../../../src/arm/engine/region_probe.ts";
 import { DECODER } from "../../../src/arm/isa/table.ts";
 import { Asm, COND } from "../../support/asm.ts";
 
-function graphOf(make: (asm: Asm) => void, limit = 400, copies = 1, targets: number[] = []): Graph {
+function graphOf(make: (asm: Asm) => void, limit = 400, entry = 0): Graph {
   const asm = new Asm(0);
   make(asm);
   const words = asm.words();
   const graph = regionGraph(
-    0,
+    entry,
     (offset) => {
       const instruction = DECODER.decode(words[offset / 4] ?? 0);
       return instruction && { instruction, effects: effectsOf(instruction) };
     },
     limit,
-    copies,
-    () => targets,
+    1,
+    () => [],
   );
   assert.ok(graph);
   return graph;
@@ -84,6 +89,50 @@ Deno.test("the limit bounds the region, and what is beyond is left to others", (
     a.label("end").word(RET);
   }, 20);
   assert.ok(graph.count <= 24, `${graph.count} instructions`);
+});
+
+/** Whether every edge of the region can be written as structure. */
+const isReducible = ({ nodes }: Graph): boolean =>
+  [...nodes.values()].every((from) =>
+    [...from.successors.values()].every((key) => {
+      const to = nodes.get(key);
+      return to !== undefined && isInside(from, to);
+    })
+  );
+
+/** A loop at 4 within one at 0. */
+const nest = (a: Asm) =>
+  a.label("outer").nop().label("inner").nop().word(COUNT_DOWN).bCond(COND.NE, "inner")
+    .word(COUNT_DOWN).bCond(COND.NE, "outer").word(RET);
+
+Deno.test("a region that begins at an inner loop has a gate before the outer one, and no copies", () => {
+  const graph = graphOf(nest, 400, 4);
+  assert.equal(graph.offset, 4);
+  assert.ok(graph.entry.isGate && graph.entry.isLoop);
+  assert.equal(graph.entry.successors.get(ENTERING), 4);
+  assert.deepEqual([0, 4, 16].map((key) => graph.nodes.get(key)?.depth), [1, 2, 1]);
+  assert.equal(graph.nodes.size, 5);
+  assert.ok(isReducible(graph));
+});
+
+Deno.test("a region that begins in the middle of an inner loop has a copy of what is left of its turn", () => {
+  const graph = graphOf(nest, 400, 8);
+  const first = graph.nodes.get(graph.entry.successors.get(ENTERING) ?? -1);
+  assert.deepEqual([first?.block.start, first?.isLoop, first?.depth], [8, false, 1]);
+  assert.deepEqual([...first?.successors.values() ?? []], [4, 16]);
+  assert.deepEqual([0, 4].map((key) => graph.nodes.get(key)?.isLoop), [false, true]);
+  assert.ok(isReducible(graph));
+});
+
+Deno.test("a loop that is entered at two places: what is between them is a copy", () => {
+  const graph = graphOf((a) =>
+    a.word(COUNT_DOWN).bCond(COND.EQ, "middle").label("head").nop().label("middle")
+      .word(COUNT_DOWN).bCond(COND.NE, "head").word(RET)
+  );
+  const copies = [...graph.nodes.values()].filter(({ block }) => block.start === 12);
+  assert.deepEqual(copies.map(({ depth }) => depth).toSorted(), [0, 1]);
+  assert.ok(graph.nodes.get(8)?.isLoop);
+  assert.ok(isReducible(graph));
 });
 
 Deno.test("where nothing is decoded there is no region", () => {
