@@ -51,12 +51,14 @@ async function run({ config, images, replay }: StartMessage): Promise<void> {
   guest.attach(loop);
   scope.postMessage({ kind: "ready", memory: memory.memory, places });
   const { code, reason } = loop.run();
+  // Before anything else that takes time: it says how long the run was.
+  const stats = runner.stats();
   scope.postMessage({
     kind: "ended",
     code,
     reason,
-    recording: { inputs: runner.inputs, end: runner.end() },
-    stats: runner.stats(),
+    recording: { inputs: runner.inputs, end: runner.end(stats.stateHash) },
+    stats,
   });
   guest.close?.();
 }

@@ -102,14 +102,14 @@ export class Runner {
     return undefined;
   }
 
-  /** How the run stands, for a recording's last line. */
-  end(): RecordedEnd {
-    const { machine } = this.guest;
-    return { turns: machine.turns, insns: machine.insns, stateHash: machine.stateHash() };
+  /** How the run stands, for a recording's last line; the hash of its state is made unless it is known. */
+  end(stateHash: string = this.guest.machine.stateHash()): RecordedEnd {
+    const { turns, insns } = this.guest.machine;
+    return { turns, insns, stateHash };
   }
 
   /** The JSON of `--stats`. */
-  stats(): GuestStats {
+  stats(): GuestStats & { readonly stateHash: string } {
     const { machine } = this.guest;
     return {
       virtualNs: machine.nowNs,
