@@ -15,6 +15,8 @@ export const TEAM = {
   code: 0x4008_0000,
   vectors: 0x4009_0000,
   tables: 0x400a_0000,
+  /** The table of the 2 MiB blocks from 0x4000_0000. */
+  level2: 0x400a_1000,
   /** For tests: zeros at first. */
   data: 0x400b_0000,
   end: 0x4010_0000,
@@ -22,7 +24,7 @@ export const TEAM = {
   alias: 0x5000_0000,
 } as const;
 const PAGE = 4096;
-const TABLE = { root: TEAM.tables, l2: TEAM.tables + PAGE, low: TEAM.tables + 2 * PAGE } as const;
+const TABLE = { root: TEAM.tables, l2: TEAM.level2, low: TEAM.tables + 2 * PAGE } as const;
 const ALIAS_TABLE = TEAM.tables + 3 * PAGE;
 /** How often the CPUs have come to a meeting; ESR, ELR and FAR of an exception that nobody expects. */
 const MET = TEAM.tables + 4 * PAGE, UNEXPECTED = MET + 64;
@@ -160,15 +162,27 @@ export class TeamProgram {
   }
 }
 
-/** Ways to run: what the options are, and what is translated. */
-export const TEAM_RUNS: readonly {
+/** A way to run: what the options are, and what is translated. */
+export interface TeamRun {
   readonly name: string;
   readonly args: readonly string[];
   readonly regions: Partial<RegionOptions>;
-}[] = [
+}
+const TRANSLATED: Partial<RegionOptions> = { hotAfter: 1, batch: 1 };
+export const TEAM_KVM: TeamRun = {
+  name: "KVM, translated",
+  args: ["--vcpus", "2"],
+  regions: TRANSLATED,
+};
+export const TEAM_BARE: TeamRun = {
+  name: "bare, translated",
+  args: ["--bare"],
+  regions: TRANSLATED,
+};
+const TEAM_RUNS: readonly TeamRun[] = [
   { name: "bare, interpreted", args: ["--bare"], regions: { hotAfter: 0 } },
-  { name: "bare, translated", args: ["--bare"], regions: { hotAfter: 1, batch: 1 } },
-  { name: "KVM, translated", args: ["--vcpus", "2"], regions: { hotAfter: 1, batch: 1 } },
+  TEAM_BARE,
+  TEAM_KVM,
 ];
 const OPTIONS = ["--threads", "2", "--pcpus", "2", "--cpu", "max", "--memory", "16M"];
 /**
@@ -198,32 +212,37 @@ function runToEnd({ machine }: Guest): void {
   assert.fail(`does not end; PCs ${pcs.join()}`);
 }
 
-/** Runs an image in two workers until it powers off; `check` looks at how it ended. */
-export async function runTeam(
-  program: TeamProgram,
-  run: typeof TEAM_RUNS[number],
-  check: (end: TeamEnd) => void,
-): Promise<void> {
-  const args = [...run.args, ...OPTIONS];
-  const { guest } = await GuestRun.start(program.image(), args, undefined, run.regions);
-  try {
-    runToEnd(guest);
-    const end = new TeamEnd(guest);
-    const exception = [0, 8, 16].map((at) => end.get(UNEXPECTED + at).toString(16));
-    assert.deepEqual(exception, ["0", "0", "0"], "an exception: ESR, ELR, FAR");
-    check(end);
-  } finally {
-    guest.close?.();
-  }
+/** Registers a test that looks at a guest in two workers, which has not begun yet. */
+export function onTeam(
+  name: string,
+  run: TeamRun,
+  program: () => TeamProgram,
+  look: (guest: Guest) => void,
+): void {
+  Deno.test(`${name}: ${run.name}`, async () => {
+    const args = [...run.args, ...OPTIONS];
+    const { guest } = await GuestRun.start(program().image(), args, undefined, run.regions);
+    try {
+      look(guest);
+    } finally {
+      guest.close?.();
+    }
+  });
 }
 
-/** Registers a test of a program on each of {@link TEAM_RUNS}. */
+/** Registers tests of a program that powers off in each way to run; `check` looks at how it ended. */
 export function onTeams(
   name: string,
   program: () => TeamProgram,
   check: (end: TeamEnd) => void,
 ): void {
   for (const run of TEAM_RUNS) {
-    Deno.test(`${name}: ${run.name}`, () => runTeam(program(), run, check));
+    onTeam(name, run, program, (guest) => {
+      runToEnd(guest);
+      const end = new TeamEnd(guest);
+      const exception = [0, 8, 16].map((at) => end.get(UNEXPECTED + at).toString(16));
+      assert.deepEqual(exception, ["0", "0", "0"], "an exception: ESR, ELR, FAR");
+      check(end);
+    });
   }
 }
