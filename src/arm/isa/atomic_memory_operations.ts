@@ -5,42 +5,27 @@
  *
  * How an access is ordered makes no difference here: every access is sequentially consistent.
  */
-import type { AccessSize, AtomicOp, Builder, Slot, V64 } from "./builder.ts";
+import type { AtomicOp } from "./builder.ts";
 import { type Row, row, xr, xsp, xw } from "./row.ts";
+import {
+  addressText,
+  baseOf,
+  orderedLoad,
+  orderedStore,
+  pairSizeOf,
+  type Sized,
+  sizeOf,
+  sizeSuffix,
+} from "./sized_access.ts";
 import { offsetAddress, reg } from "./text.ts";
 
-interface Sized {
-  readonly s: number;
-}
 interface Ordered extends Sized {
   readonly a: number;
   readonly r: number;
 }
 
-function sizeOf(f: Sized): AccessSize {
-  return (1 << f.s) as AccessSize;
-}
-
-function pairSizeOf(f: Sized): 4 | 8 {
-  return f.s ? 8 : 4;
-}
-
-function sizeSuffix(f: Sized): string {
-  return ["b", "h", "", ""][f.s] as string;
-}
-
 function orderSuffix(f: { readonly a: number; readonly r: number }): string {
   return `${f.a ? "a" : ""}${f.r ? "l" : ""}`;
-}
-
-function text(name: string, n: number, ...registers: string[]): string {
-  return `${name}\t${[...registers, offsetAddress(n, 0)].join(", ")}`;
-}
-
-function baseOf(b: Builder, sp: boolean, n: Slot): V64 {
-  const base = b.x(n);
-  if (sp) b.checkSp(base);
-  return base;
 }
 
 const OPERATIONS = ["add", "clear", "xor", "set", "smax", "smin", "umax", "umin"] as const;
@@ -51,10 +36,10 @@ function atomicText(f: Ordered & { o: number; t: number; w: number; n: number })
   const operation = MNEMONICS[f.o] as string;
   const wide = f.s === 3;
   if (f.t === 31 && f.a === 0) {
-    return text(`st${operation}${orderSuffix(f)}${sizeSuffix(f)}`, f.n, reg(wide, f.w));
+    return addressText(`st${operation}${orderSuffix(f)}${sizeSuffix(f)}`, f.n, reg(wide, f.w));
   }
   const name = `ld${operation}${orderSuffix(f)}${sizeSuffix(f)}`;
-  return text(name, f.n, reg(wide, f.w), reg(wide, f.t));
+  return addressText(name, f.n, reg(wide, f.w), reg(wide, f.t));
 }
 
 interface Unscaled extends Sized {
@@ -94,7 +79,12 @@ export const atomicMemoryOperations: readonly Row[] = [
     pattern: "ss111000ar1wwwww100000nnnnnttttt",
     feature: "FEAT_LSE",
     disassemble: (f) =>
-      text(`swp${orderSuffix(f)}${sizeSuffix(f)}`, f.n, reg(f.s === 3, f.w), reg(f.s === 3, f.t)),
+      addressText(
+        `swp${orderSuffix(f)}${sizeSuffix(f)}`,
+        f.n,
+        reg(f.s === 3, f.w),
+        reg(f.s === 3, f.t),
+      ),
     predecode: (f) => ({
       shape: { size: sizeOf(f), sp: f.n === 31 },
       slots: { w: xr(f.w), t: xw(f.t), n: xsp(f.n) },
@@ -108,7 +98,12 @@ export const atomicMemoryOperations: readonly Row[] = [
     pattern: "ss0010001a1wwwwwr11111nnnnnttttt",
     feature: "FEAT_LSE",
     disassemble: (f) =>
-      text(`cas${orderSuffix(f)}${sizeSuffix(f)}`, f.n, reg(f.s === 3, f.w), reg(f.s === 3, f.t)),
+      addressText(
+        `cas${orderSuffix(f)}${sizeSuffix(f)}`,
+        f.n,
+        reg(f.s === 3, f.w),
+        reg(f.s === 3, f.t),
+      ),
     predecode: (f) => ({
       shape: { size: sizeOf(f), sp: f.n === 31 },
       slots: { w: xr(f.w), d: xw(f.w), t: xr(f.t), n: xsp(f.n) },
@@ -125,7 +120,7 @@ export const atomicMemoryOperations: readonly Row[] = [
     feature: "FEAT_LSE",
     disassemble: (f) => {
       const pair = [f.w, f.w + 1, f.t, f.t + 1].map((n) => reg(f.s, n));
-      return text(`casp${orderSuffix(f)}`, f.n, ...pair);
+      return addressText(`casp${orderSuffix(f)}`, f.n, ...pair);
     },
     // Registers come in pairs that begin with an even one; the partner of X30 is XZR.
     predecode: (f) =>
@@ -145,14 +140,7 @@ export const atomicMemoryOperations: readonly Row[] = [
     name: "LDAPR",
     pattern: "ss11100010111111110000nnnnnttttt",
     feature: "FEAT_LRCPC",
-    disassemble: (f) => text(`ldapr${sizeSuffix(f)}`, f.n, reg(f.s === 3, f.t)),
-    predecode: (f) => ({
-      shape: { size: sizeOf(f), sp: f.n === 31 },
-      slots: { t: xw(f.t), n: xsp(f.n) },
-      consts: {},
-    }),
-    semantics: (b, o, { size, sp }) =>
-      b.setX(o.t, b.load(baseOf(b, sp, o.n), size, { ordered: true })),
+    ...orderedLoad("ldapr"),
   }),
   row({
     name: "LDAPUR_STLUR",
@@ -182,26 +170,12 @@ export const atomicMemoryOperations: readonly Row[] = [
     name: "STLLR",
     pattern: "ss001000100wwwww0uuuuunnnnnttttt",
     feature: "FEAT_LOR",
-    disassemble: (f) => text(`stllr${sizeSuffix(f)}`, f.n, reg(f.s === 3, f.t)),
-    predecode: (f) => ({
-      shape: { size: sizeOf(f), sp: f.n === 31 },
-      slots: { t: xr(f.t), n: xsp(f.n) },
-      consts: {},
-    }),
-    semantics: (b, o, { size, sp }) =>
-      b.store(baseOf(b, sp, o.n), size, b.x(o.t), { ordered: true }),
+    ...orderedStore("stllr"),
   }),
   row({
     name: "LDLAR",
     pattern: "ss001000110wwwww0uuuuunnnnnttttt",
     feature: "FEAT_LOR",
-    disassemble: (f) => text(`ldlar${sizeSuffix(f)}`, f.n, reg(f.s === 3, f.t)),
-    predecode: (f) => ({
-      shape: { size: sizeOf(f), sp: f.n === 31 },
-      slots: { t: xw(f.t), n: xsp(f.n) },
-      consts: {},
-    }),
-    semantics: (b, o, { size, sp }) =>
-      b.setX(o.t, b.load(baseOf(b, sp, o.n), size, { ordered: true })),
+    ...orderedLoad("ldlar"),
   }),
 ];

@@ -1,45 +1,24 @@
 /** Exclusive and ordered loads and stores of Armv8.0 (manual: C4.1.94, "Load/store exclusive"). */
-import type { AccessSize, Builder, Slot, V64 } from "./builder.ts";
 import { type Row, row, xr, xsp, xw } from "./row.ts";
-import { offsetAddress, reg } from "./text.ts";
-
-interface Fields {
-  readonly s: number;
-  readonly n: number;
-  readonly t: number;
-}
-
-function sizeOf(f: Fields): AccessSize {
-  return (1 << f.s) as AccessSize;
-}
-
-function sizeSuffix(f: Fields): string {
-  return ["b", "h", "", ""][f.s] as string;
-}
-
-/** The name, the registers before the address, and the address. */
-function text(name: string, f: Fields, ...registers: string[]): string {
-  return `${name}\t${[...registers, offsetAddress(f.n, 0)].join(", ")}`;
-}
-
-function baseOf(b: Builder, sp: boolean, n: Slot): V64 {
-  const base = b.x(n);
-  if (sp) b.checkSp(base);
-  return base;
-}
-
-function pairSizeOf(f: { readonly s: number }): 4 | 8 {
-  return f.s ? 8 : 4;
-}
+import {
+  addressText,
+  baseOf,
+  orderedLoad,
+  orderedStore,
+  pairSizeOf,
+  sizeOf,
+  sizeSuffix,
+} from "./sized_access.ts";
+import { reg } from "./text.ts";
 
 export const loadsAndStoresExclusive: readonly Row[] = [
   row({
     name: "STXR",
     pattern: "ss001000000wwwwwauuuuunnnnnttttt",
     disassemble: (f) =>
-      text(
+      addressText(
         `st${f.a ? "l" : ""}xr${sizeSuffix(f)}`,
-        f,
+        f.n,
         reg(0, f.w),
         reg(f.s === 3, f.t),
       ),
@@ -56,7 +35,8 @@ export const loadsAndStoresExclusive: readonly Row[] = [
   row({
     name: "LDXR",
     pattern: "ss001000010wwwwwauuuuunnnnnttttt",
-    disassemble: (f) => text(`ld${f.a ? "a" : ""}xr${sizeSuffix(f)}`, f, reg(f.s === 3, f.t)),
+    disassemble: (f) =>
+      addressText(`ld${f.a ? "a" : ""}xr${sizeSuffix(f)}`, f.n, reg(f.s === 3, f.t)),
     predecode: (f) => ({
       shape: { size: sizeOf(f), ordered: f.a === 1, sp: f.n === 31 },
       slots: { t: xw(f.t), n: xsp(f.n) },
@@ -68,7 +48,8 @@ export const loadsAndStoresExclusive: readonly Row[] = [
   row({
     name: "STXP",
     pattern: "1s001000001wwwwwauuuuunnnnnttttt",
-    disassemble: (f) => text(`st${f.a ? "l" : ""}xp`, f, reg(0, f.w), reg(f.s, f.t), reg(f.s, f.u)),
+    disassemble: (f) =>
+      addressText(`st${f.a ? "l" : ""}xp`, f.n, reg(0, f.w), reg(f.s, f.t), reg(f.s, f.u)),
     predecode: (f) => ({
       shape: { size: pairSizeOf(f), ordered: f.a === 1, sp: f.n === 31 },
       slots: { w: xw(f.w), t: xr(f.t), u: xr(f.u), n: xsp(f.n) },
@@ -83,7 +64,7 @@ export const loadsAndStoresExclusive: readonly Row[] = [
   row({
     name: "LDXP",
     pattern: "1s001000011wwwwwauuuuunnnnnttttt",
-    disassemble: (f) => text(`ld${f.a ? "a" : ""}xp`, f, reg(f.s, f.t), reg(f.s, f.u)),
+    disassemble: (f) => addressText(`ld${f.a ? "a" : ""}xp`, f.n, reg(f.s, f.t), reg(f.s, f.u)),
     predecode: (f) => ({
       shape: { size: pairSizeOf(f), ordered: f.a === 1, sp: f.n === 31 },
       slots: { t: xw(f.t), u: xw(f.u), n: xsp(f.n) },
@@ -99,26 +80,12 @@ export const loadsAndStoresExclusive: readonly Row[] = [
     name: "STLR",
     pattern: "ss001000100wwwww1uuuuunnnnnttttt",
     hot: (shape) => shape["sp"] === false,
-    disassemble: (f) => text(`stlr${sizeSuffix(f)}`, f, reg(f.s === 3, f.t)),
-    predecode: (f) => ({
-      shape: { size: sizeOf(f), sp: f.n === 31 },
-      slots: { t: xr(f.t), n: xsp(f.n) },
-      consts: {},
-    }),
-    semantics: (b, o, { size, sp }) =>
-      b.store(baseOf(b, sp, o.n), size, b.x(o.t), { ordered: true }),
+    ...orderedStore("stlr"),
   }),
   row({
     name: "LDAR",
     pattern: "ss001000110wwwww1uuuuunnnnnttttt",
     hot: (shape) => shape["sp"] === false,
-    disassemble: (f) => text(`ldar${sizeSuffix(f)}`, f, reg(f.s === 3, f.t)),
-    predecode: (f) => ({
-      shape: { size: sizeOf(f), sp: f.n === 31 },
-      slots: { t: xw(f.t), n: xsp(f.n) },
-      consts: {},
-    }),
-    semantics: (b, o, { size, sp }) =>
-      b.setX(o.t, b.load(baseOf(b, sp, o.n), size, { ordered: true })),
+    ...orderedLoad("ldar"),
   }),
 ];
