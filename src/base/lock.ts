@@ -24,7 +24,10 @@ export const LOCK_CLASSES = [
 
 export type LockClass = (typeof LOCK_CLASSES)[number];
 
-const RANK = Object.fromEntries(LOCK_CLASSES.map((c, i) => [c, i])) as Record<LockClass, number>;
+/** Positions of the classes in {@link LOCK_CLASSES}. */
+export const LOCK_RANK = Object.fromEntries(LOCK_CLASSES.map((c, i) => [c, i])) as Readonly<
+  Record<LockClass, number>
+>;
 const FIRST_IRQS_OFF = LOCK_CLASSES.indexOf("apList");
 
 /** What one class has seen: `observe` state. */
@@ -42,6 +45,7 @@ export type SchedulePoint = (event: "take" | "drop", lockClass: LockClass, at: n
  */
 export class Locks {
   readonly stats: Record<LockClass, LockStats>;
+  readonly #ranked: readonly LockStats[];
   /** The locks held, outermost first: their words' addresses, ranks and orders. */
   readonly #at: number[] = [];
   readonly #rank: number[] = [];
@@ -55,6 +59,7 @@ export class Locks {
     this.stats = Object.fromEntries(
       LOCK_CLASSES.map((c) => [c, { acquisitions: 0, contended: 0 }]),
     ) as Record<LockClass, LockStats>;
+    this.#ranked = LOCK_CLASSES.map((c) => this.stats[c]);
   }
 
   /** Locks held now, outermost first: must be 0 at every suspension point. */
@@ -62,39 +67,47 @@ export class Locks {
     return this.#count;
   }
 
-  #checkOrder(lockClass: LockClass, rank: number, order: number): void {
+  #checkOrder(rank: number, order: number): void {
     if (this.#count > 0) {
       const last = this.#rank[this.#count - 1] as number;
       const lastOrder = this.#order[this.#count - 1] as number;
       if (last > rank || (last === rank && lastOrder >= order)) {
-        throw new InternalError(
-          `lock order: ${lockClass} (${order}) taken under ${LOCK_CLASSES[last]} (${lastOrder})`,
-        );
+        const inner = `${LOCK_CLASSES[rank]} (${order})`;
+        const outer = `${LOCK_CLASSES[last]} (${lastOrder})`;
+        throw new InternalError(`lock order: ${inner} taken under ${outer}`);
       }
     }
     if (rank >= FIRST_IRQS_OFF && !this.irqsOff()) {
-      throw new InternalError(`${lockClass} lock taken with interrupts on`);
+      throw new InternalError(`${LOCK_CLASSES[rank]} lock taken with interrupts on`);
     }
   }
 
   /** Takes the lock word at `at`. `order`: position within the class, for classes of which two may be held. */
   take(lockClass: LockClass, at: number, order = 0): void {
-    const rank = RANK[lockClass];
-    this.#checkOrder(lockClass, rank, order);
-    this.schedulePoint?.("take", lockClass, at);
-    const stats = this.stats[lockClass];
+    this.takeRank(LOCK_RANK[lockClass], at, order);
+  }
+
+  /** The same by the class's {@link LOCK_RANK}: a look-up by name costs as much as the rest. */
+  takeRank(rank: number, at: number, order: number): void {
+    this.#checkOrder(rank, order);
+    if (this.schedulePoint !== undefined) this.#atSchedulePoint("take", rank, at);
+    const stats = this.#ranked[rank] as LockStats;
     stats.acquisitions++;
     if (this.mode === "parallel") this.#spin(at, stats);
-    else this.#takeUncontended(lockClass, at);
+    else this.#takeUncontended(rank, at);
     this.#at[this.#count] = at;
     this.#rank[this.#count] = rank;
     this.#order[this.#count++] = order;
   }
 
+  #atSchedulePoint(event: "take" | "drop", rank: number, at: number): void {
+    this.schedulePoint?.(event, LOCK_CLASSES[rank] as LockClass, at);
+  }
+
   /** One context takes all locks: one found held is a deadlock. */
-  #takeUncontended(lockClass: LockClass, at: number): void {
+  #takeUncontended(rank: number, at: number): void {
     if (this.memory.ld32(at) !== 0) {
-      throw new InternalError(`deadlock: ${lockClass} lock at ${at} is held`);
+      throw new InternalError(`deadlock: ${LOCK_CLASSES[rank]} lock at ${at} is held`);
     }
     this.memory.st32(at, 1);
   }
@@ -115,9 +128,16 @@ export class Locks {
 
   /** Drops the lock word at `at`; InternalError if this context does not hold it. */
   drop(lockClass: LockClass, at: number): void {
+    this.dropRank(LOCK_RANK[lockClass], at);
+  }
+
+  /** The same by the class's {@link LOCK_RANK}. */
+  dropRank(rank: number, at: number): void {
     let index = this.#count - 1;
     while (index >= 0 && this.#at[index] !== at) index--;
-    if (index < 0) throw new InternalError(`${lockClass} lock at ${at} dropped but not held`);
+    if (index < 0) {
+      throw new InternalError(`${LOCK_CLASSES[rank]} lock at ${at} dropped but not held`);
+    }
     // Nearly always the innermost one.
     if (index < this.#count - 1) {
       for (const list of [this.#at, this.#rank, this.#order]) list.copyWithin(index, index + 1);
@@ -125,7 +145,7 @@ export class Locks {
     this.#count--;
     if (this.mode === "parallel") this.#release(at);
     else this.memory.st32(at, 0);
-    this.schedulePoint?.("drop", lockClass, at);
+    if (this.schedulePoint !== undefined) this.#atSchedulePoint("drop", rank, at);
   }
 
   /** Runs `body` with the lock held. */

@@ -6,7 +6,9 @@
  * and putting a reference does nothing; the counters of vgic_stat.ts are fed here.
  */
 import { assert, InternalError } from "../../base/errors.ts";
+import { LOCK_RANK } from "../../base/lock.ts";
 import type { SharedMemory } from "../../base/memory.ts";
+import { ViewsByBase } from "../../base/views.ts";
 import {
   type Kvm,
   type KvmHost,
@@ -56,29 +58,11 @@ export interface VgicVmcr {
   pmr: number;
 }
 
-const IRQS = new WeakMap<SharedMemory, Map<number, VgicIrq>>();
-/** Views asked for lately, by their address, all of one memory: no other is kept alive by them. */
-const RECENT: (VgicIrq | undefined)[] = new Array<undefined>(256).fill(undefined);
-let recentMemory: SharedMemory | undefined;
+const IRQS = new ViewsByBase(VgicIrqLayout);
 
 /** The interrupt at address `base`; the same view each time. */
 export function irqAt(memory: SharedMemory, base: number): VgicIrq {
-  if (memory !== recentMemory) {
-    recentMemory = memory;
-    RECENT.fill(undefined);
-  }
-  const slot = (base >>> 3) & 255;
-  const recent = RECENT[slot];
-  if (recent !== undefined && recent.base === base) return recent;
-  return RECENT[slot] = knownIrq(memory, base);
-}
-
-function knownIrq(memory: SharedMemory, base: number): VgicIrq {
-  let views = IRQS.get(memory);
-  if (!views) IRQS.set(memory, views = new Map());
-  let view = views.get(base);
-  if (!view) views.set(base, view = VgicIrqLayout.at(memory, base));
-  return view;
+  return IRQS.at(memory, base);
 }
 
 /** The interrupt whose ap_list link is `node` (container_of). */
@@ -187,12 +171,12 @@ function apListLockAt(vcpu: Vcpu): number {
 
 /** raw_spin_lock(&irq->irq_lock). `order`: 1 for the second of two (SINGLE_DEPTH_NESTING). */
 export function takeIrq(host: KvmHost, irq: VgicIrq, order = 0): void {
-  host.locks.take("irq", irqLockAt(irq), order);
+  host.locks.takeRank(LOCK_RANK.irq, irqLockAt(irq), order);
 }
 
 /** raw_spin_unlock(&irq->irq_lock). */
 export function dropIrq(host: KvmHost, irq: VgicIrq): void {
-  host.locks.drop("irq", irqLockAt(irq));
+  host.locks.dropRank(LOCK_RANK.irq, irqLockAt(irq));
 }
 
 /** raw_spin_lock_irqsave(&irq->irq_lock): returns the flags for {@link dropIrqRestore}. */
@@ -210,12 +194,12 @@ export function dropIrqRestore(host: KvmHost, irq: VgicIrq, flags: number): void
 
 /** raw_spin_lock(&vgic_cpu->ap_list_lock). Of two, the lower vCPU number comes first (checked). */
 export function takeApList(vcpu: Vcpu): void {
-  vcpu.kvm.host.locks.take("apList", apListLockAt(vcpu), vcpu.state.vcpuId);
+  vcpu.kvm.host.locks.takeRank(LOCK_RANK.apList, apListLockAt(vcpu), vcpu.state.vcpuId);
 }
 
 /** raw_spin_unlock(&vgic_cpu->ap_list_lock). */
 export function dropApList(vcpu: Vcpu): void {
-  vcpu.kvm.host.locks.drop("apList", apListLockAt(vcpu));
+  vcpu.kvm.host.locks.dropRank(LOCK_RANK.apList, apListLockAt(vcpu));
 }
 
 /** raw_spin_lock_irqsave(&vgic_cpu->ap_list_lock): returns the flags for {@link dropApListRestore}. */

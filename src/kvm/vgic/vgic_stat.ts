@@ -4,6 +4,7 @@
  */
 import type { SharedMemory } from "../../base/memory.ts";
 import { array, layout, u53, type ViewOf } from "../../base/struct.ts";
+import { ViewsByBase } from "../../base/views.ts";
 
 /** Latencies below this many nanoseconds share the first bucket; four buckets per doubling follow. */
 const FIRST_OCTAVE = 6;
@@ -89,27 +90,9 @@ export function latencyPercentile(stat: VgicIrqStat, p: number): number | undefi
   return undefined;
 }
 
-const IRQ_STATS = new WeakMap<SharedMemory, Map<number, VgicIrqStat>>();
-/** Views asked for lately, by their address, all of one memory: no other is kept alive by them. */
-const RECENT: (VgicIrqStat | undefined)[] = new Array<undefined>(256).fill(undefined);
-let recentMemory: SharedMemory | undefined;
+const IRQ_STATS = new ViewsByBase(VgicIrqStatLayout);
 
 /** The counters at `base`; the same view each time. */
 export function irqStatAt(memory: SharedMemory, base: number): VgicIrqStat {
-  if (memory !== recentMemory) {
-    recentMemory = memory;
-    RECENT.fill(undefined);
-  }
-  const slot = (base >>> 3) & 255;
-  const recent = RECENT[slot];
-  if (recent !== undefined && recent.base === base) return recent;
-  return RECENT[slot] = knownStat(memory, base);
-}
-
-function knownStat(memory: SharedMemory, base: number): VgicIrqStat {
-  let views = IRQ_STATS.get(memory);
-  if (!views) IRQ_STATS.set(memory, views = new Map());
-  let view = views.get(base);
-  if (!view) views.set(base, view = VgicIrqStatLayout.at(memory, base));
-  return view;
+  return IRQ_STATS.at(memory, base);
 }
