@@ -4,6 +4,7 @@
  * neighbours or on identity. Free pages are zero: they are cleared when they are given back, so that
  * a machine does not start by writing all of its memory.
  */
+import { alignUp } from "../base/bits.ts";
 import { assert, InternalError } from "../base/errors.ts";
 import type { Arena } from "../base/arena.ts";
 import type { SharedMemory } from "../base/memory.ts";
@@ -118,14 +119,27 @@ export class Pages {
 
   #findRun(count: number, align: number): number {
     const { pages, firstPfn } = this.#head;
-    const skew = firstPfn % align;
-    let at = skew === 0 ? 0 : align - skew;
+    let at = alignUp(firstPfn, align) - firstPfn;
     while (at + count <= pages) {
       const length = this.#unused(at, count);
       if (length === count) return at;
-      at += Math.ceil((length + 1) / align) * align;
+      at = alignUp(this.#nextUnused(at + length) + firstPfn, align) - firstPfn;
     }
     return -1;
+  }
+
+  /** The first page from `page` on that is not in use, or one behind the last. */
+  #nextUnused(page: number): number {
+    const words = this.#memory.u32, bitmap = this.#bitmap >>> 2;
+    const { pages } = this.#head;
+    let here = page;
+    while (here < pages) {
+      const word = words[bitmap + (here >>> 5)] as number;
+      if (word === 0xffff_ffff) here += 32 - (here & 31);
+      else if ((word >>> (here & 31)) & 1) here++;
+      else return here;
+    }
+    return here;
   }
 
   /** How many of `count` pages from `page` on are not in use, up to the first that is. */

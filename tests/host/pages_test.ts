@@ -5,13 +5,13 @@ import { Pages } from "../../src/host/pages.ts";
 
 const RAM = { pa: 0x4000_0000, at: 0x1_0000, size: 4 << 20 };
 
-function make(shuffle: number): { pages: Pages; memory: SharedMemory } {
+function make(shuffle: number, count = 64): { pages: Pages; memory: SharedMemory } {
   const memory = SharedMemory.create(8 << 20);
   const arena = new Arena("kernel", memory, 0x1000, 0x1_0000);
   const start = RAM.pa + 0x1_0000;
   return {
     memory,
-    pages: new Pages(arena, RAM, { start, end: start + 64 * 4096, shuffle }),
+    pages: new Pages(arena, RAM, { start, end: start + count * 4096, shuffle }),
   };
 }
 
@@ -51,6 +51,27 @@ Deno.test("pages: a run is consecutive, aligned, and never given again while in 
   assert.equal(pages.free, 8);
   assert.equal(new Set(take(pages, 8)).size, 8);
   assert.equal(pages.allocate(), -1);
+});
+
+Deno.test("pages: a run is the first that fits among pages in use", () => {
+  const count = 200, first = 0x40010;
+  const { pages } = make(3, count);
+  const used = new Set<number>();
+  const fits = (pfn: number, length: number) =>
+    Array.from({ length }, (_, i) => pfn + i).every((p) => p < first + count && !used.has(p));
+  for (let round = 0; round < 300; round++) {
+    const length = 1 + (round * 7) % 40, align = [1, 1, 2, 8, 32][round % 5] as number;
+    let wanted = Math.ceil(first / align) * align;
+    while (wanted < first + count && !fits(wanted, length)) wanted += align;
+    const got = pages.allocateRun(length, align);
+    assert.equal(got, wanted < first + count ? wanted : -1, `round ${round}`);
+    for (let i = 0; got >= 0 && i < length; i++) used.add(got + i);
+    assert.equal(pages.free, count - used.size);
+    for (const pfn of [...used].filter((p) => (p * 13 + round) % 5 === 0)) {
+      pages.release(pfn);
+      used.delete(pfn);
+    }
+  }
 });
 
 Deno.test("pages: no run where there is none, and no double release", () => {

@@ -5,6 +5,7 @@
  *
  * What this project's core implements of them is decided in `id_registers.ts`.
  */
+import { once } from "../../base/once.ts";
 import type { SysregName } from "./sysregs.ts";
 
 /** A core of Armv8.0 (with its optional extensions), or everything that is implemented. */
@@ -93,12 +94,16 @@ export function withIdField(value: bigint, shift: number, field: number): bigint
   return (value & ~(15n << BigInt(shift))) | (BigInt(field) << BigInt(shift));
 }
 
-/** The most that a field may say on a core of Armv8.0. */
-function limitOf(register: SysregName, shift: number): number {
+/** What fields may say at most on a core of Armv8.0: by register and bit, 0 where there is nothing. */
+const limits = once(() => {
+  const most = new Map<string, number>();
   const base = FEATURES.filter((f) => f.level === "v8.0").flatMap((f) => f.fields);
-  const same = [...base, ...LEAST].filter(([name, at]) => name === register && at === shift);
-  return Math.max(0, ...same.map(([, , value]) => value));
-}
+  for (const [register, shift, value] of [...base, ...LEAST]) {
+    const key = `${register} ${shift}`;
+    most.set(key, Math.max(most.get(key) ?? 0, value));
+  }
+  return most;
+});
 
 /** An identification register's value as a core of `model` may show it: no feature that the model has not. */
 export function limitIdRegister(register: SysregName, value: bigint, model: CpuModel): bigint {
@@ -107,7 +112,7 @@ export function limitIdRegister(register: SysregName, value: bigint, model: CpuM
   for (const { fields } of FEATURES) {
     for (const [name, shift] of fields) {
       if (name !== register) continue;
-      const most = limitOf(name, shift);
+      const most = limits().get(`${name} ${shift}`) ?? 0;
       if (idField(limited, shift) > most) limited = withIdField(limited, shift, most);
     }
   }
