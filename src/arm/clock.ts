@@ -5,7 +5,7 @@
  * The counter that software sees runs at 62.5 MHz, 16 ns to the tick.
  */
 import type { Arena } from "../base/arena.ts";
-import { add53, type SharedMemory } from "../base/memory.ts";
+import { addSmall, type SharedMemory } from "../base/memory.ts";
 import { bool, layout, u53, type ViewOf } from "../base/struct.ts";
 import type { Cpu } from "./arch/cpu_state.ts";
 
@@ -27,7 +27,7 @@ const ClockLayout = layout("clock", {
 export class Clock {
   readonly #state: ViewOf<typeof ClockLayout>;
   readonly #memory: SharedMemory;
-  readonly #words: Uint32Array;
+  readonly #words: Int32Array;
   /** Address of `ns`, which is read and added to at every operation of EL2 software. */
   readonly #nsAt: number;
   #running: Cpu | undefined;
@@ -38,7 +38,7 @@ export class Clock {
   constructor(arena: Arena, readonly hostNs?: () => number) {
     this.#state = arena.make(ClockLayout);
     this.#memory = arena.memory;
-    this.#words = arena.memory.u32;
+    this.#words = arena.memory.i32;
     this.#nsAt = this.#state.base + ClockLayout.offset.ns;
   }
 
@@ -126,9 +126,9 @@ export class Clock {
     return this.hostNs === undefined ? this.#nsAt : undefined;
   }
 
-  /** Adds the time of work that is not an instruction, in ns. */
+  /** Adds the time of work that is not an instruction, in ns (below 2^31). */
   advance(ns: number): void {
-    if (this.hostNs === undefined) add53(this.#words, this.#nsAt >>> 2, ns);
+    if (this.hostNs === undefined) addSmall(this.#words, this.#nsAt >>> 2, ns);
   }
 
   /** Goes forward to `ns` when all CPUs are idle; never back. */

@@ -5,13 +5,12 @@
 import type { Arena } from "../base/arena.ts";
 import { TWO32 } from "../base/bits.ts";
 import { InternalError } from "../base/errors.ts";
-import { add53, type SharedMemory } from "../base/memory.ts";
+import { addSmall, type SharedMemory } from "../base/memory.ts";
 import type { ViewOf } from "../base/struct.ts";
 import { HCR } from "./arch/fields.ts";
 import { R, SYSREGS } from "./arch/sysregs.ts";
-import type { Clock } from "./clock.ts";
 import type { CpuCore } from "./cpu.ts";
-import { compileSequence, type FastSequence } from "./el2_sequence.ts";
+import { ALL_DONE, compileSequence, type FastSequence } from "./el2_sequence.ts";
 import { El2Storage } from "./el2_storage.ts";
 import {
   COSTS,
@@ -29,6 +28,11 @@ import type { Half, Sequence, SequenceStep } from "./port_sequence.ts";
 import { elOf } from "./pstate.ts";
 import { VERDICT } from "./sysreg_traps.ts";
 
+// V8 folds what it knows of a constant of the module itself, and nothing of an imported one.
+const COST = COSTS, READING = READ, WRITING = WRITE, SAVING = SAVE, RESTORING = RESTORE;
+const add = addSmall;
+/** Words behind the first counter. */
+const NS = PortLayout.offset.ns >>> 2, TOUCHED = PortLayout.offset.touched >>> 2;
 const GPR_BYTES = 31 * 8;
 /** Runs of a sequence one by one before it gets a function. */
 const HOT = 100;
@@ -42,10 +46,9 @@ export class El2Registers {
   readonly #words: Uint32Array;
   /** The same as signed numbers, which V8 need not box. */
   readonly #signed: Int32Array;
-  /** The word of the first counter, and that of `ns`. */
+  /** The word of the first counter, and that where the clock has its time; 0 with the host's clock. */
   readonly #counts: number;
-  readonly #ns: number;
-  readonly #clock: Clock;
+  readonly #clockNs: number;
   readonly #storage: El2Storage;
   /** The address of X0. */
   readonly #gpr: number;
@@ -60,18 +63,19 @@ export class El2Registers {
     this.#words = this.memory.u32;
     this.#signed = this.memory.i32;
     this.#counts = this.counters.base >>> 2;
-    this.#ns = (this.counters.base + PortLayout.offset.ns) >>> 2;
-    this.#clock = core.platform.clock;
+    this.#clockNs = (core.platform.clock.addedNsAt ?? 0) >>> 2;
     this.#storage = new El2Storage(core);
     this.#gpr = core.cpu.gpr;
   }
 
   /** Counts an operation: its kind, and what the log says of it. */
   protected count(kind: number, operand: number | string): void {
-    const cost = COSTS[kind] as number;
-    add53(this.#words, this.#counts + 2 * kind, 1);
-    add53(this.#words, this.#ns, cost);
-    this.#clock.advance(cost);
+    const words = this.#signed, at = this.#counts, clock = this.#clockNs;
+    const cost = COST[kind] as number;
+    add(words, at + 2 * kind, 1);
+    add(words, at + NS, cost);
+    words[at + TOUCHED] = (words[at + TOUCHED] as number) | (1 << kind);
+    if (clock !== 0) add(words, clock, cost);
     if (this.log !== undefined) this.log(PORT_KINDS[kind] as PortKind, operand);
   }
 
@@ -109,7 +113,7 @@ export class El2Registers {
 
   /** Bits 31 to 0. */
   readLo(reg: number): number {
-    this.count(READ[reg] as number, reg);
+    this.count(READING[reg] as number, reg);
     return this.#low(reg);
   }
 
@@ -122,7 +126,7 @@ export class El2Registers {
 
   /** Bits 63 to 32. */
   readHi(reg: number): number {
-    this.count(READ[reg] as number, reg);
+    this.count(READING[reg] as number, reg);
     const at = this.#storage.at(reg);
     if (at !== 0) return this.#words[at + 1] as number;
     this.#read(reg);
@@ -131,7 +135,7 @@ export class El2Registers {
 
   /** The register as a number: exact below 2^53. */
   readNum(reg: number): number {
-    this.count(READ[reg] as number, reg);
+    this.count(READING[reg] as number, reg);
     const at = this.#storage.at(reg);
     if (at !== 0) return this.memory.ld53(4 * at);
     this.#read(reg);
@@ -141,14 +145,14 @@ export class El2Registers {
 
   /** The register as a bigint: cold paths only. */
   read64(reg: number): bigint {
-    this.count(READ[reg] as number, reg);
+    this.count(READING[reg] as number, reg);
     this.#read(reg);
     const { lo, hi } = this.core.sysregs;
     return (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0);
   }
 
   write(reg: number, lo: number, hi: number): void {
-    this.count(WRITE[reg] as number, reg);
+    this.count(WRITING[reg] as number, reg);
     this.#write(reg, lo, hi);
   }
 
@@ -165,7 +169,7 @@ export class El2Registers {
 
   /** Copies a register to the 64-bit word at byte address `to`. */
   save(reg: number, to: number): void {
-    this.count(SAVE[reg] as number, reg);
+    this.count(SAVING[reg] as number, reg);
     this.#save(reg, to);
   }
 
@@ -178,7 +182,7 @@ export class El2Registers {
 
   /** Copies the 64-bit word at byte address `from` to a register. */
   restore(reg: number, from: number): void {
-    this.count(RESTORE[reg] as number, reg);
+    this.count(RESTORING[reg] as number, reg);
     this.#restore(reg, from);
   }
 
@@ -213,7 +217,7 @@ export class El2Registers {
   run(sequence: Sequence, a: number, b = 0, c = 0, d = 0): void {
     const fast = this.#fast[sequence.id];
     const done = fast === undefined || this.log !== undefined ? 0 : fast(a, b, c, d);
-    if (done !== sequence.steps.length) this.#runSteps(sequence, done, [a, b, c, d]);
+    if (done !== ALL_DONE) this.#runSteps(sequence, done, [a, b, c, d]);
   }
 
   /** The first `done` are done, but not counted. */
@@ -253,10 +257,11 @@ export class El2Registers {
     this.#runs[id] = times + 1;
     const { e2h } = this.#storage;
     if (times < HOT || e2h === undefined || this.#fast[id] !== undefined) return;
-    const sums = [this.counters.base + PortLayout.offset.ns];
-    const { addedNsAt } = this.#clock;
-    if (addedNsAt !== undefined) sums.push(addedNsAt);
-    const counters = { kinds: this.counters.base, sums };
-    this.#fast[id] = compileSequence(this.#storage, sequence, e2h, counters);
+    const { base } = this.counters;
+    this.#fast[id] = compileSequence(this.#storage, sequence, e2h, {
+      kinds: base,
+      touched: base + 4 * TOUCHED,
+      sums: [base + 4 * NS, ...(this.#clockNs === 0 ? [] : [4 * this.#clockNs])],
+    });
   }
 }

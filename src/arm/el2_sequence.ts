@@ -3,7 +3,7 @@
  * (el2_storage.ts) are moved straight from and to their words, and the operations are counted and timed
  * together. The function is made for one CPU, and for EL2 on its own stack with HCR_EL2.E2H as it was.
  *
- * It answers how many of the sequence's steps it has done; where those are not all, nothing is counted
+ * Where it does not do all of the sequence's steps, it answers how many it has done: nothing is counted
  * yet, and the step that comes next is one that only the register's own functions can do.
  */
 import { WASM_PAGE } from "../base/memory.ts";
@@ -21,13 +21,18 @@ import {
   type SequenceStep,
 } from "./port_sequence.ts";
 
-/** How many steps are done; unused arguments are 0. */
+/** What a {@link FastSequence} answers when it has done everything. */
+export const ALL_DONE = -1;
+
+/** How many steps are done, or {@link ALL_DONE}; unused arguments are 0. */
 export type FastSequence = (a: number, b: number, c: number, d: number) => number;
 
 /** Where the port counts: byte addresses of 64-bit words. */
 export interface SequenceCounters {
   /** Of the first kind; the others follow. */
   readonly kinds: number;
+  /** A word of the kinds' bits. */
+  readonly touched: number;
   /** Sums of what the operations cost. */
   readonly sums: readonly number[];
 }
@@ -137,7 +142,7 @@ class SequenceCode {
     body.mem("i64.store", address);
   }
 
-  count(steps: readonly SequenceStep[], { kinds, sums }: SequenceCounters): void {
+  count(steps: readonly SequenceStep[], { kinds, touched, sums }: SequenceCounters): void {
     const times = new Map<number, number>();
     for (const { kind } of steps) times.set(kind, (times.get(kind) ?? 0) + 1);
     let cost = 0;
@@ -146,6 +151,9 @@ class SequenceCode {
       cost += n * (COSTS[kind] as number);
     }
     for (const sum of sums) this.#add(sum, cost);
+    const bits = steps.reduce((set, { kind }) => set | (1 << kind), 0);
+    this.body.i32(0);
+    this.#load32(touched).i32(bits).op("i32.or").mem("i32.store", touched);
   }
 }
 
@@ -160,7 +168,7 @@ export function compileSequence(
   code.guard();
   const stop = steps.findIndex((step, done) => !code.step(step, done));
   if (stop < 0) code.count(steps, counters);
-  code.body.i32(stop < 0 ? steps.length : stop);
+  code.body.i32(stop < 0 ? ALL_DONE : stop);
   const { memory } = storage.core.platform.memory;
   const module = new ModuleAssembler(memory.buffer.byteLength / WASM_PAGE);
   module.add(code.body, "run");

@@ -129,3 +129,14 @@ export function add53(words: Uint32Array, at: number, value: number): void {
   words[at] = sum;
   if (sum < value) words[at + 1] = (words[at + 1] as number) + 1;
 }
+
+/**
+ * The same for an integer from 0 to 2^31 - 1, by signed words: no value on the way is one that V8 would have
+ * to box or to take for a floating-point number.
+ */
+export function addSmall(words: Int32Array, at: number, value: number): void {
+  const sum = ((words[at] as number) + value) | 0;
+  words[at] = sum;
+  // It has passed 2^32 when it is one of the `value` numbers from 0 on.
+  if (sum >= 0 && sum < value) words[at + 1] = (words[at + 1] as number) + 1;
+}

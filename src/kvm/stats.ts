@@ -9,7 +9,7 @@
  *
  * All of it is `observe` state: nothing here decides anything.
  */
-import { add53, type SharedMemory } from "../base/memory.ts";
+import { addSmall, type SharedMemory } from "../base/memory.ts";
 import { array, layout, space, u53, type ViewOf } from "../base/struct.ts";
 import { type El2Port, PORT_COST, PORT_KINDS, type PortKind, PortLayout } from "../arm/el2_port.ts";
 
@@ -41,6 +41,17 @@ const SwitchSlotLayout = layout("switch_slot", {
 });
 export type SwitchSlot = ViewOf<typeof SwitchSlotLayout>;
 
+/** Words of a slot. */
+const SLOT_WORD = {
+  count: SwitchSlotLayout.offset.count >>> 2,
+  totalNs: SwitchSlotLayout.offset.totalNs >>> 2,
+  operationNs: SwitchSlotLayout.offset.operationNs >>> 2,
+  registersMoved: SwitchSlotLayout.offset.registersMoved >>> 2,
+  buckets: SwitchSlotLayout.offset.buckets >>> 2,
+} as const;
+/** What {@link addSmall} adds is below. */
+const SMALL = 2 ** 31;
+
 /** One vCPU's switches by reason, and the el2_port operations of all of them by kind. */
 export const WorldSwitchLayout = layout("world_switch", {
   slots: space(SWITCH_REASONS * SwitchSlotLayout.size, "observe"),
@@ -71,8 +82,10 @@ const REGISTERS: Readonly<Partial<Record<PortKind, number>>> = {
 const KINDS = PORT_KINDS.length;
 const REGISTERS_OF = Uint8Array.from(PORT_KINDS, (kind) => REGISTERS[kind] ?? 0);
 const COST_OF = Uint8Array.from(PORT_KINDS, (kind) => PORT_COST[kind]);
-/** The word of `ns` behind the counters of a port. */
-const NS_WORD = PortLayout.offset.ns >>> 2;
+/** The words of `ns` and of the kinds touched behind the counters of a port. */
+const NS_WORD = PortLayout.offset.ns >>> 2, TOUCHED_WORD = PortLayout.offset.touched >>> 2;
+// As a constant of this module, V8 knows it.
+const add = addSmall;
 
 /** The histogram bucket of a time in ns. */
 export function switchBucket(ns: number): number {
@@ -146,7 +159,7 @@ export class WorldSwitchMeter {
   readonly #operations: number;
   readonly #paused: number;
   /** The port's counters when the running stretch began, low halves. */
-  readonly #base = new Uint32Array(KINDS);
+  readonly #base = new Int32Array(KINDS);
   #port: El2Port | undefined;
   /** Where the last stretch ended, and `ns` of its counters then, low half. */
   #stoppedPort: El2Port | undefined;
@@ -208,7 +221,7 @@ export class WorldSwitchMeter {
   because(reason: number): void {
     this.#reason = reason;
     const slot = this.#slots[reason];
-    if (slot !== undefined) slot.count++;
+    if (slot !== undefined) add(this.memory.i32, (slot.base >>> 2) + SLOT_WORD.count, 1);
   }
 
   /** The guest has been entered at `nowNs`: the switch is complete. */
@@ -219,12 +232,19 @@ export class WorldSwitchMeter {
     const slot = this.#slots[this.#reason];
     if (slot === undefined) return;
     const ns = this.#ns;
-    slot.totalNs += ns;
     if (ns > slot.maxNs) slot.maxNs = ns;
-    slot.operationNs += this.#operationNs;
-    slot.registersMoved += this.#registers;
-    const at = slot.buckets + 4 * switchBucket(ns);
-    this.memory.st32(at, this.memory.ld32(at) + 1);
+    const words = this.memory.i32, at = slot.base >>> 2;
+    this.#add(at + SLOT_WORD.totalNs, ns);
+    this.#add(at + SLOT_WORD.operationNs, this.#operationNs);
+    this.#add(at + SLOT_WORD.registersMoved, this.#registers);
+    const bucket = at + SLOT_WORD.buckets + switchBucket(ns);
+    words[bucket] = (words[bucket] as number) + 1;
+  }
+
+  /** Adds to the 64-bit word at word `at`. */
+  #add(at: number, value: number): void {
+    if (value < SMALL) add(this.memory.i32, at, value);
+    else this.memory.st53(4 * at, this.memory.ld53(4 * at) + value);
   }
 
   /** The vCPU's thread gives its CPU up; `blocked`: time does not count until it is back. */
@@ -248,30 +268,34 @@ export class WorldSwitchMeter {
   }
 
   #startOperations(port: El2Port): void {
-    const words = this.memory.u32, at = port.counters.base >>> 2;
+    const words = this.memory.i32, at = port.counters.base >>> 2;
     this.#port = port;
     // Nothing was done at the port since: what was read when the last stretch ended still holds.
     if (port === this.#stoppedPort && words[at + NS_WORD] === this.#stoppedNs) return;
     const base = this.#base;
     for (let k = 0; k < KINDS; k++) base[k] = words[at + 2 * k] as number;
+    words[at + TOUCHED_WORD] = 0;
   }
 
   #stopOperations(): void {
     const port = this.#port;
     if (port === undefined) return;
     this.#port = undefined;
-    const words = this.memory.u32, at = port.counters.base >>> 2, base = this.#base;
+    const words = this.memory.i32, at = port.counters.base >>> 2, base = this.#base;
     const operations = this.#operations >>> 2;
     let ns = 0, registers = 0;
-    for (let k = 0; k < KINDS; k++) {
+    for (let left = words[at + TOUCHED_WORD] as number; left !== 0;) {
+      const k = 31 - Math.clz32(left);
+      left ^= 1 << k;
       const now = words[at + 2 * k] as number;
-      const done = (now - (base[k] as number)) >>> 0;
-      if (done === 0) continue;
+      // Fewer than 2^31: signed numbers do, which V8 keeps in registers.
+      const done = (now - (base[k] as number)) | 0;
       base[k] = now;
-      add53(words, operations + 2 * k, done);
-      ns += done * (COST_OF[k] as number);
-      registers += done * (REGISTERS_OF[k] as number);
+      add(words, operations + 2 * k, done);
+      ns = (ns + Math.imul(done, COST_OF[k] as number)) | 0;
+      registers = (registers + Math.imul(done, REGISTERS_OF[k] as number)) | 0;
     }
+    words[at + TOUCHED_WORD] = 0;
     this.#operationNs += ns;
     this.#registers += registers;
     this.#stoppedPort = port;

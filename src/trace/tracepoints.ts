@@ -305,7 +305,10 @@ export class TraceRing extends TraceLog {
   #put(at: number, arg: TraceArg): void {
     const words = this.memory.u32;
     if (typeof arg === "bigint") this.memory.st64(4 * at, arg);
-    else if (arg < 0) {
+    else if (arg === (arg & 0x3fff_ffff)) {
+      words[at] = arg;
+      words[at + 1] = 0;
+    } else if (arg < 0) {
       const from = -arg >>> 2;
       words[at] = words[from] as number;
       words[at + 1] = words[from + 1] as number;
