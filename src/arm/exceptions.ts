@@ -3,11 +3,11 @@
  * Manual (DDI 0487), D1 "Exceptions" and the pseudocode functions AArch64.TakeException,
  * AArch64.ExceptionReturn, IllegalExceptionReturn and the asynchronous exception routing tables.
  */
-import { CHECK, DAIF, LINE } from "./arch/cpu_state.ts";
+import { CHECK as CHECKS, CpuLayout, DAIF as DAIF_BITS, LINE as LINES } from "./arch/cpu_state.ts";
 import { MDSCR } from "./arch/debug_registers.ts";
-import { HCR, SCTLR, SPSR, TCR } from "./arch/fields.ts";
+import { HCR as HCR_BITS, SCTLR as SCTLR_BITS, SPSR as SPSR_BITS, TCR } from "./arch/fields.ts";
 import { PMU_EVENT } from "./arch/pmu.ts";
-import { EC, esr, ISS_CONDITION } from "./arch/syndrome.ts";
+import { EC as CLASSES, esr, ISS_CONDITION } from "./arch/syndrome.ts";
 import { R } from "./arch/sysregs.ts";
 import { refreshSingle, stepOnReturn } from "./debug_enable.ts";
 import type { Core } from "./parts.ts";
@@ -24,17 +24,47 @@ import {
   setPc,
 } from "./pstate.ts";
 
+// V8 folds what it knows of a constant of the module itself, and has to look up imported ones.
+const {
+  CPACR_EL1,
+  CPTR_EL2,
+  ELR_EL1,
+  ELR_EL2,
+  ESR_EL1,
+  ESR_EL2,
+  HCR_EL2,
+  MDSCR_EL1,
+  SCTLR_EL1,
+  SCTLR_EL2,
+  SPSR_EL1,
+  SPSR_EL2,
+  VBAR_EL1,
+  VBAR_EL2,
+} = R;
+const HCR = HCR_BITS, SPSR = SPSR_BITS, SCTLR = SCTLR_BITS, DAIF = DAIF_BITS, LINE = LINES;
+const CHECK = CHECKS, EC = CLASSES;
+
+/** Words of a CPU's state. */
+const WORD = {
+  NZCV: CpuLayout.offset.nzcv >>> 2,
+  DAIF: CpuLayout.offset.daif >>> 2,
+  PAN: CpuLayout.offset.pan >>> 2,
+  UAO: CpuLayout.offset.uao >>> 2,
+  DIT: CpuLayout.offset.dit >>> 2,
+  IL: CpuLayout.offset.il >>> 2,
+  SS: CpuLayout.offset.ss >>> 2,
+  STEPPED: CpuLayout.offset.stepped >>> 2,
+  MONITOR: CpuLayout.offset.monitorOpen >>> 2,
+  EVENT: CpuLayout.offset.eventRegister >>> 2,
+} as const;
+
 /** Offsets of the vectors within a group of VBAR_ELx. */
 export const VECTOR = { SYNC: 0x000, IRQ: 0x080, FIQ: 0x100, SERROR: 0x180 } as const;
 
 /** For {@link takeException}: ESR_ELx keeps its value (IRQ and FIQ). */
 const NO_SYNDROME = -1;
 
-const ESR_OF = [0, R.ESR_EL1, R.ESR_EL2] as const;
-const ELR_OF = [0, R.ELR_EL1, R.ELR_EL2] as const;
-const SPSR_OF = [0, R.SPSR_EL1, R.SPSR_EL2] as const;
 const FAR_OF = [0, R.FAR_EL1, R.FAR_EL2] as const;
-const VBAR_OF = [0, R.VBAR_EL1, R.VBAR_EL2] as const;
 
 /** A level that takes exceptions. */
 export type Target = 1 | 2;
@@ -51,7 +81,7 @@ function vectorGroup(core: Core, target: Target): number {
 }
 
 function panOnEntry(core: Core, target: Target): boolean {
-  const sctlr = target === 1 ? R.SCTLR_EL1 : R.SCTLR_EL2;
+  const sctlr = target === 1 ? SCTLR_EL1 : SCTLR_EL2;
   if (target === 2 && !isEl0Host(core.regs)) return false;
   return (core.regs.lo(sctlr) & SCTLR.SPAN) === 0;
 }
@@ -74,18 +104,19 @@ export function takeException(
   const returnLo = pcLo(cpu) + returnOffset;
   const carry = returnLo > 0xffff_ffff ? 1 : 0;
   const group = vectorGroup(core, target);
-  regs.set(SPSR_OF[target] as number, pstateToSpsr(cpu), 0);
-  regs.set(ELR_OF[target] as number, returnLo, pcHi(cpu) + carry);
-  if (syndrome !== NO_SYNDROME) regs.set(ESR_OF[target] as number, syndrome, 0);
-  setElAndSpsel(cpu, regs, target, 1);
-  cpu.daif = DAIF.D | DAIF.A | DAIF.I | DAIF.F;
-  cpu.il = 0;
-  cpu.ss = 0;
-  cpu.uao = 0;
-  cpu.dit = 0;
-  cpu.stepped = 0;
+  regs.set(target === 1 ? SPSR_EL1 : SPSR_EL2, pstateToSpsr(cpu), 0);
+  regs.set(target === 1 ? ELR_EL1 : ELR_EL2, returnLo, pcHi(cpu) + carry);
+  if (syndrome !== NO_SYNDROME) regs.set(target === 1 ? ESR_EL1 : ESR_EL2, syndrome, 0);
+  setElAndSpsel(cpu, target, 1);
+  const words = cpu.memory.i32, at = cpu.base >>> 2;
+  words[at + WORD.DAIF] = DAIF.D | DAIF.A | DAIF.I | DAIF.F;
+  words[at + WORD.IL] = 0;
+  words[at + WORD.SS] = 0;
+  words[at + WORD.UAO] = 0;
+  words[at + WORD.DIT] = 0;
+  words[at + WORD.STEPPED] = 0;
   if (panOnEntry(core, target)) cpu.pan = 1;
-  const vbar = VBAR_OF[target] as number;
+  const vbar = target === 1 ? VBAR_EL1 : VBAR_EL2;
   setPc(cpu, (regs.lo(vbar) & ~0x7ff) + group + vector, regs.hi(vbar));
   if (target === 1 || core.platform.hostAtEl2 !== true) contextSwitched(core);
   contextSynchronised(core);
@@ -144,13 +175,13 @@ export function contextSwitched(core: Core): void {
 export const FP_TRAP = { NONE: 0, EL1: 1, EL2: 2, EL2_UNKNOWN: 3 } as const;
 
 function cpacrTraps(core: Core, el: number): boolean {
-  const fpen = (core.regs.lo(R.CPACR_EL1) >>> 20) & 3;
+  const fpen = (core.regs.lo(CPACR_EL1) >>> 20) & 3;
   return (fpen & 1) === 0 || (fpen === 1 && el === 0);
 }
 
 function cptrTraps(core: Core, el: number): boolean {
   const { regs } = core;
-  const cptr = regs.lo(R.CPTR_EL2);
+  const cptr = regs.lo(CPTR_EL2);
   if (!isE2h(regs)) return (cptr & (1 << 10)) !== 0;
   const fpen = (cptr >>> 20) & 3;
   if ((fpen & 1) === 0) return !(el === 1 && isTge(regs));
@@ -191,8 +222,8 @@ export function exceptionReturn(core: Core): void {
   const { cpu, regs } = core;
   const from = cpu.el as Target;
   if (cpu.pmuActive !== 0) pmuLeaves(core, PMU_EVENT.EXC_RETURN);
-  const spsr = regs.lo(SPSR_OF[from] as number);
-  const elr = ELR_OF[from] as number;
+  const spsr = regs.lo(from === 1 ? SPSR_EL1 : SPSR_EL2);
+  const elr = from === 1 ? ELR_EL1 : ELR_EL2;
   const mode = spsr & 31;
   const masked = ((spsr >>> SPSR.DAIF_SHIFT) & DAIF.D) !== 0;
   const to = illegalMode(core, mode) ? from : mode >> 2;
@@ -201,16 +232,17 @@ export function exceptionReturn(core: Core): void {
     cpu.il = 1;
   } else {
     cpu.il = spsr & SPSR.IL ? 1 : 0;
-    setElAndSpsel(cpu, regs, mode >> 2, mode & 1);
+    setElAndSpsel(cpu, mode >> 2, mode & 1);
   }
-  cpu.pan = spsr & SPSR.PAN ? 1 : 0;
-  cpu.uao = spsr & SPSR.UAO ? 1 : 0;
-  cpu.dit = spsr & SPSR.DIT ? 1 : 0;
-  cpu.nzcv = spsr >>> SPSR.NZCV_SHIFT;
-  cpu.daif = (spsr >>> SPSR.DAIF_SHIFT) & 15;
+  const words = cpu.memory.i32, at = cpu.base >>> 2;
+  words[at + WORD.PAN] = spsr & SPSR.PAN ? 1 : 0;
+  words[at + WORD.UAO] = spsr & SPSR.UAO ? 1 : 0;
+  words[at + WORD.DIT] = spsr & SPSR.DIT ? 1 : 0;
+  words[at + WORD.NZCV] = spsr >>> SPSR.NZCV_SHIFT;
+  words[at + WORD.DAIF] = (spsr >>> SPSR.DAIF_SHIFT) & 15;
   setPc(cpu, regs.lo(elr), untagged(core, regs.hi(elr)));
-  cpu.monitorOpen = 0;
-  cpu.eventRegister = 1;
+  words[at + WORD.MONITOR] = 0;
+  words[at + WORD.EVENT] = 1;
   contextSwitched(core);
   contextSynchronised(core);
   if (cpu.pmuActive !== 0) boundSliceByPmu(core);
@@ -251,7 +283,7 @@ function physicalTarget(hcr: number, route: number): Target {
 
 /** Levels pending at the virtual inputs, as LINE bits VIRQ, VFIQ and (for vSError) SERROR. */
 function virtualPending(core: Core): number {
-  const hcr = core.regs.lo(R.HCR_EL2);
+  const hcr = core.regs.lo(HCR_EL2);
   if (core.cpu.el === 2 || hcr & HCR.TGE) return 0;
   const lines = core.cpu.irqLines;
   let pending = 0;
@@ -282,7 +314,7 @@ const VIRTUAL = 1;
 /** The highest-priority interrupt to take now, with PSTATE.DAIF being `daif`; physical before virtual. */
 function selectInterrupt(core: Core, daif: number): Interrupt {
   const { el, irqLines } = core.cpu;
-  const hcr = core.regs.lo(R.HCR_EL2);
+  const hcr = core.regs.lo(HCR_EL2);
   for (const kind of KINDS) {
     if ((irqLines & kind.line) === 0) continue;
     const target = physicalTarget(hcr, kind.route);
@@ -314,7 +346,7 @@ export function takeInterrupt(core: Core, interrupt: Interrupt): void {
   const vector = interrupt & 0x180;
   const serror = vector === VECTOR.SERROR;
   if (serror && interrupt & VIRTUAL) {
-    core.regs.set(R.HCR_EL2, core.regs.lo(R.HCR_EL2) & ~HCR.VSE, core.regs.hi(R.HCR_EL2));
+    core.regs.set(HCR_EL2, core.regs.lo(HCR_EL2) & ~HCR.VSE, core.regs.hi(HCR_EL2));
   } else if (serror) core.cpu.irqLines &= ~LINE.SERROR;
   else if (interrupt & VIRTUAL) core.platform.hooks.onVirtualInterrupt?.(core.cpu);
   takeException(core, target, vector, serror ? esr(EC.SERROR, 0) : NO_SYNDROME);
@@ -332,7 +364,7 @@ export function pollInterrupts(core: Core): boolean {
 export function refreshInterrupts(core: Core): void {
   // A host that is not made of instructions looks for itself, and its ERET comes by here.
   if (core.platform.hostAtEl2 === true && elOf(core.cpu) === 2) return;
-  const step = core.regs.lo(R.MDSCR_EL1) & MDSCR.SS ? CHECK.STEP : 0;
+  const step = core.regs.lo(MDSCR_EL1) & MDSCR.SS ? CHECK.STEP : 0;
   core.cpu.checkIrq = step | (selectInterrupt(core, 0) === 0 ? 0 : CHECK.INTERRUPT);
 }
 
@@ -345,7 +377,7 @@ export function hasWakeUpEvent(core: Core): boolean {
 /** ISR_EL1: pending SError (bit 8), IRQ (7), FIQ (6); the virtual ones below EL2 where HCR_EL2 routes. */
 export function isrEl1(core: Core): number {
   const { cpu, regs } = core;
-  const hcr = regs.lo(R.HCR_EL2);
+  const hcr = regs.lo(HCR_EL2);
   const below = cpu.el < 2 && !(hcr & HCR.TGE);
   const pending = virtualPending(core);
   let isr = 0;

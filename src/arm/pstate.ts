@@ -2,53 +2,84 @@
  * PSTATE: its packed form in SPSR_ELx and the banked stack pointers. Source: Arm Architecture
  * Reference Manual (DDI 0487), D1 "Process state" and "Stack pointer registers".
  */
-import { type Cpu, CpuLayout, gprOffset, type RegisterFile, SLOT } from "./arch/cpu_state.ts";
+import {
+  type Cpu,
+  CpuLayout,
+  gprOffset,
+  type RegisterFile,
+  SLOT,
+  sysregOffset,
+} from "./arch/cpu_state.ts";
 import { HCR, HCR_HI, SPSR } from "./arch/fields.ts";
 import { R } from "./arch/sysregs.ts";
 
-const SP_OFFSET = gprOffset(SLOT.SP);
-const PC_OFFSET = CpuLayout.offset.pc;
-const EL_OFFSET = CpuLayout.offset.el;
-const BANKS = [R.SP_EL0, R.SP_EL1, R.SP_EL2] as const;
+/** Words of a CPU's state. V8 knows a module's own constants, and has to look up imported ones. */
+const WORD = {
+  PC: CpuLayout.offset.pc >>> 2,
+  SP: gprOffset(SLOT.SP) >>> 2,
+  NZCV: CpuLayout.offset.nzcv >>> 2,
+  DAIF: CpuLayout.offset.daif >>> 2,
+  EL: CpuLayout.offset.el >>> 2,
+  SPSEL: CpuLayout.offset.spsel >>> 2,
+  PAN: CpuLayout.offset.pan >>> 2,
+  UAO: CpuLayout.offset.uao >>> 2,
+  DIT: CpuLayout.offset.dit >>> 2,
+  IL: CpuLayout.offset.il >>> 2,
+  SS: CpuLayout.offset.ss >>> 2,
+  SP_EL0: sysregOffset(R.SP_EL0) >>> 2,
+  SP_EL1: sysregOffset(R.SP_EL1) >>> 2,
+  SP_EL2: sysregOffset(R.SP_EL2) >>> 2,
+} as const;
+const SPSR_BITS = SPSR;
+const HCR_EL2 = R.HCR_EL2, TGE = HCR.TGE, E2H = HCR_HI.E2H;
 
-/** Register-file index of the stack pointer that (el, spsel) uses. */
+/** The word of the stack pointer's bank that (el, spsel) uses. */
 function stackBank(el: number, spsel: number): number {
-  return (spsel === 0 ? BANKS[0] : BANKS[el]) as number;
+  if (spsel === 0 || el === 0) return WORD.SP_EL0;
+  return el === 1 ? WORD.SP_EL1 : WORD.SP_EL2;
 }
 
-/** PSTATE in SPSR_ELx form. */
+/** PSTATE in SPSR_ELx form, as a signed number. */
 export function pstateToSpsr(cpu: Cpu): number {
-  return ((cpu.nzcv << SPSR.NZCV_SHIFT) | (cpu.pan ? SPSR.PAN : 0) |
-    (cpu.uao ? SPSR.UAO : 0) | (cpu.dit ? SPSR.DIT : 0) | (cpu.ss ? SPSR.SS : 0) |
-    (cpu.il ? SPSR.IL : 0) | (cpu.daif << SPSR.DAIF_SHIFT) | (cpu.el << SPSR.EL_SHIFT) |
-    cpu.spsel) >>> 0;
+  const words = cpu.memory.i32, at = cpu.base >>> 2;
+  const bits = SPSR_BITS;
+  return ((words[at + WORD.NZCV] as number) << bits.NZCV_SHIFT) |
+    (words[at + WORD.PAN] !== 0 ? bits.PAN : 0) | (words[at + WORD.UAO] !== 0 ? bits.UAO : 0) |
+    (words[at + WORD.DIT] !== 0 ? bits.DIT : 0) | (words[at + WORD.SS] !== 0 ? bits.SS : 0) |
+    (words[at + WORD.IL] !== 0 ? bits.IL : 0) |
+    ((words[at + WORD.DAIF] as number) << bits.DAIF_SHIFT) |
+    ((words[at + WORD.EL] as number) << bits.EL_SHIFT) | (words[at + WORD.SPSEL] as number);
 }
 
 /** Changes EL and SPSel, keeping the stack pointers' banks right. */
-export function setElAndSpsel(cpu: Cpu, regs: RegisterFile, el: number, spsel: number): void {
-  const from = stackBank(cpu.el, cpu.spsel), to = stackBank(el, spsel);
-  cpu.el = el;
-  cpu.spsel = spsel;
+export function setElAndSpsel(cpu: Cpu, el: number, spsel: number): void {
+  const words = cpu.memory.i32, at = cpu.base >>> 2;
+  const from = stackBank(words[at + WORD.EL] as number, words[at + WORD.SPSEL] as number);
+  const to = stackBank(el, spsel);
+  words[at + WORD.EL] = el;
+  words[at + WORD.SPSEL] = spsel;
   if (from === to) return;
-  const slot = cpu.base + SP_OFFSET;
-  cpu.memory.copy64(regs.addressOf(from), slot);
-  cpu.memory.copy64(slot, regs.addressOf(to));
+  words[at + from] = words[at + WORD.SP] as number;
+  words[at + from + 1] = words[at + WORD.SP + 1] as number;
+  words[at + WORD.SP] = words[at + to] as number;
+  words[at + WORD.SP + 1] = words[at + to + 1] as number;
 }
 
 /** Low half of the program counter. */
 export function pcLo(cpu: Cpu): number {
-  return cpu.memory.ld32(cpu.base + PC_OFFSET);
+  return cpu.memory.u32[(cpu.base >>> 2) + WORD.PC] as number;
 }
 
 /** High half of the program counter. */
 export function pcHi(cpu: Cpu): number {
-  return cpu.memory.ld32(cpu.base + PC_OFFSET + 4);
+  return cpu.memory.u32[(cpu.base >>> 2) + WORD.PC + 1] as number;
 }
 
 /** Sets the program counter from its halves. */
 export function setPc(cpu: Cpu, lo: number, hi: number): void {
-  cpu.memory.st32(cpu.base + PC_OFFSET, lo);
-  cpu.memory.st32(cpu.base + PC_OFFSET + 4, hi);
+  const words = cpu.memory.u32, at = (cpu.base >>> 2) + WORD.PC;
+  words[at] = lo;
+  words[at + 1] = hi;
 }
 
 /** Moves the program counter to the next instruction. */
@@ -59,17 +90,17 @@ export function advancePc(cpu: Cpu): void {
 
 /** `cpu.el` for hot paths. */
 export function elOf(cpu: Cpu): number {
-  return cpu.memory.ld32(cpu.base + EL_OFFSET);
+  return cpu.memory.i32[(cpu.base >>> 2) + WORD.EL] as number;
 }
 
 /** HCR_EL2.E2H. */
 export function isE2h(regs: RegisterFile): boolean {
-  return (regs.hi(R.HCR_EL2) & HCR_HI.E2H) !== 0;
+  return (regs.hi(HCR_EL2) & E2H) !== 0;
 }
 
 /** HCR_EL2.TGE. */
 export function isTge(regs: RegisterFile): boolean {
-  return (regs.lo(R.HCR_EL2) & HCR.TGE) !== 0;
+  return (regs.lo(HCR_EL2) & TGE) !== 0;
 }
 
 /** ELIsInHost(EL0): E2H and TGE, so that EL0 belongs to EL2's regime. */

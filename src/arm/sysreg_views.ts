@@ -285,7 +285,7 @@ export function fpcrMask(core: Core): number {
 
 const PSTATE_VIEWS: Views = {
   CurrentEL: { read: low((c) => c.cpu.el << 2) },
-  SPSel: pstateField((c) => c.cpu.spsel, (c, lo) => setElAndSpsel(c.cpu, c.regs, c.cpu.el, lo & 1)),
+  SPSel: pstateField((c) => c.cpu.spsel, (c, lo) => setElAndSpsel(c.cpu, c.cpu.el, lo & 1)),
   PAN: pstateField((c) => c.cpu.pan << 22, (c, lo) => {
     c.cpu.pan = (lo >>> 22) & 1;
     contextSwitched(c);

@@ -90,7 +90,7 @@ export class Machine implements Platform {
 
   /** Moves a core to a level, SPSel set but at EL0, as if it had always been there. */
   enter(el: number, core = this.core()): void {
-    setElAndSpsel(core.cpu, core.regs, el, el === 0 ? 0 : 1);
+    setElAndSpsel(core.cpu, el, el === 0 ? 0 : 1);
     core.cpu.daif = 0;
     contextSwitched(core);
   }

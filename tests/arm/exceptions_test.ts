@@ -44,7 +44,7 @@ Deno.test("SVC at EL0 enters EL1's lower-level vector with PSTATE saved", () => 
 Deno.test("the vector depends on the level and stack it came from", () => {
   for (const [el, spsel, offset] of [[0, 0, 0x480], [1, 0, 0x080], [1, 1, 0x280]] as const) {
     const m = new Machine({ el: 1 });
-    setElAndSpsel(m.core().cpu, m.core().regs, el, spsel);
+    setElAndSpsel(m.core().cpu, el, spsel);
     takeException(m.core(), 1, VECTOR.IRQ, -1);
     assert.equal(m.core().cpu.pc, BigInt(VBAR1 + offset));
   }
@@ -64,14 +64,14 @@ Deno.test("each level has its stack pointer, SPSel 0 shares EL0's", () => {
   regs.put("SP_EL0", 0x10n);
   regs.put("SP_EL1", 0x20n);
   m.setX(SLOT.SP, 0x30n);
-  setElAndSpsel(cpu, regs, 1, 1);
+  setElAndSpsel(cpu, 1, 1);
   assert.equal(m.sp(), 0x20n);
-  setElAndSpsel(cpu, regs, 1, 0);
+  setElAndSpsel(cpu, 1, 0);
   assert.equal(m.sp(), 0x10n);
   m.setX(SLOT.SP, 0x11n);
-  setElAndSpsel(cpu, regs, 0, 0);
+  setElAndSpsel(cpu, 0, 0);
   assert.equal(m.sp(), 0x11n);
-  setElAndSpsel(cpu, regs, 2, 1);
+  setElAndSpsel(cpu, 2, 1);
   assert.deepEqual([m.sp(), regs.get("SP_EL0"), regs.get("SP_EL1")], [0x30n, 0x11n, 0x20n]);
 });
 
@@ -79,10 +79,10 @@ Deno.test("entry and return is the identity on PSTATE, PC and SP for every legal
   for (const [el, spsel] of [[0, 0], [1, 0], [1, 1], [2, 0], [2, 1]] as const) {
     for (const nzcv of [0, 5, 15]) {
       const m = new Machine({ el: 2 });
-      const { cpu, regs } = m.core();
+      const { cpu } = m.core();
       // Debug exceptions below EL2 go to EL2, and step what is returned to.
       m.set({ SCTLR_EL1: 0n, MDSCR_EL1: 1n, MDCR_EL2: 0x100n, OSLSR_EL1: 8n });
-      setElAndSpsel(cpu, regs, el, spsel);
+      setElAndSpsel(cpu, el, spsel);
       cpu.nzcv = nzcv;
       cpu.daif = 5;
       cpu.pan = 1;

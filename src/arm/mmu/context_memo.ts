@@ -63,9 +63,9 @@ const LEVELS = DECIDING.length;
 const LONGEST = Math.max(...DECIDING.map((of) => of.length));
 
 export class ContextMemo {
-  readonly #words: Uint32Array;
+  readonly #words: Int32Array;
   /** For each CPU and level: the deciding words, then what followed. */
-  readonly #kept: Uint32Array;
+  readonly #kept: Int32Array;
   /** The contexts that were selected, -1 for none, and the generation that it is true of. */
   readonly #selected: Int32Array;
   readonly #unprivileged: Int32Array;
@@ -74,9 +74,9 @@ export class ContextMemo {
   readonly #current: Int32Array;
 
   constructor(memory: SharedMemory, readonly contexts: Contexts, cpuCount: number) {
-    this.#words = memory.u32;
+    this.#words = memory.i32;
     const entries = cpuCount * LEVELS;
-    this.#kept = new Uint32Array(entries * (LONGEST + FOLLOWING.length));
+    this.#kept = new Int32Array(entries * (LONGEST + FOLLOWING.length));
     this.#selected = new Int32Array(entries);
     this.#unprivileged = new Int32Array(entries);
     this.#generations = new Float64Array(entries).fill(-1);
