@@ -54,6 +54,12 @@ export class Clock {
     return this.#memory.ld53(this.#nsAt) + this.#retired();
   }
 
+  /** {@link now} as a number in `cell`: a result would be boxed wherever V8 does not inline the call. */
+  stamp(cell: Float64Array): void {
+    if (this.hostNs !== undefined) cell[0] = this.#passed(this.hostNs);
+    else cell[0] = this.#memory.ld53(this.#nsAt) + this.#retired();
+  }
+
   /** Never back, whichever worker has looked last. */
   #passed(hostNs: () => number): number {
     const last = this.#memory.ld53(this.#nsAt);

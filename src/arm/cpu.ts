@@ -74,9 +74,10 @@ export class CpuCore implements Environment, Core {
 
   /** {@link executeSlow} by the evaluator alone, and without stepping: to compare with. */
   executeByEvaluator(): void {
-    const word = this.#fetch();
-    if (word < 0) return;
-    this.data.word = word;
+    const at = this.#fetch();
+    if (at < 0) return;
+    const word = this.platform.memory.ld32(at);
+    this.data.word = word | 0;
     this.#evaluate(word);
   }
 
@@ -86,20 +87,25 @@ export class CpuCore implements Environment, Core {
    * nothing is done.
    */
   takeStage2Fault(): boolean {
-    const word = this.#fetchDecoded(pcLo(this.cpu));
+    const at = this.#fetchDecoded(pcLo(this.cpu));
+    if (at < 0) return false;
+    const word = this.platform.memory.ldi32(at);
     // What orders its accesses checks their alignment before all else.
-    if (word < 0 || (abortIss(word) & (ABORT.ISV | ABORT.AR)) !== ABORT.ISV) return false;
+    if ((abortIss(word) & (ABORT.ISV | ABORT.AR)) !== ABORT.ISV) return false;
     takeDataAbort(this, word);
     return true;
   }
 
   /** Executes the instruction at the PC; false if it ended in an exception. */
   #executeOne(): boolean {
-    const word = this.#fetch();
-    if (word < 0) return false;
+    const at = this.#fetch();
+    if (at < 0) return false;
+    const { memory } = this.platform;
+    // Signed: V8 boxes numbers from 2^31 on, which most instruction words are.
+    const word = memory.ldi32(at);
     this.data.word = word;
     const direct = executeDirectly(this, word);
-    return direct === DIRECT.NO ? this.#evaluate(word) : direct === DIRECT.DONE;
+    return direct === DIRECT.NO ? this.#evaluate(memory.ld32(at)) : direct === DIRECT.DONE;
   }
 
   #evaluate(word: number): boolean {
@@ -118,31 +124,31 @@ export class CpuCore implements Environment, Core {
     }
   }
 
-  /** The instruction word at the PC, or -1 after an exception: in the order of their priorities. */
+  /** Where the instruction word at the PC is, or -1 after an exception: in the order of their priorities. */
   #fetch(): number {
     const { cpu } = this;
     untagPc(this);
     const lo = pcLo(cpu);
     if (lo & 3) return this.#failedFetch(takePcAlignment);
-    const word = this.#fetchWord(lo);
-    if (word < 0) return word;
+    const at = this.#fetchWord(lo);
+    if (at < 0) return at;
     if (cpu.debugArmed !== 0 && meetsBreakpoint(this, lo, pcHi(cpu))) {
       return this.#failedFetch(takeBreakpoint);
     }
-    return cpu.il ? this.#failedFetch(takeIllegalState) : word;
+    return cpu.il ? this.#failedFetch(takeIllegalState) : at;
   }
 
   #fetchWord(lo: number): number {
     const { cpu } = this;
-    const { mmu, ram, memory } = this.platform;
+    const { mmu, ram } = this.platform;
     const known = this.#fetchDecoded(lo);
     if (known >= 0) return known;
     if (!mmu.translateCode(cpu, lo, pcHi(cpu))) return this.#failedFetch(takeInstructionAbort);
     const at = ramOffset(ram, mmu.pa, 4);
-    return at < 0 ? this.#failedFetch(takeExternalFetchAbort) : memory.ld32(at);
+    return at < 0 ? this.#failedFetch(takeExternalFetchAbort) : at;
   }
 
-  /** The word that the interpreter has decoded for this PC, without a walk; -1 if it has none at hand. */
+  /** Where the word is that the interpreter has decoded for this PC, without a walk; -1 if it has none at hand. */
   #fetchDecoded(lo: number): number {
     const { cpu } = this;
     const { memory } = this.platform;
@@ -154,7 +160,7 @@ export class CpuCore implements Environment, Core {
     const records = memory.ld32(at + CODE_TLB.RECORDS);
     const offset = lo & 0xfff;
     const decoded = memory.ld16(records + offset * (RECORD_SIZE / 4)) !== HANDLER.DECODE;
-    return decoded ? memory.ld32(records + RECORD_WORDS + offset) : -1;
+    return decoded ? records + RECORD_WORDS + offset : -1;
   }
 
   #failedFetch(take: (core: Core) => void): -1 {

@@ -25,9 +25,10 @@ export const DIRECT = {
 /** Bits 31 to 20 of the encodings. */
 const GROUP = { CALL: 0xd40, SYS: 0xd50, MSR: 0xd51, MRS: 0xd53, BRANCH: 0xd69 } as const;
 
-const ERET = 0xd69f_03e0;
-const WFE = 0xd503_205f;
-const WFI = 0xd503_207f;
+/** As signed numbers. */
+const ERET = 0xd69f_03e0 | 0;
+const WFE = 0xd503_205f | 0;
+const WFI = 0xd503_207f | 0;
 /** Bit 19 of SYS: op0 is 1. */
 const SYS_OP0 = 1 << 19;
 
@@ -79,7 +80,7 @@ function call(core: CpuCore, word: number): number {
   return DIRECT.EXCEPTION;
 }
 
-/** Executes the instruction `word` at the PC, if it is one of those: one of {@link DIRECT}. */
+/** Executes the instruction `word`, a signed number, at the PC, if it is one of those: one of {@link DIRECT}. */
 export function executeDirectly(core: CpuCore, word: number): number {
   switch (word >>> 20) {
     case GROUP.MRS:

@@ -279,6 +279,11 @@ export class El2Port extends El2Registers {
     if (core.cpu.il && core.cpu.el === 2) takeSync(core, 2, EC.ILL, 0);
   }
 
+  /** Virtual time in ns into `cell`, for whoever measures: no operation. */
+  stamp(cell: Float64Array): void {
+    this.core.platform.clock.stamp(cell);
+  }
+
   /** CNTPCT_EL0. */
   counter(): number {
     return this.readNum(R.CNTPCT_EL0);

@@ -125,24 +125,20 @@ export class VcpuRunner implements ThreadKind {
   schedOut(thread: HostThread): void {
     const vcpu = this.#vcpu(thread);
     this.#put(vcpu);
-    vcpu.meter?.pause(this.#nowNs(), thread.state === THREAD_STATE.BLOCKED);
+    vcpu.meter?.pause(this.services.kernel.port(), thread.state === THREAD_STATE.BLOCKED);
   }
 
   guestLeft(thread: HostThread): void {
     const vcpu = this.#vcpu(thread);
-    vcpu.meter?.left(vcpu.port(), this.#nowNs());
+    vcpu.meter?.left(vcpu.port());
   }
 
   guestReentered(thread: HostThread): void {
-    this.#vcpu(thread).meter?.entered(this.#nowNs());
-  }
-
-  #nowNs(): number {
-    return this.services.kernel.hardware.nowNs();
+    this.#vcpu(thread).meter?.entered(this.services.kernel.port());
   }
 
   #resumeMeter(vcpu: Vcpu): void {
-    vcpu.meter?.resume(this.services.kernel.port(), this.#nowNs());
+    vcpu.meter?.resume(this.services.kernel.port());
   }
 
   #load(vcpu: Vcpu): void {
@@ -210,7 +206,7 @@ export class VcpuRunner implements ThreadKind {
     vcpu.state.running = false;
     const again = this.services.userExit(vcpu, ret);
     if (again) vcpu.state.running = true;
-    vcpu.meter?.pause(this.#nowNs(), !again);
+    vcpu.meter?.pause(this.services.kernel.port(), !again);
     return next(PHASE.USER);
   }
 
@@ -280,7 +276,7 @@ export class VcpuRunner implements ThreadKind {
     vcpu.stat.entries++;
     vcpu.state.entryInsns = this.#insns();
     hyp.vcpuRunEnter(vcpu);
-    vcpu.meter?.entered(this.#nowNs());
+    vcpu.meter?.entered(vcpu.port());
     return suspend(SUSPEND.GUEST, PHASE.EXIT);
   }
 
@@ -292,7 +288,7 @@ export class VcpuRunner implements ThreadKind {
   #exit(vcpu: Vcpu, thread: HostThread): Next {
     const code = vcpu.kvm.host.hyp.vcpuRunExit(vcpu, thread.vector);
     if (code === REENTERED) {
-      vcpu.meter?.entered(this.#nowNs());
+      vcpu.meter?.entered(vcpu.port());
       return suspend(SUSPEND.GUEST, PHASE.EXIT);
     }
     const { host } = vcpu.kvm;

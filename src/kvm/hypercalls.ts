@@ -4,6 +4,7 @@
  *
  * What differs: the physical cores speculate nothing, so that every mitigation is "not required".
  */
+import { InternalError } from "../base/errors.ts";
 import { vcpuGetRegLo } from "./emulate.ts";
 import { ERRNO, GPA_INVALID, type Kvm, RET, TIMER_VTIMER, type Vcpu } from "./kvm_host.ts";
 import { kvmPsciCall, kvmPsciVersion, smcccSetRetval } from "./psci.ts";
@@ -71,7 +72,11 @@ function kvmPtpGetTime(vcpu: Vcpu): void {
 }
 
 /** kvm_hvc_call_default_allowed, and the services that a bitmap governs (kvm_hvc_call_allowed). */
-function kvmHvcCallAllowed({ kvm: { state } }: Vcpu, fn: number): boolean {
+function kvmHvcCallAllowed(vcpu: Vcpu): boolean {
+  const { state } = vcpu.kvm;
+  const fn = vcpuGetRegLo(vcpu, 0);
+  // Signed, since V8 boxes an argument from 2^31 on.
+  if (isPsci(fn | 0)) return true;
   switch (fn) {
     case TRNG.VERSION:
     case TRNG.FEATURES:
@@ -91,25 +96,32 @@ function kvmHvcCallAllowed({ kvm: { state } }: Vcpu, fn: number): boolean {
     case SMCCC.ARCH_FEATURES:
       return true;
     default:
-      return isPsci(fn);
+      return false;
   }
 }
 
-/** Standard secure service calls 0 to 0x1f (PSCI 0.2 and up), and KVM's own numbers of PSCI 0.1. */
+/** As signed numbers. */
+const PSCI_0_1_FIRST = PSCI_0_1.CPU_SUSPEND | 0, PSCI_0_1_LAST = PSCI_0_1.MIGRATE | 0;
+
+/** By the function's number, signed: standard secure service calls 0 to 0x1f (PSCI 0.2 and up), and KVM's own numbers of PSCI 0.1. */
 function isPsci(fn: number): boolean {
   const owner = (fn >>> 24) & 0x3f;
   if (owner === 4 && (fn & 0xffff) <= 0x1f) return true;
-  return fn >= PSCI_0_1.CPU_SUSPEND && fn <= PSCI_0_1.MIGRATE;
+  return fn >= PSCI_0_1_FIRST && fn <= PSCI_0_1_LAST;
 }
 
 /** kvm_hvc_call_handler: a {@link RET}, or an errno. */
 export function kvmHvcCallHandler(vcpu: Vcpu): number {
-  const fn = vcpuGetRegLo(vcpu, 0);
-  if (!kvmHvcCallAllowed(vcpu, fn)) {
+  if (!kvmHvcCallAllowed(vcpu)) {
     smcccSetRetval(vcpu, SMCCC_RET.NOT_SUPPORTED);
     return RET.GUEST;
   }
-  switch (fn) {
+  return isPsci(vcpuGetRegLo(vcpu, 0) | 0) ? kvmPsciCall(vcpu) : serviceCall(vcpu);
+}
+
+/** Of an allowed call that is none of PSCI's. */
+function serviceCall(vcpu: Vcpu): number {
+  switch (vcpuGetRegLo(vcpu, 0)) {
     case SMCCC.VERSION:
       smcccSetRetval(vcpu, SMCCC_VERSION_1_1);
       return RET.GUEST;
@@ -140,7 +152,7 @@ export function kvmHvcCallHandler(vcpu: Vcpu): number {
     case TRNG.RND64:
       return kvmTrngCall(vcpu);
     default:
-      return kvmPsciCall(vcpu);
+      throw new InternalError("a hypercall that is allowed and that nobody answers");
   }
 }
 

@@ -149,6 +149,16 @@ export function switchPercentile(totals: SwitchTotals, p: number): number | unde
 /** No reason: the way into the guest for the first time of a KVM_RUN. */
 const NO_REASON = -1;
 
+/** Times in ns, in an array that keeps V8 from boxing them. */
+const T = {
+  /** Where the port's clock writes what it shows. */
+  NOW: 0,
+  /** When the running stretch of time began; below 0 while time does not count. */
+  SINCE: 1,
+  /** Time outside, without the running stretch. */
+  OUTSIDE: 2,
+} as const;
+
 /**
  * Measures one vCPU's switches. {@link left} and {@link entered} frame a switch; {@link pause} and
  * {@link resume} cut out what is not the vCPU's: another thread's work on the same physical CPU, and
@@ -166,9 +176,8 @@ export class WorldSwitchMeter {
   #stoppedNs = 0;
   #outside = false;
   #reason = NO_REASON;
-  /** When the running stretch of time began; below 0 while time does not count. */
-  #sinceNs = -1;
-  #ns = 0;
+  /** In {@link T}'s order. */
+  readonly #times = Float64Array.of(0, -1, 0);
   #operationNs = 0;
   #registers = 0;
 
@@ -187,8 +196,8 @@ export class WorldSwitchMeter {
     const m = this.memory, at = this.#paused;
     m.st53(at, this.#outside ? 1 : 0);
     m.st53(at + 8, this.#reason + 1);
-    m.st53(at + 16, this.#sinceNs + 1);
-    m.st53(at + 24, this.#ns);
+    m.st53(at + 16, this.#time(T.SINCE) + 1);
+    m.st53(at + 24, this.#time(T.OUTSIDE));
     m.st53(at + 32, this.#operationNs);
     m.st53(at + 40, this.#registers);
   }
@@ -196,24 +205,30 @@ export class WorldSwitchMeter {
     const m = this.memory, at = this.#paused;
     this.#outside = m.ld53(at) !== 0;
     this.#reason = m.ld53(at + 8) - 1;
-    this.#sinceNs = m.ld53(at + 16) - 1;
-    this.#ns = m.ld53(at + 24);
+    this.#times[T.SINCE] = m.ld53(at + 16) - 1;
+    this.#times[T.OUTSIDE] = m.ld53(at + 24);
     this.#operationNs = m.ld53(at + 32);
     this.#registers = m.ld53(at + 40);
   }
 
-  #begin(nowNs: number): void {
+  #time(which: number): number {
+    return this.#times[which] as number;
+  }
+
+  /** A switch begins at {@link T}.NOW. */
+  #begin(): void {
     this.#outside = true;
     this.#reason = NO_REASON;
-    this.#sinceNs = nowNs;
-    this.#ns = 0;
+    this.#times[T.SINCE] = this.#time(T.NOW);
+    this.#times[T.OUTSIDE] = 0;
     this.#operationNs = 0;
     this.#registers = 0;
   }
 
-  /** The guest was left at `nowNs`, on the CPU of `port`, which has not done anything since. */
-  left(port: El2Port, nowNs: number): void {
-    this.#begin(nowNs);
+  /** The guest was left just now, on the CPU of `port`, which has not done anything since. */
+  left(port: El2Port): void {
+    port.stamp(this.#times);
+    this.#begin();
     this.#startOperations(port);
   }
 
@@ -224,14 +239,15 @@ export class WorldSwitchMeter {
     if (slot !== undefined) add(this.memory.i32, (slot.base >>> 2) + SLOT_WORD.count, 1);
   }
 
-  /** The guest has been entered at `nowNs`: the switch is complete. */
-  entered(nowNs: number): void {
+  /** The guest has been entered just now, on the CPU of `port`: the switch is complete. */
+  entered(port: El2Port): void {
+    port.stamp(this.#times);
     this.#stopOperations();
-    this.#stopTime(nowNs);
+    this.#stopTime();
     this.#outside = false;
     const slot = this.#slots[this.#reason];
     if (slot === undefined) return;
-    const ns = this.#ns;
+    const ns = this.#time(T.OUTSIDE);
     if (ns > slot.maxNs) slot.maxNs = ns;
     const words = this.memory.i32, at = slot.base >>> 2;
     this.#add(at + SLOT_WORD.totalNs, ns);
@@ -248,23 +264,26 @@ export class WorldSwitchMeter {
   }
 
   /** The vCPU's thread gives its CPU up; `blocked`: time does not count until it is back. */
-  pause(nowNs: number, blocked: boolean): void {
+  pause(port: El2Port, blocked: boolean): void {
+    port.stamp(this.#times);
     this.#stopOperations();
-    if (blocked) this.#stopTime(nowNs);
+    if (blocked) this.#stopTime();
     this.#keep();
   }
 
   /** The vCPU's thread has a CPU again, or KVM_RUN begins. */
-  resume(port: El2Port, nowNs: number): void {
+  resume(port: El2Port): void {
+    port.stamp(this.#times);
     this.#recall();
-    if (!this.#outside) this.#begin(nowNs);
-    if (this.#sinceNs < 0) this.#sinceNs = nowNs;
+    if (!this.#outside) this.#begin();
+    if (this.#time(T.SINCE) < 0) this.#times[T.SINCE] = this.#time(T.NOW);
     this.#startOperations(port);
   }
 
-  #stopTime(nowNs: number): void {
-    if (this.#sinceNs >= 0) this.#ns += nowNs - this.#sinceNs;
-    this.#sinceNs = -1;
+  #stopTime(): void {
+    const times = this.#times, since = this.#time(T.SINCE);
+    if (since >= 0) times[T.OUTSIDE] = this.#time(T.OUTSIDE) + this.#time(T.NOW) - since;
+    times[T.SINCE] = -1;
   }
 
   #startOperations(port: El2Port): void {

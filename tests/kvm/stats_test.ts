@@ -22,11 +22,23 @@ import {
 } from "../../src/kvm/stats.ts";
 import { GUEST_RAM, makeRig, makeVm, start } from "./kvm_rig.ts";
 
+/** What the ports' clock shows. */
+let now = 0;
+
+/** Sets the clock and gives the port back. */
+function when(port: El2Port, ns: number): El2Port {
+  now = ns;
+  return port;
+}
+
 /** A meter and two physical CPUs' ports, of which only the counters matter. */
 function bench(): { meter: WorldSwitchMeter; ports: El2Port[] } {
   const memory = SharedMemory.create(1 << 20);
   const arena = new Arena("test", memory, 64, 1 << 20);
-  const ports = [0, 1].map(() => ({ counters: arena.make(PortLayout) }) as unknown as El2Port);
+  const stamp = (cell: Float64Array) => cell[0] = now;
+  const ports = [0, 1].map(() =>
+    ({ counters: arena.make(PortLayout), stamp }) as unknown as El2Port
+  );
   return { meter: new WorldSwitchMeter(memory, arena.allocate(WorldSwitchLayout)), ports };
 }
 
@@ -64,14 +76,14 @@ Deno.test("a switch is measured from the exit to the next entry", () => {
   const { meter, ports } = bench();
   const p = port(ports, 0);
   work(p, "sysregWrite", 1000);
-  meter.left(p, 5000);
+  meter.left(when(p, 5000));
   work(p, "gprSave", 1);
   meter.because(HVC);
   assert.deepEqual([meter.count(HVC), totals(meter, HVC).totalNs], [1, 0]);
   work(p, "sysregRestore", 3);
   work(p, "fpSave", 1);
   work(p, "isb", 2);
-  meter.entered(5700);
+  meter.entered(when(p, 5700));
   work(p, "sysregWrite", 50);
   const t = totals(meter, HVC);
   assert.deepEqual([t.count, t.totalNs, t.maxNs, t.registersMoved], [1, 700, 700, 31 + 3 + 34]);
@@ -85,18 +97,18 @@ Deno.test("a switch is measured from the exit to the next entry", () => {
 
 Deno.test("blocked time and other threads' work do not count, waiting for a CPU does", () => {
   const { meter, ports } = bench();
-  meter.left(port(ports, 0), 1000);
+  meter.left(when(port(ports, 0), 1000));
   meter.because(1);
   work(port(ports, 0), "isb", 1);
-  meter.pause(1100, true);
+  meter.pause(when(port(ports, 0), 1100), true);
   work(port(ports, 0), "isb", 99);
   work(port(ports, 1), "isb", 99);
-  meter.resume(port(ports, 1), 900_000);
+  meter.resume(when(port(ports, 1), 900_000));
   work(port(ports, 1), "isb", 1);
-  meter.pause(900_010, false);
+  meter.pause(when(port(ports, 1), 900_010), false);
   work(port(ports, 1), "isb", 99);
-  meter.resume(port(ports, 1), 900_060);
-  meter.entered(900_070);
+  meter.resume(when(port(ports, 1), 900_060));
+  meter.entered(when(port(ports, 1), 900_070));
   const t = totals(meter, 1);
   assert.equal(t.totalNs, 100 + 70);
   assert.equal(meter.operations(PORT_KINDS.indexOf("isb")), 2);
@@ -104,9 +116,9 @@ Deno.test("blocked time and other threads' work do not count, waiting for a CPU 
 
 Deno.test("an exit that EL2 deals with itself is no switch, but its operations are counted", () => {
   const { meter, ports } = bench();
-  meter.left(port(ports, 0), 0);
+  meter.left(when(port(ports, 0), 0));
   work(port(ports, 0), "gprSave", 1);
-  meter.entered(90);
+  meter.entered(when(port(ports, 0), 90));
   assert.equal(meter.operations(PORT_KINDS.indexOf("gprSave")), 1);
   for (let reason = 0; reason <= SWITCH_REASON.HYP_GONE; reason++) {
     assert.equal(meter.count(reason), 0);
@@ -115,11 +127,11 @@ Deno.test("an exit that EL2 deals with itself is no switch, but its operations a
 
 Deno.test("percentiles are within a quarter of a doubling and not above the maximum", () => {
   const { meter, ports } = bench();
-  let now = 0;
+  let end = 0;
   for (let i = 1; i <= 100; i++) {
-    meter.left(port(ports, 0), now);
+    meter.left(when(port(ports, 0), end));
     meter.because(HVC);
-    meter.entered(now += 10 * i);
+    meter.entered(when(port(ports, 0), end += 10 * i));
   }
   const t = totals(meter, HVC);
   const p50 = switchPercentile(t, 0.5) ?? 0, p99 = switchPercentile(t, 0.99) ?? 0;

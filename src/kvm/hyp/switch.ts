@@ -146,13 +146,14 @@ function handleAbortLow(port: El2Port, vcpu: HypVcpu): boolean {
   return !populateFaultInfo(port, vcpu);
 }
 
-const ARM_SMCCC_ARCH_WORKAROUNDS = [0x8000_8000, 0x8000_7fff, 0x8000_3fff];
+/** ARM_SMCCC_ARCH_WORKAROUND_1, 2 and 3, signed as the word is read: V8 boxes larger numbers. */
+const ARM_SMCCC_ARCH_WORKAROUNDS = Int32Array.of(0x8000_8000, 0x8000_7fff, 0x8000_3fff);
 
 /** el1_hvc_guest of hyp-entry.S: the mitigation calls return at once, with 0 in X0. */
 function handleWorkaroundCall(_: El2Port, vcpu: HypVcpu): boolean {
   const m = vcpu.state.memory;
   const x0 = vcpu.ctxt.regs;
-  if (!ARM_SMCCC_ARCH_WORKAROUNDS.includes(m.ld32(x0))) return false;
+  if (!ARM_SMCCC_ARCH_WORKAROUNDS.includes(m.ldi32(x0))) return false;
   m.st32(x0, 0);
   m.st32(x0 + 4, 0);
   return true;
