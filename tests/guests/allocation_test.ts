@@ -1,0 +1,45 @@
+/**
+ * The world switch and KVM's way in and out allocate nothing: what V8 has to allocate for a round trip, once
+ * its code is compiled, stays below a bound that a few boxed numbers would exceed.
+ */
+import assert from "node:assert/strict";
+import { op, type Operation } from "../support/unit_operations.ts";
+import { UnitGuest } from "../support/unit_guest.ts";
+
+const ENDLESS = 2 ** 40;
+const PSCI_VERSION = 0x8400_0000;
+const GICD_TYPER = 0x0800_0004;
+/** Virtual time from which on it is a number that V8 has to box. */
+const LATE_NS = 9e9;
+/** Exits of a stretch, and stretches at most: compiling takes as long as it takes. */
+const EXITS = 5000;
+const STRETCHES = 400;
+
+/** Bytes of the JavaScript heap for an exit in the best stretch of many, or the first that is below `enough`. */
+function bytesPerExit(script: readonly Operation[], enough: number): number {
+  const guest = new UnitGuest({ quantum: 10_000 }).script(0, script).boot();
+  const { stat } = guest.vcpu(0).vcpu;
+  guest.machine.run(20_000);
+  guest.machine.platform.clock.jumpTo(LATE_NS);
+  let best = Infinity;
+  for (let n = 0; n < STRETCHES && best > enough; n++) {
+    const heap = Deno.memoryUsage().heapUsed, exits = stat.exits;
+    while (stat.exits < exits + EXITS) guest.machine.run(20_000);
+    const grown = Deno.memoryUsage().heapUsed - heap;
+    // Less than nothing: garbage was collected.
+    if (grown >= 0) best = Math.min(best, grown / (stat.exits - exits));
+  }
+  return best;
+}
+
+for (
+  const [name, script, atMost] of [
+    ["a hypercall", [op.hvc(ENDLESS, PSCI_VERSION)], 40],
+    ["a read of an in-kernel device", [op.read(GICD_TYPER, 4, ENDLESS)], 140],
+  ] as const
+) {
+  Deno.test(`${name} allocates less than ${atMost} bytes`, () => {
+    const bytes = bytesPerExit(script, atMost);
+    assert.ok(bytes <= atMost, `${bytes.toFixed(1)} bytes`);
+  });
+}
