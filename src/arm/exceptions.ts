@@ -87,7 +87,7 @@ function panOnEntry(core: Core, target: Target): boolean {
 }
 
 /**
- * Enters the exception `vector` at `target`. `syndrome` is the ESR_ELx value or {@link NO_SYNDROME};
+ * Enters the exception `vector` at `target`. `syndrome` is the ESR_ELx value, signed or not, or {@link NO_SYNDROME};
  * `returnOffset` is added to the PC to make the preferred return address. FAR_ELx and HPFAR_EL2 are
  * the caller's.
  */
@@ -138,7 +138,8 @@ export function takeSync(
   returnOffset: 0 | 4 = 0,
 ): void {
   if (returnOffset === 0) core.cpu.aborted++;
-  takeException(core, target, VECTOR.SYNC, esr(ec, iss), returnOffset);
+  // Signed: V8 boxes arguments from 2^31 on. No class is all ones, as NO_SYNDROME is.
+  takeException(core, target, VECTOR.SYNC, esr(ec, iss) | 0, returnOffset);
 }
 
 /** An UNDEFINED instruction. */
