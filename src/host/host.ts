@@ -115,6 +115,7 @@ export class Host {
   readonly perf: PerfEvents;
   readonly #work: (() => void)[] = [];
   readonly #workThread: HostThread;
+  readonly #ports: readonly El2Port[];
   #pcpu = 0;
   #executing = false;
   #booted = false;
@@ -122,6 +123,7 @@ export class Host {
   constructor(options: HostOptions) {
     const { hardware, locks, trace, arena } = options;
     this.hardware = hardware;
+    this.#ports = Array.from({ length: hardware.pcpus }, (_, pcpu) => hardware.port(pcpu));
     this.mode = options.mode ?? "vhe";
     this.hostEl = this.mode === "vhe" ? 2 : 1;
     this.locks = locks;
@@ -214,7 +216,7 @@ export class Host {
 
   /** The port of the physical CPU that is executing host code. */
   port(): El2Port {
-    return this.hardware.port(this.#pcpu);
+    return this.#ports[this.#pcpu] as El2Port;
   }
 
   /** Brings every physical CPU up, from EL2 where it starts: EL2 set up, interrupt controller, interrupts open. Once. */

@@ -152,6 +152,10 @@ export interface GuestInterrupts {
   deactivated(pcpu: number, intid: number): void;
 }
 
+function notLoaded(vcpuId: number): never {
+  throw new InternalError(`vCPU ${vcpuId} is not loaded`);
+}
+
 /** /dev/kvm: KVM on one host. */
 export class KvmSystem implements KvmHost {
   readonly memory;
@@ -161,6 +165,7 @@ export class KvmSystem implements KvmHost {
   readonly vgic: ArmVgic;
   readonly hyp: CallHyp;
   readonly pcpus: number;
+  readonly #ports: readonly El2Port[];
   readonly hrtimers: KvmHrtimers;
   vgicGlobalState: VgicGlobal | undefined;
   readonly vms: Vm[] = [];
@@ -194,6 +199,7 @@ export class KvmSystem implements KvmHost {
     this.trace = kernel.trace;
     this.ram = hardware.ram;
     this.pcpus = hardware.pcpus;
+    this.#ports = Array.from({ length: hardware.pcpus }, (_, index) => hardware.port(index));
     this.vgic = vgic;
     this.#observeArena = observeArena;
     this.#vmSlab = new Slab(arena, KvmLayout, MAX_VMS);
@@ -297,7 +303,7 @@ export class KvmSystem implements KvmHost {
     return this.kernel.hardware.nowNs();
   }
   port(index: number): El2Port {
-    return this.kernel.hardware.port(index);
+    return this.#ports[index] as El2Port;
   }
   currentCpu(): number {
     return this.kernel.currentCpu;
@@ -520,7 +526,7 @@ export class KvmSystem implements KvmHost {
   }
 
   #makeViews(kvm: Kvm, at: number): Vcpu {
-    const m = this.memory;
+    const m = this.memory, ports = this.#ports;
     const state = KvmVcpuLayout.at(m, at);
     const vgic = VgicCpuLayout.at(m, state.vgicCpu);
     const timer = ArchTimerCpuLayout.at(m, state.timerCpu);
@@ -540,10 +546,7 @@ export class KvmSystem implements KvmHost {
       run: KvmRunLayout.at(m, state.run),
       stat,
       meter: new WorldSwitchMeter(m, stat.worldSwitch),
-      port: () => {
-        if (state.cpu < 0) throw new InternalError(`vCPU ${state.vcpuId} is not loaded`);
-        return this.port(state.cpu);
-      },
+      port: () => ports[state.cpu] ?? notLoaded(state.vcpuId),
     };
   }
 

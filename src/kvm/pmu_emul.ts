@@ -44,6 +44,10 @@ const at = (vcpu: Vcpu, index: number): number => vcpu.ctxt.sysregs + 8 * index;
 export function pmuReg(vcpu: Vcpu, name: SavedSysreg): number {
   return vcpu.state.memory.ld32(at(vcpu, SAVED[name]));
 }
+/** PMCR_EL0, without a look-up by name: at every entry and exit. */
+function pmcrOf(vcpu: Vcpu): number {
+  return vcpu.state.memory.ld32(at(vcpu, SAVED.PMCR_EL0));
+}
 export function setPmuReg(vcpu: Vcpu, name: SavedSysreg, value: number): void {
   const m = vcpu.state.memory;
   m.st32(at(vcpu, SAVED[name]), value >>> 0);
@@ -73,7 +77,7 @@ export function kvmPmuValidCounterMask(vcpu: Vcpu): number {
   return (0x8000_0000 | ((1 << n) - 1)) >>> 0;
 }
 
-const isOn = (vcpu: Vcpu): boolean => (pmuReg(vcpu, "PMCR_EL0") & PMCR.E) !== 0;
+const isOn = (vcpu: Vcpu): boolean => (pmcrOf(vcpu) & PMCR.E) !== 0;
 
 /** kvm_pmu_idx_has_64bit_overflow. */
 function has64bitOverflow(vcpu: Vcpu, n: number): boolean {

@@ -93,6 +93,10 @@ class VirtioWindow implements MmioDevice {
   }
 }
 
+function covers({ base, size: length }: PlacedDevice, pa: number, size: number): boolean {
+  return pa >= base && pa + size <= base + length;
+}
+
 /** All devices. */
 export class Board {
   readonly uart: Pl011;
@@ -187,11 +191,14 @@ export class Board {
     for (const slot of this.slots.values()) slot.reset();
   }
 
+  /** The device found last: mostly the next access is its own, too. */
+  #last: PlacedDevice | undefined;
+
   /** The device that answers all of `size` bytes at `pa`, or undefined. */
   find(pa: number, size: number): PlacedDevice | undefined {
-    for (const place of this.placed) {
-      if (pa >= place.base && pa + size <= place.base + place.size) return place;
-    }
+    const last = this.#last;
+    if (last !== undefined && covers(last, pa, size)) return last;
+    for (const place of this.placed) if (covers(place, pa, size)) return this.#last = place;
     return undefined;
   }
 

@@ -85,12 +85,12 @@ export {
 
 const AP_LIST = VgicIrqLayout.offset.apList;
 
-/** Adds to a counter of the vCPU's {@link VgicCpuStatLayout}. */
-function count(vcpu: Vcpu, counter: keyof typeof VgicCpuStatLayout.offset, by = 1): void {
+const STAT = VgicCpuStatLayout.offset;
+
+/** Adds to a counter of the vCPU's {@link VgicCpuStatLayout}, given by its offset. */
+function count(vcpu: Vcpu, counter: number, by = 1): void {
   const base = vcpu.vgic.cpuStat;
-  if (base === 0) return;
-  const at = base + VgicCpuStatLayout.offset[counter];
-  add53(vcpu.kvm.host.memory.u32, at >>> 2, by);
+  if (base !== 0) add53(vcpu.kvm.host.memory.u32, (base + counter) >>> 2, by);
 }
 
 /**
@@ -318,7 +318,7 @@ export function kvmVgicSetOwner(vcpu: Vcpu, intid: number, owner: number): numbe
 function removeFromApList(vcpu: Vcpu, irq: VgicIrq): void {
   listDel(vcpu.kvm.host.memory, irq.base + AP_LIST);
   irq.vcpu = 0;
-  count(vcpu, "pruned");
+  count(vcpu, STAT.pruned);
 }
 
 /**
@@ -338,7 +338,7 @@ function migrateIrq(vcpu: Vcpu, target: Vcpu, irq: VgicIrq): void {
     listDel(host.memory, irq.base + AP_LIST);
     irq.vcpu = target.state.base;
     listAddTail(host.memory, irq.base + AP_LIST, target.vgic.apListHead);
-    count(vcpu, "migrated");
+    count(vcpu, STAT.migrated);
   }
   dropIrq(host, irq);
   dropApList(second);
@@ -403,10 +403,10 @@ function computeApListDepth(vcpu: Vcpu): number {
     if (wanted > 1) flags = MULTI_SGI;
     touched++;
   }
-  count(vcpu, "flushes");
-  count(vcpu, "flushedIrqs", touched);
+  count(vcpu, STAT.flushes);
+  count(vcpu, STAT.flushedIrqs, touched);
   const stat = vcpu.vgic.cpuStat;
-  if (stat) host.memory.st53(stat + VgicCpuStatLayout.offset.lastFlushedIrqs, touched);
+  if (stat) host.memory.st53(stat + STAT.lastFlushedIrqs, touched);
   return depth | flags;
 }
 
@@ -440,7 +440,7 @@ export function vgicFlushLrState(vcpu: Vcpu): void {
     if (used === nrLr) {
       if (listNext(memory, node) !== head) {
         vgicSetUnderflow(vcpu);
-        count(vcpu, "overflows");
+        count(vcpu, STAT.overflows);
       }
       break;
     }

@@ -76,11 +76,19 @@ export function vcpuAt(kvm: Kvm, address: number): Vcpu {
   throw new InternalError(`no vCPU at ${address}`);
 }
 
+/** The vCPU's MPIDR_EL1.Aff2 to Aff0, in bits 23 to 0. */
+export function kvmVcpuGetMpidrAffLo({ ctxt }: Vcpu): number {
+  return ctxt.memory.ld32(ctxt.sysregs + 8 * SAVED.MPIDR_EL1) & 0x00ff_ffff;
+}
+
+/** Its Aff3. */
+export function kvmVcpuGetMpidrAff3({ ctxt }: Vcpu): number {
+  return ctxt.memory.ld32(ctxt.sysregs + 8 * SAVED.MPIDR_EL1 + 4) & 0xff;
+}
+
 /** The vCPU's MPIDR_EL1 affinity fields: Aff3 in bits 39 to 32, Aff2 to Aff0 in 23 to 0. */
 export function kvmVcpuGetMpidrAff(vcpu: Vcpu): number {
-  const at = vcpu.ctxt.sysregs + 8 * SAVED.MPIDR_EL1;
-  const m = vcpu.ctxt.memory;
-  return (m.ld32(at) & 0x00ff_ffff) + (m.ld32(at + 4) & 0xff) * 2 ** 32;
+  return kvmVcpuGetMpidrAffLo(vcpu) + kvmVcpuGetMpidrAff3(vcpu) * 2 ** 32;
 }
 
 /** The vCPU with these affinity fields, or undefined. */

@@ -29,6 +29,8 @@ import {
   KVM_VGIC_IMP_REV_3,
   kvmMpidrToVcpu,
   kvmVcpuGetMpidrAff,
+  kvmVcpuGetMpidrAff3,
+  kvmVcpuGetMpidrAffLo,
   noteRaised,
   PRODUCT_ID_KVM,
   takeIrqSave,
@@ -252,8 +254,8 @@ function raiseSgi(vcpu: Vcpu, sgi: number, allowGroup1: boolean): void {
 export function vgicV3DispatchSgi(vcpu: Vcpu, lo: number, hi: number, allowGroup1: boolean): void {
   const sgi = fieldOf(lo, SGIR_LO.INTID);
   const broadcast = (hi & SGIR_HI.IRM) !== 0;
-  const affinity = (fieldOf(lo, SGIR_LO.Aff1) << 8) + (fieldOf(hi, SGIR_HI.Aff2) << 16) +
-    fieldOf(hi, SGIR_HI.Aff3) * 2 ** 32;
+  const affinity = (fieldOf(lo, SGIR_LO.Aff1) << 8) | (fieldOf(hi, SGIR_HI.Aff2) << 16);
+  const aff3 = fieldOf(hi, SGIR_HI.Aff3);
   let targets = fieldOf(lo, SGIR_LO.TargetList);
   for (const target of vcpu.kvm.vcpus) {
     if (broadcast) {
@@ -261,9 +263,10 @@ export function vgicV3DispatchSgi(vcpu: Vcpu, lo: number, hi: number, allowGroup
       continue;
     }
     if (targets === 0) break;
-    const aff = kvmVcpuGetMpidrAff(target);
-    const bit = aff % 256 < 16 ? 1 << (aff % 256) : 0;
-    if (aff - (aff % 256) !== affinity || (targets & bit) === 0) continue;
+    const aff = kvmVcpuGetMpidrAffLo(target);
+    const bit = (aff & 0xff) < 16 ? 1 << (aff & 0xff) : 0;
+    if ((targets & bit) === 0 || (aff & ~0xff) !== affinity) continue;
+    if (kvmVcpuGetMpidrAff3(target) !== aff3) continue;
     targets &= ~bit;
     raiseSgi(target, sgi, allowGroup1);
   }
