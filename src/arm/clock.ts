@@ -14,6 +14,9 @@ export const NS_PER_TICK = 16;
 /** CNTFRQ_EL0. */
 export const COUNTER_HZ = 62_500_000;
 
+// As a constant of this module, V8 knows it.
+const add = addSmall;
+
 /** Virtual time as it lies in the shared memory. */
 const ClockLayout = layout("clock", {
   /** Nanoseconds up to the start of the running slice, and whatever was added since. */
@@ -58,6 +61,15 @@ export class Clock {
   stamp(cell: Float64Array): void {
     if (this.hostNs !== undefined) cell[0] = this.#passed(this.hostNs);
     else cell[0] = this.#memory.ld53(this.#nsAt) + this.#retired();
+  }
+
+  /** {@link now} as two words of `words` from `at` on. */
+  stampWords(words: Int32Array, at: number): void {
+    if (this.hostNs !== undefined) return this.#memory.st53(4 * at, this.#passed(this.hostNs));
+    const from = this.#nsAt >>> 2;
+    words[at] = this.#words[from] as number;
+    words[at + 1] = this.#words[from + 1] as number;
+    add(words, at, this.#retired());
   }
 
   /** Never back, whichever worker has looked last. */
@@ -134,7 +146,7 @@ export class Clock {
 
   /** Adds the time of work that is not an instruction, in ns (below 2^31). */
   advance(ns: number): void {
-    if (this.hostNs === undefined) addSmall(this.#words, this.#nsAt >>> 2, ns);
+    if (this.hostNs === undefined) add(this.#words, this.#nsAt >>> 2, ns);
   }
 
   /** Goes forward to `ns` when all CPUs are idle; never back. */

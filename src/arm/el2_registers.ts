@@ -72,9 +72,10 @@ export class El2Registers {
   protected count(kind: number, operand: number | string): void {
     const words = this.#signed, at = this.#counts, clock = this.#clockNs;
     const cost = COST[kind] as number;
-    add(words, at + 2 * kind, 1);
-    add(words, at + NS, cost);
-    words[at + TOUCHED] = (words[at + TOUCHED] as number) | (1 << kind);
+    add(words, (at + (kind << 1)) | 0, 1);
+    add(words, (at + NS) | 0, cost);
+    const touched = (at + TOUCHED) | 0;
+    words[touched] = (words[touched] as number) | (1 << kind);
     if (clock !== 0) add(words, clock, cost);
     if (this.log !== undefined) this.log(PORT_KINDS[kind] as PortKind, operand);
   }
@@ -104,7 +105,7 @@ export class El2Registers {
   }
 
   #write(reg: number, lo: number, hi: number): void {
-    if (this.#storage.write(reg, lo, hi) || this.#storage.writeOther(reg, lo, hi)) return;
+    if (this.#storage.write(reg, lo, hi)) return;
     const done = this.inHost && this.core.sysregs.tryWrite(reg, lo, hi) === VERDICT.OK;
     if (!done) this.#fail("write of", reg);
   }

@@ -26,6 +26,9 @@ import {
 
 const ALL = 0xffff_ffff;
 
+// V8 folds what it knows of a constant of the module itself, and has to look up imported ones.
+const BY_READ = READERS, BY_WRITE = WRITERS, E2H = HCR_HI.E2H;
+
 const EL_WORD = CpuLayout.offset.el >>> 2;
 const SPSEL_WORD = CpuLayout.offset.spsel >>> 2;
 const HCR_HI_WORD = (sysregOffset(R.HCR_EL2) >>> 2) + 1;
@@ -127,25 +130,16 @@ export class El2Storage {
   /** Where the names of now begin, 0 or {@link NAMES}; -1 unless the CPU is at EL2 on EL2's own stack. */
   #names(): number {
     const words = this.#words, cpu = this.#cpu;
-    if (words[cpu + EL_WORD] !== 2 || words[cpu + SPSEL_WORD] !== 1) return -1;
-    return ((words[cpu + HCR_HI_WORD] as number) & HCR_HI.E2H) !== 0 ? NAMES : 0;
+    if (words[(cpu + EL_WORD) | 0] !== 2 || words[(cpu + SPSEL_WORD) | 0] !== 1) return -1;
+    return ((words[(cpu + HCR_HI_WORD) | 0] as number) & E2H) !== 0 ? NAMES : 0;
   }
 
   /** Reads what is not plain into `out`, if nothing but the level has a say in it; else false, and nothing is done. */
   readOther(reg: number, out: Halves): boolean {
     const names = this.#names();
-    const index = names < 0 ? -1 : this.#reads[names + reg] as number;
+    const index = names < 0 ? -1 : this.#reads[(names + reg) | 0] as number;
     if (index < 0) return false;
-    (READERS[index] as Reader)(this.core, index, out);
-    return true;
-  }
-
-  /** The same for a write. */
-  writeOther(reg: number, lo: number, hi: number): boolean {
-    const names = this.#names();
-    const index = names < 0 ? -1 : this.#writes[names + reg] as number;
-    if (index < 0) return false;
-    (WRITERS[index] as Writer)(this.core, index, lo, hi);
+    (BY_READ[index] as Reader)(this.core, index, out);
     return true;
   }
 
@@ -186,14 +180,20 @@ export class El2Storage {
     if (from === 0) return false;
     const words = this.#words;
     words[to] = words[from] as number;
-    words[to + 1] = words[from + 1] as number;
+    words[(to + 1) | 0] = words[(from + 1) | 0] as number;
     return true;
   }
 
-  /** Writes the register; false where that is not plain, and nothing is done. */
+  /** Writes the register, if nothing but the level has a say in it; else false, and nothing is done. */
   write(reg: number, lo: number, hi: number): boolean {
     const names = this.#names();
-    return names >= 0 && store(this.#table, this.#words, names + reg, lo, hi);
+    if (names < 0) return false;
+    const place = (names + reg) | 0;
+    if (store(this.#table, this.#words, place, lo, hi)) return true;
+    const index = this.#writes[place] as number;
+    if (index < 0) return false;
+    (BY_WRITE[index] as Writer)(this.core, index, lo, hi);
+    return true;
   }
 }
 

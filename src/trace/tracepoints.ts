@@ -5,7 +5,7 @@
  */
 import type { Arena } from "../base/arena.ts";
 import { TWO32 } from "../base/bits.ts";
-import { add53, type SharedMemory } from "../base/memory.ts";
+import { addSmall, type SharedMemory } from "../base/memory.ts";
 import { layout, u16, u53, type ViewOf } from "../base/struct.ts";
 
 /** An argument: a bigint where a number would lose bits (kernel addresses, register values). */
@@ -179,6 +179,9 @@ const TraceRecord = layout("trace_record", {
 });
 const TraceHead = layout("trace_head", { written: u53("observe") });
 
+// V8 folds what it knows of a constant of the module itself, and has to look up imported ones.
+const add = addSmall, WORD = TWO32;
+const RECORD_WORDS = TraceRecord.size >>> 2;
 /** The word of a record where its arguments begin. */
 const ARGS = TraceRecord.offset.a0 >>> 2;
 
@@ -261,6 +264,8 @@ export function wordAt(at: number): TraceArg {
 export class TraceRing extends TraceLog {
   /** Who is executing and when: set by the host before it runs anything. */
   timeNs: () => number = () => 0;
+  /** Writes the time to the two words from word `at` on instead, where there is a shorter way than a number. */
+  stamp: ((words: Int32Array, at: number) => void) | undefined;
   pcpu = 0;
   /** Called with each event as it is made, for tests. */
   listener: ((name: TracepointName, vcpu: number, args: readonly TraceArg[]) => void) | undefined;
@@ -284,12 +289,11 @@ export class TraceRing extends TraceLog {
     a4?: TraceArg,
     a5?: TraceArg,
   ): void {
-    const words = this.memory.u32;
-    const number = words[this.headAt >>> 2] as number;
-    const at = (this.recordsAt + TraceRecord.size * (number & (this.capacity - 1))) >>> 2;
-    const ns = this.timeNs();
-    words[at] = ns;
-    words[at + 1] = ns / TWO32;
+    const words = this.memory.i32, head = this.headAt >>> 2;
+    const slot = (words[head] as number) & (this.capacity - 1);
+    const at = (this.recordsAt >>> 2) + slot * RECORD_WORDS;
+    if (this.stamp !== undefined) this.stamp(words, at);
+    else this.#time(at);
     words[at + 2] = id | (this.pcpu << 16);
     words[at + 3] = vcpu | (vm << 16);
     if (a0 !== undefined) this.#put(at + ARGS, a0);
@@ -298,23 +302,24 @@ export class TraceRing extends TraceLog {
     if (a3 !== undefined) this.#put(at + ARGS + 6, a3);
     if (a4 !== undefined) this.#put(at + ARGS + 8, a4);
     if (a5 !== undefined) this.#put(at + ARGS + 10, a5);
-    add53(words, this.headAt >>> 2, 1);
+    add(words, head, 1);
     if (this.listener) this.#tell(id, vcpu, [a0, a1, a2, a3, a4, a5]);
+  }
+
+  #time(at: number): void {
+    this.memory.st53(4 * at, this.timeNs());
   }
 
   #put(at: number, arg: TraceArg): void {
     const words = this.memory.u32;
     if (typeof arg === "bigint") this.memory.st64(4 * at, arg);
-    else if (arg === (arg & 0x3fff_ffff)) {
-      words[at] = arg;
-      words[at + 1] = 0;
-    } else if (arg < 0) {
+    else if (arg < 0) {
       const from = -arg >>> 2;
       words[at] = words[from] as number;
       words[at + 1] = words[from + 1] as number;
     } else {
       words[at] = arg;
-      words[at + 1] = arg / TWO32;
+      words[at + 1] = arg / WORD;
     }
   }
 
