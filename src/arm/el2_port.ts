@@ -41,7 +41,7 @@ export {
   PortLayout,
   type PortLog,
 } from "./port_operations.ts";
-export { at, type Sequence, sequence, type SequenceStep, STEP } from "./port_sequence.ts";
+export { type At, at, type Sequence, sequence, type SequenceStep, STEP } from "./port_sequence.ts";
 
 type OperationName = DcName | IcName | TlbiName;
 const OPERATIONS = new Map<string, SystemOperation>(SYSTEM_OPERATIONS.map((o) => [o.name, o]));

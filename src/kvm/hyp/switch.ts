@@ -6,7 +6,14 @@
  * that is entered with an interrupt pending is left at once by the interrupt itself, without a look at
  * ISR_EL1 before.
  */
-import { at, type El2Port, sequence, type SequenceStep, STEP } from "../../arm/el2_port.ts";
+import {
+  type At,
+  at,
+  type El2Port,
+  sequence,
+  type SequenceStep,
+  STEP,
+} from "../../arm/el2_port.ts";
 import { HCR, SPSR } from "../../arm/arch/fields.ts";
 import { PMUSERENR } from "../../arm/arch/pmu.ts";
 import { EC } from "../../arm/arch/syndrome.ts";
@@ -101,17 +108,29 @@ export function keepPendingVirtualSError(port: El2Port, vcpu: HypVcpu): void {
 
 const SP_EL0_AT = KvmCpuContextLayout.offset.sysregs + 8 * SAVED.SP_EL0;
 
-/** Argument 0 is the guest's context, 1 what EL2 keeps its own in. */
-const GUEST_ENTER = sequence(
-  STEP.save(R.SP_EL0, at(SP_EL0_AT, 1)),
-  STEP.restore(R.SP_EL0, at(SP_EL0_AT)),
-  STEP.restoreGprs(at(KvmCpuContextLayout.offset.regs)),
-);
-const GUEST_EXIT = sequence(
-  STEP.saveGprs(at(KvmCpuContextLayout.offset.regs)),
-  STEP.save(R.SP_EL0, at(SP_EL0_AT)),
-  STEP.restore(R.SP_EL0, at(SP_EL0_AT, 1)),
-);
+/** The steps of __guest_enter before ERET, and of __guest_exit: by the guest's context, and what EL2 keeps its own in. */
+export function guestEnterSteps(guest: At, hyp: At): readonly SequenceStep[] {
+  return [
+    STEP.save(R.SP_EL0, beyond(hyp, SP_EL0_AT)),
+    STEP.restore(R.SP_EL0, beyond(guest, SP_EL0_AT)),
+    STEP.restoreGprs(beyond(guest, KvmCpuContextLayout.offset.regs)),
+  ];
+}
+export function guestExitSteps(guest: At, hyp: At): readonly SequenceStep[] {
+  return [
+    STEP.saveGprs(beyond(guest, KvmCpuContextLayout.offset.regs)),
+    STEP.save(R.SP_EL0, beyond(guest, SP_EL0_AT)),
+    STEP.restore(R.SP_EL0, beyond(hyp, SP_EL0_AT)),
+  ];
+}
+
+function beyond({ arg, offset }: At, more: number): At {
+  return at(offset + more, arg);
+}
+
+/** Argument 0 is the guest's context, 1 EL2's. */
+const GUEST_ENTER = sequence(guestEnterSteps(at(0), at(0, 1)));
+const GUEST_EXIT = sequence(guestExitSteps(at(0), at(0, 1)));
 
 /** __guest_enter: what EL2 has in SP_EL0 to `hypCtxt`, the guest's and its general registers in, ERET. */
 export function guestEnter(port: El2Port, vcpu: HypVcpu, hypCtxt: KvmCpuContext): void {
@@ -139,7 +158,7 @@ export function exitCodeOf(port: El2Port, vectorOffset: number): number {
 export type HypExitHandler = (port: El2Port, vcpu: HypVcpu) => boolean;
 
 /** hyp_exit_handlers: by exception class, exits that are dealt with before the host sees them; true: back into the guest. */
-export type HypExitHandlers = Readonly<Partial<Record<number, HypExitHandler>>>;
+export type HypExitHandlers = readonly (HypExitHandler | undefined)[];
 
 /** kvm_hyp_handle_iabt_low and kvm_hyp_handle_dabt_low: an abort whose address is gone is retried. */
 function handleAbortLow(port: El2Port, vcpu: HypVcpu): boolean {
@@ -159,30 +178,36 @@ function handleWorkaroundCall(_: El2Port, vcpu: HypVcpu): boolean {
   return true;
 }
 
-/** The handlers of both kinds of host, but for the one of FP. */
-export const COMMON_EXIT_HANDLERS: HypExitHandlers = {
-  [EC.IABT_LOW]: handleAbortLow,
-  [EC.DABT_LOW]: handleAbortLow,
-  [EC.WATCHPT_LOW]: handleAbortLow,
-  [EC.HVC64]: handleWorkaroundCall,
-};
+/** The handlers: those of both kinds of host, and the one of FP. */
+export function hypExitHandlers(fpsimd: HypExitHandler): HypExitHandlers {
+  const handlers = new Array<HypExitHandler | undefined>(64).fill(undefined);
+  for (const ec of [EC.IABT_LOW, EC.DABT_LOW, EC.WATCHPT_LOW]) handlers[ec] = handleAbortLow;
+  handlers[EC.HVC64] = handleWorkaroundCall;
+  handlers[EC.FP_ASIMD] = fpsimd;
+  return handlers;
+}
 
-const SAVE_PSTATE = sequence(
+/** The guest's PSTATE, and why it was left. Argument 0 is the vCPU. */
+export const SAVE_PSTATE_AND_ESR: readonly SequenceStep[] = [
   STEP.save(R.SPSR_EL2, at(KvmVcpuLayout.offset.ctxt + KvmCpuContextLayout.offset.pstate)),
-);
-const SAVE_PSTATE_AND_ESR = sequence(
-  SAVE_PSTATE.steps,
   STEP.readLow(R.ESR_EL2, at(KvmVcpuLayout.offset.faultEsr)),
-);
+];
+const SAVE_PSTATE = sequence(SAVE_PSTATE_AND_ESR.slice(0, 1));
+const SAVE_BOTH = sequence(SAVE_PSTATE_AND_ESR);
 
-/** fixup_guest_exit: true when the guest is to be entered again at once. */
+/** The same for an exit by `code`, which may have no syndrome. */
+export function savePstateAndEsr(port: El2Port, vcpu: HypVcpu, code: number): void {
+  port.run(code === ARM_EXCEPTION.IRQ ? SAVE_PSTATE : SAVE_BOTH, vcpu.state.base);
+}
+
+/** fixup_guest_exit, with {@link savePstateAndEsr} before it: true when the guest is to be entered again at once. */
 export function fixupGuestExit(
   port: El2Port,
   vcpu: HypVcpu,
   code: number,
   handlers: HypExitHandlers,
 ): boolean {
-  port.run(code === ARM_EXCEPTION.IRQ ? SAVE_PSTATE : SAVE_PSTATE_AND_ESR, vcpu.state.base);
   if (code !== ARM_EXCEPTION.TRAP) return false;
-  return handlers[vcpu.state.faultEsr >>> 26]?.(port, vcpu) ?? false;
+  const handler = handlers[vcpu.state.faultEsr >>> 26];
+  return handler !== undefined && handler(port, vcpu);
 }

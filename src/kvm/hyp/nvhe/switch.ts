@@ -6,7 +6,6 @@
  */
 import type { El2Port } from "../../../arm/el2_port.ts";
 import { CPTR, HCR } from "../../../arm/arch/fields.ts";
-import { EC } from "../../../arm/arch/syndrome.ts";
 import { R } from "../../../arm/arch/sysregs.ts";
 import type { HypVcpu } from "../../kvm_host.ts";
 import { debugSwitchToGuest, debugSwitchToHost } from "../debug_sr.ts";
@@ -14,16 +13,16 @@ import { kvmAdjustPc } from "../exception.ts";
 import { kvmHypHandleFpsimd } from "../fpsimd.ts";
 import {
   activateTrapsCommon,
-  COMMON_EXIT_HANDLERS,
   CPTR_TAM,
   deactivateTrapsCommon,
   fixupGuestExit,
   guestEnter,
   guestExit,
   guestOwnsFpRegs,
-  type HypExitHandlers,
+  hypExitHandlers,
   keepPendingVirtualSError,
   loadStage2,
+  savePstateAndEsr,
 } from "../switch.ts";
 import {
   __vgicV3ActivateTraps,
@@ -95,10 +94,7 @@ function pmuSwitchToHost(port: El2Port, { state }: HypVcpu): void {
 }
 
 /** hyp_exit_handlers. */
-const HYP_EXIT_HANDLERS: HypExitHandlers = {
-  ...COMMON_EXIT_HANDLERS,
-  [EC.FP_ASIMD]: (port, vcpu) => kvmHypHandleFpsimd(port, vcpu, false),
-};
+const HYP_EXIT_HANDLERS = hypExitHandlers((port, vcpu) => kvmHypHandleFpsimd(port, vcpu, false));
 
 /** __guest_enter, with the vCPU noted as the loaded one: the CPU is in the guest on return. */
 function enter(port: El2Port, vcpu: HypVcpu, percpu: NvhePercpu): void {
@@ -138,6 +134,7 @@ export function kvmVcpuRunExit(
   const vcpu = memory.vcpu(port, percpu.state.hostRunningVcpu);
   guestExit(port, vcpu, percpu.hypCtxt);
   percpu.state.hypRunningVcpu = 0;
+  savePstateAndEsr(port, vcpu, code);
   if (fixupGuestExit(port, vcpu, code, HYP_EXIT_HANDLERS)) {
     enter(port, vcpu, percpu);
     return false;

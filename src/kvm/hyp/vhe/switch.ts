@@ -5,32 +5,43 @@
  * {@link vcpuRunEnter} is what comes before, {@link vcpuRunExit} what comes after, and again before a
  * re-entry that never leaves EL2's fast path.
  */
-import { at, sequence, STEP } from "../../../arm/el2_port.ts";
-import { EC } from "../../../arm/arch/syndrome.ts";
+import { at, type El2Port, sequence, STEP } from "../../../arm/el2_port.ts";
+import { HCR } from "../../../arm/arch/fields.ts";
 import { R } from "../../../arm/arch/sysregs.ts";
-import { KvmVcpuLayout, type Vcpu } from "../../kvm_host.ts";
+import { ARM_EXCEPTION, IFLAG, KvmVcpuLayout, type Vcpu, vcpuGetFlag } from "../../kvm_host.ts";
 import { debugSwitchToGuest, debugSwitchToHost } from "../debug_sr.ts";
 import { kvmAdjustPc } from "../exception.ts";
 import { CPACR_FPEN, kvmHypHandleFpsimd } from "../fpsimd.ts";
 import {
   activateTrapsCommon,
-  COMMON_EXIT_HANDLERS,
   CPTR_TAM,
   deactivateTrapsCommon,
   exitCodeOf,
   fixupGuestExit,
   guestEnter,
+  guestEnterSteps,
   guestExit,
+  guestExitSteps,
   guestOwnsFpRegs,
-  type HypExitHandlers,
+  hypExitHandlers,
   keepPendingVirtualSError,
   LOAD_STAGE2,
   REENTERED,
+  SAVE_PSTATE_AND_ESR,
+  savePstateAndEsr,
+  VECTOR_LOWER_AARCH64,
   vttbrHi,
   vttbrLo,
 } from "../switch.ts";
-import { COMMON_STATE, HOST, sysregRestore, sysregSave } from "../sysreg_sr.ts";
-import { sysregRestoreGuestStateVhe, sysregSaveGuestStateVhe } from "./sysreg_sr.ts";
+import {
+  COMMON_STATE,
+  el2ReturnPstate,
+  GUEST,
+  HOST,
+  sysregRestore,
+  sysregSave,
+} from "../sysreg_sr.ts";
+import { restoreGuestStateVhe, saveGuestStateVhe } from "./sysreg_sr.ts";
 import { HCR_HOST_VHE_HI, HCR_HOST_VHE_LO } from "./tlb.ts";
 
 /** VBAR_EL2 while a guest runs and while the host does. Nothing is ever fetched there. */
@@ -81,10 +92,25 @@ const DEACTIVATE = sequence(
 );
 
 /** hyp_exit_handlers. */
-const HYP_EXIT_HANDLERS: HypExitHandlers = {
-  ...COMMON_EXIT_HANDLERS,
-  [EC.FP_ASIMD]: (port, vcpu) => kvmHypHandleFpsimd(port, vcpu, true),
-};
+const HYP_EXIT_HANDLERS = hypExitHandlers((port, vcpu) => kvmHypHandleFpsimd(port, vcpu, true));
+
+/** What an exit by a synchronous exception of the guest begins with. Argument 0 is the vCPU, as in all below. */
+const SYNC_EXIT = sequence(
+  STEP.trap(),
+  guestExitSteps(at(GUEST), at(HOST)),
+  SAVE_PSTATE_AND_ESR,
+);
+
+const RESTORE_GUEST_STATE = sequence(restoreGuestStateVhe());
+/** The same with what __guest_enter does before ERET, where no debug registers are switched between them. */
+const RESTORE_AND_ENTER = sequence(
+  RESTORE_GUEST_STATE.steps,
+  guestEnterSteps(at(GUEST), at(HOST)),
+);
+
+const SAVE_GUEST_STATE = sequence(saveGuestStateVhe());
+/** The same with what follows, where no virtual SError is looked after between them. */
+const SAVE_AND_DEACTIVATE = sequence(SAVE_GUEST_STATE.steps, DEACTIVATE.steps);
 
 /** The first half of __kvm_vcpu_run_vhe: the CPU is in the guest when it returns. All exceptions are masked. */
 export function vcpuRunEnter(vcpu: Vcpu): void {
@@ -93,9 +119,27 @@ export function vcpuRunEnter(vcpu: Vcpu): void {
   const activate = guestOwnsFpRegs(vcpu) ? ACTIVATE_FP : ACTIVATE;
   port.run(activate, vcpu.state.base, kvm.base, vttbrLo(kvm), vttbrHi(kvm));
   kvmAdjustPc(port, vcpu);
-  sysregRestoreGuestStateVhe(port, vcpu);
+  const pstate = el2ReturnPstate(vcpu.ctxt);
+  if (!vcpuGetFlag(vcpu, IFLAG.DEBUG_DIRTY)) {
+    port.run(RESTORE_AND_ENTER, vcpu.state.base, pstate);
+    return port.eret();
+  }
+  port.run(RESTORE_GUEST_STATE, vcpu.state.base, pstate);
   debugSwitchToGuest(port, vcpu);
   guestEnter(port, vcpu, vcpu.hostCtxt);
+}
+
+/** From the vector to where it is known how the guest was left: an {@link ARM_EXCEPTION} code. */
+function leaveGuest(port: El2Port, vcpu: Vcpu, vectorOffset: number): number {
+  if (vectorOffset === VECTOR_LOWER_AARCH64) {
+    port.run(SYNC_EXIT, vcpu.state.base);
+    return ARM_EXCEPTION.TRAP;
+  }
+  port.trap();
+  guestExit(port, vcpu, vcpu.hostCtxt);
+  const code = exitCodeOf(port, vectorOffset);
+  savePstateAndEsr(port, vcpu, code);
+  return code;
 }
 
 /**
@@ -104,16 +148,17 @@ export function vcpuRunEnter(vcpu: Vcpu): void {
  */
 export function vcpuRunExit(vcpu: Vcpu, vectorOffset: number): number {
   const port = vcpu.port();
-  port.trap();
-  guestExit(port, vcpu, vcpu.hostCtxt);
-  const code = exitCodeOf(port, vectorOffset);
+  const code = leaveGuest(port, vcpu, vectorOffset);
   if (fixupGuestExit(port, vcpu, code, HYP_EXIT_HANDLERS)) {
     guestEnter(port, vcpu, vcpu.hostCtxt);
     return REENTERED;
   }
-  sysregSaveGuestStateVhe(port, vcpu);
-  keepPendingVirtualSError(port, vcpu);
-  port.run(DEACTIVATE, vcpu.state.base);
+  if ((vcpu.state.hcrLo & HCR.VSE) === 0) port.run(SAVE_AND_DEACTIVATE, vcpu.state.base);
+  else {
+    port.run(SAVE_GUEST_STATE, vcpu.state.base);
+    keepPendingVirtualSError(port, vcpu);
+    port.run(DEACTIVATE, vcpu.state.base);
+  }
   debugSwitchToHost(port, vcpu);
   return code;
 }

@@ -2,13 +2,12 @@
  * When which registers are switched on a VHE host. Mirrors arch/arm64/kvm/hyp/vhe/sysreg-sr.c: the
  * host does not use the EL1 registers, so a guest's stay loaded from vcpu_load to vcpu_put.
  */
-import { type El2Port, sequence } from "../../../arm/el2_port.ts";
-import type { HypVcpu, Vcpu } from "../../kvm_host.ts";
+import { sequence, type SequenceStep } from "../../../arm/el2_port.ts";
+import type { Vcpu } from "../../kvm_host.ts";
 import {
   COMMON_STATE,
   EL1_RESTORE,
   EL1_SAVE,
-  el2ReturnPstate,
   GUEST,
   HOST,
   sysregRestore,
@@ -19,22 +18,16 @@ import {
 } from "../sysreg_sr.ts";
 import { activateTrapsVheLoad, deactivateTrapsVhePut } from "./switch.ts";
 
-const SAVE_GUEST_STATE = sequence(
-  sysregSave(COMMON_STATE.vhe, GUEST),
-  sysregSaveEl2ReturnState(GUEST),
-);
+// Functions, not constants: switch.ts wants them while this module may be waiting for it.
 
-export function sysregSaveGuestStateVhe(port: El2Port, vcpu: HypVcpu): void {
-  port.run(SAVE_GUEST_STATE, vcpu.state.base);
+/** sysreg_save_guest_state_vhe: argument 0 is the vCPU, as in all below. */
+export function saveGuestStateVhe(): readonly SequenceStep[] {
+  return [...sysregSave(COMMON_STATE.vhe, GUEST), sysregSaveEl2ReturnState(GUEST)];
 }
 
-const RESTORE_GUEST_STATE = sequence(
-  sysregRestore(COMMON_STATE.vhe, GUEST),
-  sysregRestoreEl2ReturnState(GUEST),
-);
-
-export function sysregRestoreGuestStateVhe(port: El2Port, vcpu: HypVcpu): void {
-  port.run(RESTORE_GUEST_STATE, vcpu.state.base, el2ReturnPstate(vcpu.ctxt));
+/** sysreg_restore_guest_state_vhe: argument 1 is {@link el2ReturnPstate}. */
+export function restoreGuestStateVhe(): readonly SequenceStep[] {
+  return [...sysregRestore(COMMON_STATE.vhe, GUEST), ...sysregRestoreEl2ReturnState(GUEST)];
 }
 
 const LOAD = sequence(
