@@ -7,7 +7,7 @@
 import type { Arena } from "../base/arena.ts";
 import { addSmall, type SharedMemory } from "../base/memory.ts";
 import { bool, layout, u53, type ViewOf } from "../base/struct.ts";
-import type { Cpu } from "./arch/cpu_state.ts";
+import { type Cpu, CpuLayout } from "./arch/cpu_state.ts";
 
 /** Nanoseconds of one tick of the system counter. */
 export const NS_PER_TICK = 16;
@@ -15,7 +15,7 @@ export const NS_PER_TICK = 16;
 export const COUNTER_HZ = 62_500_000;
 
 // As a constant of this module, V8 knows it.
-const add = addSmall;
+const add = addSmall, INSNS = CpuLayout.offset.insns >>> 2;
 
 /** Virtual time as it lies in the shared memory. */
 const ClockLayout = layout("clock", {
@@ -106,8 +106,8 @@ export class Clock {
   endSlice(): number {
     const retired = this.#retired();
     const cpu = this.#running;
-    if (cpu !== undefined) cpu.insns += retired;
-    if (this.hostNs === undefined) this.#state.ns += retired;
+    if (cpu !== undefined) add(this.#words, (cpu.base >>> 2) + INSNS, retired);
+    this.advance(retired);
     this.#sliceBudget = 0;
     this.#running = undefined;
     return retired;

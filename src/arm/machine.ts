@@ -5,7 +5,7 @@
  */
 import type { Arena } from "../base/arena.ts";
 import { assert } from "../base/errors.ts";
-import type { SharedMemory } from "../base/memory.ts";
+import { addSmall, type SharedMemory } from "../base/memory.ts";
 import { layout, u32, u53, type ViewOf } from "../base/struct.ts";
 import { type Cpu, HALT, LINE } from "./arch/cpu_state.ts";
 import { ramOffset, type RamRange } from "./arch/tlb_layout.ts";
@@ -55,6 +55,11 @@ const MachineLayout = layout("machine", {
   power: u32(),
 });
 
+// As constants of this module, V8 knows them.
+const add = addSmall;
+/** Words from the one of `insns` to that of `turns`. */
+const TURNS = (MachineLayout.offset.turns - MachineLayout.offset.insns) >>> 2;
+
 const POWER_EVENTS: readonly (PowerEvent | undefined)[] = [undefined, "off", "reset"];
 
 /** A machine. Everything it is lies in {@link memory}. */
@@ -83,6 +88,7 @@ export class Machine implements Hooks, TeamMachine {
   beforeTurn: (() => void) | undefined;
   #el2: El2Software | undefined;
   readonly #self: ViewOf<typeof MachineLayout>;
+  readonly #insnsWord: number;
   /** Instructions of a turn, while others wait for theirs. */
   readonly quantum: number;
   readonly #quantum: number | undefined;
@@ -109,6 +115,7 @@ export class Machine implements Hooks, TeamMachine {
     this.cacheArena = cacheArena;
     this.state = new MachineState(memory, [arena], [ram, parts.deviceArea]);
     this.#self = arena.make(MachineLayout);
+    this.#insnsWord = (this.#self.base + MachineLayout.offset.insns) >>> 2;
     this.team = team && new Team(memory, this.observeArena, team);
     const place = { memory, ram, arena, cacheArena, hooks: this };
     this.platform = makePlatform(place, options);
@@ -335,7 +342,7 @@ export class Machine implements Hooks, TeamMachine {
     const started = this.team ? clock.now() : 0;
     this.interpreter.run(cpu, this.#executors[index] as Executor, this.#toOffset);
     const insns = clock.endSlice();
-    this.#self.insns += insns;
+    add(this.memory.i32, this.#insnsWord, insns);
     if (this.team) this.#teamQuantum = nextQuantum(this.#teamQuantum, insns, clock.now() - started);
     if (cpu.pmuActive !== 0) syncPmu(core);
     // Another CPU's turn may write what this one has reserved.
@@ -391,7 +398,7 @@ export class Machine implements Hooks, TeamMachine {
       this.beforeTurn?.();
       this.#turn(index, Math.min(most, Math.ceil(left)));
     }
-    this.#self.turns++;
+    add(this.memory.i32, this.#insnsWord + TURNS, 1);
     return this.#progress;
   }
 

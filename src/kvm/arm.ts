@@ -5,6 +5,7 @@
  * What differs: the function is cut into the phases of a host thread, at the places where the kernel's
  * would be suspended: guest entry, halt, sleep, wait for other vCPUs, return to user space.
  */
+import { addSmall } from "../base/memory.ts";
 import type { Host } from "../host/host.ts";
 import {
   type HostThread,
@@ -32,6 +33,7 @@ import {
   kvmCheckRequest,
   type KvmHost,
   kvmMakeRequest,
+  KvmVcpuStatLayout,
   MP_STATE,
   RET,
   type Vcpu,
@@ -55,6 +57,13 @@ import { SWITCH_REASON } from "./stats.ts";
 import { pcOf, TP, trace } from "./trace.ts";
 import { R } from "../arm/arch/sysregs.ts";
 import type { VmidAllocator } from "./vmid.ts";
+
+// As constants of this module, V8 knows them.
+const add = addSmall;
+const STAT = {
+  EXITS: KvmVcpuStatLayout.offset.exits >>> 2,
+  ENTRIES: KvmVcpuStatLayout.offset.entries >>> 2,
+} as const;
 
 /** The phases of a vCPU's thread. */
 const PHASE = {
@@ -273,7 +282,7 @@ export class VcpuRunner implements ThreadKind {
     const { hyp } = vcpu.kvm.host;
     if (kvmArmSetupDebug(vcpu) && hyp.vhe) vcpu.port().write(R.MDCR_EL2, vcpu.state.mdcr, 0);
     trace(vcpu, TP.kvm_entry, pcOf(vcpu));
-    vcpu.stat.entries++;
+    add(vcpu.stat.memory.i32, (vcpu.stat.base >>> 2) + STAT.ENTRIES, 1);
     vcpu.state.entryInsns = this.#insns();
     hyp.vcpuRunEnter(vcpu);
     vcpu.meter?.entered(vcpu.port());
@@ -317,15 +326,14 @@ export class VcpuRunner implements ThreadKind {
 
   #account(vcpu: Vcpu, code: number): void {
     const { stat, state } = vcpu;
-    stat.exits++;
+    add(stat.memory.i32, (stat.base >>> 2) + STAT.EXITS, 1);
     stat.insns += this.#insns() - state.entryInsns;
     state.exitCode = code;
     vcpu.meter?.because(switchReason(code, state.faultEsr));
     if (code === ARM_EXCEPTION.IRQ) stat.irqExits++;
     else if (code === ARM_EXCEPTION.EL1_SERROR) stat.serrorExits++;
     else if (code === ARM_EXCEPTION.TRAP) {
-      const at = stat.byClass + 8 * (state.faultEsr >>> 26);
-      stat.memory.st53(at, stat.memory.ld53(at) + 1);
+      add(stat.memory.i32, (stat.byClass >>> 2) + 2 * (state.faultEsr >>> 26), 1);
     }
   }
 
