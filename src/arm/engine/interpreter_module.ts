@@ -321,7 +321,10 @@ export function interpreterModule(
   const coldType = module.type(...HANDLER_TYPE);
   const regionType = module.type(REGION_TYPE.params, REGION_TYPE.results);
   const packer = module.add(packFunction());
+  const epoch = module.global(I64);
 
+  asm.getGlobal(epoch).i64(1n).op("i64.add").setGlobal(epoch);
+  asm.get(f.cpu).getGlobal(epoch).mem("i64.store", O.epoch);
   asm.get(f.cpu).mem("i32.load", O.tlb).set(f.tlb);
   asm.get(f.cpu).mem("i32.load", O.alignMask).op("i64.extend_i32_u").set(f.alignMask);
   asm.get(f.cpu).mem("i64.load", O.pc).set(f.pc);

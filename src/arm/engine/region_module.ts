@@ -149,7 +149,7 @@ function checkedTogether(steps: readonly Step[], from: number): number {
   return results > 1 ? end - from : 0;
 }
 
-/** Generates one region. `dispatch` is the index of the module's function that goes on at an address. */
+/** Generates one region of `module`. `dispatch` is the index of its function that goes on at an address. */
 class RegionFrame implements Frame {
   readonly asm = new FunctionBody(REGION_TYPE.params, REGION_TYPE.results);
   readonly cpu = CPU;
@@ -183,6 +183,7 @@ class RegionFrame implements Frame {
   /** `aligned`: for code whose every access must be aligned. `parallel`: other threads access the memory meanwhile. */
   constructor(
     readonly graph: Graph,
+    readonly module: ModuleAssembler,
     readonly dispatch: number,
     packer: number,
     readonly aligned: boolean,
@@ -243,9 +244,19 @@ class RegionFrame implements Frame {
     const out = new FunctionBody([], []);
     out.get(CPU).mem("i32.load", O.tlb).set(this.#tlb);
     out.get(STACK).tee(this.#above).i32(frameBytes(this.asm.localCount)).op("i32.add").set(STACK);
+    if (this.#caches.size > 0) this.#forgetPages(out);
     for (const [offset, local] of this.#steady) out.get(CPU).mem("i32.load", offset).set(local);
     this.#checks.prologue(out);
     this.asm.prologue.append(out.code);
+  }
+
+  /** Page caches are of one run of generated code, which the calls within it leave as they are. */
+  #forgetPages(out: FunctionBody): void {
+    const epoch = this.module.global(I64);
+    out.get(CPU).mem("i64.load", O.epoch).getGlobal(epoch).op("i64.ne").if();
+    out.get(CPU).mem("i64.load", O.epoch).setGlobal(epoch);
+    for (const { limit } of this.#caches.values()) out.i64(0n).setGlobal(limit);
+    out.end();
   }
 
   #reload(): void {
@@ -538,8 +549,11 @@ class RegionFrame implements Frame {
     const key = 2 * base + access;
     const known = this.#caches.get(key);
     if (known) return known;
-    const { asm } = this;
-    const cache = { tag: asm.local(I64), addend: asm.local(I32), limit: asm.local(I64) };
+    const cache = {
+      tag: this.module.global(I64),
+      addend: this.module.global(I32),
+      limit: this.module.global(I64),
+    };
     this.#caches.set(key, cache);
     return cache;
   }
@@ -712,11 +726,9 @@ export function regionModule(
       );
       return at < 0 ? undefined : packer + 1 + at;
     };
-    module.add(
-      new RegionFrame(graph, dispatch, packer, aligned, usualFp && usesFp(graph), direct, parallel)
-        .generate(),
-      `r${i}`,
-    );
+    const fp = usualFp && usesFp(graph);
+    const frame = new RegionFrame(graph, module, dispatch, packer, aligned, fp, direct, parallel);
+    module.add(frame.generate(), `r${i}`);
   });
   return module.bytes();
 }

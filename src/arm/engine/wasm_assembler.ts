@@ -221,6 +221,16 @@ export class FunctionBody {
     this.code.unsigned(local);
     return this;
   }
+  getGlobal(global: number): this {
+    this.code.byte(0x23);
+    this.code.unsigned(global);
+    return this;
+  }
+  setGlobal(global: number): this {
+    this.code.byte(0x24);
+    this.code.unsigned(global);
+    return this;
+  }
   /** A load or store at the address on the stack plus `offset`; no alignment is promised. */
   mem(name: MemName, offset: number): this {
     this.code.push(MEM[name][0], 0);
@@ -421,6 +431,7 @@ type SectionWriter = (id: number, count: number, write: (body: Bytes) => void) =
 export class ModuleAssembler {
   readonly #types: { params: readonly ValType[]; results: readonly ValType[] }[] = [];
   readonly #functions: { type: number; body: FunctionBody; exported: string | undefined }[] = [];
+  readonly #globals: (typeof I32 | typeof I64)[] = [];
   #table: number[] | undefined;
   #tableName: string | undefined;
 
@@ -436,6 +447,11 @@ export class ModuleAssembler {
       t.params.join() === params.join() && t.results.join() === results.join()
     );
     return same >= 0 ? same : this.#types.push({ params, results }) - 1;
+  }
+
+  /** Declares a variable of the module, at first 0, and returns its index. */
+  global(type: typeof I32 | typeof I64): number {
+    return this.#globals.push(type) - 1;
   }
 
   /** Adds a finished function and returns its index. */
@@ -500,6 +516,9 @@ export class ModuleAssembler {
     });
     const table = this.#table;
     if (table) section(4, 1, (body) => body.push(0x70, 0).unsigned(table.length));
+    section(6, this.#globals.length, (body) => {
+      for (const type of this.#globals) body.push(type, 1, type === I32 ? 0x41 : 0x42, 0, 0x0b);
+    });
     this.#exports(section);
     if (table) section(9, 1, (body) => this.#elements(body, table));
     this.#branchHints(out);

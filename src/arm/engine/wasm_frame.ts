@@ -101,8 +101,8 @@ export interface Frame {
   /** Leaves with EXIT.DATA_MISS: an access of `size` bytes at the address in local `va`, by `faultAccess`. */
   miss(va: number, faultAccess: number, size: number): void;
   /**
-   * Locals that remember the page last accessed by way of base register `base` ({@link NO_BASE}: none), where
-   * alignment is not checked: its address (i64), and what makes an address of it one of the memory (i32).
+   * Variables of the module that remember the page last accessed by way of base register `base`
+   * ({@link NO_BASE}: none), where alignment is not checked.
    */
   pageCache?(base: number, access: 0 | 1): PageCache | undefined;
   /** A local that holds the 32-bit field of the CPU state at `offset`, which does not change here. */
@@ -121,8 +121,8 @@ export interface Frame {
 }
 
 /**
- * See {@link Frame.pageCache}. An access is of the page when it begins less than `limit` (i64) behind `tag`: at
- * first, with all three 0, none is.
+ * See {@link Frame.pageCache}. An access is of the page when it begins less than `limit` (i64) behind `tag` (i64):
+ * with a limit of 0 none is. `addend` (i32) makes an address of it one of the memory.
  */
 export interface PageCache {
   readonly tag: number;

@@ -100,13 +100,13 @@ export abstract class MemoryBuilder extends ControlBuilder {
       return;
     }
     const { tag, addend, limit } = cache;
-    asm.get(a).get(tag).op("i64.sub").get(limit).op("i64.ge_u").if("if", false);
+    asm.get(a).getGlobal(tag).op("i64.sub").getGlobal(limit).op("i64.ge_u").if("if", false);
     const entry = this.#lookUp(t, a, 1);
-    asm.get(a).i64(-4096n).op("i64.and").set(tag);
-    asm.i64(PAGE_LIMIT).set(limit);
-    asm.get(entry).mem("i32.load", DATA_TLB.ADDEND).set(addend);
+    asm.get(a).i64(-4096n).op("i64.and").setGlobal(tag);
+    asm.i64(PAGE_LIMIT).setGlobal(limit);
+    asm.get(entry).mem("i32.load", DATA_TLB.ADDEND).setGlobal(addend);
     asm.end();
-    asm.get(a).op("i32.wrap_i64").get(addend).op("i32.add");
+    asm.get(a).op("i32.wrap_i64").getGlobal(addend).op("i32.add");
   }
 
   /** Leaves unless the TLB has the page of the address in local `a`. The local of its entry. */
