@@ -406,6 +406,7 @@ export class Interpreter {
       const usualFp = cpu.fpEnabled && cpu.fpcr === 0 && (cpu.fpsr & FPSR.IXC) !== 0;
       this.regions.hot({ records, offset: pa % 4096, aligned, usualFp, va: cpu.pc, pa });
     } else if (exit === EXIT.UNFIT) this.regions.unfit(records, pa % 4096);
+    else if (exit === EXIT.MISALIGNED) this.regions.misaligned(records);
     else this.#decode(records, code, pa % 4096);
     return true;
   }

@@ -19,6 +19,7 @@ import {
   type BranchOffset,
   EXIT,
   type Frame,
+  NO_PAGE,
   type PageCache,
   type RegisterAccess,
   type RegisterPart,
@@ -190,6 +191,7 @@ class RegionFrame implements Frame {
     readonly usualFp: boolean,
     readonly direct: DirectCalls,
     readonly parallel: boolean,
+    readonly misalignments: number | undefined,
   ) {
     this.#node = graph.entry;
     this.#entered = graph.entry.isGate ? this.asm.local(I32) : -1;
@@ -255,7 +257,9 @@ class RegionFrame implements Frame {
     const epoch = this.module.global(I64);
     out.get(CPU).mem("i64.load", O.epoch).getGlobal(epoch).op("i64.ne").if();
     out.get(CPU).mem("i64.load", O.epoch).setGlobal(epoch);
-    for (const { limit } of this.#caches.values()) out.i64(0n).setGlobal(limit);
+    for (const { limit, tag } of this.#caches.values()) {
+      out.i64(0n).setGlobal(limit).i64(NO_PAGE).setGlobal(tag);
+    }
     out.end();
   }
 
@@ -557,6 +561,9 @@ class RegionFrame implements Frame {
     this.#caches.set(key, cache);
     return cache;
   }
+  misaligned(): number | undefined {
+    return this.misalignments;
+  }
   steadyField(offset: number): number {
     const local = this.#steady.get(offset) ?? this.asm.local(I32);
     this.#steady.set(offset, local);
@@ -697,6 +704,8 @@ export interface Unit {
   readonly aligned: boolean;
   /** FP is enabled, FPCR 0 and FPSR.IXC set. */
   readonly usualFp: boolean;
+  /** Many accesses are misaligned. */
+  readonly misaligned: boolean;
 }
 
 /** Whether the region has anything to do with floating point. */
@@ -719,7 +728,8 @@ export function regionModule(
   const module = new ModuleAssembler(memoryPages, true);
   const dispatch = module.add(dispatchBody(module.type(REGION_TYPE.params, REGION_TYPE.results)));
   const packer = module.add(packFunction());
-  units.forEach(({ graph, records, aligned, usualFp }, i) => {
+  const misalignments = module.global(I32);
+  units.forEach(({ graph, records, aligned, usualFp, misaligned }, i) => {
     const direct = (target: number) => {
       const at = units.findIndex((u) =>
         u.records === records && u.aligned === aligned && u.graph.offset === target
@@ -727,7 +737,18 @@ export function regionModule(
       return at < 0 ? undefined : packer + 1 + at;
     };
     const fp = usualFp && usesFp(graph);
-    const frame = new RegionFrame(graph, module, dispatch, packer, aligned, fp, direct, parallel);
+    const count = misaligned ? undefined : misalignments;
+    const frame = new RegionFrame(
+      graph,
+      module,
+      dispatch,
+      packer,
+      aligned,
+      fp,
+      direct,
+      parallel,
+      count,
+    );
     module.add(frame.generate(), `r${i}`);
   });
   return module.bytes();

@@ -106,6 +106,8 @@ export class Regions {
   readonly #byPage = new Map<number, Set<Region>>();
   /** Records of instructions where regions made for the usual modes of FP have not fitted. */
   readonly #unusualFp = new Set<number>();
+  /** Records of pages whose code has made many misaligned accesses. */
+  readonly #misaligned = new Set<number>();
   /** Modules with regions in use, the oldest first. */
   readonly #modules = new Set<Module>();
   readonly #free: number[] = [];
@@ -208,7 +210,7 @@ export class Regions {
       if (graph === undefined) continue;
       const usualFp = hot.usualFp && usesFp(graph) &&
         !this.#unusualFp.has(recordAt(records, offset));
-      found.push({ ...hot, graph, usualFp });
+      found.push({ ...hot, graph, usualFp, misaligned: this.#misaligned.has(records) });
       for (const target of callsOf(graph)) {
         const by = target - offset;
         work.push({ ...hot, offset: target, va: va + BigInt(by), pa: pa + by });
@@ -298,6 +300,15 @@ export class Regions {
     }
   }
 
+  /** The code of a page has made many misaligned accesses: its regions are made anew for them when they are next branched to. */
+  misaligned(records: number): void {
+    this.#misaligned.add(records);
+    for (const region of this.#byPage.get(records) ?? []) {
+      this.#drop(region);
+      this.memory.st16(recordAt(records, region.offset) + RECORD.COUNT, 1);
+    }
+  }
+
   #drop(region: Region): void {
     const { place, records, offset, module } = region;
     if (this.#isEntry(records, offset)) {
@@ -324,6 +335,7 @@ export class Regions {
   dropAll(): void {
     for (const records of [...this.#byPage.keys()]) this.dropPage(records);
     this.#unusualFp.clear();
+    this.#misaligned.clear();
     this.#waiting = [];
   }
 }

@@ -31,6 +31,8 @@ export const EXIT = {
   SHORT: 8,
   /** Regions only: the region at pc was made for another state of the CPU. */
   UNFIT: 9,
+  /** Regions only: the region that pc is in was made for aligned accesses, and has met many that are not. */
+  MISALIGNED: 10,
 } as const;
 
 /** `faultAccess`: an access kind, with this bit for unprivileged ones. */
@@ -105,6 +107,11 @@ export interface Frame {
    * ({@link NO_BASE}: none), where alignment is not checked.
    */
   pageCache?(base: number, access: 0 | 1): PageCache | undefined;
+  /**
+   * A variable of the module (i32) that counts misaligned accesses, where the code is made for aligned ones: they
+   * are compared with the page together with their alignment.
+   */
+  misaligned?(): number | undefined;
   /** A local that holds the 32-bit field of the CPU state at `offset`, which does not change here. */
   steadyField?(offset: number): number;
   /** FPCR is 0, FPSR.IXC set, and FP does not trap. */
@@ -122,13 +129,16 @@ export interface Frame {
 
 /**
  * See {@link Frame.pageCache}. An access is of the page when it begins less than `limit` (i64) behind `tag` (i64):
- * with a limit of 0 none is. `addend` (i32) makes an address of it one of the memory.
+ * with a limit of 0 and a tag of {@link NO_PAGE} none is. `addend` (i32) makes an address of it one of the memory.
  */
 export interface PageCache {
   readonly tag: number;
   readonly addend: number;
   readonly limit: number;
 }
+
+/** The tag that no page has, nor an access that is aligned. */
+export const NO_PAGE = 0x800n;
 
 /** An address that is not made from a register. */
 export const NO_BASE = -1;

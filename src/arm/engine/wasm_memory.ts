@@ -5,7 +5,7 @@ import type { AccessOptions, AccessSize, Slot, V32, V64 } from "../isa/builder.t
 import { I32, I64, type MemName } from "./wasm_assembler.ts";
 import { atomicLoad, atomicStore } from "./wasm_atomics.ts";
 import { ControlBuilder } from "./wasm_control.ts";
-import { NO_BASE, UNPRIVILEGED_ACCESS } from "./wasm_frame.ts";
+import { EXIT, NO_BASE, UNPRIVILEGED_ACCESS } from "./wasm_frame.ts";
 import { distance, type Node } from "./wasm_nodes.ts";
 
 const O = CpuLayout.offset;
@@ -31,6 +31,8 @@ interface Place {
 const MAX_SPAN = 64;
 /** The limit of a page whose accesses of that many bytes hit. */
 const PAGE_LIMIT = 4096n - 64n + 1n;
+/** Misaligned accesses of a module's code after which it is to be made for them. */
+const MISALIGNED_LIMIT = 200;
 
 const LOAD: Record<AccessSize, MemName> = {
   1: "i64.load8_u",
@@ -100,13 +102,29 @@ export abstract class MemoryBuilder extends ControlBuilder {
       return;
     }
     const { tag, addend, limit } = cache;
-    asm.get(a).getGlobal(tag).op("i64.sub").getGlobal(limit).op("i64.ge_u").if("if", false);
+    const misaligned = t.span <= t.aligned ? frame.misaligned?.() : undefined;
+    if (misaligned === undefined) {
+      asm.get(a).getGlobal(tag).op("i64.sub").getGlobal(limit).op("i64.ge_u");
+    } else asm.get(a).i64(BigInt(t.span - 1 - 4096)).op("i64.and").getGlobal(tag).op("i64.ne");
+    asm.if("if", false);
     const entry = this.#lookUp(t, a, 1);
+    if (misaligned !== undefined && t.span > 1) this.#countMisaligned(misaligned, a, t.span);
     asm.get(a).i64(-4096n).op("i64.and").setGlobal(tag);
     asm.i64(PAGE_LIMIT).setGlobal(limit);
     asm.get(entry).mem("i32.load", DATA_TLB.ADDEND).setGlobal(addend);
     asm.end();
     asm.get(a).op("i32.wrap_i64").getGlobal(addend).op("i32.add");
+  }
+
+  /** Counts the access in variable `count` if it is misaligned, and leaves where there were many. */
+  #countMisaligned(count: number, a: number, span: number): void {
+    const { frame } = this;
+    const { asm } = frame;
+    asm.getGlobal(count).get(a).op("i32.wrap_i64").i32(span - 1).op("i32.and").i32(0).op("i32.ne")
+      .op("i32.add").setGlobal(count);
+    asm.getGlobal(count).i32(MISALIGNED_LIMIT).op("i32.gt_u").if("if", false);
+    frame.leave(EXIT.MISALIGNED);
+    asm.end();
   }
 
   /** Leaves unless the TLB has the page of the address in local `a`. The local of its entry. */

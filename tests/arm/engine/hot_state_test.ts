@@ -74,6 +74,23 @@ onEveryTier("a hot loop at EL0 calls EL1 in each turn; both have data of their o
   },
 });
 
+onEveryTier("a hot loop whose accesses are misaligned after some turns, and cross a page", {
+  leastShare: 0.5,
+  load: (m) => {
+    const a = prologue(m).mov(11, 4000).mov(12, MAP.data + 0x800).mov(4, 0).mov(13, 0);
+    // 600 turns at one place, then on by 3 bytes in each that follows, back to the beginning after 1000 more
+    a.label("loop").ldr(3, 12).add(3, 3, 1).str(3, 12).addReg(4, 4, 3).add(13, 13, 1);
+    a.subs(14, 13, 600).bCond(COND.LO, "stay").add(12, 12, 3).label("stay");
+    a.subs(14, 13, 1600).bCond(COND.NE, "on").mov(12, MAP.data + 0x800).mov(13, 0).label("on");
+    a.subs(11, 11, 1).bCond(COND.NE, "loop");
+    const v = vectors();
+    v.label("irq").b("irq").label("sync");
+    m.load(off(a.mov(5, MAP.data).str(4, 5)), off(v));
+  },
+  // Three times 600 turns begin at that address; what lies above its first three bytes is the others'.
+  check: (m) => assert.equal(m.get64(MAP.data + 0x800) & 0xff_ffffn, 1800n),
+});
+
 onEveryTier("one hot function for EL0 and EL1: what it may access is its caller's", {
   load: (m) => {
     m.tables.map(USER_CODE, MAP.hot, PTE.USER_RO);
