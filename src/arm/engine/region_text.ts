@@ -1,6 +1,7 @@
 /** A translated region as text, for people: where it is, its blocks disassembled, its WebAssembly. */
 import { disassemble } from "../isa/table.ts";
-import type { Block, Node } from "./region_graph.ts";
+import type { Block } from "./region_blocks.ts";
+import type { Node } from "./region_nodes.ts";
 import type { TranslatedRegion } from "./regions.ts";
 import { exportedText } from "./wasm_text.ts";
 

@@ -14,7 +14,8 @@ import {
   REGION_ENTRY,
   writeHandler,
 } from "./records.ts";
-import { callsOf, type Graph, isSwitched, PAGE, regionGraph, type Step } from "./region_graph.ts";
+import { PAGE, type Step } from "./region_blocks.ts";
+import { callsOf, type Graph, isSwitched, regionGraph } from "./region_graph.ts";
 import { effectsOf, type Instruction } from "./region_probe.ts";
 import { regionModule, type Unit, usesFp } from "./region_module.ts";
 

@@ -1,11 +1,8 @@
 /** Blocks, loops and joins of small pieces of code, and what leaves the region instead. */
 import assert from "node:assert/strict";
-import {
-  ENTERING,
-  type Graph,
-  isInside,
-  regionGraph,
-} from "../../../src/arm/engine/region_graph.ts";
+import { ENTERING } from "../../../src/arm/engine/region_blocks.ts";
+import { type Graph, regionGraph } from "../../../src/arm/engine/region_graph.ts";
+import { isInside } from "../../../src/arm/engine/region_nodes.ts";
 import { effectsOf } from "../../../src/arm/engine/region_probe.ts";
 import { DECODER } from "../../../src/arm/isa/table.ts";
 import { Asm, COND } from "../../support/asm.ts";
