@@ -11,7 +11,8 @@ import { CpuLayout, gprOffset, sysregOffset } from "./arch/cpu_state.ts";
 import { HCR_HI } from "./arch/fields.ts";
 import { R } from "./arch/sysregs.ts";
 import type { El2Storage, PlainWrite } from "./el2_storage.ts";
-import { FunctionBody, I32, I64, ModuleAssembler } from "./engine/wasm_assembler.ts";
+import { FunctionBody, I32, I64 } from "./engine/wasm_assembler.ts";
+import { ModuleAssembler } from "./engine/wasm_module.ts";
 import { COSTS } from "./port_operations.ts";
 import {
   type At,

@@ -8,16 +8,8 @@ import { CODE_TLB, CODE_TLB_ENTRIES, CODE_TLB_ENTRY } from "../arch/tlb_layout.t
 import type { Row, Shape } from "../isa/row.ts";
 import { giveFlagsToRegion, packFunction, pushFlagsOfRegion } from "./region_flags.ts";
 import { RECORD, RECORD_REGIONS, RECORD_SIZE, type RecordPlan, REGION_ENTRY } from "./records.ts";
-import {
-  F32,
-  F64,
-  FunctionBody,
-  I32,
-  I64,
-  ModuleAssembler,
-  V128,
-  type ValType,
-} from "./wasm_assembler.ts";
+import { F32, F64, FunctionBody, I32, I64, V128, type ValType } from "./wasm_assembler.ts";
+import { ModuleAssembler } from "./wasm_module.ts";
 import { WasmBuilder } from "./wasm_builder.ts";
 import { type BranchOffset, EXIT, type Frame, missAtOnce, recordRegisters } from "./wasm_frame.ts";
 

@@ -3,7 +3,8 @@
  * a function that counts and goes on. What a module's own functions call directly is not counted.
  */
 import { REGION_TYPE } from "./interpreter_module.ts";
-import { FunctionBody, ModuleAssembler } from "./wasm_assembler.ts";
+import { FunctionBody } from "./wasm_assembler.ts";
+import { ModuleAssembler } from "./wasm_module.ts";
 
 /** Counters, 8 bytes each. */
 const MEMORY_PAGES = 64;

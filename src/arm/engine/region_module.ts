@@ -15,7 +15,8 @@ import { ENTERING, type Step, SWITCH } from "./region_blocks.ts";
 import type { Graph } from "./region_graph.ts";
 import { isInside, type Node } from "./region_nodes.ts";
 import { isCompiled, isRegister, isVector, isZero } from "./region_probe.ts";
-import { FunctionBody, I32, I64, ModuleAssembler, V128, type ValType } from "./wasm_assembler.ts";
+import { FunctionBody, I32, I64, V128, type ValType } from "./wasm_assembler.ts";
+import { ModuleAssembler } from "./wasm_module.ts";
 import { WasmBuilder } from "./wasm_builder.ts";
 import {
   type BranchOffset,

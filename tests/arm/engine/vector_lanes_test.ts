@@ -1,11 +1,7 @@
 /** The evaluator's vector operations, written by lanes, against what WebAssembly makes of their names. */
 import assert from "node:assert/strict";
-import {
-  FunctionBody,
-  I32,
-  ModuleAssembler,
-  V128,
-} from "../../../src/arm/engine/wasm_assembler.ts";
+import { FunctionBody, I32, V128 } from "../../../src/arm/engine/wasm_assembler.ts";
+import { ModuleAssembler } from "../../../src/arm/engine/wasm_module.ts";
 import {
   applyVector,
   Lanes,

@@ -3,10 +3,10 @@ import {
   FunctionBody,
   I32,
   I64,
-  ModuleAssembler,
   V128,
   type ValType,
 } from "../../../src/arm/engine/wasm_assembler.ts";
+import { ModuleAssembler } from "../../../src/arm/engine/wasm_module.ts";
 
 type Export = (...args: (number | bigint)[]) => number | bigint;
 

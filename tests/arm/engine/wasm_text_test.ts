@@ -14,11 +14,11 @@ import {
   I64,
   MEM,
   type MemName,
-  ModuleAssembler,
   OP,
   type OpName,
   V128,
 } from "../../../src/arm/engine/wasm_assembler.ts";
+import { ModuleAssembler } from "../../../src/arm/engine/wasm_module.ts";
 import { SIMD_LANE, SIMD_OP } from "../../../src/arm/engine/wasm_simd.ts";
 import { readModule } from "../../../src/arm/engine/wasm_reader.ts";
 import { exportedText, moduleText } from "../../../src/arm/engine/wasm_text.ts";
