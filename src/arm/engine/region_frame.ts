@@ -1,0 +1,494 @@
+/** Generates a region: control flow as structure, registers in locals. */
+import { CpuLayout } from "../arch/cpu_state.ts";
+import { FPSR } from "../fp/format.ts";
+import type { BranchKind } from "../isa/builder.ts";
+import { type NumberPart, ResultChecks } from "./fp_checks.ts";
+import { ENTERING, type Step, SWITCH } from "./region_blocks.ts";
+import { RegionExits } from "./region_exits.ts";
+import type { Graph } from "./region_graph.ts";
+import { isInside, type Node } from "./region_nodes.ts";
+import { isCompiled, isVector } from "./region_probe.ts";
+import { BUDGET, CPU, PAGE, STACK, Temporaries } from "./region_registers.ts";
+import { FunctionBody, I32, I64, V128, type ValType } from "./wasm_assembler.ts";
+import { WasmBuilder } from "./wasm_builder.ts";
+import { type BranchOffset, EXIT, type Frame, NO_PAGE, type PageCache } from "./wasm_frame.ts";
+import type { ModuleAssembler } from "./wasm_module.ts";
+
+const O = CpuLayout.offset;
+/** Bytes of the host's stack that calls within calls may take (V8 gives about 1 MB), and what a frame takes at most. */
+export const MAX_STACK = 600_000;
+const frameBytes = (locals: number) => 256 + 16 * locals;
+
+/** The function in the same module of the region that begins at an offset of the same page, if there is one. */
+export type DirectCalls = (target: number) => number | undefined;
+
+/** How many instructions from one of a block on have results that are checked together; 0: none. */
+function checkedTogether(steps: readonly Step[], from: number): number {
+  if (steps[from]?.effects.result === undefined) return 0;
+  let results = 0;
+  let end = from;
+  for (let i = from; i < steps.length; i++) {
+    const { instruction, effects } = steps[i] as Step;
+    const { restartable, branch, closed } = effects;
+    if (!restartable || branch !== undefined || closed || !isCompiled(instruction)) break;
+    if (effects.result !== undefined) results++;
+    if (effects.checks) end = i + 1;
+  }
+  return results > 1 ? end - from : 0;
+}
+
+/** Generates one region of `module`. `dispatch` is the index of its function that goes on at an address. */
+export class RegionFrame extends RegionExits implements Frame {
+  readonly #tlb = this.asm.local(I32);
+  /** What {@link STACK} was before this frame was added. */
+  readonly #above = this.asm.local(I32);
+  /** Page caches by base register and kind of access, and steady fields by their offset. */
+  readonly #caches = new Map<number, PageCache>();
+  readonly #steady = new Map<number, number>();
+  spAligned = false;
+  checks: "putOff" | undefined;
+  readonly #checks: ResultChecks;
+  /** Instructions are executed again one by one where one leaves. */
+  #together = false;
+  readonly #saved = new Map<number, number>();
+  readonly #temporaries = new Temporaries(this.asm);
+  /** 0 on the way through gates to where the region begins. */
+  readonly #entered: number;
+  /** The block and the number in it of the instruction at hand. */
+  #node: Node;
+  #step = 0;
+
+  /** `aligned`: for code whose every access must be aligned. `parallel`: other threads access the memory meanwhile. */
+  constructor(
+    graph: Graph,
+    readonly module: ModuleAssembler,
+    readonly dispatch: number,
+    packer: number,
+    readonly aligned: boolean,
+    readonly usualFp: boolean,
+    readonly direct: DirectCalls,
+    readonly parallel: boolean,
+    readonly misalignments: number | undefined,
+  ) {
+    super(graph, packer);
+    this.#node = graph.entry;
+    this.#entered = graph.entry.isGate ? this.asm.local(I32) : -1;
+    this.#checks = new ResultChecks(this.asm, (slot) => this.registers.push(slot, "q"));
+  }
+
+  /** The whole function. */
+  generate(): FunctionBody {
+    const { asm, graph } = this;
+    this.#checkFit();
+    this.reload();
+    asm.block("return").block("jump").block("store").block("exit").block("miss");
+    this.#goInto(graph.entry);
+    asm.end();
+    this.noteMiss();
+    asm.end();
+    this.readExitWord();
+    asm.end();
+    this.storeAll();
+    asm.get(this.code).return();
+    asm.end();
+    this.storeAll();
+    asm.get(CPU).get(BUDGET).get(this.pc).get(this.#above).returnCall(this.dispatch);
+    asm.end();
+    asm.get(this.code);
+    this.#writePrologue();
+    return asm;
+  }
+
+  /** Leaves at once where the region was made for another checking of alignment, or other modes of FP, than there are. */
+  #checkFit(): void {
+    const { asm } = this;
+    asm.get(CPU).mem("i32.load", O.alignMask);
+    if (this.aligned) asm.op("i32.eqz");
+    if (this.usualFp) {
+      asm.get(CPU).mem("i32.load", O.fpcr).op("i32.or");
+      asm.get(CPU).mem("i32.load", O.fpEnabled).op("i32.eqz").op("i32.or");
+      asm.get(CPU).mem("i32.load", O.fpsr).i32(FPSR.IXC).op("i32.and").op("i32.eqz").op("i32.or");
+    }
+    asm.if("if", false);
+    asm.get(CPU).get(PAGE).i64(BigInt(this.graph.offset)).op("i64.add")
+      .mem("i64.store", O.pc);
+    asm.get(CPU).get(BUDGET).mem("i32.store", O.budget);
+    asm.i32(EXIT.UNFIT).return().end();
+  }
+
+  /** What is in locals all the time: known when the rest has been generated. */
+  #writePrologue(): void {
+    const out = new FunctionBody([], []);
+    out.get(CPU).mem("i32.load", O.tlb).set(this.#tlb);
+    out.get(STACK).tee(this.#above).i32(frameBytes(this.asm.localCount)).op("i32.add").set(STACK);
+    if (this.#caches.size > 0) this.#forgetPages(out);
+    for (const [offset, local] of this.#steady) out.get(CPU).mem("i32.load", offset).set(local);
+    this.#checks.prologue(out);
+    this.asm.prologue.append(out.code);
+  }
+
+  /** Page caches are of one run of generated code, which the calls within it leave as they are. */
+  #forgetPages(out: FunctionBody): void {
+    const epoch = this.module.global(I64);
+    out.get(CPU).mem("i64.load", O.epoch).getGlobal(epoch).op("i64.ne").if();
+    out.get(CPU).mem("i64.load", O.epoch).setGlobal(epoch);
+    for (const { limit, tag } of this.#caches.values()) {
+      out.i64(0n).setGlobal(limit).i64(NO_PAGE).setGlobal(tag);
+    }
+    out.end();
+  }
+
+  // Structure
+
+  /** Enters a block that nothing else leads to, or a loop from in front of it. */
+  #goInto(node: Node): void {
+    if (!node.isLoop) return this.#within(node, node.joins);
+    this.#prepareFlags(node);
+    this.#loop(node, node.exits);
+  }
+
+  /** A loop inside of wasm blocks whose ends are where it is left to. */
+  #loop(node: Node, [exit, ...rest]: readonly Node[]): void {
+    const { asm } = this;
+    if (exit !== undefined) return this.#beforeJoin(exit, () => this.#loop(node, rest));
+    asm.loop(`loop ${node.key}`);
+    this.#enterShared(node);
+    this.#within(node, node.joins);
+    asm.end();
+    asm.unreachable();
+  }
+
+  /** The block's code inside of wasm blocks whose ends are the joins that it dominates. */
+  #within(node: Node, [join, ...rest]: readonly Node[]): void {
+    if (join !== undefined) return this.#beforeJoin(join, () => this.#within(node, rest));
+    if (node.isSwitch) this.#switch(node);
+    else if (node.isGate) this.#gate(node);
+    else this.#block(node);
+  }
+
+  /** What `inner` emits can branch to `join`, which comes behind it. */
+  #beforeJoin(join: Node, inner: () => void): void {
+    const { asm } = this;
+    const { state } = this.flags;
+    asm.block(`join ${join.key}`);
+    inner();
+    asm.end();
+    this.flags.state = state;
+    this.#enterShared(join);
+    // A join that is a loop has its flags prepared already.
+    if (join.isLoop) this.#loop(join, join.exits);
+    else this.#within(join, join.joins);
+  }
+
+  /** How the flags are held where several edges meet. */
+  #enterShared(node: Node): void {
+    this.flags.state = node.readsFlags ? "packed" : "joined";
+  }
+  #prepareFlags(node: Node): void {
+    if (node.readsFlags) this.flags.pack();
+    else this.flags.join();
+  }
+
+  /** Goes on at byte `offset` of the page. */
+  #goTo(offset: number): void {
+    const from = this.#node;
+    const to = this.graph.nodes.get(from.successors.get(offset) ?? -1);
+    if (to !== from.heir) this.#giveBack(from);
+    if (to === undefined || !isInside(from, to)) return this.#leaveTo(offset);
+    const { state } = this.flags;
+    const step = this.#step;
+    if (to.order <= from.order) {
+      this.#prepareFlags(to);
+      this.asm.br(`loop ${to.key}`);
+    } else if (to.isJoin) {
+      this.#prepareFlags(to);
+      this.asm.br(`join ${to.key}`);
+    } else {
+      this.#goInto(to);
+    }
+    this.flags.state = state;
+    this.#node = from;
+    this.#step = step;
+  }
+
+  /** Control does not go on with the heir. */
+  #giveBack({ heir }: Node): void {
+    if (heir) this.asm.get(BUDGET).i32(heir.charge).op("i32.add").set(BUDGET);
+  }
+
+  #leaveTo(offset: number): void {
+    this.asm.get(PAGE).i64(BigInt(offset)).op("i64.add").set(this.pc);
+    this.#jump();
+  }
+  #jump(): void {
+    this.flags.join();
+    this.asm.br("jump");
+  }
+
+  #block(node: Node): void {
+    const { asm } = this;
+    const { steps, start, fallsTo } = node.block;
+    this.#node = node;
+    this.#step = 0;
+    this.spAligned = false;
+    if (node.charge > 0 && !node.isHeir) {
+      asm.get(BUDGET).i32(node.charge).op("i32.sub").tee(BUDGET).i32(0).op("i32.lt_s")
+        .if("if", false);
+      this.leave(EXIT.SHORT);
+      asm.end();
+    }
+    for (let i = 0; i < steps.length; i++) {
+      this.#node = node;
+      this.#step = i;
+      const together = this.usualFp ? checkedTogether(steps, i) : 0;
+      if (together > 0) {
+        this.#runTwice(steps, i, i + together);
+        i += together - 1;
+      } else if (!this.#instruction(steps[i] as Step)) return;
+    }
+    if (fallsTo !== undefined) this.#goTo(fallsTo);
+    else throw new RangeError(`block ${start} has no end`);
+  }
+
+  /**
+   * Instructions whose results are checked together, see fp_checks.ts: without single checks, and for when
+   * those are not passed, or anything is to be left for, again with them.
+   */
+  #runTwice(steps: readonly Step[], from: number, to: number): void {
+    const { asm, flags, spAligned } = this;
+    const run = steps.slice(from, to);
+    const { state } = flags;
+    const restore = this.#saveAll(run);
+    asm.block("checked").block("again");
+    this.#checks.begin();
+    for (const [i, step] of run.entries()) {
+      const { result, written } = step.effects;
+      this.#step = from + i;
+      this.#checks.before(result, written);
+      this.checks = "putOff";
+      if (result === undefined) this.checks = undefined;
+      this.#together = true;
+      this.#instruction(step);
+      this.#together = false;
+      this.#checks.after(result);
+    }
+    this.checks = undefined;
+    this.#checks.end("again");
+    asm.br("checked").end();
+    restore();
+    flags.state = state;
+    this.spAligned = spAligned;
+    for (const [i, step] of run.entries()) {
+      this.#step = from + i;
+      this.#instruction(step);
+    }
+    asm.end();
+  }
+
+  /** Keeps the registers and flags that a run of instructions changes; what it gives brings them back. */
+  #saveAll(run: readonly Step[]): () => void {
+    const { asm, flags } = this;
+    const slots = new Set(run.flatMap(({ effects }) => [...effects.written]));
+    const saved = [...slots].map((slot) => [slot, this.#savedIn(slot)] as const);
+    for (const [slot, local] of saved) asm.get(this.registers.local(slot)).set(local);
+    const [a, b] = [this.#savedIn(-1), this.#savedIn(-2)];
+    const flagsToo = run.some(({ effects }) => effects.setsFlags || effects.setsFlagsConditionally);
+    if (flagsToo) flags.save(a, b);
+    return () => {
+      for (const [slot, local] of saved) asm.get(local).set(this.registers.local(slot));
+      if (flagsToo) flags.restore(a, b);
+    };
+  }
+  #savedIn(slot: number): number {
+    const local = this.#saved.get(slot) ?? this.asm.local(isVector(slot) ? V128 : I64);
+    this.#saved.set(slot, local);
+    return local;
+  }
+
+  /** Goes where the pc's local says if that is a block of the region and leads no edge into a loop, else out. */
+  #switch(node: Node): void {
+    const { asm, flags } = this;
+    this.#node = node;
+    const to = [...node.successors.keys()].toSorted((a, b) => a - b);
+    const inside = new Map<number, Node>();
+    for (const offset of to) {
+      const target = this.graph.nodes.get(node.successors.get(offset) as number);
+      if (target && isInside(node, target)) inside.set(offset, target);
+    }
+    if ([...inside.values()].some((target) => target.readsFlags)) flags.pack();
+    flags.join();
+    if (node.returnsTo !== undefined) inside.delete(node.returnsTo);
+    if (inside.size > 0) this.#branchByTable(node, inside);
+    if (node.returnsTo === undefined) asm.br("jump");
+    else this.#call(node.returnsTo);
+  }
+
+  /** Goes on towards the region's entry until that is reached. */
+  #gate(node: Node): void {
+    const { asm } = this;
+    this.#node = node;
+    const inwards = this.graph.nodes.get(node.successors.get(ENTERING) as number);
+    asm.get(this.#entered).op("i32.eqz").if("if", false);
+    if (!inwards?.isGate) asm.i32(1).set(this.#entered);
+    this.#goTo(ENTERING);
+    asm.end();
+    this.#goTo(node.block.start);
+  }
+
+  #branchByTable(node: Node, targets: ReadonlyMap<number, Node>): void {
+    const { asm } = this;
+    const [first, last] = [Math.min(...targets.keys()), Math.max(...targets.keys())];
+    const labels: string[] = [];
+    for (let offset = first; offset <= last; offset += 4) {
+      const target = targets.get(offset);
+      if (target === undefined) labels.push("elsewhere");
+      else labels.push(`${target.order <= node.order ? "loop" : "join"} ${target.key}`);
+    }
+    // Below the first the difference wraps round and is too large, as it is above the last.
+    asm.block("elsewhere");
+    asm.get(this.pc).get(PAGE).op("i64.sub").i64(BigInt(first)).op("i64.sub").i64(2n)
+      .op("i64.rotr").set(this.missVa);
+    asm.get(this.missVa).i64(BigInt(labels.length)).op("i64.ge_u").brIf("elsewhere", false);
+    asm.get(this.missVa).op("i32.wrap_i64").brTable(labels, "elsewhere");
+    asm.end();
+  }
+
+  /** False where control does not go on behind the instruction. */
+  #instruction({ instruction, effects }: Step): boolean {
+    this.#temporaries.reset();
+    if (!isCompiled(instruction)) {
+      this.leave(EXIT.SLOW);
+      return false;
+    }
+    const { row, decoded } = instruction;
+    this.flags.conditionally = effects.setsFlagsConditionally;
+    const builder = new WasmBuilder(this, this.parallel);
+    row.semantics(builder, builder.constantOperands(decoded.slots, decoded.consts), decoded.shape);
+    builder.emit();
+    return !builder.closed;
+  }
+
+  // Frame
+
+  temporary(type: ValType): number {
+    return this.#temporaries.take(type);
+  }
+  pushOperand(): never {
+    throw new RangeError("operands are constants here");
+  }
+  pushTlb(): void {
+    this.asm.get(this.#tlb);
+  }
+  pushAlignMask(): void {
+    this.asm.i64(this.aligned ? 0xffff_ffffn : 0n);
+  }
+  pageCache(base: number, access: 0 | 1): PageCache | undefined {
+    if (this.aligned) return undefined;
+    const key = 2 * base + access;
+    const known = this.#caches.get(key);
+    if (known) return known;
+    const cache = {
+      tag: this.module.global(I64),
+      addend: this.module.global(I32),
+      limit: this.module.global(I64),
+    };
+    this.#caches.set(key, cache);
+    return cache;
+  }
+  misaligned(): number | undefined {
+    return this.misalignments;
+  }
+  steadyField(offset: number): number {
+    const local = this.#steady.get(offset) ?? this.asm.local(I32);
+    this.#steady.set(offset, local);
+    return local;
+  }
+  get #offset(): number {
+    return this.#node.block.start + 4 * this.#step;
+  }
+  pushPc(): void {
+    this.asm.get(PAGE).i64(BigInt(this.#offset)).op("i64.add");
+  }
+  next(): void {}
+  isNumber(slot: number, part: NumberPart): boolean {
+    return this.#together && this.#checks.covers(slot, part);
+  }
+
+  branchBy({ value }: BranchOffset, kind: BranchKind): void {
+    if (value === undefined) throw new RangeError("a branch by an unknown offset");
+    const target = this.#offset + Number(value);
+    if (kind !== "call" || !this.#node.calls) return this.#goTo(target);
+    this.asm.get(PAGE).i64(BigInt(target)).op("i64.add").set(this.pc);
+    this.#call(this.#offset + 4, this.direct(target));
+  }
+
+  branchTo(target: number, kind: BranchKind): void {
+    this.asm.get(target).set(this.pc);
+    if (kind === "call") {
+      if (this.#node.successors.has(SWITCH)) this.#goTo(SWITCH);
+      else this.#call(this.#offset + 4);
+      return;
+    }
+    if (kind === "jump") {
+      const to = this.graph.nodes.get(this.#node.successors.get(SWITCH) ?? -1);
+      if (to && isInside(this.#node, to)) return this.#goTo(SWITCH);
+      return this.#jump();
+    }
+    const { returnsTo } = this.#node;
+    if (returnsTo !== undefined) this.#returnInside(target, returnsTo);
+    // A return goes to whoever has called this region, who looks whether it comes to the right place.
+    this.flags.join();
+    this.asm.i32(EXIT.BRANCH).set(this.code).br("store");
+  }
+
+  /** A return of a function that is written in the place of its call: it goes behind it, or out. */
+  #returnInside(target: number, offset: number): void {
+    const { asm } = this;
+    asm.get(target).get(PAGE).i64(BigInt(offset)).op("i64.add").op("i64.eq").if("if", true);
+    this.#goTo(offset);
+    asm.end();
+    this.#giveBack(this.#node);
+  }
+
+  /** Calls what is at the pc's local, which is function `direct` if that is known, and goes on behind the call if it comes back there. */
+  #call(back: number, direct?: number): void {
+    const { asm } = this;
+    this.registers.store();
+    this.flags.join();
+    this.flags.store(CPU);
+    if (direct === undefined) this.#callDispatch();
+    else {
+      asm.get(STACK).i32(MAX_STACK).op("i32.lt_s").if("if", true);
+      asm.get(CPU).get(BUDGET).get(PAGE).get(STACK).call(direct).set(this.code);
+      asm.else();
+      this.#callDispatch();
+      asm.end();
+    }
+    asm.get(CPU).mem("i32.load", O.budget).set(BUDGET);
+    asm.get(this.code).i32(EXIT.BRANCH).op("i32.ne");
+    asm.get(CPU).mem("i64.load", O.pc).get(PAGE).i64(BigInt(back)).op("i64.add").op("i64.ne");
+    asm.op("i32.or").brIf("return", false);
+    this.reload();
+    this.spAligned = false;
+    this.#goTo(back);
+  }
+  #callDispatch(): void {
+    const { asm } = this;
+    asm.get(CPU).get(BUDGET).get(this.pc).get(STACK).call(this.dispatch).set(this.code);
+  }
+
+  miss(va: number, faultAccess: number, size: number): void {
+    const { asm } = this;
+    if (this.#together) return void asm.br("again");
+    asm.get(va).set(this.missVa).i32(faultAccess | (size << 3)).set(this.missInfo);
+    const unexecuted = this.#node.charge - this.#step;
+    asm.i32(this.exitWord(this.#offset, unexecuted, EXIT.DATA_MISS)).set(this.code).br("miss");
+  }
+  leave(code: number): void {
+    if (this.#together) return void this.asm.br("again");
+    this.leaveAt(this.#offset, this.#node.charge - this.#step, code);
+  }
+  leaveRetired(code: number): void {
+    this.leaveAt(this.#offset + 4, this.#node.charge - this.#step - 1, code);
+  }
+}
