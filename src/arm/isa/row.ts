@@ -151,12 +151,18 @@ export function row<
 /** The fields of `word` under `row`'s pattern. */
 export function extractFields(row: Row, word: number): Record<string, number> {
   const out: Record<string, number> = {};
-  for (const { letter, bits } of row.fields) {
-    let value = 0;
-    for (const bit of bits) value = value * 2 + ((word >>> bit) & 1);
-    out[letter] = value;
-  }
+  for (const { letter, bits } of row.fields) out[letter] = fieldOf(word, bits);
   return out;
+}
+
+/** The bits of `word` at `bits`, the first the highest: most fields are bits in a row. */
+function fieldOf(word: number, bits: readonly number[]): number {
+  const count = bits.length;
+  const low = bits[count - 1] as number;
+  if (count < 32 && bits[0] === low + count - 1) return (word >>> low) & ((1 << count) - 1);
+  let value = 0;
+  for (const bit of bits) value = value * 2 + ((word >>> bit) & 1);
+  return value;
 }
 
 /** The word with `fields` placed into `row`'s pattern (missing ones are 0); unsigned 32-bit. */
