@@ -3,10 +3,11 @@ import { UserError } from "../base/errors.ts";
 import type { Invocation } from "./command_line.ts";
 import { describeDevices, NO_DEVICES } from "./device_options.ts";
 import { readImages, readText, requireWritable, writeText } from "./files.ts";
+import type { Guest } from "./guest.ts";
 import { loadGuest } from "./load.ts";
 import { EXIT_CODE, type MachineConfig } from "./options.ts";
 import { parseRecording, type Recording, writeRecording } from "./recording.ts";
-import { RegionDump } from "./region_dump.ts";
+import type { RegionDump } from "./region_dump.ts";
 import { type Ending, Runner } from "./runner.ts";
 
 /** How long the machine runs before signals are looked at, in ms. */
@@ -115,6 +116,12 @@ function onInterrupt(act: () => void): () => void {
   return () => signals.forEach((signal) => Deno.removeSignalListener(signal, act));
 }
 
+/** Loads what writes regions as text only where it is asked for. */
+async function dumpInto(folder: string, guest: Guest): Promise<RegionDump> {
+  const { RegionDump } = await import("./region_dump.ts");
+  return new RegionDump(guest, folder);
+}
+
 /** Runs as told and returns the exit code. */
 export async function runHeadless(invocation: Invocation): Promise<number> {
   const { config, stats, record, replay, dumpRegions } = invocation;
@@ -123,7 +130,7 @@ export async function runHeadless(invocation: Invocation): Promise<number> {
   if (recording) checkSame(recording, config);
   const output = new Output();
   const guest = await loadGuest(config, readImages(invocation), output.push, reporter());
-  const dump = dumpRegions === undefined ? undefined : new RegionDump(guest, dumpRegions);
+  const dump = dumpRegions === undefined ? undefined : await dumpInto(dumpRegions, guest);
   const runner = new Runner(guest, {
     forNs: config.forNs,
     ...(recording ? { replay: recording } : {}),

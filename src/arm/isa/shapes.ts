@@ -62,35 +62,42 @@ class Search {
 
   constructor(readonly row: Row, readonly accept: Accept) {}
 
-  /** Tries `fields`: false where they are no instruction. */
-  readonly visit = (): boolean => {
+  /** Tries `fields`: the key of their shape, or undefined where they are no instruction. */
+  readonly visit = (): string | undefined => {
     const { fields, shapes, found } = this;
     const decoded = this.row.predecode(fields);
-    if (!decoded) return false;
+    if (!decoded) return undefined;
     const key = shapeKey(decoded.shape);
     if (!found.has(key)) found.set(key, { ...fields });
     if (!shapes.has(key) && this.accept(fields)) {
       shapes.set(key, { fields: { ...fields }, decoded });
     }
-    return true;
+    return key;
   };
 
-  /** Tries a value of a field with an example of each shape known: with all where it matters to the first or last. */
+  /** Tries a value of a field with the example of each shape known, up to one that it does not matter to. */
   tryValue(letter: string, value: number): void {
-    const known = [...this.found];
-    const matters = [...known.slice(0, 1), ...known.slice(-1)].some(([key, example]) => {
-      const shape = this.row.predecode({ ...example, [letter]: value })?.shape;
-      return shape === undefined || shapeKey(shape) !== key;
-    });
-    for (const [, example] of matters ? known : []) {
+    for (const [key, example] of [...this.found]) {
       Object.assign(this.fields, example);
       this.fields[letter] = value;
-      this.visit();
+      if (this.visit() === key) return;
     }
   }
 }
 
 type Accept = (fields: Readonly<Record<string, number>>) => boolean;
+
+/** Bits of the fields of which all combinations are tried. */
+const SMALL_BITS = 7;
+
+/** The fields of which all combinations are tried: of up to 3 bits, the smallest first. */
+function smallFields({ fields }: Row, named: boolean): readonly FieldBits[] {
+  if (named) return fields.filter(({ bits }) => bits.length <= 4);
+  let left = SMALL_BITS;
+  return fields.filter(({ bits }) => bits.length <= 3)
+    .sort((a, b) => a.bits.length - b.bits.length)
+    .filter(({ bits }) => (left -= bits.length) >= 0);
+}
 
 /**
  * The shapes of `row`, each by its key with an example: small fields in all combinations, then each large
@@ -100,12 +107,12 @@ export function examplesOf(row: Row, accept: Accept = () => true): Map<string, S
   const search = new Search(row, accept);
   const { fields } = search;
   const named = isShapedByKey(row);
-  const isSmall = (f: FieldBits) => f.bits.length <= (named ? 4 : 3);
-  const large = row.fields.filter((f) => !isSmall(f));
-  combine(row.fields.filter(isSmall), named ? sampleValues : trialValues, fields, () => {
+  const small = smallFields(row, named);
+  const large = row.fields.filter((f) => !small.includes(f));
+  combine(small, named ? sampleValues : trialValues, fields, () => {
     USUAL.some((usual) => {
       for (const { letter, bits } of large) fields[letter] = usual(bits.length);
-      return search.visit();
+      return search.visit() !== undefined;
     });
   });
   for (const { letter, bits } of named ? [] : large) {
