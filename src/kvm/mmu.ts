@@ -46,6 +46,7 @@ export const KVM_MEM_READONLY = 2;
 const CACHE_LINE = 64;
 
 export type Memslot = ViewOf<typeof KvmMemslotLayout>;
+const SLOT = KvmMemslotLayout.offset;
 
 /** Slot `id` (0 to 15) of a VM. */
 export function memslot(kvm: Kvm, id: number): Memslot {
@@ -54,17 +55,22 @@ export function memslot(kvm: Kvm, id: number): Memslot {
   return KvmMemslotLayout.at(kvm.state.memory, base);
 }
 
+/** Where the slot that holds an IPA lies; 0 for none. Each access to a device comes here and finds none. */
+function slotAt(kvm: Kvm, ipa: number): number {
+  const { memory, base } = kvm.state;
+  let at = base + KvmLayout.offset.memslots;
+  for (let id = 0; id < KVM_MAX_MEMSLOTS; id++, at += KvmMemslotLayout.size) {
+    if (memory.ld32(at + SLOT.used) === 0) continue;
+    const offset = ipa - memory.ld53(at + SLOT.baseIpa);
+    if (offset >= 0 && offset < memory.ld32(at + SLOT.pages) * PAGE) return at;
+  }
+  return 0;
+}
+
 /** gfn_to_memslot: the slot that holds an IPA. */
 export function ipaToMemslot(kvm: Kvm, ipa: number): Memslot | undefined {
-  const { memory, base } = kvm.state;
-  const used = base + KvmLayout.offset.memslots + KvmMemslotLayout.offset.used;
-  for (let id = 0; id < KVM_MAX_MEMSLOTS; id++) {
-    // Each access to a device comes here and finds none: no views for slots that are not in use.
-    if (memory.ld32(used + id * KvmMemslotLayout.size) === 0) continue;
-    const slot = memslot(kvm, id);
-    if (ipa >= slot.baseIpa && ipa < slot.baseIpa + slot.pages * PAGE) return slot;
-  }
-  return undefined;
+  const at = slotAt(kvm, ipa);
+  return at === 0 ? undefined : KvmMemslotLayout.at(kvm.state.memory, at);
 }
 
 /** The physical address behind an IPA within a slot. */
@@ -76,8 +82,12 @@ function slotPa(slot: Memslot, ipa: number): number {
 
 /** The byte offset in the shared memory of guest memory at `ipa`, up to the end of its page; -1 outside the slots. */
 export function guestOffset(kvm: Kvm, ipa: number): number {
-  const slot = ipaToMemslot(kvm, ipa);
-  return slot === undefined ? -1 : ramOffset(kvm.host.ram, slotPa(slot, ipa), 1);
+  const at = slotAt(kvm, ipa);
+  if (at === 0) return -1;
+  const { memory } = kvm.state;
+  const offset = ipa - memory.ld53(at + SLOT.baseIpa);
+  const pfn = memory.ld32(memory.ld32(at + SLOT.pfns) + 4 * Math.floor(offset / PAGE));
+  return ramOffset(kvm.host.ram, pfn * PAGE + (ipa & (PAGE - 1)), 1);
 }
 
 const addressToPa = (ram: RamRange, address: number): number => address - ram.at + ram.pa;
@@ -255,8 +265,9 @@ function changeLogging(kvm: Kvm, slot: Memslot, flags: number): number {
 
 /** mark_page_dirty: the page of an IPA was written. */
 export function markPageDirty(kvm: Kvm, ipa: number): void {
-  const slot = ipaToMemslot(kvm, ipa);
-  if (slot === undefined || slot.dirtyBitmap === 0) return;
+  const at = slotAt(kvm, ipa);
+  if (at === 0 || kvm.state.memory.ld32(at + SLOT.dirtyBitmap) === 0) return;
+  const slot = KvmMemslotLayout.at(kvm.state.memory, at);
   setDirty(slot, Math.floor((ipa - slot.baseIpa) / PAGE));
 }
 

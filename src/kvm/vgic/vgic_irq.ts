@@ -72,7 +72,11 @@ export function irqOfNode(memory: SharedMemory, node: number): VgicIrq {
 
 /** The VM's vCPU whose structure lies at `address`; InternalError when it is none of them. */
 export function vcpuAt(kvm: Kvm, address: number): Vcpu {
-  for (const vcpu of kvm.vcpus) if (vcpu.state.base === address) return vcpu;
+  const { vcpus } = kvm;
+  for (let i = 0; i < vcpus.length; i++) {
+    const vcpu = vcpus[i] as Vcpu;
+    if (vcpu.state.base === address) return vcpu;
+  }
   throw new InternalError(`no vCPU at ${address}`);
 }
 

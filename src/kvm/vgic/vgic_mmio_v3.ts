@@ -257,7 +257,9 @@ export function vgicV3DispatchSgi(vcpu: Vcpu, lo: number, hi: number, allowGroup
   const affinity = (fieldOf(lo, SGIR_LO.Aff1) << 8) | (fieldOf(hi, SGIR_HI.Aff2) << 16);
   const aff3 = fieldOf(hi, SGIR_HI.Aff3);
   let targets = fieldOf(lo, SGIR_LO.TargetList);
-  for (const target of vcpu.kvm.vcpus) {
+  const { vcpus } = vcpu.kvm;
+  for (let i = 0; i < vcpus.length; i++) {
+    const target = vcpus[i] as Vcpu;
     if (broadcast) {
       if (target !== vcpu) raiseSgi(target, sgi, allowGroup1);
       continue;
