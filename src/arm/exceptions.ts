@@ -311,11 +311,14 @@ const KINDS = [
 export type Interrupt = number;
 
 const VIRTUAL = 1;
+/** What software makes pending by HCR_EL2 itself. */
+const VIRTUAL_BITS = HCR.VI | HCR.VF | HCR.VSE;
 
 /** The highest-priority interrupt to take now, with PSTATE.DAIF being `daif`; physical before virtual. */
 function selectInterrupt(core: Core, daif: number): Interrupt {
   const { el, irqLines } = core.cpu;
   const hcr = core.regs.lo(HCR_EL2);
+  if (irqLines === 0 && (hcr & VIRTUAL_BITS) === 0) return 0;
   for (const kind of KINDS) {
     if ((irqLines & kind.line) === 0) continue;
     const target = physicalTarget(hcr, kind.route);

@@ -59,6 +59,19 @@ const FOLLOWING = Uint16Array.of(
   wordOf(fetchUncached),
 );
 
+type Comparison = (words: Int32Array, cpu: number, kept: Int32Array, at: number) => boolean;
+
+/** Compares the deciding words with those kept, without a loop: made from text, as a layout's views are. */
+function comparison(deciding: Uint16Array): Comparison {
+  const equal = [...deciding].map((word, i) =>
+    `words[(cpu + ${word}) | 0] === kept[(at + ${i}) | 0]`
+  );
+  const text = `"use strict"; return ${equal.join(" && ")};`;
+  return new Function("words", "cpu", "kept", "at", text) as Comparison;
+}
+
+const SAME = DECIDING.map(comparison);
+
 const LEVELS = DECIDING.length;
 const LONGEST = Math.max(...DECIDING.map((of) => of.length));
 
@@ -92,11 +105,8 @@ export class ContextMemo {
       return false;
     }
     const words = this.#words, kept = this.#kept;
-    const deciding = DECIDING[el] as Uint16Array;
     const cpu = base >>> 2, at = entry * (LONGEST + FOLLOWING.length);
-    for (let i = 0; i < deciding.length; i++) {
-      if (words[cpu + (deciding[i] as number)] !== kept[at + i]) return false;
-    }
+    if (!(SAME[el] as Comparison)(words, cpu, kept, at)) return false;
     // Nothing else was selected meanwhile: it is the one selected last, too.
     if (this.#current[cpuIndex] === entry) return true;
     this.#current[cpuIndex] = entry;
