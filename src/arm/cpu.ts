@@ -38,6 +38,13 @@ import { SysregAccess } from "./sysreg_access.ts";
 import { executeSystemOperation } from "./system_operation_access.ts";
 import { sendEvent, waitForEvent, waitForInterrupt } from "./waiting.ts";
 
+// V8 folds what it knows of a constant of the module itself, and has to look up imported ones.
+const TLB_MASK = CODE_TLB_ENTRIES - 1, TLB_ENTRY = CODE_TLB_ENTRY;
+const TLB_TAG = CODE_TLB.TAG, TLB_RECORDS = CODE_TLB.RECORDS;
+/** Bytes of records for a byte of a page; from a page's records to its words. */
+const RECORD_PER_BYTE = RECORD_SIZE / 4, WORDS_AT = RECORD_WORDS;
+const NOT_DECODED = HANDLER.DECODE, STEP = SINGLE.STEP, NO = DIRECT.NO, DONE = DIRECT.DONE;
+
 /** Leaves the instruction unless `done`: the exception has been taken. */
 function orLeave(done: boolean): void {
   if (!done) throw EXCEPTION_TAKEN;
@@ -66,7 +73,7 @@ export class CpuCore implements Environment, Core {
    * every exception taken. Interrupts are the caller's, and so is counting the instruction.
    */
   executeSlow(): void {
-    const stepping = (this.cpu.single & SINGLE.STEP) !== 0;
+    const stepping = (this.cpu.single & STEP) !== 0;
     if (stepping && this.cpu.ss === 0) return takeSoftwareStep(this);
     this.#exclusive = false;
     if (this.#executeOne() && stepping) advanceStep(this, this.#exclusive);
@@ -105,7 +112,7 @@ export class CpuCore implements Environment, Core {
     const word = memory.ldi32(at);
     this.data.word = word;
     const direct = executeDirectly(this, word);
-    return direct === DIRECT.NO ? this.#evaluate(memory.ld32(at)) : direct === DIRECT.DONE;
+    return direct === NO ? this.#evaluate(memory.ld32(at)) : direct === DONE;
   }
 
   #evaluate(word: number): boolean {
@@ -153,14 +160,14 @@ export class CpuCore implements Environment, Core {
     const { cpu } = this;
     const { memory } = this.platform;
     if (cpu.codeTlb === 0) return -1;
-    const at = cpu.codeTlb + ((lo >>> 12) & (CODE_TLB_ENTRIES - 1)) * CODE_TLB_ENTRY;
-    const hit = memory.ld32(at + CODE_TLB.TAG) === (lo & ~0xfff) >>> 0 &&
-      memory.ld32(at + CODE_TLB.TAG + 4) === pcHi(cpu);
+    const at = cpu.codeTlb + ((lo >>> 12) & TLB_MASK) * TLB_ENTRY;
+    const hit = memory.ldi32(at + TLB_TAG) === (lo & ~0xfff) &&
+      memory.ld32(at + TLB_TAG + 4) === pcHi(cpu);
     if (!hit) return -1;
-    const records = memory.ld32(at + CODE_TLB.RECORDS);
+    const records = memory.ld32(at + TLB_RECORDS);
     const offset = lo & 0xfff;
-    const decoded = memory.ld16(records + offset * (RECORD_SIZE / 4)) !== HANDLER.DECODE;
-    return decoded ? records + RECORD_WORDS + offset : -1;
+    const decoded = memory.ld16(records + offset * RECORD_PER_BYTE) !== NOT_DECODED;
+    return decoded ? records + WORDS_AT + offset : -1;
   }
 
   #failedFetch(take: (core: Core) => void): -1 {

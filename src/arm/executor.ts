@@ -12,6 +12,9 @@ import { isBreakpointPage } from "./mmu/debug_pages.ts";
 import { FILL } from "./mmu/mmu.ts";
 import { pcHi, pcLo } from "./pstate.ts";
 
+// As a constant of this module, V8 knows it.
+const RUNNING = HALT.RUNNING;
+
 /** One CPU as the interpreter runs it. */
 export class Executor implements ExecutionHost {
   #missVaLo = 0;
@@ -27,7 +30,7 @@ export class Executor implements ExecutionHost {
 
   get stopped(): boolean {
     const { cpu, platform } = this.core;
-    return cpu.halt !== HALT.RUNNING || (cpu.el === 2 && platform.hostAtEl2 === true);
+    return cpu.halt !== RUNNING || (cpu.el === 2 && platform.hostAtEl2 === true);
   }
 
   fetch(): number {

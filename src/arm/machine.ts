@@ -7,7 +7,7 @@ import type { Arena } from "../base/arena.ts";
 import { assert } from "../base/errors.ts";
 import { addSmall, type SharedMemory } from "../base/memory.ts";
 import { layout, u32, u53, type ViewOf } from "../base/struct.ts";
-import { type Cpu, HALT, LINE } from "./arch/cpu_state.ts";
+import { type Cpu, HALT as HALTS, LINE } from "./arch/cpu_state.ts";
 import { ramOffset, type RamRange } from "./arch/tlb_layout.ts";
 import { CpuCore } from "./cpu.ts";
 import { refreshArmed } from "./debug.ts";
@@ -57,6 +57,7 @@ const MachineLayout = layout("machine", {
 
 // As constants of this module, V8 knows them.
 const add = addSmall;
+const HALT = HALTS;
 /** Words from the one of `insns` to that of `turns`. */
 const TURNS = (MachineLayout.offset.turns - MachineLayout.offset.insns) >>> 2;
 
