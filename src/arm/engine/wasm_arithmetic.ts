@@ -38,8 +38,24 @@ export abstract class ArithmeticBuilder extends NodeBuilder {
   mul<T extends Value>(a: T, b: T): T {
     return this.#binary("mul", a, b);
   }
+  /** A part of a rotated value is a shifted one, which needs no mask if it reaches to the end. */
   and<T extends Value>(a: T, b: T): T {
-    return this.#binary("and", a, b);
+    const { rotated } = a as unknown as Node;
+    const { value } = b as unknown as Node;
+    if (rotated === undefined || value === undefined) return this.#binary("and", a, b);
+    const bits = a.type === "i64" ? 64 : 32;
+    const { by } = rotated;
+    const of = rotated.of as T;
+    const mask = BigInt.asUintN(bits, value);
+    const right = (1n << BigInt(bits - by)) - 1n;
+    const left = BigInt.asUintN(bits, ~right);
+    if ((mask & left) === 0n) {
+      const part = by === 0 ? of : this.shrU(of, this.#const(of, by));
+      return mask === right ? part : this.#binary("and", part, b);
+    }
+    if ((mask & right) !== 0n) return this.#binary("and", a, b);
+    const part = this.shl(of, this.#const(of, bits - by));
+    return mask === left ? part : this.#binary("and", part, b);
   }
   or<T extends Value>(a: T, b: T): T {
     return this.#binary("or", a, b);
@@ -63,11 +79,24 @@ export abstract class ArithmeticBuilder extends NodeBuilder {
   shrU<T extends Value>(a: T, b: T): T {
     return this.#binary("shr_u", a, b);
   }
+  /** A value shifted left and right again as far has its sign extended. */
   shrS<T extends Value>(a: T, b: T): T {
+    const { shifted } = a as unknown as Node;
+    const left = (a.type === "i64" ? 64 : 32) - (shifted?.by ?? 0);
+    if (shifted && Number((b as unknown as Node).value) === shifted.by) {
+      const of = shifted.of as T;
+      if (left === 8 || left === 16 || left === 32) return this.signExtend(of, left);
+    }
     return this.#binary("shr_s", a, b);
   }
   rotr<T extends Value>(a: T, b: T): T {
-    return this.#binary("rotr", a, b);
+    const out = this.#binary("rotr", a, b);
+    const { value } = b as unknown as Node;
+    const bits = a.type === "i64" ? 64n : 32n;
+    if (value !== undefined) {
+      (out as unknown as Node).rotated = { of: a, by: Number(value & (bits - 1n)) };
+    }
+    return out;
   }
   not<T extends Value>(a: T): T {
     return this.xor(a, this.#const(a, -1));

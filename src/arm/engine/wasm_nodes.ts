@@ -69,6 +69,8 @@ export interface Node {
   bitsOf?: Float;
   /** It is a value shifted left by a constant. */
   shifted?: { readonly of: AnyValue; readonly by: number };
+  /** It is a value rotated right by a constant. */
+  rotated?: { readonly of: AnyValue; readonly by: number };
   /** The register that it is made from, if it is an address, and whether it is its value. */
   base?: number;
   readonly register?: boolean;
