@@ -62,10 +62,11 @@ export class ResultChecks {
     this.#used.clear();
   }
 
-  /** Whether the number read from a register will turn out not to be a NaN. */
-  covers(slot: number, part: NumberPart): boolean {
+  /** Whether a number of `size` bits read from a register will turn out not to be a NaN. */
+  covers(slot: number, part: NumberPart, size: 32 | 64): boolean {
     const known = this.#pending.get(slot);
-    return known !== undefined && (known.part === part || known.part === "q");
+    if (known === undefined || known.size !== size) return false;
+    return known.part === part || known.part === "q";
   }
 
   /** To be called in front of an instruction: `written` are the registers that it overwrites. */

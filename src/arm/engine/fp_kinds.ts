@@ -30,8 +30,8 @@ export interface FpTarget extends Builder {
    * made later: `from` are operands without which they are not finite if these are not.
    */
   putsOff(size: 32 | 64, normal: boolean, result: Float, from: readonly Float[]): boolean;
-  /** Whether it will be found out if an operand is a NaN. */
-  isNumber(x: Float): boolean;
+  /** Whether it will be found out if an operand of numbers of `size` bits has a NaN. */
+  isNumber(x: Float, size: 32 | 64): boolean;
   /** Leaves to the evaluator unless the condition holds. */
   require(condition: V32): void;
 }

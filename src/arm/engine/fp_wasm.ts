@@ -266,7 +266,7 @@ export class FpFast {
 
   #relation(k: Kind, operation: FpOp, [a, c]: readonly Float[]): Condition {
     const [x, y] = [a, c] as [Float, Float];
-    const unknown = [x, y].filter((number) => !this.b.isNumber(number));
+    const unknown = [x, y].filter((number) => !this.b.isNumber(number, k.numbers.bits));
     const [one, other] = unknown.map((number) => k.isNumber(number));
     if (one !== undefined) k.require(other === undefined ? one : k.and(one, other));
     return k.compare(operation as "eq" | "ge" | "gt", x, y);
@@ -277,7 +277,7 @@ export class FpFast {
     const less = k.compare("lt", x, y) as V32;
     const same = k.compare("eq", x, y) as V32;
     const more = k.compare("gt", x, y) as V32;
-    const unknown = [x, y].filter((number) => !b.isNumber(number));
+    const unknown = [x, y].filter((number) => !b.isNumber(number, k.numbers.bits));
     if (unknown.length === 1) k.require(k.isNumber(unknown[0] as Float));
     if (unknown.length === 2) b.require(b.or(b.or(less, same), more));
     return b.select(same, b.c32(6), b.select(less, b.c32(8), b.c32(2)));

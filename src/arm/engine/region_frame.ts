@@ -231,6 +231,7 @@ export class RegionFrame extends RegionExits implements Frame {
     this.#node = node;
     this.#step = 0;
     this.spAligned = false;
+    this.registers.forgetNumbers();
     if (node.charge > 0 && !node.isHeir) {
       asm.get(BUDGET).i32(node.charge).op("i32.sub").tee(BUDGET).i32(0).op("i32.lt_s")
         .if("if", false);
@@ -260,6 +261,7 @@ export class RegionFrame extends RegionExits implements Frame {
     const { state } = flags;
     const restore = this.#saveAll(run);
     asm.block("checked").block("again");
+    this.registers.forgetNumbers();
     this.#checks.begin();
     for (const [i, step] of run.entries()) {
       const { result, written } = step.effects;
@@ -275,6 +277,7 @@ export class RegionFrame extends RegionExits implements Frame {
     this.checks = undefined;
     this.#checks.end("again");
     asm.br("checked").end();
+    this.registers.forgetNumbers();
     restore();
     flags.state = state;
     this.spAligned = spAligned;
@@ -283,6 +286,7 @@ export class RegionFrame extends RegionExits implements Frame {
       this.#instruction(step);
     }
     asm.end();
+    this.registers.forgetNumbers();
   }
 
   /** Keeps the registers and flags that a run of instructions changes; what it gives brings them back. */
@@ -410,8 +414,8 @@ export class RegionFrame extends RegionExits implements Frame {
     this.asm.get(PAGE).i64(BigInt(this.#offset)).op("i64.add");
   }
   next(): void {}
-  isNumber(slot: number, part: NumberPart): boolean {
-    return this.#together && this.#checks.covers(slot, part);
+  isNumber(slot: number, part: NumberPart, size: 32 | 64): boolean {
+    return this.#together && this.#checks.covers(slot, part, size);
   }
 
   branchBy({ value }: BranchOffset, kind: BranchKind): void {

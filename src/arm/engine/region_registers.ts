@@ -1,7 +1,7 @@
 /** Where a region's function has its parameters, the guest's registers and what it needs in between. */
 import type { Graph } from "./region_graph.ts";
 import { isRegister, isVector, isZero } from "./region_probe.ts";
-import { type FunctionBody, I64, V128, type ValType } from "./wasm_assembler.ts";
+import { F32, F64, type FunctionBody, I64, V128, type ValType } from "./wasm_assembler.ts";
 import type { RegisterAccess, RegisterPart } from "./wasm_frame.ts";
 
 /** Parameters of a region. */
@@ -11,6 +11,10 @@ export const CPU = 0, BUDGET = 1, PAGE = 2, STACK = 3;
 export class LocalRegisters implements RegisterAccess {
   readonly #locals = new Map<number, number>();
   readonly #written: readonly number[];
+  /** Numbers that vector registers hold, as they were computed: they need not be taken out again. */
+  readonly #numbers = new Map<number, { readonly type: "f32" | "f64"; readonly local: number }>();
+  readonly #numberLocals = new Map<string, number>();
+  #nesting = 0;
 
   constructor(readonly asm: FunctionBody, touched: Iterable<number>, written: Iterable<number>) {
     for (const slot of [...touched].sort((a, b) => a - b)) {
@@ -25,8 +29,19 @@ export class LocalRegisters implements RegisterAccess {
     return local;
   }
 
+  /** To be called where code begins that may be reached with other numbers in the registers. */
+  forgetNumbers(): void {
+    this.#numbers.clear();
+    this.#nesting = this.asm.nesting;
+  }
+
   push(slot: number, part: RegisterPart): void {
     const { asm } = this;
+    const number = this.#numbers.get(slot);
+    if (number !== undefined && number.type === part) {
+      asm.get(number.local);
+      return;
+    }
     if (part === "next") return this.push(slot + 8, "x");
     if (isZero(slot)) {
       if (part === "w") asm.i32(0);
@@ -52,9 +67,19 @@ export class LocalRegisters implements RegisterAccess {
     if (half) asm.get(local);
     if (number) asm.v128(0n, 0n);
     push();
+    this.#numbers.delete(slot);
+    if (number && asm.nesting === this.#nesting) asm.tee(this.#numberLocal(slot, part));
     if (number) asm.replaceNumber(part, 0);
     if (half) asm.replaceLane(64, part === "low" ? 0 : 1);
     asm.set(local);
+  }
+
+  #numberLocal(slot: number, type: "f32" | "f64"): number {
+    const name = `${type} ${slot}`;
+    const local = this.#numberLocals.get(name) ?? this.asm.local(type === "f32" ? F32 : F64);
+    this.#numberLocals.set(name, local);
+    this.#numbers.set(slot, { type, local });
+    return local;
   }
 
   load(): void {

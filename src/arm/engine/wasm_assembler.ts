@@ -335,6 +335,10 @@ export class FunctionBody {
   #hint(likely: boolean | undefined): void {
     if (likely !== undefined) this.#hints.push({ at: this.code.length, likely });
   }
+  /** Blocks, loops and conditions that are open. */
+  get nesting(): number {
+    return this.#labels.length;
+  }
   #depth(label: string): number {
     const at = this.#labels.lastIndexOf(label);
     if (at < 0) throw new RangeError(`no label ${label}`);

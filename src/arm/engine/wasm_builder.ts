@@ -81,10 +81,10 @@ export class WasmBuilder extends VectorBuilder implements FpTarget {
     this.unchecked = { node: nodes[0], size, normal, from: nodes.slice(1) };
     return true;
   }
-  isNumber(x: Float): boolean {
+  isNumber(x: Float, size: 32 | 64): boolean {
     const { read } = x as unknown as Node;
     return read !== undefined &&
-      (this.frame.isNumber?.(read.offset, read.part as NumberPart) ?? false);
+      (this.frame.isNumber?.(read.offset, read.part as NumberPart, size) ?? false);
   }
 
   fp(operation: FpOperation, size: FpSize, ...operands: V64[]): V64 {

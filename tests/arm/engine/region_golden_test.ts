@@ -8,6 +8,7 @@
  */
 import assert from "node:assert/strict";
 import { gprOffset } from "../../../src/arm/arch/cpu_state.ts";
+import { FPSR } from "../../../src/arm/fp/format.ts";
 import { regionText } from "../../../src/arm/engine/region_text.ts";
 import type { TranslatedRegion } from "../../../src/arm/engine/regions.ts";
 import { Asm, COND } from "../../support/asm.ts";
@@ -16,6 +17,7 @@ import call from "./golden/call.txt" with { type: "text" };
 import copy from "./golden/copy.txt" with { type: "text" };
 import count from "./golden/count.txt" with { type: "text" };
 import floats from "./golden/floats.txt" with { type: "text" };
+import numbers from "./golden/numbers.txt" with { type: "text" };
 import select from "./golden/select.txt" with { type: "text" };
 import twice from "./golden/twice.txt" with { type: "text" };
 
@@ -26,6 +28,8 @@ interface Piece {
   readonly code: (asm: Asm) => Asm;
   /** How often a small loop is written in a row. */
   readonly copies?: number;
+  /** FPSR.IXC is set. */
+  readonly usualFp?: boolean;
 }
 
 /** Each is a loop that does not end, entered at its first instruction. */
@@ -66,10 +70,17 @@ const PIECES: Readonly<Record<string, Piece>> = {
     golden: floats,
     code: (asm) => asm.label("loop").word(0x1e61_0800, 0x1e60_2842).b("loop"),
   },
+  // fmul v0.2d, v1.2d, v2.2d; fadd v3.2d, v3.2d, v0.2d; fcmgt v5.2d, v3.2d, v6.2d; fadd d3, d3, d4; b loop
+  numbers: {
+    golden: numbers,
+    usualFp: true,
+    code: (asm) =>
+      asm.label("loop").word(0x6e62_dc20, 0x4e60_d463, 0x6ee6_e465, 0x1e64_2863).b("loop"),
+  },
 };
 
 /** The first region that is made of the piece, in text; lines about where it lies left out. */
-function textOf({ code, copies = 1 }: Piece): string {
+function textOf({ code, copies = 1, usualFp = false }: Piece): string {
   const flat = new FlatInterpreter(CODE, SIZE, undefined, { hotAfter: 5, batch: 1, copies });
   const words = code(new Asm(CODE)).words();
   words.forEach((word, i) => flat.memory.st32(flat.offsetOf(CODE + 4 * i), word));
@@ -80,6 +91,7 @@ function textOf({ code, copies = 1 }: Piece): string {
   };
   const { cpu } = flat;
   cpu.pc = BigInt(CODE);
+  if (usualFp) cpu.fpsr = FPSR.IXC;
   for (const register of [0, 1]) {
     flat.memory.st64(cpu.base + gprOffset(register), BigInt(DATA));
   }
