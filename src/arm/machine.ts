@@ -4,7 +4,7 @@
  * `--bare`) takes the CPUs that are at EL2 through {@link El2Software}.
  */
 import type { Arena } from "../base/arena.ts";
-import { assert } from "../base/errors.ts";
+import { assert, UserError } from "../base/errors.ts";
 import { addSmall, type SharedMemory } from "../base/memory.ts";
 import { layout, u32, u53, type ViewOf } from "../base/struct.ts";
 import { type Cpu, HALT as HALTS, LINE } from "./arch/cpu_state.ts";
@@ -12,7 +12,7 @@ import { ramOffset, type RamRange } from "./arch/tlb_layout.ts";
 import { CpuCore } from "./cpu.ts";
 import { refreshArmed } from "./debug.ts";
 import { El2Port } from "./el2_port.ts";
-import type { Interpreter } from "./engine/interpreter.ts";
+import { CACHE_LINE, type Interpreter } from "./engine/interpreter.ts";
 import { contextSwitched, pollInterrupts, refreshInterrupts } from "./exceptions.ts";
 import { Executor } from "./executor.ts";
 import type { Firmware } from "./firmware.ts";
@@ -168,8 +168,8 @@ export class Machine implements Hooks, TeamMachine {
     if (pa === "all") this.interpreter.invalidateAll();
     else this.interpreter.invalidateLine(pa);
     if (this.team === undefined) return;
-    const at = pa === "all" ? -1 : ramOffset(this.ram, pa, 1);
-    this.team.sendCode(Math.max(at, 0), at < 0 ? 0 : 1);
+    const at = pa === "all" ? -1 : ramOffset(this.ram, pa - pa % CACHE_LINE, CACHE_LINE);
+    this.team.sendCode(Math.max(at, 0), at < 0 ? 0 : CACHE_LINE);
   }
   onEndSlice(cpu: Cpu): void {
     if (this.isOwn(cpu)) this.rearm();
@@ -464,19 +464,27 @@ export class Machine implements Hooks, TeamMachine {
 
   // State
 
+  /** The time of the host goes on whatever is restored, and other workers keep what they know of memory. */
+  #requireOneWorker(): void {
+    if (this.team) throw new UserError("snapshots are not possible with --threads");
+  }
+
   /** A hash of all `arch` state. */
   stateHash(): string {
     return this.state.hash();
   }
   /**
    * A copy of all `arch` state. The software TLBs are emptied: what hardware writes into translation
-   * tables depends on what is cached, and the run that goes on is to be the same as a restored one.
+   * tables depends on what is cached, and the run that goes on is to be the same as a restored one. UserError
+   * where CPUs run in several workers.
    */
   snapshot(): Snapshot {
+    this.#requireOneWorker();
     this.platform.mmu.reset(this.platform.cpus);
     return this.state.snapshot();
   }
   restore(snapshot: Snapshot): void {
+    this.#requireOneWorker();
     this.state.restore(snapshot);
     this.interpreter.dropAll();
     for (const core of this.cores) {

@@ -3,8 +3,10 @@
  * locking rule, outermost first (DESIGN: threads and time; after the comment on top of the kernel's
  * vgic.c). Taking a lock against the order, or one found held in deterministic mode, fails at once.
  */
+import type { Arena } from "./arena.ts";
 import { InternalError } from "./errors.ts";
 import type { SharedMemory } from "./memory.ts";
+import { layout, u53 } from "./struct.ts";
 
 /** Lock classes, outermost first. From `apList` inward interrupts must be off. */
 export const LOCK_CLASSES = [
@@ -36,6 +38,14 @@ export interface LockStats {
   contended: number;
 }
 
+const LockStatsLayout = layout("lock_stats", {
+  acquisitions: u53("observe"),
+  contended: u53("observe"),
+});
+
+/** Waits of a millisecond for a lock that another context has, after which it will never be dropped. */
+const MAX_WAITS = 30_000;
+
 /** Called before a lock is taken and after it is dropped, so that tests can force an interleaving. */
 export type SchedulePoint = (event: "take" | "drop", lockClass: LockClass, at: number) => void;
 
@@ -55,10 +65,17 @@ export class Locks {
   irqsOff: () => boolean = () => true;
   schedulePoint: SchedulePoint | undefined;
 
-  constructor(readonly memory: SharedMemory, readonly mode: "deterministic" | "parallel") {
-    this.stats = Object.fromEntries(
-      LOCK_CLASSES.map((c) => [c, { acquisitions: 0, contended: 0 }]),
-    ) as Record<LockClass, LockStats>;
+  /** `shared`: where all contexts count together, which they do one at a time; without it each counts for itself. */
+  constructor(
+    readonly memory: SharedMemory,
+    readonly mode: "deterministic" | "parallel",
+    shared?: Arena,
+  ) {
+    const stats = () => shared?.make(LockStatsLayout) ?? { acquisitions: 0, contended: 0 };
+    this.stats = Object.fromEntries(LOCK_CLASSES.map((c) => [c, stats()])) as Record<
+      LockClass,
+      LockStats
+    >;
     this.#ranked = LOCK_CLASSES.map((c) => this.stats[c]);
   }
 
@@ -93,7 +110,7 @@ export class Locks {
     if (this.schedulePoint !== undefined) this.#atSchedulePoint("take", rank, at);
     const stats = this.#ranked[rank] as LockStats;
     stats.acquisitions++;
-    if (this.mode === "parallel") this.#spin(at, stats);
+    if (this.mode === "parallel") this.#spin(rank, at, stats);
     else this.#takeUncontended(rank, at);
     this.#at[this.#count] = at;
     this.#rank[this.#count] = rank;
@@ -112,10 +129,13 @@ export class Locks {
     this.memory.st32(at, 1);
   }
 
-  #spin(at: number, stats: LockStats): void {
+  #spin(rank: number, at: number, stats: LockStats): void {
     const { i32 } = this.memory;
-    while (Atomics.compareExchange(i32, at >>> 2, 0, 1) !== 0) {
-      stats.contended++;
+    for (let waits = 0; Atomics.compareExchange(i32, at >>> 2, 0, 1) !== 0; waits++) {
+      if (waits === 0) stats.contended++;
+      if (waits === MAX_WAITS) {
+        throw new InternalError(`deadlock: ${LOCK_CLASSES[rank]} lock at ${at} is not dropped`);
+      }
       Atomics.wait(i32, at >>> 2, 1, 1);
     }
   }

@@ -150,7 +150,9 @@ export class KvmMachine {
     this.host = new Host({
       hardware: machineHardware(this.machine),
       mode,
-      locks: new Locks(memory, team ? "parallel" : "deterministic"),
+      locks: team
+        ? new Locks(memory, "parallel", observeArena)
+        : new Locks(memory, "deterministic"),
       workCpus: team ? cpusOfMain(pcpus, team.workers) : 0,
       trace: this.trace,
       arena: new Arena("host", memory, ram.at, ram.at + HOST_ARENA_BYTES),

@@ -213,9 +213,11 @@ export function kvmStats(
       vm.vcpus.map((v) => vcpuStats(i, v, insnsOf(v.vcpu), irqs[i] ?? []))
     ),
     interrupts: irqs.flatMap((of, i) => of.flatMap((irq) => interruptStats(i, irq))),
-    locks: Object.fromEntries(LOCK_CLASSES.map((name) => [name, { ...stats[name] }])) as Record<
-      LockClass,
-      LockClassStats
-    >,
+    locks: Object.fromEntries(
+      LOCK_CLASSES.map((name) => {
+        const { acquisitions, contended } = stats[name];
+        return [name, { acquisitions, contended }];
+      }),
+    ) as Record<LockClass, LockClassStats>,
   };
 }

@@ -38,6 +38,14 @@ class Helper {
     });
   }
 
+  /** From now on it tells what goes wrong by the team; what it could not tell so is told to `act`. */
+  onLost(act: (why: string) => void): void {
+    this.#worker.onerror = (event): void => {
+      event.preventDefault();
+      act(event.message);
+    };
+  }
+
   end(): void {
     this.#worker.terminate();
   }
@@ -78,12 +86,24 @@ export async function loadInTeam(
       if (team?.lock.held) team.release();
       end();
     };
-    helpers.forEach((helper) => helper.send({ kind: "go" }));
+    for (const helper of helpers) {
+      helper.onLost((why) => endTeam(guest, why));
+      helper.send({ kind: "go" });
+    }
     return guest;
   } catch (error) {
     end();
     throw error;
   }
+}
+
+/** A worker is gone: the next turn of the machine fails. */
+function endTeam({ machine: { team } }: Guest, why: string): void {
+  if (!team) return;
+  const { lock } = team, held = lock.held;
+  if (!held) lock.take();
+  team.fail(new InternalError(why));
+  if (!held) lock.drop();
 }
 
 async function makeMain(

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { Arena } from "../../src/base/arena.ts";
 import { InternalError } from "../../src/base/errors.ts";
 import { LOCK_CLASSES, type LockClass, Locks } from "../../src/base/lock.ts";
 import { SharedMemory } from "../../src/base/memory.ts";
@@ -131,4 +132,20 @@ Deno.test("at the point before a lock another context may take and drop it", () 
   };
   l.with("irq", at("irq"), () => {});
   assert.equal(other.stats.irq.acquisitions, 1);
+});
+
+Deno.test("contexts in parallel count together where they are given a place", () => {
+  const memory = SharedMemory.create(1 << 16);
+  const make = () => new Locks(memory, "parallel", new Arena("observe", memory, 32768, 1 << 16));
+  const [one, other] = [make(), make()];
+  one.with("irq", at("irq"), () => {});
+  other.with("irq", at("irq"), () => {});
+  other.with("kvm", at("kvm"), () => {});
+  for (const { stats } of [one, other]) {
+    assert.deepEqual([stats.irq.acquisitions, stats.kvm.acquisitions, stats.irq.contended], [
+      2,
+      1,
+      0,
+    ]);
+  }
 });

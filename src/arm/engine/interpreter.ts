@@ -152,7 +152,7 @@ export class InterpreterCode {
 }
 
 /** Bytes of an instruction cache line (CTR_EL0.IminLine). */
-const CACHE_LINE = 64;
+export const CACHE_LINE = 64;
 
 /** A predecoded page: its records and its bytes in the memory, and the invalidation it was last compared after. */
 interface CodePage {

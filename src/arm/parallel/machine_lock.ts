@@ -14,6 +14,8 @@ const FREE = 0, HELD = 1, WANTED = 2;
 const SPINS = 200;
 /** How long those who have just had the lock leave it to one who has waited in vain, in ms at most. */
 const YIELD_MS = 2;
+/** Looks of a second each at a lock that nobody drops: then its owner is gone. */
+const LOOKS = 60, LOOK_MS = 1000;
 
 /** The lock and what it has seen. */
 export const MachineLockLayout = layout("machine_lock", {
@@ -72,11 +74,19 @@ export class MachineLock {
 
   #sleep(): void {
     const words = this.#words;
-    let starves = false;
-    while (Atomics.exchange(words, this.#word, WANTED) !== FREE) {
+    let looks = 0;
+    for (
+      let starves = false;
+      Atomics.exchange(words, this.#word, WANTED) !== FREE;
+      starves = true
+    ) {
       if (starves) Atomics.store(words, this.#starving, 1);
-      Atomics.wait(words, this.#word, WANTED);
-      starves = true;
+      if (Atomics.wait(words, this.#word, WANTED, LOOK_MS) !== "timed-out") looks = 0;
+      else if (++looks === LOOKS) {
+        throw new InternalError(
+          "a worker does not drop the machine lock",
+        );
+      }
     }
     if (Atomics.exchange(words, this.#starving, 0) !== 0) Atomics.notify(words, this.#starving);
   }

@@ -23,6 +23,8 @@ const TEXT_BYTES = 4096;
 const NEVER = 2 ** 53 - 1;
 /** Longest sleep without a look, in ms, of one who waits for another worker or its CPUs' deadline. */
 const LOOK_MS = 1000;
+/** As many of them at a worker in generated code, whose turns take far less: then it is gone. */
+const LOOKS = 60;
 
 /** What is one for all workers. `observe` state: it says who works, not what the machine is. */
 const TeamLayout = layout("team", {
@@ -212,11 +214,12 @@ export class Team {
   #awaitTurn(worker: number, turn: number): void {
     const words = this.#words;
     const at = this.#turn[worker] as number, awaited = this.#awaited[worker] as number;
-    for (;;) {
+    for (let looks = 0; looks < LOOKS; looks++) {
       Atomics.store(words, awaited, 1);
       if (Atomics.load(words, at) !== turn) return;
       Atomics.wait(words, at, turn, LOOK_MS);
     }
+    throw new InternalError(`worker ${worker} does not leave generated code`);
   }
 
   /** Tells all others, under the lock, that `length` bytes of RAM at `at` of the memory may be new code; 0: any. */
@@ -227,12 +230,25 @@ export class Team {
   #send(worker: number, at: number, length: number): void {
     const member = this.#member(worker);
     const n = member.messages;
-    if (n >= MESSAGES) return;
+    if (
+      n >= MESSAGES || (n > 0 && length > 0 && this.#joined(member.ring + 8 * (n - 1), at, length))
+    ) {
+      return;
+    }
     // The last place says that the code has changed anywhere.
     const whole = n === MESSAGES - 1;
     this.memory.st32(member.ring + 8 * n, whole ? 0 : at);
     this.memory.st32(member.ring + 8 * n + 4, whole ? 0 : length);
     member.messages = n + 1;
+  }
+
+  /** Whether the message at address `last` now has these bytes too: maintenance goes line by line through whole pages. */
+  #joined(last: number, at: number, length: number): boolean {
+    const { memory } = this;
+    const bytes = memory.ld32(last + 4);
+    if (bytes === 0 || memory.ld32(last) + bytes !== at) return false;
+    memory.st32(last + 4, bytes + length);
+    return true;
   }
 
   #takeMessages(): void {
