@@ -164,10 +164,10 @@ export class Machine implements Hooks, TeamMachine {
 
   // Hooks
 
-  onInstructionCacheInvalidate(pa: number | "all"): void {
+  onInstructionCacheInvalidate(pa: number | "all", broadcast: boolean): void {
     if (pa === "all") this.interpreter.invalidateAll();
     else this.interpreter.invalidateLine(pa);
-    if (this.team === undefined) return;
+    if (this.team === undefined || !broadcast) return;
     const at = pa === "all" ? -1 : ramOffset(this.ram, pa - pa % CACHE_LINE, CACHE_LINE);
     this.team.sendCode(Math.max(at, 0), at < 0 ? 0 : CACHE_LINE);
   }

@@ -20,8 +20,11 @@ export type PowerEvent = "off" | "reset";
 
 /** What the CPUs tell the rest of the machine. */
 export interface Hooks {
-  /** IC IVAU (physical address of the line) or IC IALLU ("all"): drop predecoded and translated code. */
-  onInstructionCacheInvalidate(pa: number | "all"): void;
+  /**
+   * IC IVAU (physical address of the line) or IC IALLU ("all"): drop predecoded and translated code. `broadcast`:
+   * that of all CPUs, not only of the one at hand.
+   */
+  onInstructionCacheInvalidate(pa: number | "all", broadcast: boolean): void;
   /** The slice must end: a timer or interrupt-controller register was written, a CPU halted, woke or was switched on. */
   onEndSlice(cpu: Cpu): void;
   onPower(event: PowerEvent): void;

@@ -10,6 +10,7 @@ import { takeAlignmentFault, takeDataAbort, takeExternalAbort } from "./aborts.t
 import { meetsWatchpoint, takeWatchpoint } from "./debug.ts";
 import { ZVA_BYTES } from "./id_registers.ts";
 import { FILL } from "./mmu/mmu.ts";
+import { isForcedBroadcast } from "./mmu/tlbi.ts";
 import type { Core } from "./parts.ts";
 import type { SysregAccess } from "./sysreg_access.ts";
 import { type Check, firstVerdict, hcrTrap, sctlrEl0Trap, VERDICT } from "./sysreg_traps.ts";
@@ -126,11 +127,12 @@ function unwatched(core: Core, lo: number, hi: number, size: number, cm: boolean
 }
 
 function invalidateInstructions(core: Core, name: string, lo: number, hi: number): boolean {
-  const { hooks, mmu } = core.platform;
-  if (name !== "IVAU") hooks.onInstructionCacheInvalidate("all");
-  else if (translateOperand(core, ACCESS.READ, lo, hi)) hooks.onInstructionCacheInvalidate(mmu.pa);
-  else return false;
-  hooks.onMaintenance?.(core.cpu);
+  const { hooks, mmu, memory } = core.platform;
+  const broadcast = name !== "IALLU" || isForcedBroadcast(memory, core.cpu);
+  if (name !== "IVAU") hooks.onInstructionCacheInvalidate("all", broadcast);
+  else if (!translateOperand(core, ACCESS.READ, lo, hi)) return false;
+  else hooks.onInstructionCacheInvalidate(mmu.pa, broadcast);
+  if (broadcast) hooks.onMaintenance?.(core.cpu);
   return true;
 }
 

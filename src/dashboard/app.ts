@@ -57,6 +57,7 @@ const ERRORS: Readonly<Record<number, string>> = {
   19: "no such device",
   22: "not possible for this one",
   38: "not supported",
+  95: "not possible with --threads",
 };
 
 /** Timers may come this much before their time. */

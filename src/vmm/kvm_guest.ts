@@ -92,7 +92,7 @@ const SLOT = { RAM: 0, PVTIME: 1 } as const;
 /** Bytes of a vCPU's struct pvclock_vcpu_stolen_time. */
 const STOLEN_TIME_SIZE = 64;
 
-const ERRNO = { EINTR: 4, EINVAL: 22, EBUSY: 16, ENOSYS: 38 } as const;
+const ERRNO = { EINTR: 4, EINVAL: 22, EBUSY: 16, ENOSYS: 38, EOPNOTSUPP: 95 } as const;
 
 /** How long vCPUs in other workers may take to leave before they are looked at again. */
 const LEAVE_NS = 1_000_000;
@@ -427,7 +427,7 @@ export class KvmGuest implements Guest {
     const wrong = this.#invalid(input);
     if (wrong !== 0) return wrong;
     const step = stepOf(input);
-    if (step) return this.options.team ? -ERRNO.ENOSYS : step(this);
+    if (step) return this.options.team ? -ERRNO.EOPNOTSUPP : step(this);
     const work = workOf(input);
     if (!work) return -ERRNO.ENOSYS;
     host.queueWork(() => work(this));

@@ -46,9 +46,14 @@ export class Machine implements Platform {
   readonly cpus: Cpu[];
   readonly power: PowerEvent[] = [];
   readonly invalidated: (number | "all")[] = [];
+  /** Whether each of these reaches all CPUs. */
+  readonly broadcasts: boolean[] = [];
   endedSlices = 0;
   readonly hooks = {
-    onInstructionCacheInvalidate: (pa: number | "all") => void this.invalidated.push(pa),
+    onInstructionCacheInvalidate: (pa: number | "all", broadcast: boolean) => {
+      this.invalidated.push(pa);
+      this.broadcasts.push(broadcast);
+    },
     onEndSlice: () => void this.endedSlices++,
     onPower: (event: PowerEvent) => void this.power.push(event),
   };

@@ -138,6 +138,17 @@ Deno.test("IC reaches the hook: a physical address, or all", () => {
   m.execute(sys("IALLUIS"));
   m.execute(sys("IALLU"));
   assert.deepEqual(m.invalidated, [CODE + 8, "all", "all"]);
+  assert.deepEqual(m.broadcasts, [true, true, false]);
+});
+
+Deno.test("IC IALLU reaches all CPUs where HCR_EL2.FB says so, from EL1", () => {
+  const m = new Machine();
+  m.core().regs.setNum(R.HCR_EL2, 2 ** 31 + (1 << 9));
+  m.enter(2);
+  m.execute(sys("IALLU"));
+  m.enter(1);
+  m.execute(sys("IALLU"));
+  assert.deepEqual(m.broadcasts, [false, true]);
 });
 
 Deno.test("AT leaves its result in PAR_EL1", () => {

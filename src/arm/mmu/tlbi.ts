@@ -94,9 +94,9 @@ function regimeOfOwner(memory: SharedMemory, cpu: Cpu, owner: Owner): Regime {
   return owner === "el1" && isVheHost(memory, cpu) ? REGIME.EL20 : REGIME.EL10;
 }
 
-/** Whether `op` issued now on `cpu` reaches the other CPUs: by its name, or at EL1 by HCR_EL2.FB. */
-function isBroadcast(memory: SharedMemory, cpu: Cpu, op: TlbiOp): boolean {
-  return op.innerShareable || (cpu.el === 1 && (hcrLo(memory, cpu) & HCR_LO.FB) !== 0);
+/** Whether TLB maintenance and IC IALLU issued now on `cpu` reach the other CPUs whatever their names say: HCR_EL2.FB at EL1. */
+export function isForcedBroadcast(memory: SharedMemory, cpu: Cpu): boolean {
+  return cpu.el === 1 && (hcrLo(memory, cpu) & HCR_LO.FB) !== 0;
 }
 
 /**
@@ -116,7 +116,7 @@ export function invalidate(
   const oneVmid = regime === REGIME.EL10 && op.owner !== "guests";
   const vmid = oneVmid ? currentVmid(memory, cpu) : -1;
   const asid = op.scope === "asid" ? valueHi >>> 16 : -1;
-  const broadcast = isBroadcast(memory, cpu, op);
+  const broadcast = op.innerShareable || isForcedBroadcast(memory, cpu);
   for (const { index } of broadcast ? cpus : [cpu]) {
     if (op.scope !== "va") contexts.invalidateAll(index, regime, vmid, asid);
     else {
