@@ -121,6 +121,39 @@ onEveryTier("loads and stores of all sizes across pages, without the evaluator",
   },
 });
 
+/** Those of the accesses that are wide, which a region makes itself where the pages lie side by side. */
+const WIDE_TURN = TURN.filter((word) => [0x3d, 0x3c, 0xad, 0x4c].includes(word >>> 24));
+
+function wideTurn(b: Around): void {
+  const q0 = b.get(-7, 16);
+  b.set(-12, 16, q0);
+  const [q1, q2] = [b.get(-23, 16), b.get(-7, 16)];
+  b.set(-23, 16, q2);
+  b.set(-7, 16, q1);
+  const four = [0, 1, 2, 3].map((i) => b.get(-33 + 16 * i, 16));
+  for (let i = 0; i < 4; i++) b.set(-40 + 16 * i, 16, four[i] as bigint);
+}
+
+for (const [where, second] of [["side by side", FIRST + 0x1000], ["apart", SECOND]] as const) {
+  const at = (offset: number) => offset < 0 ? behind(offset) : second + offset;
+  onEveryTier(`wide loads and stores across pages that lie ${where}`, {
+    load: (m) => {
+      m.tables.map(EDGE - 0x1000, FIRST, PTE.RW).map(EDGE, second, PTE.RW);
+      for (let i = -64; i < 64; i += 8) m.put64(at(i), initial(i));
+      const a = prologue(m).mov(12, EDGE - 7).mov(13, EDGE - 33).mov(15, EDGE - 40);
+      m.load(off(loopOver(a, ...WIDE_TURN)), vectors().label("sync").label("irq"));
+    },
+    check: (m) => {
+      const model = new Around();
+      for (let i = -64; i < 64; i += 8) model.set(i, 8, initial(i));
+      for (let i = 0; i < TURNS; i++) wideTurn(model);
+      for (let i = -64; i < 64; i += 8) {
+        assert.equal(m.get64(at(i)).toString(16), model.get(i, 8).toString(16), `at ${i}`);
+      }
+    },
+  });
+}
+
 /** Something at each place; the sums must not grow over 64 bits in a way that the model does not. */
 function initial(at: number): bigint {
   return BigInt(at + 65) * 0x0001_0203_0405_0607n;

@@ -29,6 +29,8 @@ interface Place {
 
 /** Neighbouring accesses of one instruction that are translated together extend over this many bytes at most. */
 const MAX_SPAN = 64;
+/** Accesses of so many bytes are often not aligned, and cross pages. */
+const WIDE = 16;
 /** The limit of a page whose accesses of that many bytes hit. */
 const PAGE_LIMIT = 4096n - 64n + 1n;
 /** Misaligned accesses of a module's code after which it is to be made for them. */
@@ -132,10 +134,8 @@ export abstract class MemoryBuilder extends ControlBuilder {
     const { frame } = this;
     const { asm } = frame;
     const entry = frame.temporary(I32);
-    if (t.unprivileged) asm.get(frame.cpu).mem("i32.load", O.tlbUnprivileged);
-    else frame.pushTlb();
-    asm.get(a).i64(12n).op("i64.shr_u").op("i32.wrap_i64").i32(DATA_TLB_ENTRIES - 1)
-      .op("i32.and").i32(Math.log2(DATA_TLB_ENTRY)).op("i32.shl").op("i32.add").tee(entry);
+    this.#pushEntry(a, t.unprivileged);
+    asm.tee(entry);
     asm.mem("i64.load", t.access === ACCESS.READ ? DATA_TLB.READ_TAG : DATA_TLB.WRITE_TAG);
     asm.get(a);
     if (t.span > 1) asm.i64(BigInt(t.span - 1)).op("i64.add");
@@ -149,9 +149,40 @@ export abstract class MemoryBuilder extends ControlBuilder {
       asm.op("i64.or");
     }
     asm.op("i64.ne").if("if", false);
+    const mayCross = frame.pageCache !== undefined && aligned === 1 && t.span >= WIDE;
+    if (mayCross) this.#pushCrossing(t, a, entry);
     frame.miss(a, t.access | (t.unprivileged ? UNPRIVILEGED_ACCESS : 0), t.span);
+    if (mayCross) asm.end();
     asm.end();
     return entry;
+  }
+
+  /**
+   * Opens a condition: that the access in local `a`, which is not in the page of the TLB's `entry` alone, cannot
+   * be made as if it were. It can where the TLB has the next page too and that lies behind it in the memory.
+   */
+  #pushCrossing(t: Translation, a: number, entry: number): void {
+    const { frame } = this;
+    const { asm } = frame;
+    const tag = t.access === ACCESS.READ ? DATA_TLB.READ_TAG : DATA_TLB.WRITE_TAG;
+    const [end, next] = [frame.temporary(I64), frame.temporary(I32)];
+    asm.get(a).i64(BigInt(t.span - 1)).op("i64.add").i64(-4096n).op("i64.and").set(end);
+    this.#pushEntry(end, t.unprivileged);
+    asm.tee(next).mem("i64.load", tag).get(end).op("i64.ne");
+    asm.get(entry).mem("i64.load", tag).get(a).i64(-4096n).op("i64.and").op("i64.ne");
+    asm.op("i32.or");
+    asm.get(entry).mem("i32.load", DATA_TLB.ADDEND).get(next).mem("i32.load", DATA_TLB.ADDEND);
+    asm.op("i32.ne").op("i32.or").if("if", true);
+  }
+
+  /** Pushes where the TLB may have the page of the address in local `a`. */
+  #pushEntry(a: number, unprivileged: boolean): void {
+    const { frame } = this;
+    const { asm } = frame;
+    if (unprivileged) asm.get(frame.cpu).mem("i32.load", O.tlbUnprivileged);
+    else frame.pushTlb();
+    asm.get(a).i64(12n).op("i64.shr_u").op("i32.wrap_i64").i32(DATA_TLB_ENTRIES - 1)
+      .op("i32.and").i32(Math.log2(DATA_TLB_ENTRY)).op("i32.shl").op("i32.add");
   }
 
   protected place(
