@@ -39,16 +39,23 @@ for (const [threads, options] of [[2, []], [4, ["--gic", "2"]], [2, ["--mode", "
   });
 }
 
-for (const threads of [2, 4]) {
+/** Options, and how many CPUs Linux has. */
+const BOOTS = [
+  [2, ["--vcpus", "4"], 4],
+  [4, ["--vcpus", "4"], 4],
+  [2, ["--bare", "--el", "2"], 2],
+] as const;
+
+for (const [threads, options, cpus] of BOOTS) {
   Deno.test({
-    name: `Linux with 4 vCPUs boots, checks and powers off with --threads ${threads}`,
+    name: `Linux boots, checks and powers off with ${options.join(" ")} --threads ${threads}`,
     ignore: debianKernel() === undefined,
     fn: async () => {
-      const args = ["--threads", `${threads}`, "--pcpus", `${threads}`, "--vcpus", "4"];
+      const args = ["--threads", `${threads}`, "--pcpus", `${threads}`, ...options];
       const kernel = debianKernel() as Uint8Array;
       const log = await run(kernel, [...args, "--append", "console=ttyAMA0"], initrd);
       assertCleanLog(log);
-      assert.match(log, /init: started, 4 cpus/);
+      assert.match(log, new RegExp(`init: started, ${cpus} cpus`));
       assert.match(log, /init: all checks passed/);
       assert.match(log, /reboot: Power down/);
     },
