@@ -15,6 +15,8 @@ import { PTE } from "../support/tier_machine.ts";
 
 /** Words for the tests: a round's number when it is ready, who has seen it, faults so far, and what went wrong. */
 const FLAG = TEAM.data, SEEN = FLAG + 64, FAULTS = FLAG + 128, ERRORS = FLAG + 192;
+/** Who is about to look. */
+const COME = FLAG + 256;
 /** Two pages, the first of which is even. */
 const PAGES = TEAM.data + 0x2000;
 /** Two functions of one page. */
@@ -171,24 +173,27 @@ function releasing(): TeamProgram {
     makeCode(a, (b) => b.icIvau(13));
   };
   return program.both((a) => {
-    a.mov(2, FLAG).mov(11, SEEN).mov(12, 0).mov(13, FUNCTIONS).mov(14, OPEN).mov(15, CLOSED);
+    a.mov(1, COME).mov(2, FLAG).mov(11, SEEN).mov(12, 0).mov(13, FUNCTIONS);
+    a.mov(14, OPEN).mov(15, CLOSED);
     a.mov(16, RET).strW(16, 13, 4);
     times(a, 10, ROUNDS, () => {
       a.add(12, 12, 1);
       patch(a, 15);
       a.word(INSN.stlr(12, 2));
-      times(a, 6, 200, () => a.nop());
+      // The other one is at the branch, or nearly
+      awaitWord(a, 1, 12);
+      times(a, 6, 2000, () => a.nop());
       // Before the branch opens: who comes out must find it
       a.str(12, 2, 8).word(INSN.dmbIsh);
       patch(a, 14);
       awaitWord(a, 11, 12);
     });
   }, (a) => {
-    a.mov(2, FLAG).mov(11, SEEN).mov(3, 0).mov(12, 0).mov(13, FUNCTIONS);
+    a.mov(1, COME).mov(2, FLAG).mov(11, SEEN).mov(3, 0).mov(12, 0).mov(13, FUNCTIONS);
     times(a, 10, ROUNDS, () => {
       a.add(12, 12, 1);
       awaitWord(a, 2, 12);
-      a.isb().blr(13).word(INSN.dmbIshLd).ldr(4, 2, 8).cmp(4, 12);
+      a.isb().word(INSN.stlr(12, 1)).blr(13).word(INSN.dmbIshLd).ldr(4, 2, 8).cmp(4, 12);
       countUnless(a, COND.HS, 3);
       a.word(INSN.stlr(12, 11));
     });
