@@ -4,7 +4,7 @@ import { parseCommandLine } from "./src/vmm/command_line.ts";
 import { EXIT_CODE } from "./src/vmm/options.ts";
 
 async function main(args: readonly string[]): Promise<number> {
-  const wanted = parseCommandLine(args);
+  const wanted = await parseCommandLine(args);
   if ("text" in wanted) {
     console.log(wanted.text.trimEnd());
     return wanted.code;

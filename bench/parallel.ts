@@ -50,7 +50,7 @@ const INSNS = VCPUS * 4 * 0x1800_8480;
 const ROUNDS = 3;
 
 async function run(threads: number): Promise<void> {
-  const invocation = parseCommandLine(
+  const invocation = await parseCommandLine(
     ["run", "--vcpus", `${VCPUS}`, "--pcpus", "2", "--memory", "64M", "--threads", `${threads}`],
   );
   if ("text" in invocation) throw new Error(invocation.text);

@@ -19,7 +19,7 @@ export class GuestRun {
     initrd?: Uint8Array,
     regions: Partial<RegionOptions> = {},
   ): Promise<GuestRun> {
-    const invocation = parseCommandLine(["run", ...args]);
+    const invocation = await parseCommandLine(["run", ...args]);
     if ("text" in invocation) throw new Error(invocation.text);
     const run = new GuestRun();
     const named = (name: string, bytes: Uint8Array | undefined) => bytes && { name, bytes };

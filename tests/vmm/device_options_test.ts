@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { UserError } from "../../src/base/errors.ts";
 import { parseCommandLine } from "../../src/vmm/command_line.ts";
 import {
   boardOptions,
@@ -11,19 +12,19 @@ import {
 import { openDisk } from "../../src/vmm/files.ts";
 import { assertUserError } from "./user_error.ts";
 
-function devices(...args: string[]) {
-  const invocation = parseCommandLine(["run", ...args]);
+async function devices(...args: string[]) {
+  const invocation = await parseCommandLine(["run", ...args]);
   assert.ok("config" in invocation);
   return invocation.config.devices;
 }
 
-Deno.test("without options there are no disks and no network", () => {
-  assert.deepEqual(devices(), NO_DEVICES);
+Deno.test("without options there are no disks and no network", async () => {
+  assert.deepEqual(await devices(), NO_DEVICES);
 });
 
-Deno.test("device options of the command line", () => {
+Deno.test("device options of the command line", async () => {
   const args = ["--disk", "a.img", "--disk", "b,c.img,ro", "--net", "echo", "--console", "virtio"];
-  assert.deepEqual(devices(...args, "--rtc", "1700000000", "--fw-cfg", "opt/x=a=b"), {
+  assert.deepEqual(await devices(...args, "--rtc", "1700000000", "--fw-cfg", "opt/x=a=b"), {
     disks: [{ path: "a.img", readOnly: false }, { path: "b,c.img", readOnly: true }],
     net: "echo",
     console: "virtio",
@@ -39,7 +40,7 @@ Deno.test("dates are UTC, with or without a time", () => {
   assert.equal(parseRtc("0"), 0);
 });
 
-Deno.test("mistakes are user errors", () => {
+Deno.test("mistakes are user errors", async () => {
   for (const text of ["", "tomorrow", "2024-13-01", "1969-01-01", "4294967296", "-1"]) {
     assertUserError(() => parseRtc(text), /^--rtc/);
   }
@@ -48,7 +49,7 @@ Deno.test("mistakes are user errors", () => {
   for (const text of ["x", "=1", `${"n".repeat(56)}=1`, "a b=1"]) {
     assertUserError(() => parseFwCfg(text), /^--fw-cfg/);
   }
-  assertUserError(() => parseCommandLine(["run", "--net", "tap"]), /net/);
+  await assert.rejects(parseCommandLine(["run", "--net", "tap"]), UserError);
 });
 
 Deno.test("an image file is read where the disk is read, zeros behind its end, and never written", () => {

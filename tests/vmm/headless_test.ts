@@ -4,13 +4,13 @@ import { checkSame, decisive } from "../../src/vmm/headless.ts";
 import type { MachineConfig } from "../../src/vmm/options.ts";
 import { assertUserError } from "./user_error.ts";
 
-function configOf(...args: string[]): MachineConfig {
-  const parsed = parseCommandLine(["run", ...args]);
+async function configOf(...args: string[]): Promise<MachineConfig> {
+  const parsed = await parseCommandLine(["run", ...args]);
   assert.ok("config" in parsed);
   return parsed.config;
 }
 
-const recording = { config: decisive(configOf()), inputs: [], end: undefined };
+const recording = { config: decisive(await configOf()), inputs: [], end: undefined };
 
 /** Every option that changes what the machine does, with a value that is not its default. */
 const DECISIVE: readonly (readonly string[])[] = [
@@ -33,11 +33,12 @@ const DECISIVE: readonly (readonly string[])[] = [
 ];
 
 for (const args of DECISIVE) {
-  Deno.test(`a replay with another ${args[0]} than recorded is refused`, () => {
-    assertUserError(() => checkSame(recording, configOf(...args)), /^replay: recorded with /);
+  Deno.test(`a replay with another ${args[0]} than recorded is refused`, async () => {
+    const config = await configOf(...args);
+    assertUserError(() => checkSame(recording, config), /^replay: recorded with /);
   });
 }
 
-Deno.test("a replay may run at another pace and end elsewhere", () => {
-  checkSame(recording, configOf("--clock", "paced", "--for", "1s"));
+Deno.test("a replay may run at another pace and end elsewhere", async () => {
+  checkSame(recording, await configOf("--clock", "paced", "--for", "1s"));
 });
