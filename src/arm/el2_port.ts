@@ -164,6 +164,10 @@ export class El2Port extends El2Registers {
     this.irqDisable();
     return before;
   }
+  /** What {@link irqSave} would return: no operation. */
+  get irqFlags(): number {
+    return this.core.cpu.daif;
+  }
   irqRestore(daif: number): void {
     this.count(K.interruptMask, "");
     this.core.cpu.daif = daif;

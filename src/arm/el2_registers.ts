@@ -7,6 +7,7 @@ import { TWO32 } from "../base/bits.ts";
 import { InternalError } from "../base/errors.ts";
 import { addSmall, type SharedMemory } from "../base/memory.ts";
 import type { ViewOf } from "../base/struct.ts";
+import { DAIF } from "./arch/cpu_state.ts";
 import { HCR } from "./arch/fields.ts";
 import { R, SYSREGS } from "./arch/sysregs.ts";
 import type { CpuCore } from "./cpu.ts";
@@ -34,6 +35,7 @@ const add = addSmall;
 /** Words behind the first counter. */
 const NS = PortLayout.offset.ns >>> 2, TOUCHED = PortLayout.offset.touched >>> 2;
 const GPR_BYTES = 31 * 8;
+const IRQS_OFF = DAIF.I | DAIF.F;
 /** Runs of a sequence one by one before it gets a function. */
 const HOT = 100;
 
@@ -223,18 +225,27 @@ export class El2Registers {
 
   /** The first `done` are done, but not counted. */
   #runSteps(sequence: Sequence, done: number, args: readonly number[]): void {
-    sequence.steps.forEach((step, i) => {
+    const { steps } = sequence;
+    for (let i = 0; i < steps.length; i++) {
+      const step = steps[i] as SequenceStep;
       this.count(step.kind, "reg" in step ? step.reg : "");
       if (i >= done) this.#step(step, args);
-    });
+    }
     this.#warm(sequence);
   }
+
+  /** What the last step of that kind has read, signed. */
+  #looked = 0;
 
   #step(step: SequenceStep, args: readonly number[]): void {
     const half = (h: Half) => typeof h === "number" ? h : args[h.arg] as number;
     const place = "at" in step ? (args[step.at.arg] as number) + step.at.offset : 0;
     switch (step.step) {
       case "trap":
+      case "isb":
+        return;
+      case "irqDisable":
+        this.core.cpu.daif |= IRQS_OFF;
         return;
       case "saveGprs":
         return this.#copyGprs(place, this.#gpr);
@@ -244,6 +255,15 @@ export class El2Registers {
         return this.#save(step.reg, place);
       case "readLow":
         return this.memory.st53(place, this.#low(step.reg));
+      case "readWord":
+        return this.memory.st32(place, this.#low(step.reg));
+      case "look":
+        this.#looked = this.#low(step.reg) | 0;
+        return;
+      case "change":
+        return this.#write(step.reg, (this.#looked & ~step.clear) | step.set, 0);
+      case "loadWord":
+        return this.#write(step.reg, this.#signed[place >>> 2] as number, 0);
       case "write":
         return this.#write(step.reg, half(step.lo), half(step.hi));
       default:

@@ -1,15 +1,24 @@
 /**
  * A hot {@link Sequence} as one WebAssembly function: registers that are plain storage to EL2
- * (el2_storage.ts) are moved straight from and to their words, and the operations are counted and timed
+ * (el2_storage.ts), always or as things are (el2_conditional.ts), are moved straight from and to their words, and the operations are counted and timed
  * together. The function is made for one CPU, and for EL2 on its own stack with HCR_EL2.E2H as it was.
  *
  * Where it does not do all of the sequence's steps, it answers how many it has done: nothing is counted
  * yet, and the step that comes next is one that only the register's own functions can do.
  */
 import { WASM_PAGE } from "../base/memory.ts";
-import { CpuLayout, gprOffset, sysregOffset } from "./arch/cpu_state.ts";
+import { CpuLayout, DAIF, gprOffset, sysregOffset } from "./arch/cpu_state.ts";
 import { HCR_HI } from "./arch/fields.ts";
 import { R } from "./arch/sysregs.ts";
+import {
+  type ChangeRule,
+  changeRule,
+  conditionalRead,
+  type ConditionalWrite,
+  conditionalWrite,
+  type Need,
+  type NeedAt,
+} from "./el2_conditional.ts";
 import type { El2Storage, PlainWrite } from "./el2_storage.ts";
 import { FunctionBody, I32, I64 } from "./engine/wasm_assembler.ts";
 import { ModuleAssembler } from "./engine/wasm_module.ts";
@@ -17,9 +26,11 @@ import { COSTS } from "./port_operations.ts";
 import {
   type At,
   type Half,
+  type ReadStep,
   type Sequence,
   SEQUENCE_ARGS,
   type SequenceStep,
+  type WriteStep,
 } from "./port_sequence.ts";
 
 /** What a {@link FastSequence} answers when it has done everything. */
@@ -39,10 +50,18 @@ export interface SequenceCounters {
 }
 
 const GPRS = 31;
+const ALL = 0xffff_ffff;
+const IRQS_OFF = DAIF.I | DAIF.F;
+
 const PARAMS = new Array<typeof I32>(SEQUENCE_ARGS).fill(I32);
 
 function word64(lo: number, hi: number): bigint {
   return (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0);
+}
+
+/** How many steps before it must be done anew where the step is done by the port: a change needs its look. */
+function reachesBack({ step }: SequenceStep): number {
+  return step === "change" ? 1 : 0;
 }
 
 /** One function under construction. */
@@ -77,7 +96,7 @@ class SequenceCode {
 
   /** Writes one step, the `done`th. False: it is not one that can be. */
   step(step: SequenceStep, done: number): boolean {
-    const { body, storage, e2h } = this;
+    const { body } = this;
     switch (step.step) {
       case "trap":
         return true;
@@ -92,26 +111,133 @@ class SequenceCode {
           body.mem("i64.store", this.#cpu + gprOffset(n));
         }
         return true;
+      case "isb":
+        return true;
+      case "irqDisable":
+        body.i32(0);
+        this.#load32(this.#cpu + CpuLayout.offset.daif).i32(IRQS_OFF).op("i32.or");
+        body.mem("i32.store", this.#cpu + CpuLayout.offset.daif);
+        return true;
       case "save":
-      case "readLow": {
-        const from = storage.plainRead(step.reg, e2h);
-        if (from === 0) return false;
-        if (step.step === "save") this.#toMemory(from, step.at);
-        else {body.get(step.at.arg).i32(0).mem("i64.load32_u", from).mem(
-            "i64.store",
-            step.at.offset,
-          );}
-        return true;
-      }
-      default: {
-        const to = storage.plainWrite(step.reg, e2h);
-        if (to === undefined) return false;
-        if (step.step === "write") this.#value64(step.lo, step.hi);
-        else body.get(step.at.arg).mem("i64.load", step.at.offset);
-        this.#write(to, done);
-        return true;
-      }
+      case "readLow":
+      case "readWord":
+      case "look":
+        return this.#readStep(step, done);
+      default:
+        return this.#writeStep(step, done - reachesBack(step));
     }
+  }
+
+  #readStep(step: ReadStep, done: number): boolean {
+    const { body, storage, e2h } = this;
+    const plain = storage.plainRead(step.reg, e2h);
+    if (plain !== 0) {
+      if (step.step === "look") return true;
+      if (step.step === "save") this.#toMemory(plain, step.at);
+      else {
+        body.get(step.at.arg).i32(0).mem("i32.load", plain);
+        this.#storeLow(step);
+      }
+      return true;
+    }
+    const target = storage.readsAs(step.reg, e2h);
+    const read = target < 0 ? undefined : conditionalRead(storage.core, target);
+    if (read === undefined) return false;
+    this.#require(read.needs, done);
+    if (step.step === "look") return true;
+    body.get(step.at.arg);
+    if ("constant" in read.from) body.i32(read.from.constant | 0);
+    else this.#load32(read.from.address);
+    this.#storeLow(step);
+    return true;
+  }
+
+  /** Bits 31 to 0 of the register, on the stack after the address, to where the step wants them. */
+  #storeLow(step: Exclude<ReadStep, { readonly step: "look" }>): void {
+    const { body } = this;
+    if (step.step === "readWord") body.mem("i32.store", step.at.offset);
+    else body.op("i64.extend_i32_u").mem("i64.store", step.at.offset);
+  }
+
+  #writeStep(step: WriteStep, done: number): boolean {
+    const { storage, e2h } = this;
+    const to = storage.plainWrite(step.reg, e2h);
+    const target = storage.writesTo(step.reg, e2h);
+    if (to === undefined) {
+      const write = target < 0 ? undefined : conditionalWrite(storage.core, target);
+      if (write === undefined || !this.#written(step)) return false;
+      this.#writeConditional(write, done);
+    } else {
+      if (!this.#written(step)) return false;
+      this.#write(to, done, target < 0 ? undefined : changeRule(storage.core, target));
+    }
+    return true;
+  }
+
+  /** The value that the step writes, on the stack. False: it cannot be had here. */
+  #written(step: WriteStep): boolean {
+    const { body } = this;
+    switch (step.step) {
+      case "write":
+        this.#value64(step.lo, step.hi);
+        return true;
+      case "loadWord":
+        body.get(step.at.arg).mem("i64.load32_u", step.at.offset);
+        return true;
+      case "change":
+        return this.#changed(step);
+      default:
+        body.get(step.at.arg).mem("i64.load", step.at.offset);
+        return true;
+    }
+  }
+
+  /** The register as it was looked at just before, with the step's bits changed. */
+  #changed({ reg, clear, set }: WriteStep & { readonly step: "change" }): boolean {
+    const { body, storage, e2h } = this;
+    const plain = storage.plainRead(reg, e2h);
+    const target = storage.readsAs(reg, e2h);
+    const from = plain !== 0
+      ? { address: plain }
+      : target < 0
+      ? undefined
+      : conditionalRead(storage.core, target)?.from;
+    if (from === undefined) return false;
+    if ("constant" in from) body.i32(from.constant | 0);
+    else this.#load32(from.address);
+    body.i32(~clear).op("i32.and").i32(set).op("i32.or").op("i64.extend_i32_u");
+    return true;
+  }
+
+  /** Answers `done` unless all words are as they must be. */
+  #require(needs: readonly NeedAt[], done: number): void {
+    for (const need of needs) {
+      this.#load32(need.address);
+      this.#requireWord(need, done);
+    }
+  }
+
+  /** The same for the word on the stack. */
+  #requireWord({ mask, value, equal }: Need, done: number): void {
+    const { body } = this;
+    if (mask !== ALL) body.i32(mask | 0).op("i32.and");
+    body.i32(value | 0).op(equal ? "i32.ne" : "i32.eq");
+    body.if("needed", false).i32(done).return().end();
+  }
+
+  /** The value on the stack to a register that is plain storage as things are now. */
+  #writeConditional(write: ConditionalWrite, done: number): void {
+    const { body } = this;
+    const { needs, valueNeeds, address, bits, keep, set } = write;
+    const value = this.#value;
+    body.i64(keep).op("i64.and").i64(set).op("i64.or").set(value);
+    this.#require(needs, done);
+    for (const need of valueNeeds) {
+      body.get(value).op("i32.wrap_i64");
+      this.#requireWord(need, done);
+    }
+    if (address === 0) return;
+    body.i32(0).get(value).mem(bits === 64 ? "i64.store" : "i64.store32", address);
   }
 
   #value64(lo: Half, hi: Half): void {
@@ -125,16 +251,26 @@ class SequenceCode {
     half(hi).op("i64.extend_i32_u").i64(32n).op("i64.shl").op("i64.or");
   }
 
-  /** The value on the stack to the register, unless a bit that is watched would change. */
-  #write({ address, watch, keep, set }: PlainWrite, done: number): void {
+  /** The value on the stack to the register; where a bit that is watched would change, as `rule` allows it. */
+  #write({ address, watch, keep, set }: PlainWrite, done: number, rule?: ChangeRule): void {
     const { body } = this;
     const value = this.#value;
     body.i64(keep).op("i64.and").i64(set).op("i64.or").set(value);
     if (watch !== 0n) {
       body.get(value).i32(0).mem("i64.load", address).op("i64.xor").i64(watch).op("i64.and");
-      body.op("i64.eqz").op("i32.eqz").if("watched", false).i32(done).return().end();
+      body.op("i64.eqz").op("i32.eqz").if("watched", false);
+      if (rule === undefined) body.i32(done).return();
+      else this.#follow(rule, done);
+      body.end();
     }
     body.i32(0).get(value).mem("i64.store", address);
+  }
+
+  #follow({ needs, copies }: ChangeRule, done: number): void {
+    this.#require(needs, done);
+    for (const { from, to } of copies) {
+      this.body.i32(0).i32(0).mem("i64.load", from).mem("i64.store", to);
+    }
   }
 
   #add(address: number, n: number): void {
@@ -167,7 +303,8 @@ export function compileSequence(
 ): FastSequence {
   const code = new SequenceCode(storage, e2h);
   code.guard();
-  const stop = steps.findIndex((step, done) => !code.step(step, done));
+  const found = steps.findIndex((step, done) => !code.step(step, done));
+  const stop = found < 0 ? found : found - reachesBack(steps[found] as SequenceStep);
   if (stop < 0) code.count(steps, counters);
   code.body.i32(stop < 0 ? ALL_DONE : stop);
   const { memory } = storage.core.platform.memory;

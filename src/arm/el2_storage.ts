@@ -149,6 +149,17 @@ export class El2Storage {
     return names < 0 ? undefined : names !== 0;
   }
 
+  /**
+   * The register that EL2 reads or writes by this name, with HCR_EL2.E2H as in `e2h`, when nothing but the
+   * level has a say in it; else -1.
+   */
+  readsAs(reg: number, e2h: boolean): number {
+    return this.#reads[(e2h ? NAMES : 0) + reg] as number;
+  }
+  writesTo(reg: number, e2h: boolean): number {
+    return this.#writes[(e2h ? NAMES : 0) + reg] as number;
+  }
+
   /** The byte address where EL2 reads the register, with HCR_EL2.E2H as in `e2h`; 0 where that is not plain. */
   plainRead(reg: number, e2h: boolean): number {
     return 4 * (this.#table[entryOf(reg, e2h) + ENTRY.READ] as number);

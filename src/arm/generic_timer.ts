@@ -72,6 +72,13 @@ export class GenericTimer {
     });
   }
 
+  /** The byte addresses of a CPU's state besides its registers: `lines`, and `eventTick` of 64 bits. */
+  stateAt(cpuIndex: number): { readonly lines: number; readonly eventTick: number } {
+    const { base } = this.#unit(cpuIndex).state;
+    const { lines, eventTick } = TimerLayout.offset;
+    return { lines: base + lines, eventTick: base + eventTick };
+  }
+
   #unit(cpuIndex: number): Unit {
     return this.#units[cpuIndex] as Unit;
   }

@@ -117,6 +117,7 @@ function numbered(): Views {
 
 const stored = (keep: number): View => ({
   write: (core, index, lo) => core.regs.set(index, (lo & keep) >>> 0, 0),
+  storage: { masks: [[keep, 0, 0, 0], [keep, 0, 0, 0]], effects: undefined },
 });
 
 /** The registers' views by name. */

@@ -14,17 +14,34 @@ export interface At {
 /** Half of a register's value: a constant, or an argument of the run. */
 export type Half = number | { readonly arg: number };
 
-type Move = "save" | "restore" | "load" | "readLow";
+type Out = "save" | "readLow" | "readWord";
+type In = "restore" | "load" | "loadWord";
 
-/** One operation. `kind`: how it counts, a number of port_operations.ts. */
+interface OfKind {
+  /** How it counts: a number of port_operations.ts. */
+  readonly kind: number;
+}
+interface OfRegister extends OfKind {
+  readonly reg: number;
+}
+
+/** An operation that reads a register. */
+export type ReadStep =
+  | OfRegister & { readonly step: Out; readonly at: At }
+  | OfRegister & { readonly step: "look" };
+
+/** An operation that writes one; "change" follows the "look" at its register. */
+export type WriteStep =
+  | OfRegister & { readonly step: In; readonly at: At }
+  | OfRegister & { readonly step: "write"; readonly lo: Half; readonly hi: Half }
+  | OfRegister & { readonly step: "change"; readonly clear: number; readonly set: number };
+
+/** One operation. */
 export type SequenceStep =
-  & { readonly kind: number }
-  & (
-    | { readonly step: "trap" }
-    | { readonly step: "saveGprs" | "restoreGprs"; readonly at: At }
-    | { readonly step: Move; readonly reg: number; readonly at: At }
-    | { readonly step: "write"; readonly reg: number; readonly lo: Half; readonly hi: Half }
-  );
+  | OfKind & { readonly step: "trap" | "isb" | "irqDisable" }
+  | OfKind & { readonly step: "saveGprs" | "restoreGprs"; readonly at: At }
+  | ReadStep
+  | WriteStep;
 
 /** Arguments of a run, at most. */
 export const SEQUENCE_ARGS = 4;
@@ -48,7 +65,11 @@ export function at(offset: number, arg = 0): At {
   return { arg, offset };
 }
 
-function move(step: Move, kinds: Uint8Array, reg: number, at: At): SequenceStep {
+function read(step: Out, kinds: Uint8Array, reg: number, at: At): SequenceStep {
+  return { step, kind: kinds[reg] as number, reg, at };
+}
+
+function write(step: In, kinds: Uint8Array, reg: number, at: At): SequenceStep {
   return { step, kind: kinds[reg] as number, reg, at };
 }
 
@@ -56,16 +77,29 @@ function move(step: Move, kinds: Uint8Array, reg: number, at: At): SequenceStep 
 export const STEP = {
   /** The CPU has arrived from a guest. */
   trap: (): SequenceStep => ({ step: "trap", kind: K.trap }),
+  isb: (): SequenceStep => ({ step: "isb", kind: K.isb }),
+  /** Masks interrupts. */
+  irqDisable: (): SequenceStep => ({ step: "irqDisable", kind: K.interruptMask }),
   /** X0 to X30 to 31 words, and from there. */
   saveGprs: (at: At): SequenceStep => ({ step: "saveGprs", kind: K.gprSave, at }),
   restoreGprs: (at: At): SequenceStep => ({ step: "restoreGprs", kind: K.gprRestore, at }),
   /** A register to a 64-bit word, and from there. */
-  save: (reg: number, at: At): SequenceStep => move("save", SAVE, reg, at),
-  restore: (reg: number, at: At): SequenceStep => move("restore", RESTORE, reg, at),
+  save: (reg: number, at: At): SequenceStep => read("save", SAVE, reg, at),
+  restore: (reg: number, at: At): SequenceStep => write("restore", RESTORE, reg, at),
   /** A write of what a 64-bit word holds: it counts as a write of a value at hand. */
-  load: (reg: number, at: At): SequenceStep => move("load", WRITE, reg, at),
+  load: (reg: number, at: At): SequenceStep => write("load", WRITE, reg, at),
+  /** The same of what a 32-bit word holds, and a read into one. */
+  loadWord: (reg: number, at: At): SequenceStep => write("loadWord", WRITE, reg, at),
+  readWord: (reg: number, at: At): SequenceStep => read("readWord", READ, reg, at),
+  /** A read of what need not be kept. */
+  look: (reg: number): SequenceStep => ({ step: "look", kind: READ[reg] as number, reg }),
+  /** A read of a register of 32 bits, and a write of that without bits `clear` and with `set`. */
+  change: (reg: number, clear: number, set: number): readonly SequenceStep[] => [
+    { step: "look", kind: READ[reg] as number, reg },
+    { step: "change", kind: WRITE[reg] as number, reg, clear, set },
+  ],
   /** A read of bits 31 to 0, into a 64-bit word. */
-  readLow: (reg: number, at: At): SequenceStep => move("readLow", READ, reg, at),
+  readLow: (reg: number, at: At): SequenceStep => read("readLow", READ, reg, at),
   /** A write of a value by its halves. */
   write: (reg: number, lo: Half, hi: Half = 0): SequenceStep => (
     { step: "write", kind: WRITE[reg] as number, reg, lo, hi }

@@ -9,7 +9,7 @@
  */
 import { CNTKCTL, TIMER_CTL } from "../arm/arch/fields.ts";
 import { R } from "../arm/arch/sysregs.ts";
-import type { El2Port } from "../arm/el2_port.ts";
+import { at, type El2Port, sequence, STEP } from "../arm/el2_port.ts";
 import { InternalError } from "../base/errors.ts";
 import { IRQ_OPS } from "./arm_vgic.ts";
 import {
@@ -35,14 +35,34 @@ const MAX_AHEAD_NS = 2 ** 50;
 /** Private interrupts, of the host and as the guest sees them. */
 const PPI = { VTIMER: 27, PTIMER: 30 } as const;
 
+const { cntCtl: CTL_AT, cntCval: CVAL_AT, cntvoff: CNTVOFF_AT } = ArchTimerContextLayout.offset;
+
+/** A timer's registers, and how they are moved. Argument 0 is the timer's context. */
+const timerRegisters = (ctl: number, cval: number) => ({
+  ctl,
+  // ISTATUS is not state, and the rest of CTL is what the guest wrote.
+  save: sequence(
+    STEP.irqDisable(),
+    STEP.readWord(ctl, at(CTL_AT)),
+    STEP.save(cval, at(CVAL_AT)),
+    STEP.write(ctl, 0),
+    STEP.isb(),
+  ),
+  restore: sequence(
+    STEP.irqDisable(),
+    STEP.restore(cval, at(CVAL_AT)),
+    STEP.isb(),
+    STEP.loadWord(ctl, at(CTL_AT)),
+  ),
+});
+type TimerRegisters = ReturnType<typeof timerRegisters>;
+
 /** How a loaded timer's registers are reached (read_sysreg_el0), by timer; from EL1 it is the virtual one only. */
 const HARDWARE_VHE = [
-  { ctl: R.CNTP_CTL_EL02, cval: R.CNTP_CVAL_EL02 },
-  { ctl: R.CNTV_CTL_EL02, cval: R.CNTV_CVAL_EL02 },
+  timerRegisters(R.CNTP_CTL_EL02, R.CNTP_CVAL_EL02),
+  timerRegisters(R.CNTV_CTL_EL02, R.CNTV_CVAL_EL02),
 ] as const;
-const HARDWARE_NVHE = { ctl: R.CNTV_CTL_EL0, cval: R.CNTV_CVAL_EL0 } as const;
-
-const { cntCval: CVAL_AT, cntvoff: CNTVOFF_AT } = ArchTimerContextLayout.offset;
+const HARDWARE_NVHE = timerRegisters(R.CNTV_CTL_EL0, R.CNTV_CVAL_EL0);
 
 /** Timer registers (enum kvm_arch_timer_regs). */
 export const TIMER_REG = { CNT: 0, CVAL: 1, TVAL: 2, CTL: 3 } as const;
@@ -55,10 +75,7 @@ export function vcpuPtimer(vcpu: Vcpu): ArchTimerContext {
   return vcpu.timers[TIMER_PTIMER];
 }
 
-function hardware(
-  vcpu: Vcpu,
-  ctx: ArchTimerContext,
-): { readonly ctl: number; readonly cval: number } {
+function hardware(vcpu: Vcpu, ctx: ArchTimerContext): TimerRegisters {
   if (!vcpu.kvm.host.hyp.vhe) return HARDWARE_NVHE;
   return ctx.index === TIMER_VTIMER ? HARDWARE_VHE[TIMER_VTIMER] : HARDWARE_VHE[TIMER_PTIMER];
 }
@@ -176,13 +193,8 @@ export function kvmArchTimerGetInputLevel(host: KvmHost, vintid: number): boolea
 function timerSaveState(vcpu: Vcpu, ctx: ArchTimerContext): void {
   if (!vcpu.timer.enabled || !ctx.loaded) return;
   const port = vcpu.port();
-  const flags = port.irqSave();
-  const { ctl, cval } = hardware(vcpu, ctx);
-  // ISTATUS is not state, and the rest of CTL is what the guest wrote.
-  ctx.cntCtl = port.readLo(ctl);
-  port.save(cval, ctx.base + CVAL_AT);
-  port.write(ctl, 0, 0);
-  port.isb();
+  const flags = port.irqFlags;
+  port.run(hardware(vcpu, ctx).save, ctx.base);
   trace(vcpu, TP.kvm_timer_save_state, ctx.cntCtl, wordAt(ctx.base + CVAL_AT), ctx.index);
   ctx.loaded = false;
   port.irqRestore(flags);
@@ -191,11 +203,8 @@ function timerSaveState(vcpu: Vcpu, ctx: ArchTimerContext): void {
 function timerRestoreState(vcpu: Vcpu, ctx: ArchTimerContext): void {
   if (!vcpu.timer.enabled || ctx.loaded) return;
   const port = vcpu.port();
-  const flags = port.irqSave();
-  const { ctl, cval } = hardware(vcpu, ctx);
-  port.restore(cval, ctx.base + CVAL_AT);
-  port.isb();
-  port.write(ctl, ctx.cntCtl, 0);
+  const flags = port.irqFlags;
+  port.run(hardware(vcpu, ctx).restore, ctx.base);
   trace(
     vcpu,
     TP.kvm_timer_restore_state,

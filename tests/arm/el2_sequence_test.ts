@@ -11,6 +11,7 @@ import {
   sequence,
   STEP,
 } from "../../src/arm/el2_port.ts";
+import { type Timer, TIMERS } from "../../src/arm/generic_timer.ts";
 import { ALL_DONE, compileSequence } from "../../src/arm/el2_sequence.ts";
 import { El2Storage } from "../../src/arm/el2_storage.ts";
 import { E2H, Machine, RW, TGE } from "./core_fixture.ts";
@@ -75,6 +76,7 @@ function run({ port, area }: Bench, it: Sequence): void {
 /** All that a run can change. */
 function outcome({ machine, port, area }: Bench): unknown[] {
   const { regs, cpu } = machine.core();
+  const { hcr, vmcr, ap0r, ap1r } = machine.gic.virtualInterface(0).state;
   const words = (
     from: number,
     bytes: number,
@@ -87,7 +89,10 @@ function outcome({ machine, port, area }: Bench): unknown[] {
     port.counters.ns,
     port.counters.touched,
     machine.clock.now(),
-    [cpu.single, cpu.checkIrq, cpu.debugArmed],
+    [cpu.single, cpu.checkIrq, cpu.debugArmed, cpu.daif, cpu.irqLines],
+    [cpu.pmuAt, cpu.pmuAbortedAt, cpu.pmuLine, cpu.pmuActive],
+    [hcr, vmcr, ap0r, ap1r],
+    TIMERS.map((_, n) => machine.timer.line(0, n as Timer)),
   ];
 }
 
@@ -143,11 +148,130 @@ Deno.test("a write with effects is left to the register, and what follows comes 
 Deno.test("a register that is no plain storage is left to its functions", () => {
   const it = sequence(
     STEP.save(R.TPIDR_EL0, at(0)),
-    STEP.save(R.ICH_VTR_EL2, at(8)),
+    STEP.save(R.ICH_ELRSR_EL2, at(8)),
     STEP.restore(R.TPIDR_EL1, at(16)),
   );
   assert.equal(doneFast(bench(false), it), 1);
   both(it);
+});
+
+/** Words of the area: what the guest has of timers, interrupt controller and debug. */
+const WORD = {
+  ctl: 300,
+  cval: 304,
+  vmcr: 312,
+  ap: 316,
+  mdcr: 320,
+  readCtl: 324,
+  out: 328,
+} as const;
+const VMCR = (0xf0 << 24) | (3 << 21) | (3 << 18) | 3;
+
+/** What is plain only as things are. */
+function conditional(): Sequence {
+  return sequence(
+    STEP.irqDisable(),
+    STEP.readWord(R.CNTV_CTL_EL02, at(WORD.readCtl)),
+    STEP.save(R.CNTV_CTL_EL02, at(WORD.out)),
+    STEP.restore(R.CNTV_CVAL_EL02, at(WORD.cval)),
+    STEP.isb(),
+    STEP.loadWord(R.CNTV_CTL_EL02, at(WORD.ctl)),
+    STEP.write(R.CNTVOFF_EL2, { arg: 2 }, 0),
+    STEP.readWord(R.ICH_VMCR_EL2, at(WORD.out + 8)),
+    STEP.look(R.ICH_VTR_EL2),
+    STEP.save(R.ICH_AP1R0_EL2, at(WORD.out + 16)),
+    STEP.loadWord(R.ICH_VMCR_EL2, at(WORD.vmcr)),
+    STEP.loadWord(R.ICH_AP0R0_EL2, at(WORD.ap)),
+    STEP.change(R.ICC_SRE_EL2, 8, 0),
+    STEP.readLow(R.ICC_SRE_EL2, at(WORD.out + 24)),
+    STEP.write(R.PMSELR_EL0, -1, -1),
+    STEP.write(R.PMUSERENR_EL0, -1, -1),
+    STEP.loadWord(R.MDCR_EL2, at(WORD.mdcr)),
+    STEP.change(R.MDCR_EL2, 0x40, 0x800),
+  );
+}
+
+/** Values with which all of it is plain, in a CPU that has other ones. */
+function plainly({ machine, area }: Bench): void {
+  const { memory } = machine, { cpu, regs } = machine.core();
+  const virtual = machine.gic.virtualInterface(0);
+  for (const { ctl } of TIMERS) regs.set(ctl, 0, 0);
+  regs.set(R.MDCR_EL2, 6, 0);
+  regs.set(R.PMCNTENSET_EL0, 0, 0);
+  regs.set(R.CNTVOFF_EL2, 77, 0);
+  virtual.writeHcr(0);
+  virtual.state.ap1r = 0x8000_0001;
+  memory.st32(area + WORD.ctl, 2);
+  memory.st32(area + WORD.vmcr, VMCR);
+  memory.st32(area + WORD.ap, 0x8000_0000);
+  memory.st32(area + WORD.mdcr, 0x246);
+  cpu.insns += 1000;
+  cpu.aborted += 10;
+  cpu.daif = 0;
+}
+
+/** What makes it otherwise, and the step that is left to the register then. */
+const OTHERWISE: Readonly<Record<string, readonly [reg: number, change: (b: Bench) => void]>> = {
+  "the timer is on": [
+    R.CNTV_CTL_EL02,
+    ({ machine }) => machine.core().regs.set(R.CNTV_CTL_EL0, 3, 0),
+  ],
+  "another timer is on": [
+    R.CNTV_CVAL_EL02,
+    ({ machine }) => machine.core().regs.set(R.CNTHP_CTL_EL2, 1, 0),
+  ],
+  "a timer's output is high": [R.CNTV_CVAL_EL02, ({ machine }) => {
+    machine.timer.setControl(0, 2, 1);
+    machine.core().regs.set(R.CNTHP_CTL_EL2, 0, 0);
+  }],
+  "WFE waits for an event": [R.CNTV_CVAL_EL02, ({ machine }) => {
+    machine.core().regs.set(R.CNTHCTL_EL2, 0x84, 0);
+    machine.core().regs.set(R.CNTKCTL_EL1, 0x84, 0);
+    machine.timer.armEventStream(0);
+  }],
+  "the timer is switched on": [
+    R.CNTV_CTL_EL02,
+    ({ machine, area }) => machine.memory.st32(area + WORD.ctl, 1),
+  ],
+  "the virtual interface is on": [
+    R.ICH_VMCR_EL2,
+    ({ machine }) => machine.gic.virtualInterface(0).writeHcr(1),
+  ],
+  "a binary point is too low": [
+    R.ICH_VMCR_EL2,
+    ({ machine, area }) => machine.memory.st32(area + WORD.vmcr, VMCR & ~(7 << 18) | (2 << 18)),
+  ],
+  "a monitor is enabled": [
+    R.MDCR_EL2,
+    ({ machine }) => machine.core().regs.set(R.PMCNTENSET_EL0, 1, 0),
+  ],
+};
+
+Deno.test("what is plain as things are is done by WebAssembly", () => {
+  const b = bench(false);
+  plainly(b);
+  assert.equal(doneFast(b, conditional()), ALL_DONE);
+  both(conditional(), plainly);
+});
+
+for (const [what, [reg, change]] of Object.entries(OTHERWISE)) {
+  Deno.test(`left to the register's functions: ${what}`, () => {
+    const it = conditional(), b = bench(false);
+    plainly(b);
+    change(b);
+    const step = it.steps[doneFast(b, it)];
+    assert.equal(step !== undefined && "reg" in step ? step.reg : undefined, reg);
+    both(it, (side, n) => {
+      plainly(side);
+      if (n & 1) change(side);
+    });
+  });
+}
+
+Deno.test("a change that cannot be made is made of what is read then", () => {
+  const it = sequence(STEP.change(R.ICH_HCR_EL2, 1, 2), STEP.change(R.MDCR_EL2, 0, 0x800));
+  assert.equal(doneFast(bench(false), it), 0);
+  both(it, ({ machine }, n) => machine.core().regs.set(R.PMCNTENSET_EL0, n & 1, 0));
 });
 
 Deno.test("HCR_EL2.E2H changed on the way: the names behind it are the new ones", () => {

@@ -25,6 +25,7 @@ import {
   INTID_MASK,
   withField,
 } from "../arch/gic.ts";
+import { R } from "../arch/sysregs.ts";
 import { PRIBITS, PRIORITY_MASK } from "./bank.ts";
 import {
   activeBit,
@@ -63,6 +64,18 @@ const VTR_FIXED = ICH_VTR.TDS | ICH_VTR.nV4 | ICH_VTR.A3V | (1 << ICH_VTR.IDbits
   ((PRIBITS - 1) << ICH_VTR.PREbits.shift) | ((PRIBITS - 1) << ICH_VTR.PRIbits.shift);
 const CTLR_FIXED = ICC_CTLR.A3V | ((PRIBITS - 1) << ICC_CTLR.PRIbits.shift) |
   (1 << ICC_CTLR.IDbits.shift);
+/** What a write to a GICv3's ICH_VMCR_EL2 keeps and sets, unless a field is one of `never`: that is raised. */
+export const PLAIN_VMCR = {
+  keep: VMCR_WRITABLE,
+  set: ICH_VMCR.VFIQEn,
+  never: [...below(ICH_VMCR.VBPR0, MIN_BPR0), ...below(ICH_VMCR.VBPR1, MIN_BPR1)],
+} as const;
+
+/** The values of a field of 3 bits that are less than `least`. */
+function below({ shift }: { readonly shift: number }, least: number) {
+  return Array.from({ length: least }, (_, n) => ({ mask: 7 << shift, value: n << shift }));
+}
+
 /** Priority bits of a list register that are RES0. */
 const LR_HI_RES0 = (~PRIORITY_MASK & 0xff) << ICH_LR_HI.Priority.shift;
 
@@ -92,6 +105,13 @@ export class VirtualInterface implements BinaryPoints {
     this.#lr = this.state.lr;
   }
 
+  /** The byte addresses of ICH_VMCR_EL2 and ICH_HCR_EL2, each a word. */
+  get vmcrAt(): number {
+    return this.state.base + GichLayout.offset.vmcr;
+  }
+  get hcrAt(): number {
+    return this.state.base + GichLayout.offset.hcr;
+  }
   /** Puts the registers to their reset values: all empty and disabled, VPMR masking everything. */
   reset(): void {
     const { state } = this;
@@ -377,4 +397,10 @@ export class VirtualInterface implements BinaryPoints {
 
 function isSpecial(intid: number): boolean {
   return intid >= INTID.FIRST_SPECIAL && intid < INTID.END_SPECIAL;
+}
+
+/** The byte address of a GICv3's ICH_AP0R0_EL2 or ICH_AP1R0_EL2, a word; undefined for another register. */
+export function apRegisterAt({ state }: VirtualInterface, reg: number): number | undefined {
+  if (reg === R.ICH_AP0R0_EL2) return state.base + GichLayout.offset.ap0r;
+  return reg === R.ICH_AP1R0_EL2 ? state.base + GichLayout.offset.ap1r : undefined;
 }

@@ -81,22 +81,40 @@ export function loadStage2(port: El2Port, kvm: KvmState): void {
   port.run(STAGE2, 0, kvm.base, vttbrLo(kvm), vttbrHi(kvm));
 }
 
+const { mdcr: MDCR_AT, mdcrHost: MDCR_HOST_AT } = KvmVcpuLayout.offset;
+
+/** The steps of __activate_traps_common. Argument 0 is the vCPU. */
+export function activateTrapsCommonSteps(): readonly SequenceStep[] {
+  return [
+    STEP.write(R.HSTR_EL2, HSTR_T15),
+    // EL0's accesses to the monitors are to trap to EL2, not to EL1; and PMXEVCNTR_EL0 must not be
+    // UNDEFINED for what PMSELR_EL0 says.
+    STEP.write(R.PMSELR_EL0, 0),
+    STEP.write(R.PMUSERENR_EL0, PMUSERENR.KEEP),
+    STEP.save(R.MDCR_EL2, at(MDCR_HOST_AT)),
+    STEP.loadWord(R.MDCR_EL2, at(MDCR_AT)),
+  ];
+}
+const ACTIVATE_TRAPS_COMMON = sequence(activateTrapsCommonSteps());
+
 /** __activate_traps_common. */
 export function activateTrapsCommon(port: El2Port, vcpu: HypVcpu): void {
-  port.write(R.HSTR_EL2, HSTR_T15, 0);
-  // EL0's accesses to the monitors are to trap to EL2, not to EL1; and PMXEVCNTR_EL0 must not be
-  // UNDEFINED for what PMSELR_EL0 says.
-  port.write(R.PMSELR_EL0, 0, 0);
-  port.write(R.PMUSERENR_EL0, PMUSERENR.KEEP, 0);
-  port.save(R.MDCR_EL2, vcpu.state.base + KvmVcpuLayout.offset.mdcrHost);
-  port.write(R.MDCR_EL2, vcpu.state.mdcr, 0);
+  port.run(ACTIVATE_TRAPS_COMMON, vcpu.state.base);
 }
+
+/** The steps of __deactivate_traps_common. Argument 0 is the vCPU. */
+export function deactivateTrapsCommonSteps(): readonly SequenceStep[] {
+  return [
+    STEP.restore(R.MDCR_EL2, at(MDCR_HOST_AT)),
+    STEP.write(R.HSTR_EL2, 0),
+    STEP.write(R.PMUSERENR_EL0, 0),
+  ];
+}
+const DEACTIVATE_TRAPS_COMMON = sequence(deactivateTrapsCommonSteps());
 
 /** __deactivate_traps_common. */
 export function deactivateTrapsCommon(port: El2Port, vcpu: HypVcpu): void {
-  port.restore(R.MDCR_EL2, vcpu.state.base + KvmVcpuLayout.offset.mdcrHost);
-  port.write(R.HSTR_EL2, 0, 0);
-  port.write(R.PMUSERENR_EL0, 0, 0);
+  port.run(DEACTIVATE_TRAPS_COMMON, vcpu.state.base);
 }
 
 /** ___deactivate_traps: a pended virtual SError that the guest has taken meanwhile must not come again. */

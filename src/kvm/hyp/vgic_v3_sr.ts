@@ -7,8 +7,16 @@
  */
 import { ICC_SRE, ICH_HCR, ICH_LR_HI, ICH_VTR } from "../../arm/arch/gic.ts";
 import { R } from "../../arm/arch/sysregs.ts";
-import type { El2Port } from "../../arm/el2_port.ts";
-import type { VgicV3CpuIf } from "../kvm_host.ts";
+import {
+  type At,
+  at,
+  type El2Port,
+  type Sequence,
+  sequence,
+  type SequenceStep,
+  STEP,
+} from "../../arm/el2_port.ts";
+import { type VgicV3CpuIf, VgicV3CpuIfLayout } from "../kvm_host.ts";
 
 /** Bits 63 to 32 of a list register without its state. */
 const NO_STATE = ~(ICH_LR_HI.PENDING | ICH_LR_HI.ACTIVE);
@@ -77,6 +85,60 @@ export function __vgicV3RestoreAprs(port: El2Port, cpuIf: VgicV3CpuIf): void {
   for (let i = count - 1; i >= 0; i--) {
     port.write(R.ICH_AP1R0_EL2 + i, m.ld32(cpuIf.ap1r + 4 * i), 0);
   }
+}
+
+const { vgicVmcr: VMCR_AT, ap0r: AP0R_AT, ap1r: AP1R_AT } = VgicV3CpuIfLayout.offset;
+
+/** The active priority registers of one group, `count` of them, highest-numbered first. */
+function aprs(
+  step: (reg: number, place: At) => SequenceStep,
+  first: number,
+  to: number,
+  count: number,
+): SequenceStep[] {
+  return Array.from({ length: count }, (_, i) => count - 1 - i).map((n) =>
+    step(first + n, at(to + 4 * n))
+  );
+}
+
+/** Sequences by the number of active priority registers, 1, 2 or 4. */
+function byAprs(steps: (count: number) => Sequence): (ichVtr: number) => Sequence {
+  const all = [1, 2, 4].map((count) => ({ count, sequence: steps(count) }));
+  const only = all[0] as typeof all[number];
+  return (ichVtr) => {
+    const count = vtrToNrAprRegs(ichVtr);
+    return (all.find((one) => one.count === count) ?? only).sequence;
+  };
+}
+
+/** The registers and traps of vgic_v3_load and vgic_v3_put with VHE, as one sequence. Argument 0 is the interface's shadow. */
+const LOAD_VHE = byAprs((count) =>
+  sequence(
+    STEP.loadWord(R.ICH_VMCR_EL2, at(VMCR_AT)),
+    STEP.look(R.ICH_VTR_EL2),
+    aprs(STEP.loadWord, R.ICH_AP0R0_EL2, AP0R_AT, count),
+    aprs(STEP.loadWord, R.ICH_AP1R0_EL2, AP1R_AT, count),
+    STEP.change(R.ICC_SRE_EL2, ICC_SRE.Enable, 0),
+  )
+);
+const PUT_VHE = byAprs((count) =>
+  sequence(
+    STEP.readWord(R.ICH_VMCR_EL2, at(VMCR_AT)),
+    STEP.look(R.ICH_VTR_EL2),
+    aprs(STEP.readWord, R.ICH_AP0R0_EL2, AP0R_AT, count),
+    aprs(STEP.readWord, R.ICH_AP1R0_EL2, AP1R_AT, count),
+    STEP.change(R.ICC_SRE_EL2, 0, ICC_SRE.Enable),
+  )
+);
+
+/** __vgic_v3_write_vmcr, __vgic_v3_restore_aprs and __vgic_v3_activate_traps. `ichVtr`: ICH_VTR_EL2. */
+export function vgicV3LoadVhe(port: El2Port, cpuIf: VgicV3CpuIf, ichVtr: number): void {
+  port.run(LOAD_VHE(ichVtr), cpuIf.base);
+}
+
+/** __vgic_v3_read_vmcr, __vgic_v3_save_aprs and __vgic_v3_deactivate_traps. */
+export function vgicV3PutVhe(port: El2Port, cpuIf: VgicV3CpuIf, ichVtr: number): void {
+  port.run(PUT_VHE(ichVtr), cpuIf.base);
 }
 
 /** Clears every implemented list register. */

@@ -16,11 +16,7 @@ import {
   ICH_VTR,
   withField,
 } from "../../arm/arch/gic.ts";
-import {
-  __vgicV3ActivateTraps,
-  __vgicV3DeactivateTraps,
-  vtrToMaxLrIdx,
-} from "../hyp/vgic_v3_sr.ts";
+import { vgicV3LoadVhe, vgicV3PutVhe, vtrToMaxLrIdx } from "../hyp/vgic_v3_sr.ts";
 import type { El2Port } from "../../arm/el2_port.ts";
 import {
   KVM_MAX_VCPUS,
@@ -171,10 +167,10 @@ export function vgicV3Probe(host: KvmHost, port: El2Port, info: GicKvmInfo): num
 /** vcpu_load. */
 export function vgicV3Load(vcpu: Vcpu): void {
   const port = vcpu.port();
-  const { hyp } = vcpu.kvm.host;
-  hyp.vgicV3WriteVmcr(port, vcpu.cpuIf.vgicVmcr);
-  hyp.vgicV3RestoreAprs(port, vcpu.cpuIf);
-  if (hyp.vhe) __vgicV3ActivateTraps(port, vcpu.cpuIf);
+  const { host } = vcpu.kvm;
+  if (host.hyp.vhe) return vgicV3LoadVhe(port, vcpu.cpuIf, vgicGlobal(host).ichVtrEl2);
+  host.hyp.vgicV3WriteVmcr(port, vcpu.cpuIf.vgicVmcr);
+  host.hyp.vgicV3RestoreAprs(port, vcpu.cpuIf);
 }
 
 /** Reads ICH_VMCR_EL2 back. */
@@ -184,9 +180,9 @@ export function vgicV3VmcrSync(vcpu: Vcpu): void {
 
 /** vcpu_put. */
 export function vgicV3Put(vcpu: Vcpu): void {
-  vgicV3VmcrSync(vcpu);
   const port = vcpu.port();
-  const { hyp } = vcpu.kvm.host;
-  hyp.vgicV3SaveAprs(port, vcpu.cpuIf);
-  if (hyp.vhe) __vgicV3DeactivateTraps(port, vcpu.cpuIf);
+  const { host } = vcpu.kvm;
+  if (host.hyp.vhe) return vgicV3PutVhe(port, vcpu.cpuIf, vgicGlobal(host).ichVtrEl2);
+  vgicV3VmcrSync(vcpu);
+  host.hyp.vgicV3SaveAprs(port, vcpu.cpuIf);
 }

@@ -1,5 +1,6 @@
 /** The port of a physical CPU of {@link World}, which executes nothing. */
 import { R } from "../../../src/arm/arch/sysregs.ts";
+import type { Sequence } from "../../../src/arm/el2_port.ts";
 import type { Gic } from "../../../src/arm/gic/controller.ts";
 import type { Gicv2 } from "../../../src/arm/gic/gicv2.ts";
 import type { SharedMemory } from "../../../src/base/memory.ts";
@@ -55,6 +56,19 @@ export class FakePort {
   }
   restore(reg: number, from: number): void {
     this.write(reg, this.memory.ld32(from), this.memory.ld32(from + 4));
+  }
+  /** The steps that vcpu_load and vcpu_put of the interface have. */
+  run({ steps }: Sequence, address: number): void {
+    let looked = 0;
+    for (const step of steps) {
+      if (step.step === "look") looked = this.readLo(step.reg);
+      else if (step.step === "change") this.write(step.reg, (looked & ~step.clear) | step.set, 0);
+      else if (step.step === "readWord") {
+        this.memory.st32(address + step.at.offset, this.readLo(step.reg));
+      } else if (step.step === "loadWord") {
+        this.write(step.reg, this.memory.ld32(address + step.at.offset), 0);
+      } else throw new Error(`no step ${step.step}`);
+    }
   }
   irqSave(): number {
     const before = this.irqsOff;

@@ -13,9 +13,7 @@ import { debugSwitchToGuest, debugSwitchToHost } from "../debug_sr.ts";
 import { kvmAdjustPc } from "../exception.ts";
 import { CPACR_FPEN, kvmHypHandleFpsimd } from "../fpsimd.ts";
 import {
-  activateTrapsCommon,
   CPTR_TAM,
-  deactivateTrapsCommon,
   exitCodeOf,
   fixupGuestExit,
   guestEnter,
@@ -51,16 +49,6 @@ const HOST_VECTORS = 0x1000_0000;
 /** CPTR_EL2 with E2H: trace traps, SVE allowed to EL1 (a host default). */
 const CPTR_TTA = 1 << 28;
 const CPACR_EL1_DEFAULT = (3 << 20) | (1 << 16);
-
-/** activate_traps_vhe_load, at vcpu_load. */
-export function activateTrapsVheLoad(vcpu: Vcpu): void {
-  activateTrapsCommon(vcpu.port(), vcpu);
-}
-
-/** deactivate_traps_vhe_put, at vcpu_put. */
-export function deactivateTrapsVhePut(vcpu: Vcpu): void {
-  deactivateTrapsCommon(vcpu.port(), vcpu);
-}
 
 /** CPTR_EL2 of a guest: FP closed unless the guest has it. */
 const CPTR_GUEST = CPTR_TTA | CPTR_TAM;

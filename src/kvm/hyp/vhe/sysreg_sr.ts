@@ -16,9 +16,7 @@ import {
   sysregSaveEl2ReturnState,
   USER_STATE,
 } from "../sysreg_sr.ts";
-import { activateTrapsVheLoad, deactivateTrapsVhePut } from "./switch.ts";
-
-// Functions, not constants: switch.ts wants them while this module may be waiting for it.
+import { activateTrapsCommonSteps, deactivateTrapsCommonSteps } from "../switch.ts";
 
 /** sysreg_save_guest_state_vhe: argument 0 is the vCPU, as in all below. */
 export function saveGuestStateVhe(): readonly SequenceStep[] {
@@ -34,16 +32,19 @@ const LOAD = sequence(
   sysregSave(USER_STATE.vhe, HOST),
   sysregRestore(USER_STATE.vhe, GUEST),
   sysregRestore(EL1_RESTORE.vhe, GUEST),
+  // activate_traps_vhe_load
+  activateTrapsCommonSteps(),
 );
 
-/** vcpu_load: the guest's EL0 and EL1 registers go into the CPU, and stay. */
+/** vcpu_load: the guest's EL0 and EL1 registers go into the CPU, and stay, and so do the traps that do not change. */
 export function kvmVcpuLoadSysregsVhe(vcpu: Vcpu): void {
   vcpu.port().run(LOAD, vcpu.state.base);
   vcpu.state.sysregsLoadedOnCpu = true;
-  activateTrapsVheLoad(vcpu);
 }
 
 const PUT = sequence(
+  // deactivate_traps_vhe_put
+  deactivateTrapsCommonSteps(),
   sysregSave(EL1_SAVE.vhe, GUEST),
   sysregSave(USER_STATE.vhe, GUEST),
   sysregRestore(USER_STATE.vhe, HOST),
@@ -51,7 +52,6 @@ const PUT = sequence(
 
 /** vcpu_put: they come back out. */
 export function kvmVcpuPutSysregsVhe(vcpu: Vcpu): void {
-  deactivateTrapsVhePut(vcpu);
   vcpu.port().run(PUT, vcpu.state.base);
   vcpu.state.sysregsLoadedOnCpu = false;
 }

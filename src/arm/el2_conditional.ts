@@ -1,0 +1,180 @@
+/**
+ * The registers that are plain storage to software at EL2 only as long as nothing depends on them: timers
+ * while none of the CPU's is on, the virtual CPU interface while that is off, MDCR_EL2 while no performance
+ * monitor is in use. What must hold is data, of which a sequence's function (el2_sequence.ts) makes tests;
+ * where it does not hold, the registers' own functions do the access.
+ *
+ * Ending the slice is left out where nothing has changed that a slice ends for: software at EL2 is not in
+ * one, and the machine's next deadline stays what it was.
+ */
+import { CpuLayout } from "./arch/cpu_state.ts";
+import { TIMER_CTL } from "./arch/fields.ts";
+import { ICC_SRE, ICH_HCR } from "./arch/gic.ts";
+import { R } from "./arch/sysregs.ts";
+import { TIMERS } from "./generic_timer.ts";
+import { apRegisterAt, PLAIN_VMCR } from "./gic/virtual_interface.ts";
+import type { Core } from "./parts.ts";
+
+/** What a 32-bit word must be: `word & mask` is `value`, or is not. */
+export interface Need {
+  readonly mask: number;
+  readonly value: number;
+  readonly equal: boolean;
+}
+
+/** The same of the word at a byte address. */
+export interface NeedAt extends Need {
+  readonly address: number;
+}
+
+/** A read of bits 31 to 0, the others being zero: of the word at `address`, or of a constant. */
+export interface ConditionalRead {
+  readonly needs: readonly NeedAt[];
+  readonly from: { readonly address: number } | { readonly constant: number };
+}
+
+/** A write: `keep` of a value, with `set`; to 32 or 64 bits at `address`, 0 where it is ignored. */
+export interface ConditionalWrite {
+  readonly needs: readonly NeedAt[];
+  /** What must be true of bits 31 to 0 as they are stored. */
+  readonly valueNeeds: readonly Need[];
+  readonly address: number;
+  readonly bits: 32 | 64;
+  readonly keep: bigint;
+  readonly set: bigint;
+}
+
+/** When a write is plain although bits change that have effects, and the 64-bit words that it copies then. */
+export interface ChangeRule {
+  readonly needs: readonly NeedAt[];
+  readonly copies: readonly { readonly from: number; readonly to: number }[];
+}
+
+const ALL = 0xffff_ffff;
+const ALL64 = 0xffff_ffff_ffff_ffffn;
+
+const is = (address: number, mask: number, value: number): NeedAt => ({
+  address,
+  mask,
+  value,
+  equal: true,
+});
+const isNot = (address: number, mask: number, value: number): NeedAt => ({
+  address,
+  mask,
+  value,
+  equal: false,
+});
+
+// Timers
+
+const CTL_BITS = TIMER_CTL.ENABLE | TIMER_CTL.IMASK;
+
+/** No timer of the CPU can fire, none has fired, and WFE waits for no event: an update would change nothing. */
+function timersIdle(core: Core): NeedAt[] {
+  const { lines, eventTick } = core.platform.timer.stateAt(core.cpu.index);
+  return [
+    ...TIMERS.map(({ ctl }) => isNot(core.regs.addressOf(ctl), CTL_BITS, TIMER_CTL.ENABLE)),
+    is(lines, ALL, 0),
+    is(eventTick, ALL, 0),
+    is(eventTick + 4, ALL, 0),
+  ];
+}
+
+function timerRead(core: Core, reg: number): ConditionalRead | undefined {
+  if (!TIMERS.some(({ ctl }) => ctl === reg)) return undefined;
+  const address = core.regs.addressOf(reg);
+  return { needs: [is(address, TIMER_CTL.ENABLE, 0)], from: { address } };
+}
+
+function timerWrite(core: Core, reg: number): ConditionalWrite | undefined {
+  const isControl = TIMERS.some(({ ctl }) => ctl === reg);
+  if (!isControl && !TIMERS.some(({ cval }) => cval === reg)) return undefined;
+  return {
+    needs: timersIdle(core),
+    valueNeeds: isControl ? [{ mask: CTL_BITS, value: TIMER_CTL.ENABLE, equal: false }] : [],
+    address: core.regs.addressOf(reg),
+    bits: 64,
+    keep: isControl ? BigInt(CTL_BITS) : ALL64,
+    set: 0n,
+  };
+}
+
+// Interrupt controller
+
+const SRE_EL2 = ICC_SRE.SRE | ICC_SRE.DFB | ICC_SRE.DIB | ICC_SRE.Enable;
+const IGNORED: ConditionalWrite = {
+  needs: [],
+  valueNeeds: [],
+  address: 0,
+  bits: 32,
+  keep: 0n,
+  set: 0n,
+};
+
+function gicRead(core: Core, reg: number): ConditionalRead | undefined {
+  const { gic } = core.platform;
+  if (gic.version !== 3) return undefined;
+  const virtual = gic.virtualInterface(core.cpu.index);
+  if (reg === R.ICC_SRE_EL2) return { needs: [], from: { constant: SRE_EL2 } };
+  if (reg === R.ICH_VTR_EL2) return { needs: [], from: { constant: virtual.vtr } };
+  if (reg === R.ICH_VMCR_EL2) return { needs: [], from: { address: virtual.vmcrAt } };
+  const address = apRegisterAt(virtual, reg);
+  return address === undefined ? undefined : { needs: [], from: { address } };
+}
+
+function gicWrite(core: Core, reg: number): ConditionalWrite | undefined {
+  const { gic } = core.platform;
+  if (gic.version !== 3) return undefined;
+  if (reg === R.ICC_SRE_EL2) return IGNORED;
+  const virtual = gic.virtualInterface(core.cpu.index);
+  const needs = [is(virtual.hcrAt, ICH_HCR.En, 0)];
+  if (reg === R.ICH_VMCR_EL2) {
+    const { keep, set, never } = PLAIN_VMCR;
+    const valueNeeds = never.map(({ mask, value }): Need => ({ mask, value, equal: false }));
+    const bits = { keep: BigInt(keep >>> 0), set: BigInt(set >>> 0) };
+    return { needs, valueNeeds, address: virtual.vmcrAt, bits: 32, ...bits };
+  }
+  const address = apRegisterAt(virtual, reg);
+  if (address === undefined) return undefined;
+  return { needs, valueNeeds: [], address, bits: 32, keep: BigInt(ALL), set: 0n };
+}
+
+// Performance monitors
+
+/** None counts or has overflowed: a change only notes from where on they would count. */
+function monitorsIdle(core: Core): ChangeRule {
+  const { regs, cpu } = core;
+  const at = (field: keyof typeof CpuLayout.offset) => cpu.base + CpuLayout.offset[field];
+  return {
+    needs: [
+      is(regs.addressOf(R.PMCNTENSET_EL0), ALL, 0),
+      is(regs.addressOf(R.PMOVSSET_EL0), ALL, 0),
+      is(at("pmuLine"), ALL, 0),
+      is(at("pmuActive"), ALL, 0),
+      is(at("countsAccesses"), ALL, 0),
+    ],
+    copies: [
+      { from: at("insns"), to: at("pmuAt") },
+      { from: at("aborted"), to: at("pmuAbortedAt") },
+    ],
+  };
+}
+
+// The registers
+
+/** How register `reg` can be read, by register-file index; undefined for what is plain always or never. */
+export function conditionalRead(core: Core, reg: number): ConditionalRead | undefined {
+  return timerRead(core, reg) ?? gicRead(core, reg);
+}
+
+/** The same of a write. */
+export function conditionalWrite(core: Core, reg: number): ConditionalWrite | undefined {
+  return timerWrite(core, reg) ?? gicWrite(core, reg);
+}
+
+/** When a change of stored register `reg` is plain that is not always so; undefined: never. */
+export function changeRule(core: Core, reg: number): ChangeRule | undefined {
+  if (reg === R.CNTVOFF_EL2) return { needs: timersIdle(core), copies: [] };
+  return reg === R.MDCR_EL2 ? monitorsIdle(core) : undefined;
+}
