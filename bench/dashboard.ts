@@ -57,7 +57,7 @@ const WORK = [
     name: "computing",
     args: ["--kernel", new URL("fixtures/bench/sha256_long.bin", ROOT).pathname, "--vcpus", "1"],
   },
-  { name: "exiting", args: ["--append", 'cmd="hvc 400000;off"'] },
+  { name: "exiting", args: ["--append", 'cmd="hvc 2000000;off"'] },
 ] as const;
 const THROUGHPUT = { must: { least: 0.9 }, aim: { least: 0.97 } } as const;
 const END_MS = 60_000;
