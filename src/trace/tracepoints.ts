@@ -311,9 +311,25 @@ export class TraceRing extends TraceLog {
   }
 
   #put(at: number, arg: TraceArg): void {
+    const words = this.memory.i32;
+    if (typeof arg === "bigint") return this.memory.st64(4 * at, arg);
+    // Nearly all are small integers: no floating-point number is made of one.
+    const small = arg | 0;
+    if (small !== arg) return this.#putWide(at, arg);
+    if (small >= 0) {
+      words[at] = small;
+      words[at + 1] = 0;
+    } else {
+      const from = -small >>> 2;
+      words[at] = words[from] as number;
+      words[at + 1] = words[from + 1] as number;
+    }
+  }
+
+  /** A number that 31 bits do not hold. */
+  #putWide(at: number, arg: number): void {
     const words = this.memory.u32;
-    if (typeof arg === "bigint") this.memory.st64(4 * at, arg);
-    else if (arg < 0) {
+    if (arg < 0) {
       const from = -arg >>> 2;
       words[at] = words[from] as number;
       words[at + 1] = words[from + 1] as number;

@@ -90,7 +90,7 @@ export class Mmu {
     this.#ram = ram;
     this.#contexts = new Contexts(memory, arena, cpuCount, features.parallel);
     this.#memo = new ContextMemo(memory, this.#contexts, cpuCount);
-    const tables = new TableReader(memory, ram);
+    const tables = new TableReader(memory, ram, features.parallel);
     const { walks } = this.#contexts;
     this.#stage2 = new Stage2(tables, this.fault, features.xnx, walks);
     this.#stage1 = new Stage1(tables, this.#stage2, this.fault, walks);

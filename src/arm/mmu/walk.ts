@@ -116,7 +116,8 @@ export class TableReader {
   readonly #words: Uint32Array;
   readonly #descriptors: BigUint64Array;
 
-  constructor(memory: SharedMemory, ram: RamRange) {
+  /** `parallel`: CPUs of other workers write tables meanwhile. */
+  constructor(memory: SharedMemory, ram: RamRange, readonly parallel = true) {
     this.#words = memory.u32;
     this.#descriptors = memory.u64;
     this.#ram = ram;
@@ -126,13 +127,21 @@ export class TableReader {
   read(paLo: number, paHi: number): boolean {
     const at = ramOffset(this.#ram, joinAddress(paLo, paHi), 8);
     if (at < 0) return false;
-    const index = at >>> 2;
-    // A descriptor is single-copy atomic: with CPUs in parallel the halves must be of one store.
+    const words = this.#words, index = at >>> 2;
+    if (this.parallel) this.#readWhole(index);
+    else {
+      this.lo = words[index] as number;
+      this.hi = words[index + 1] as number;
+    }
+    return true;
+  }
+
+  /** A descriptor is single-copy atomic: the halves must be of one store. */
+  #readWhole(index: number): void {
     do {
       this.lo = Atomics.load(this.#words, index);
       this.hi = Atomics.load(this.#words, index + 1);
     } while (Atomics.load(this.#words, index) !== this.lo);
-    return true;
   }
 
   /**
