@@ -149,7 +149,7 @@ export class Machine implements Hooks, TeamMachine {
     if (!this.isOwn(core.cpu)) return this.#ringFor(core.cpu);
     // What runs alone has a long slice: not while another CPU has something to do.
     if (this.#alone >= 0 && this.#alone !== cpu && core.cpu.irqLines !== 0) {
-      this.onEndSlice(core.cpu);
+      this.onEndSlice(core.cpu, true);
     }
   }
 
@@ -171,9 +171,10 @@ export class Machine implements Hooks, TeamMachine {
     const at = pa === "all" ? -1 : ramOffset(this.ram, pa - pa % CACHE_LINE, CACHE_LINE);
     this.team.sendCode(Math.max(at, 0), at < 0 ? 0 : CACHE_LINE);
   }
-  onEndSlice(cpu: Cpu): void {
-    if (this.isOwn(cpu)) this.rearm();
-    else this.#ringFor(cpu);
+  onEndSlice(cpu: Cpu, sameTimers = false): void {
+    if (!this.isOwn(cpu)) this.#ringFor(cpu);
+    else if (sameTimers) this.platform.clock.cutSlice();
+    else this.rearm();
   }
   onMaintenance(cpu: Cpu): void {
     if (this.team?.noteMaintenance()) cpu.maintenance = 1;

@@ -66,7 +66,7 @@ export function makePlatform(place: MachinePlace, options: MachineOptions): Plat
   const gic = placeGic(bus, options.gic ?? 3, memory, arena, {
     cpus,
     lrs,
-    endSlice: (cpu) => hooks.onEndSlice(cpus[cpu] as Cpu),
+    endSlice: (cpu) => hooks.onEndSlice(cpus[cpu] as Cpu, true),
   });
   const timer = new GenericTimer(
     arena,

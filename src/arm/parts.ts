@@ -25,8 +25,11 @@ export interface Hooks {
    * that of all CPUs, not only of the one at hand.
    */
   onInstructionCacheInvalidate(pa: number | "all", broadcast: boolean): void;
-  /** The slice must end: a timer or interrupt-controller register was written, a CPU halted, woke or was switched on. */
-  onEndSlice(cpu: Cpu): void;
+  /**
+   * The slice must end: a timer or interrupt-controller register was written, a CPU halted, woke or was switched
+   * on. `sameTimers`: no timer's moment, and no event of WFE's, has changed with that.
+   */
+  onEndSlice(cpu: Cpu, sameTimers?: boolean): void;
   onPower(event: PowerEvent): void;
   /** TLB or instruction cache maintenance that reaches all CPUs has been done on `cpu`. */
   onMaintenance?(cpu: Cpu): void;

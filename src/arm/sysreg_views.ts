@@ -139,7 +139,7 @@ function iccView(mask: number): View {
       if (isVirtual(core, mask)) gic.icvWrite(core.cpu.index, index, lo, hi);
       else gic.iccWrite(core.cpu.index, index, lo, hi);
       refreshInterrupts(core);
-      ended(core);
+      core.platform.hooks.onEndSlice(core.cpu, true);
     },
   };
 }

@@ -27,7 +27,7 @@ function waitTrap(core: Core, allowed: number, trapped: number): Target | 0 {
 
 function halt(core: Core, state: number): void {
   core.cpu.halt = state;
-  core.platform.hooks.onEndSlice(core.cpu);
+  core.platform.hooks.onEndSlice(core.cpu, state === HALT.WFI);
 }
 
 /** WFI. False: it was trapped. */
@@ -64,7 +64,7 @@ export function sendEvent(core: Core): void {
   const { cpus, hooks } = core.platform;
   for (const cpu of cpus) {
     cpu.eventRegister = 1;
-    hooks.onEndSlice(cpu);
+    hooks.onEndSlice(cpu, true);
   }
 }
 

@@ -57,7 +57,11 @@ export abstract class Interrupts {
     if (groups === 0) return INTID.SPURIOUS;
     this.#scan(this.privates[cpu] as Bank, 0, groups, -1);
     const { spis } = this;
-    for (let w = spis.first; w < spis.end; w++) this.#scan(spis, w, groups, cpu);
+    const words = spis.memory.i32, enable = spis.enable >>> 2;
+    // Most words have no interrupt that is enabled.
+    for (let w = spis.first; w < spis.end; w++) {
+      if (words[enable + w] !== 0) this.#scan(spis, w, groups, cpu);
+    }
     return this.#found;
   }
 

@@ -80,6 +80,7 @@ function below({ shift }: { readonly shift: number }, least: number) {
 const LR_HI_RES0 = (~PRIORITY_MASK & 0xff) << ICH_LR_HI.Priority.shift;
 
 const STATE_INVALID = 0;
+const ENDED_MASK = ICH_LR_HI.PENDING | ICH_LR_HI.ACTIVE | ICH_LR_HI.HW | ICH_LR_HI.EOI;
 const STATE_PENDING = 1;
 
 /** Passes a deactivation on to the physical interrupt. */
@@ -202,8 +203,9 @@ export class VirtualInterface implements BinaryPoints {
     let found = -1;
     if (enabled === 0) return found;
     let best = IDLE_PRIORITY;
-    for (let n = 0; n < this.lrs; n++) {
-      const hi = this.lrHi(n);
+    const { lrs } = this, words = this.state.memory.i32, first = (this.#lr >>> 2) + 1;
+    for (let n = 0; n < lrs; n++) {
+      const hi = words[first + 2 * n] as number;
       if (hi >>> ICH_LR_HI.State.shift !== STATE_PENDING) continue;
       if ((enabled & (hi & ICH_LR_HI.Group ? ICH_VMCR.VENG1 : ICH_VMCR.VENG0)) === 0) continue;
       const priority = (hi >>> ICH_LR_HI.Priority.shift) & 0xff;
@@ -350,10 +352,9 @@ export class VirtualInterface implements BinaryPoints {
   /** ICH_EISR_EL2: invalid, not HW, EOI wanted. */
   eisr(): number {
     let value = 0;
-    for (let n = 0; n < this.lrs; n++) {
-      const hi = this.lrHi(n);
-      if (hi >>> ICH_LR_HI.State.shift !== STATE_INVALID) continue;
-      if ((hi & (ICH_LR_HI.HW | ICH_LR_HI.EOI)) === ICH_LR_HI.EOI) value |= 1 << n;
+    const { lrs } = this, words = this.state.memory.i32, first = (this.#lr >>> 2) + 1;
+    for (let n = 0; n < lrs; n++) {
+      if (((words[first + 2 * n] as number) & ENDED_MASK) === ICH_LR_HI.EOI) value |= 1 << n;
     }
     return value;
   }
