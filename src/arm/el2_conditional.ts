@@ -1,11 +1,11 @@
 /**
  * The registers that are plain storage to software at EL2 only as long as nothing depends on them: timers
- * while none of the CPU's is on, the virtual CPU interface while that is off, MDCR_EL2 while no performance
+ * while none of the CPU's is due, the virtual CPU interface while that is off, MDCR_EL2 while no performance
  * monitor is in use. What must hold is data, of which a sequence's function (el2_sequence.ts) makes tests;
  * where it does not hold, the registers' own functions do the access.
  *
- * Ending the slice is left out where nothing has changed that a slice ends for: software at EL2 is not in
- * one, and the machine's next deadline stays what it was.
+ * Software at EL2 is not in a slice that would have to end. The machine's next deadline changes only where a
+ * timer is on: then the function says so.
  */
 import { CpuLayout } from "./arch/cpu_state.ts";
 import { TIMER_CTL } from "./arch/fields.ts";
@@ -27,9 +27,18 @@ export interface NeedAt extends Need {
   readonly address: number;
 }
 
+/** Byte addresses of a timer's registers, CTL being 32 bits; `offset` is 0 for one that counts without. */
+export interface TimerAt {
+  readonly ctl: number;
+  readonly cval: number;
+  readonly offset: number;
+}
+
 /** A read of bits 31 to 0, the others being zero: of the word at `address`, or of a constant. */
 export interface ConditionalRead {
   readonly needs: readonly NeedAt[];
+  /** A timer that must be off, or must not have fired. */
+  readonly timer?: TimerAt;
   readonly from: { readonly address: number } | { readonly constant: number };
 }
 
@@ -38,6 +47,8 @@ export interface ConditionalWrite {
   readonly needs: readonly NeedAt[];
   /** What must be true of bits 31 to 0 as they are stored. */
   readonly valueNeeds: readonly Need[];
+  /** Timers of which none may be due once the value is stored; where one is on, the machine's deadline changes. */
+  readonly timers: readonly TimerAt[];
   readonly address: number;
   readonly bits: 32 | 64;
   readonly keep: bigint;
@@ -47,6 +58,8 @@ export interface ConditionalWrite {
 /** When a write is plain although bits change that have effects, and the 64-bit words that it copies then. */
 export interface ChangeRule {
   readonly needs: readonly NeedAt[];
+  /** As of a {@link ConditionalWrite}. */
+  readonly timers: readonly TimerAt[];
   readonly copies: readonly { readonly from: number; readonly to: number }[];
 }
 
@@ -59,40 +72,38 @@ const is = (address: number, mask: number, value: number): NeedAt => ({
   value,
   equal: true,
 });
-const isNot = (address: number, mask: number, value: number): NeedAt => ({
-  address,
-  mask,
-  value,
-  equal: false,
-});
 
 // Timers
 
 const CTL_BITS = TIMER_CTL.ENABLE | TIMER_CTL.IMASK;
 
-/** No timer of the CPU can fire, none has fired, and WFE waits for no event: an update would change nothing. */
-function timersIdle(core: Core): NeedAt[] {
+/** No timer of the CPU has fired, and WFE waits for no event. */
+function timersQuiet(core: Core): NeedAt[] {
   const { lines, eventTick } = core.platform.timer.stateAt(core.cpu.index);
-  return [
-    ...TIMERS.map(({ ctl }) => isNot(core.regs.addressOf(ctl), CTL_BITS, TIMER_CTL.ENABLE)),
-    is(lines, ALL, 0),
-    is(eventTick, ALL, 0),
-    is(eventTick + 4, ALL, 0),
-  ];
+  return [is(lines, ALL, 0), is(eventTick, ALL, 0), is(eventTick + 4, ALL, 0)];
+}
+
+function timersOf({ regs }: Core): TimerAt[] {
+  return TIMERS.map(({ ctl, cval, virtual }) => ({
+    ctl: regs.addressOf(ctl),
+    cval: regs.addressOf(cval),
+    offset: virtual ? regs.addressOf(R.CNTVOFF_EL2) : 0,
+  }));
 }
 
 function timerRead(core: Core, reg: number): ConditionalRead | undefined {
-  if (!TIMERS.some(({ ctl }) => ctl === reg)) return undefined;
   const address = core.regs.addressOf(reg);
-  return { needs: [is(address, TIMER_CTL.ENABLE, 0)], from: { address } };
+  const timer = timersOf(core).find(({ ctl }) => ctl === address);
+  return timer && { needs: [], timer, from: { address } };
 }
 
 function timerWrite(core: Core, reg: number): ConditionalWrite | undefined {
   const isControl = TIMERS.some(({ ctl }) => ctl === reg);
   if (!isControl && !TIMERS.some(({ cval }) => cval === reg)) return undefined;
   return {
-    needs: timersIdle(core),
-    valueNeeds: isControl ? [{ mask: CTL_BITS, value: TIMER_CTL.ENABLE, equal: false }] : [],
+    needs: timersQuiet(core),
+    valueNeeds: [],
+    timers: timersOf(core),
     address: core.regs.addressOf(reg),
     bits: 64,
     keep: isControl ? BigInt(CTL_BITS) : ALL64,
@@ -106,6 +117,7 @@ const SRE_EL2 = ICC_SRE.SRE | ICC_SRE.DFB | ICC_SRE.DIB | ICC_SRE.Enable;
 const IGNORED: ConditionalWrite = {
   needs: [],
   valueNeeds: [],
+  timers: [],
   address: 0,
   bits: 32,
   keep: 0n,
@@ -133,11 +145,11 @@ function gicWrite(core: Core, reg: number): ConditionalWrite | undefined {
     const { keep, set, never } = PLAIN_VMCR;
     const valueNeeds = never.map(({ mask, value }): Need => ({ mask, value, equal: false }));
     const bits = { keep: BigInt(keep >>> 0), set: BigInt(set >>> 0) };
-    return { needs, valueNeeds, address: virtual.vmcrAt, bits: 32, ...bits };
+    return { needs, valueNeeds, timers: [], address: virtual.vmcrAt, bits: 32, ...bits };
   }
   const address = apRegisterAt(virtual, reg);
   if (address === undefined) return undefined;
-  return { needs, valueNeeds: [], address, bits: 32, keep: BigInt(ALL), set: 0n };
+  return { needs, valueNeeds: [], timers: [], address, bits: 32, keep: BigInt(ALL), set: 0n };
 }
 
 // Performance monitors
@@ -154,6 +166,7 @@ function monitorsIdle(core: Core): ChangeRule {
       is(at("pmuActive"), ALL, 0),
       is(at("countsAccesses"), ALL, 0),
     ],
+    timers: [],
     copies: [
       { from: at("insns"), to: at("pmuAt") },
       { from: at("aborted"), to: at("pmuAbortedAt") },
@@ -175,6 +188,8 @@ export function conditionalWrite(core: Core, reg: number): ConditionalWrite | un
 
 /** When a change of stored register `reg` is plain that is not always so; undefined: never. */
 export function changeRule(core: Core, reg: number): ChangeRule | undefined {
-  if (reg === R.CNTVOFF_EL2) return { needs: timersIdle(core), copies: [] };
+  if (reg === R.CNTVOFF_EL2) {
+    return { needs: timersQuiet(core), timers: timersOf(core), copies: [] };
+  }
   return reg === R.MDCR_EL2 ? monitorsIdle(core) : undefined;
 }

@@ -11,7 +11,7 @@ import { DAIF } from "./arch/cpu_state.ts";
 import { HCR } from "./arch/fields.ts";
 import { R, SYSREGS } from "./arch/sysregs.ts";
 import type { CpuCore } from "./cpu.ts";
-import { ALL_DONE, compileSequence, type FastSequence } from "./el2_sequence.ts";
+import { ALL_DONE, ALL_DONE_REARM, compileSequence, type FastSequence } from "./el2_sequence.ts";
 import { El2Storage } from "./el2_storage.ts";
 import {
   COSTS,
@@ -220,7 +220,10 @@ export class El2Registers {
   run(sequence: Sequence, a: number, b = 0, c = 0, d = 0): void {
     const fast = this.#fast[sequence.id];
     const done = fast === undefined || this.log !== undefined ? 0 : fast(a, b, c, d);
-    if (done !== ALL_DONE) this.#runSteps(sequence, done, [a, b, c, d]);
+    if (done === ALL_DONE) return;
+    // Of those that are done before it is left, one may be of a timer.
+    if (done !== 0) this.core.platform.hooks.onEndSlice(this.core.cpu);
+    if (done !== ALL_DONE_REARM) this.#runSteps(sequence, done, [a, b, c, d]);
   }
 
   /** The first `done` are done, but not counted. */

@@ -8,8 +8,9 @@
  */
 import { WASM_PAGE } from "../base/memory.ts";
 import { CpuLayout, DAIF, gprOffset, sysregOffset } from "./arch/cpu_state.ts";
-import { HCR_HI } from "./arch/fields.ts";
+import { HCR_HI, TIMER_CTL } from "./arch/fields.ts";
 import { R } from "./arch/sysregs.ts";
+import { NS_PER_TICK } from "./clock.ts";
 import {
   type ChangeRule,
   changeRule,
@@ -18,6 +19,7 @@ import {
   conditionalWrite,
   type Need,
   type NeedAt,
+  type TimerAt,
 } from "./el2_conditional.ts";
 import type { El2Storage, PlainWrite } from "./el2_storage.ts";
 import { FunctionBody, I32, I64 } from "./engine/wasm_assembler.ts";
@@ -35,8 +37,10 @@ import {
 
 /** What a {@link FastSequence} answers when it has done everything. */
 export const ALL_DONE = -1;
+/** The same, and the machine's next deadline is to be made anew. */
+export const ALL_DONE_REARM = -2;
 
-/** How many steps are done, or {@link ALL_DONE}; unused arguments are 0. */
+/** How many steps are done, {@link ALL_DONE} or {@link ALL_DONE_REARM}; unused arguments are 0. */
 export type FastSequence = (a: number, b: number, c: number, d: number) => number;
 
 /** Where the port counts: byte addresses of 64-bit words. */
@@ -68,9 +72,19 @@ function reachesBack({ step }: SequenceStep): number {
 class SequenceCode {
   readonly body = new FunctionBody(PARAMS, [I32]);
   readonly #value = this.body.local(I64);
+  readonly #old = this.body.local(I64);
+  /** 1: see {@link ALL_DONE_REARM}. */
+  readonly #rearm = this.body.local(I32);
+  /** What the steps so far cost, the one at hand included. */
+  #cost = 0;
   readonly #cpu: number;
 
-  constructor(readonly storage: El2Storage, readonly e2h: boolean) {
+  /** `clockNs`: the byte address of virtual time; undefined with the host's clock. */
+  constructor(
+    readonly storage: El2Storage,
+    readonly e2h: boolean,
+    readonly clockNs: number | undefined,
+  ) {
     this.#cpu = storage.core.cpu.base;
   }
 
@@ -97,6 +111,7 @@ class SequenceCode {
   /** Writes one step, the `done`th. False: it is not one that can be. */
   step(step: SequenceStep, done: number): boolean {
     const { body } = this;
+    this.#cost += COSTS[step.kind] as number;
     switch (step.step) {
       case "trap":
         return true;
@@ -144,6 +159,11 @@ class SequenceCode {
     const read = target < 0 ? undefined : conditionalRead(storage.core, target);
     if (read === undefined) return false;
     this.#require(read.needs, done);
+    if (read.timer !== undefined) {
+      this.#load32(read.timer.ctl).i32(TIMER_CTL.ENABLE).op("i32.and").if("on");
+      this.#ifDue(read.timer, () => body.i32(done).return());
+      body.end();
+    }
     if (step.step === "look") return true;
     body.get(step.at.arg);
     if ("constant" in read.from) body.i32(read.from.constant | 0);
@@ -228,7 +248,7 @@ class SequenceCode {
   /** The value on the stack to a register that is plain storage as things are now. */
   #writeConditional(write: ConditionalWrite, done: number): void {
     const { body } = this;
-    const { needs, valueNeeds, address, bits, keep, set } = write;
+    const { needs, valueNeeds, timers, address, bits, keep, set } = write;
     const value = this.#value;
     body.i64(keep).op("i64.and").i64(set).op("i64.or").set(value);
     this.#require(needs, done);
@@ -237,7 +257,55 @@ class SequenceCode {
       this.#requireWord(need, done);
     }
     if (address === 0) return;
+    if (timers.length > 0) body.i32(0).mem("i64.load", address).set(this.#old);
     body.i32(0).get(value).mem(bits === 64 ? "i64.store" : "i64.store32", address);
+    this.#requireNotDue(timers, address, done);
+  }
+
+  /**
+   * What is to come of a timer that is due, now that the value is stored at `address`, is left to the
+   * register's functions, which find the value there that was.
+   */
+  #requireNotDue(timers: readonly TimerAt[], address: number, done: number): void {
+    const { body } = this;
+    for (const timer of timers) {
+      this.#load32(timer.ctl);
+      this.#ifOn();
+      this.#ifDue(timer, () => {
+        body.i32(0).get(this.#old).mem("i64.store", address).i32(done).return();
+      });
+      body.i32(1).set(this.#rearm).end();
+      if (timer.ctl !== address) continue;
+      body.get(this.#old).op("i32.wrap_i64");
+      this.#ifOn();
+      body.i32(1).set(this.#rearm).end();
+    }
+  }
+
+  /** Whether the timer whose CTL is on the stack can signal. */
+  #ifOn(): void {
+    const { body } = this;
+    body.i32(TIMER_CTL.ENABLE | TIMER_CTL.IMASK).op("i32.and");
+    body.i32(TIMER_CTL.ENABLE).op("i32.eq").if("on");
+  }
+
+  /** Does `then` where the timer's condition is met when the step at hand is done, or cannot be looked at. */
+  #ifDue({ cval, offset }: TimerAt, then: () => void): void {
+    const { body, clockNs } = this;
+    if (clockNs === undefined) return then();
+    body.i32(0).mem("i64.load", cval);
+    body.i32(0).mem("i64.load", clockNs).i64(BigInt(this.#cost)).op("i64.add");
+    body.i64(BigInt(Math.log2(NS_PER_TICK))).op("i64.shr_u");
+    if (offset !== 0) body.i32(0).mem("i64.load", offset).op("i64.sub");
+    body.op("i64.le_u").if("due", false);
+    then();
+    body.end();
+  }
+
+  /** Answers that everything is done. */
+  end(): void {
+    const { body } = this;
+    body.i32(ALL_DONE).get(this.#rearm).op("i32.sub");
   }
 
   #value64(lo: Half, hi: Half): void {
@@ -260,14 +328,20 @@ class SequenceCode {
       body.get(value).i32(0).mem("i64.load", address).op("i64.xor").i64(watch).op("i64.and");
       body.op("i64.eqz").op("i32.eqz").if("watched", false);
       if (rule === undefined) body.i32(done).return();
-      else this.#follow(rule, done);
+      else this.#follow(rule, address, done);
       body.end();
     }
     body.i32(0).get(value).mem("i64.store", address);
   }
 
-  #follow({ needs, copies }: ChangeRule, done: number): void {
+  #follow({ needs, timers, copies }: ChangeRule, address: number, done: number): void {
+    const { body } = this;
     this.#require(needs, done);
+    if (timers.length > 0) {
+      body.i32(0).mem("i64.load", address).set(this.#old);
+      body.i32(0).get(this.#value).mem("i64.store", address);
+      this.#requireNotDue(timers, address, done);
+    }
     for (const { from, to } of copies) {
       this.body.i32(0).i32(0).mem("i64.load", from).mem("i64.store", to);
     }
@@ -301,12 +375,14 @@ export function compileSequence(
   e2h: boolean,
   counters: SequenceCounters,
 ): FastSequence {
-  const code = new SequenceCode(storage, e2h);
+  const code = new SequenceCode(storage, e2h, storage.core.platform.clock.addedNsAt);
   code.guard();
   const found = steps.findIndex((step, done) => !code.step(step, done));
   const stop = found < 0 ? found : found - reachesBack(steps[found] as SequenceStep);
-  if (stop < 0) code.count(steps, counters);
-  code.body.i32(stop < 0 ? ALL_DONE : stop);
+  if (stop < 0) {
+    code.count(steps, counters);
+    code.end();
+  } else code.body.i32(stop);
   const { memory } = storage.core.platform.memory;
   const module = new ModuleAssembler(memory.buffer.byteLength / WASM_PAGE);
   module.add(code.body, "run");

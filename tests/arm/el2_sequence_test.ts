@@ -12,7 +12,7 @@ import {
   STEP,
 } from "../../src/arm/el2_port.ts";
 import { type Timer, TIMERS } from "../../src/arm/generic_timer.ts";
-import { ALL_DONE, compileSequence } from "../../src/arm/el2_sequence.ts";
+import { ALL_DONE, ALL_DONE_REARM, compileSequence } from "../../src/arm/el2_sequence.ts";
 import { El2Storage } from "../../src/arm/el2_storage.ts";
 import { E2H, Machine, RW, TGE } from "./core_fixture.ts";
 
@@ -196,6 +196,7 @@ function plainly({ machine, area }: Bench): void {
   const { memory } = machine, { cpu, regs } = machine.core();
   const virtual = machine.gic.virtualInterface(0);
   for (const { ctl } of TIMERS) regs.set(ctl, 0, 0);
+  machine.timer.update(0);
   regs.set(R.MDCR_EL2, 6, 0);
   regs.set(R.PMCNTENSET_EL0, 0, 0);
   regs.set(R.CNTVOFF_EL2, 77, 0);
@@ -212,15 +213,16 @@ function plainly({ machine, area }: Bench): void {
 
 /** What makes it otherwise, and the step that is left to the register then. */
 const OTHERWISE: Readonly<Record<string, readonly [reg: number, change: (b: Bench) => void]>> = {
-  "the timer is on": [
-    R.CNTV_CTL_EL02,
-    ({ machine }) => machine.core().regs.set(R.CNTV_CTL_EL0, 3, 0),
-  ],
-  "another timer is on": [
-    R.CNTV_CVAL_EL02,
-    ({ machine }) => machine.core().regs.set(R.CNTHP_CTL_EL2, 1, 0),
-  ],
+  "the timer has fired": [R.CNTV_CTL_EL02, ({ machine }) => {
+    machine.core().regs.set(R.CNTV_CTL_EL0, 3, 0);
+    machine.core().regs.set(R.CNTV_CVAL_EL0, 0, 0);
+  }],
+  "another timer is due": [R.CNTV_CVAL_EL02, ({ machine }) => {
+    machine.core().regs.set(R.CNTHP_CTL_EL2, 1, 0);
+    machine.core().regs.set(R.CNTHP_CVAL_EL2, 0, 0);
+  }],
   "a timer's output is high": [R.CNTV_CVAL_EL02, ({ machine }) => {
+    machine.core().regs.set(R.CNTHP_CVAL_EL2, 0, 0);
     machine.timer.setControl(0, 2, 1);
     machine.core().regs.set(R.CNTHP_CTL_EL2, 0, 0);
   }],
@@ -229,10 +231,16 @@ const OTHERWISE: Readonly<Record<string, readonly [reg: number, change: (b: Benc
     machine.core().regs.set(R.CNTKCTL_EL1, 0x84, 0);
     machine.timer.armEventStream(0);
   }],
-  "the timer is switched on": [
-    R.CNTV_CTL_EL02,
-    ({ machine, area }) => machine.memory.st32(area + WORD.ctl, 1),
-  ],
+  "the timer is switched on when it is due": [R.CNTV_CTL_EL02, ({ machine, area }) => {
+    machine.memory.st32(area + WORD.ctl, 1);
+    machine.memory.st64(area + WORD.cval, 0n);
+    machine.core().regs.set(R.CNTVOFF_EL2, 0, 0);
+  }],
+  "an offset makes it due": [R.CNTVOFF_EL2, ({ machine, area }) => {
+    machine.memory.st32(area + WORD.ctl, 1);
+    machine.memory.st64(area + WORD.cval, 0x8_0000_0000n);
+    machine.core().regs.set(R.CNTVOFF_EL2, 0, 0);
+  }],
   "the virtual interface is on": [
     R.ICH_VMCR_EL2,
     ({ machine }) => machine.gic.virtualInterface(0).writeHcr(1),
@@ -267,6 +275,53 @@ for (const [what, [reg, change]] of Object.entries(OTHERWISE)) {
     });
   });
 }
+
+/** Whether a run that its function does all of sets the machine's deadline anew. */
+function rearms(change: (b: Bench) => void): boolean {
+  const b = bench(false);
+  plainly(b);
+  change(b);
+  const answer = doneFast(b, conditional());
+  assert.ok(answer < 0, `left at step ${answer}`);
+  return answer === ALL_DONE_REARM;
+}
+
+Deno.test("timers that are on and not due are moved by WebAssembly, with the deadline made anew", () => {
+  const later = 0xffff_ffff_f000_0000n;
+  // CNTVOFF_EL2 as it is written is beyond the counter.
+  const on = ({ machine, area }: Bench) => {
+    machine.memory.st32(area + WORD.ctl, 1);
+    machine.memory.st64(area + WORD.cval, later);
+    machine.core().regs.set(R.CNTVOFF_EL2, 0, 0);
+  };
+  const off = ({ machine }: Bench) => {
+    machine.core().regs.set(R.CNTV_CTL_EL0, 1, 0);
+    machine.core().regs.set(R.CNTV_CVAL_EL0, 0xf000_0000, 0xffff_ffff);
+    machine.core().regs.set(R.CNTVOFF_EL2, 0, 0);
+  };
+  assert.equal(rearms(() => {}), false);
+  assert.equal(rearms(on), true);
+  assert.equal(rearms(off), true);
+  for (const change of [on, off]) {
+    both(conditional(), (side, n) => {
+      plainly(side);
+      if (n & 1) change(side);
+    });
+  }
+});
+
+Deno.test("a timer fires in the very tick in which the step is done", () => {
+  const it = sequence(STEP.isb(), STEP.write(R.CNTHP_CTL_EL2, 1));
+  for (let ns = 0; ns < 40; ns++) {
+    both(it, ({ machine }, n) => {
+      const { regs } = machine.core();
+      regs.set(R.CNTHP_CTL_EL2, 0, 0);
+      machine.timer.update(0);
+      machine.clock.advance(n === 0 ? ns : 1);
+      regs.set(R.CNTHP_CVAL_EL2, machine.clock.ticks() + 1, 0);
+    });
+  }
+});
 
 Deno.test("a change that cannot be made is made of what is read then", () => {
   const it = sequence(STEP.change(R.ICH_HCR_EL2, 1, 2), STEP.change(R.MDCR_EL2, 0, 0x800));
