@@ -139,7 +139,7 @@ function viewClass(places: readonly Place[]): ViewClass {
     return `get ${key}() { return ${read}; } ${setter}`;
   });
   const text = `"use strict"; return class {
-    constructor(memory, base) { this.memory = memory; this.base = base; this.u32 = memory.u32; }
+    constructor(memory, base) { this.memory = memory; this.base = base >>> 0; this.u32 = memory.u32; }
     ${methods.join("\n")}
   };`;
   return new Function(text)() as ViewClass;

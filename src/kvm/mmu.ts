@@ -46,7 +46,7 @@ export const KVM_MEM_READONLY = 2;
 const CACHE_LINE = 64;
 
 export type Memslot = ViewOf<typeof KvmMemslotLayout>;
-const SLOT = KvmMemslotLayout.offset;
+const SLOT = KvmMemslotLayout.offset, SLOT_BYTES = KvmMemslotLayout.size;
 
 /** Slot `id` (0 to 15) of a VM. */
 export function memslot(kvm: Kvm, id: number): Memslot {
@@ -58,9 +58,10 @@ export function memslot(kvm: Kvm, id: number): Memslot {
 /** Where the slot that holds an IPA lies; 0 for none. Each access to a device comes here and finds none. */
 function slotAt(kvm: Kvm, ipa: number): number {
   const { memory, base } = kvm.state;
-  let at = base + KvmLayout.offset.memslots;
-  for (let id = 0; id < KVM_MAX_MEMSLOTS; id++, at += KvmMemslotLayout.size) {
-    if (memory.ld32(at + SLOT.used) === 0) continue;
+  const words = memory.i32, first = base + KvmLayout.offset.memslots;
+  for (let id = 0; id < KVM_MAX_MEMSLOTS; id++) {
+    const at = first + id * SLOT_BYTES;
+    if (words[(at + SLOT.used) >>> 2] === 0) continue;
     const offset = ipa - memory.ld53(at + SLOT.baseIpa);
     if (offset >= 0 && offset < memory.ld32(at + SLOT.pages) * PAGE) return at;
   }

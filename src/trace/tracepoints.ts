@@ -296,12 +296,12 @@ export class TraceRing extends TraceLog {
     else this.#time(at);
     words[at + 2] = id | (this.pcpu << 16);
     words[at + 3] = vcpu | (vm << 16);
-    if (a0 !== undefined) this.#put(at + ARGS, a0);
-    if (a1 !== undefined) this.#put(at + ARGS + 2, a1);
-    if (a2 !== undefined) this.#put(at + ARGS + 4, a2);
-    if (a3 !== undefined) this.#put(at + ARGS + 6, a3);
-    if (a4 !== undefined) this.#put(at + ARGS + 8, a4);
-    if (a5 !== undefined) this.#put(at + ARGS + 10, a5);
+    if (a0 !== undefined) this.#put(words, at + ARGS, a0);
+    if (a1 !== undefined) this.#put(words, at + ARGS + 2, a1);
+    if (a2 !== undefined) this.#put(words, at + ARGS + 4, a2);
+    if (a3 !== undefined) this.#put(words, at + ARGS + 6, a3);
+    if (a4 !== undefined) this.#put(words, at + ARGS + 8, a4);
+    if (a5 !== undefined) this.#put(words, at + ARGS + 10, a5);
     add(words, head, 1);
     if (this.listener) this.#tell(id, vcpu, [a0, a1, a2, a3, a4, a5]);
   }
@@ -310,19 +310,19 @@ export class TraceRing extends TraceLog {
     this.memory.st53(4 * at, this.timeNs());
   }
 
-  #put(at: number, arg: TraceArg): void {
-    const words = this.memory.i32;
+  #put(words: Int32Array, at: number, arg: TraceArg): void {
     if (typeof arg === "bigint") return this.memory.st64(4 * at, arg);
     // Nearly all are small integers: no floating-point number is made of one.
     const small = arg | 0;
     if (small !== arg) return this.#putWide(at, arg);
+    const next = (at + 1) | 0;
     if (small >= 0) {
       words[at] = small;
-      words[at + 1] = 0;
+      words[next] = 0;
     } else {
       const from = -small >>> 2;
       words[at] = words[from] as number;
-      words[at + 1] = words[from + 1] as number;
+      words[next] = words[(from + 1) | 0] as number;
     }
   }
 
