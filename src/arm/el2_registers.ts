@@ -31,7 +31,7 @@ import { VERDICT } from "./sysreg_traps.ts";
 
 // V8 folds what it knows of a constant of the module itself, and nothing of an imported one.
 const COST = COSTS, READING = READ, WRITING = WRITE, SAVING = SAVE, RESTORING = RESTORE;
-const add = addSmall;
+const add = addSmall, DONE = ALL_DONE;
 /** Words behind the first counter. */
 const NS = PortLayout.offset.ns >>> 2, TOUCHED = PortLayout.offset.touched >>> 2;
 const GPR_BYTES = 31 * 8;
@@ -219,15 +219,29 @@ export class El2Registers {
    */
   run(sequence: Sequence, a: number, b = 0, c = 0, d = 0): void {
     const fast = this.#fast[sequence.id];
-    const done = fast === undefined || this.log !== undefined ? 0 : fast(a, b, c, d);
-    if (done === ALL_DONE) return;
+    if (fast === undefined || this.log !== undefined) this.#runSteps(sequence, 0, a, b, c, d);
+    else {
+      const done = fast(a, b, c, d);
+      if (done !== DONE) this.#complete(sequence, done, a, b, c, d);
+    }
+  }
+
+  /** The function of a sequence has not done all that is to be done: its answer is `done`. */
+  #complete(
+    sequence: Sequence,
+    done: number,
+    a: number,
+    b: number,
+    c: number,
+    d: number,
+  ): void {
     // Of those that are done before it is left, one may be of a timer.
     if (done !== 0) this.core.platform.hooks.onEndSlice(this.core.cpu);
-    if (done !== ALL_DONE_REARM) this.#runSteps(sequence, done, [a, b, c, d]);
+    if (done !== ALL_DONE_REARM) this.#runSteps(sequence, done, a, b, c, d);
   }
 
   /** The first `done` are done, but not counted. */
-  #runSteps(sequence: Sequence, done: number, args: readonly number[]): void {
+  #runSteps(sequence: Sequence, done: number, ...args: readonly number[]): void {
     const { steps } = sequence;
     for (let i = 0; i < steps.length; i++) {
       const step = steps[i] as SequenceStep;
