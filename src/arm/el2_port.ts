@@ -172,6 +172,11 @@ export class El2Port extends El2Registers {
     this.count(K.interruptMask, "");
     this.core.cpu.daif = daif;
   }
+  /** {@link irqSave} and {@link irqRestore} with nothing between that would make a difference. */
+  irqPass(): void {
+    this.count(K.interruptMask, "");
+    this.count(K.interruptMask, "");
+  }
   irqDisable(): void {
     this.count(K.interruptMask, "");
     this.core.cpu.daif |= IRQS_OFF;

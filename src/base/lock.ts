@@ -84,7 +84,7 @@ export class Locks {
     return this.#count;
   }
 
-  #checkOrder(rank: number, order: number): void {
+  #checkNesting(rank: number, order: number): void {
     if (this.#count > 0) {
       const last = this.#rank[this.#count - 1] as number;
       const lastOrder = this.#order[this.#count - 1] as number;
@@ -94,6 +94,10 @@ export class Locks {
         throw new InternalError(`lock order: ${inner} taken under ${outer}`);
       }
     }
+  }
+
+  #checkOrder(rank: number, order: number): void {
+    this.#checkNesting(rank, order);
     if (rank >= FIRST_IRQS_OFF && !this.irqsOff()) {
       throw new InternalError(`${LOCK_CLASSES[rank]} lock taken with interrupts on`);
     }
@@ -117,15 +121,31 @@ export class Locks {
     this.#order[this.#count++] = order;
   }
 
+  /**
+   * Takes and drops the lock word at `at` at once, for whoever only looks at what it guards and has
+   * interrupts masked meanwhile. False where another context could come between: nothing is done.
+   */
+  passRank(rank: number, at: number, order: number): boolean {
+    if (this.mode === "parallel" || this.schedulePoint !== undefined) return false;
+    this.#checkNesting(rank, order);
+    this.#checkFree(rank, at);
+    (this.#ranked[rank] as LockStats).acquisitions++;
+    return true;
+  }
+
   #atSchedulePoint(event: "take" | "drop", rank: number, at: number): void {
     this.schedulePoint?.(event, LOCK_CLASSES[rank] as LockClass, at);
   }
 
   /** One context takes all locks: one found held is a deadlock. */
-  #takeUncontended(rank: number, at: number): void {
+  #checkFree(rank: number, at: number): void {
     if (this.memory.ld32(at) !== 0) {
       throw new InternalError(`deadlock: ${LOCK_CLASSES[rank]} lock at ${at} is held`);
     }
+  }
+
+  #takeUncontended(rank: number, at: number): void {
+    this.#checkFree(rank, at);
     this.memory.st32(at, 1);
   }
 

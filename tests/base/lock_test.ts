@@ -44,6 +44,23 @@ Deno.test("two of one class go by their number, lowest first", () => {
   assert.equal(l.heldCount, 2);
 });
 
+Deno.test("a lock taken and dropped at once is counted, in its order and free; not where others can come between", () => {
+  const irq = LOCK_CLASSES.indexOf("irq");
+  const l = locks();
+  l.take("apList", at("apList"));
+  assert.equal(l.passRank(irq, at("irq"), 0), true);
+  assert.deepEqual([l.heldCount, l.stats.irq.acquisitions], [1, 1]);
+  l.take("irq", at("irq"));
+  assert.throws(() => l.passRank(irq, at("irq", 1), 0), /lock order: irq/);
+  assert.equal(l.passRank(irq, at("irq", 1), 1), true);
+  assert.throws(() => l.passRank(irq, at("irq"), 1), /deadlock/);
+  l.schedulePoint = () => {};
+  assert.equal(l.passRank(irq, at("irq", 1), 1), false);
+  const parallel = new Locks(SharedMemory.create(4096), "parallel");
+  assert.equal(parallel.passRank(irq, at("irq"), 0), false);
+  assert.equal(parallel.stats.irq.acquisitions, 0);
+});
+
 Deno.test("a lock that was refused is not held, and its word is free", () => {
   const l = locks();
   l.take("irq", at("irq"));

@@ -38,6 +38,7 @@ import {
   irqIsPpi,
   irqOfNode,
   noteRaised,
+  passIrq,
   takeApList,
   takeApListSave,
   takeIrq,
@@ -220,6 +221,11 @@ export function kvmVgicInjectIrq(
   if (ret) return ret;
   const irq = vgicGetIrq(kvm, kvm.vcpus[cpuid], intid);
   if (!irq) return ERRNO.EINVAL;
+  // At each vcpu_load, that is what the levels of the timers are.
+  if (!vgicValidateInjection(irq, level, owner) && passIrq(kvm.host, irq)) {
+    vgicPutIrq(kvm, irq);
+    return 0;
+  }
 
   const flags = takeIrqSave(kvm.host, irq);
   if (!vgicValidateInjection(irq, level, owner)) {
@@ -293,9 +299,10 @@ export function kvmVgicMapIsActive(vcpu: Vcpu, intid: number): boolean {
   if (!vgicInitialized(kvm)) return false;
   const irq = vgicGetIrq(kvm, vcpu, intid);
   assert(irq !== undefined, "a mapped interrupt that is none of the VM's");
-  const flags = takeIrqSave(kvm.host, irq);
+  const passed = passIrq(kvm.host, irq);
+  const flags = passed ? 0 : takeIrqSave(kvm.host, irq);
   const active = irq.hw && irq.active;
-  dropIrqRestore(kvm.host, irq, flags);
+  if (!passed) dropIrqRestore(kvm.host, irq, flags);
   vgicPutIrq(kvm, irq);
   return active;
 }

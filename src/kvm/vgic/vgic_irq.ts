@@ -204,6 +204,16 @@ export function dropIrqRestore(host: KvmHost, irq: VgicIrq, flags: number): void
   host.port(host.currentCpu()).irqRestore(flags);
 }
 
+/**
+ * {@link takeIrqSave} and {@link dropIrqRestore} at once, for a look at the interrupt where no other context can
+ * hold the lock. False: one can, and nothing is done.
+ */
+export function passIrq(host: KvmHost, irq: VgicIrq): boolean {
+  if (!host.locks.passRank(LOCK_RANK.irq, irqLockAt(irq), 0)) return false;
+  host.port(host.currentCpu()).irqPass();
+  return true;
+}
+
 /** raw_spin_lock(&vgic_cpu->ap_list_lock). Of two, the lower vCPU number comes first (checked). */
 export function takeApList(vcpu: Vcpu): void {
   vcpu.kvm.host.locks.takeRank(LOCK_RANK.apList, apListLockAt(vcpu), vcpu.state.vcpuId);

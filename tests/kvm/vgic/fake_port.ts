@@ -78,6 +78,7 @@ export class FakePort {
   irqRestore(flags: number): void {
     this.irqsOff = flags !== 0;
   }
+  irqPass(): void {}
   irqsDisabled(): boolean {
     return this.irqsOff;
   }
