@@ -2,24 +2,42 @@
  * A physical CPU: what its instructions do to the machine beyond registers and arithmetic, and the
  * execution of the single instructions that generated code leaves. It knows nothing of KVM.
  */
-import { type Cpu, RegisterFile, SINGLE } from "./arch/cpu_state.ts";
-import { ABORT, abortIss, EC } from "./arch/syndrome.ts";
-import { CODE_TLB, CODE_TLB_ENTRIES, CODE_TLB_ENTRY, ramOffset } from "./arch/tlb_layout.ts";
-import {
-  takeDataAbort,
-  takeExternalFetchAbort,
-  takeInstructionAbort,
-  takePcAlignment,
-} from "./aborts.ts";
+import * as cpuState from "./arch/cpu_state.ts";
+import { type Cpu, RegisterFile } from "./arch/cpu_state.ts";
+import * as syndrome from "./arch/syndrome.ts";
+import { ABORT } from "./arch/syndrome.ts";
+import * as tlbLayout from "./arch/tlb_layout.ts";
+import * as aborts from "./aborts.ts";
 import { DataAccess } from "./data_access.ts";
-import { advanceStep, meetsBreakpoint, takeBreakpoint, takeSoftwareStep } from "./debug.ts";
-import { DIRECT, executeDirectly } from "./direct_execution.ts";
-import { type Environment, EXCEPTION_TAKEN } from "./engine/environment.ts";
+import * as debug from "./debug.ts";
+import * as directExecution from "./direct_execution.ts";
+import * as environment from "./engine/environment.ts";
+import type { Environment } from "./engine/environment.ts";
 import { Evaluator } from "./engine/evaluator.ts";
-import { HANDLER } from "./engine/interpreter_module.ts";
-import { RECORD_SIZE, RECORD_WORDS } from "./engine/records.ts";
-import { callException } from "./exception_calls.ts";
-import {
+import * as interpreterModule from "./engine/interpreter_module.ts";
+import * as recordsModule from "./engine/records.ts";
+import * as exceptionCalls from "./exception_calls.ts";
+import * as exceptions from "./exceptions.ts";
+import type { Firmware } from "./firmware.ts";
+import type { AccessOptions, AccessSize, Barrier, ExceptionCall, Hint } from "./isa/builder.ts";
+import type { Core, Platform } from "./parts.ts";
+import * as pstate from "./pstate.ts";
+import { SysregAccess } from "./sysreg_access.ts";
+import * as systemOperationAccess from "./system_operation_access.ts";
+import * as waiting from "./waiting.ts";
+
+// Of the module itself: what is imported V8 looks up and checks at each use.
+const { SINGLE } = cpuState;
+const { abortIss, EC } = syndrome;
+const { CODE_TLB, CODE_TLB_ENTRIES, CODE_TLB_ENTRY, ramOffset } = tlbLayout;
+const { takeDataAbort, takeExternalFetchAbort, takeInstructionAbort, takePcAlignment } = aborts;
+const { advanceStep, meetsBreakpoint, takeBreakpoint, takeSoftwareStep } = debug;
+const { DIRECT, executeDirectly } = directExecution;
+const { EXCEPTION_TAKEN } = environment;
+const { HANDLER } = interpreterModule;
+const { RECORD_SIZE, RECORD_WORDS } = recordsModule;
+const { callException } = exceptionCalls;
+const {
   contextSynchronised,
   defaultTarget,
   exceptionReturn,
@@ -29,14 +47,10 @@ import {
   takeSync,
   takeUndefined,
   untagPc,
-} from "./exceptions.ts";
-import type { Firmware } from "./firmware.ts";
-import type { AccessOptions, AccessSize, Barrier, ExceptionCall, Hint } from "./isa/builder.ts";
-import type { Core, Platform } from "./parts.ts";
-import { pcHi, pcLo } from "./pstate.ts";
-import { SysregAccess } from "./sysreg_access.ts";
-import { executeSystemOperation } from "./system_operation_access.ts";
-import { sendEvent, waitForEvent, waitForInterrupt } from "./waiting.ts";
+} = exceptions;
+const { pcHi, pcLo } = pstate;
+const { executeSystemOperation } = systemOperationAccess;
+const { sendEvent, waitForEvent, waitForInterrupt } = waiting;
 
 // V8 folds what it knows of a constant of the module itself, and has to look up imported ones.
 const TLB_MASK = CODE_TLB_ENTRIES - 1, TLB_ENTRY = CODE_TLB_ENTRY;

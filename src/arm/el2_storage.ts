@@ -8,21 +8,22 @@
  * execute (translation context, FP access, interrupts to look at, stepping): the host executes none, and
  * the ERET that leaves it recomputes them all.
  */
-import { CpuLayout, sysregOffset } from "./arch/cpu_state.ts";
-import { HCR_HI } from "./arch/fields.ts";
-import { R, SYSREGS } from "./arch/sysregs.ts";
+import * as cpuState from "./arch/cpu_state.ts";
+import { CpuLayout } from "./arch/cpu_state.ts";
+import * as fields from "./arch/fields.ts";
+import * as sysregs from "./arch/sysregs.ts";
 import type { Core, Halves } from "./parts.ts";
-import { isReadable, isWritable, resolve } from "./sysreg_access.ts";
+import * as sysregAccess from "./sysreg_access.ts";
 import { CHECKS } from "./sysreg_traps.ts";
-import {
-  type Effects,
-  type Reader,
-  READERS,
-  READS_STORED,
-  STORAGE,
-  type Writer,
-  WRITERS,
-} from "./sysreg_views.ts";
+import * as sysregViews from "./sysreg_views.ts";
+import type { Effects, Reader, Writer } from "./sysreg_views.ts";
+
+// Of the module itself: what is imported V8 looks up and checks at each use.
+const { sysregOffset } = cpuState;
+const { HCR_HI } = fields;
+const { R, SYSREGS } = sysregs;
+const { isReadable, isWritable, resolve } = sysregAccess;
+const { READERS, READS_STORED, STORAGE, WRITERS } = sysregViews;
 
 const ALL = 0xffff_ffff;
 

@@ -1,16 +1,28 @@
 /** What the interpreter asks for of a CPU: fetching, filling the data TLB, and all it does not do itself. */
 import type { Arena } from "../base/arena.ts";
-import { CpuLayout, HALT } from "./arch/cpu_state.ts";
-import { ACCESS, type Access, ramOffset } from "./arch/tlb_layout.ts";
+import * as cpuState from "./arch/cpu_state.ts";
+import { CpuLayout } from "./arch/cpu_state.ts";
+import * as tlbLayout from "./arch/tlb_layout.ts";
+import type { Access } from "./arch/tlb_layout.ts";
 import type { CpuCore } from "./cpu.ts";
 import { CrossingAccess } from "./crossing_access.ts";
-import { refreshSingle } from "./debug_enable.ts";
+import * as debugEnable from "./debug_enable.ts";
 import type { ExecutionHost, Interpreter } from "./engine/interpreter.ts";
-import { UNPRIVILEGED_ACCESS } from "./engine/wasm_frame.ts";
-import { pollInterrupts, untagPc } from "./exceptions.ts";
-import { isBreakpointPage } from "./mmu/debug_pages.ts";
-import { FILL } from "./mmu/mmu.ts";
-import { pcHi, pcLo } from "./pstate.ts";
+import * as wasmFrame from "./engine/wasm_frame.ts";
+import * as exceptions from "./exceptions.ts";
+import * as debugPages from "./mmu/debug_pages.ts";
+import * as mmuModule from "./mmu/mmu.ts";
+import * as pstate from "./pstate.ts";
+
+// Of the module itself: what is imported V8 looks up and checks at each use.
+const { HALT } = cpuState;
+const { ACCESS, ramOffset } = tlbLayout;
+const { refreshSingle } = debugEnable;
+const { UNPRIVILEGED_ACCESS } = wasmFrame;
+const { pollInterrupts, untagPc } = exceptions;
+const { isBreakpointPage } = debugPages;
+const { FILL } = mmuModule;
+const { pcHi, pcLo } = pstate;
 
 // As a constant of this module, V8 knows it.
 const RUNNING = HALT.RUNNING;

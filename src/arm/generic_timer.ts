@@ -6,13 +6,25 @@
  * CTL and CVAL lie in the register file (ISTATUS is computed), TVAL is a view of CVAL.
  */
 import type { Arena } from "../base/arena.ts";
-import { TWO32 } from "../base/bits.ts";
-import { layout, u32, u53, type ViewOf } from "../base/struct.ts";
-import { type Cpu, HALT, RegisterFile } from "./arch/cpu_state.ts";
-import { CNTKCTL, TIMER_CTL } from "./arch/fields.ts";
+import * as bitsModule from "../base/bits.ts";
+import * as struct from "../base/struct.ts";
+import { u32, u53, type ViewOf } from "../base/struct.ts";
+import * as cpuState from "./arch/cpu_state.ts";
+import { type Cpu, RegisterFile } from "./arch/cpu_state.ts";
+import * as fields from "./arch/fields.ts";
+import { TIMER_CTL } from "./arch/fields.ts";
 import { R } from "./arch/sysregs.ts";
-import { type Clock, NS_PER_TICK } from "./clock.ts";
-import { isE2h, isEl0Host } from "./pstate.ts";
+import * as clockModule from "./clock.ts";
+import type { Clock } from "./clock.ts";
+import * as pstate from "./pstate.ts";
+
+// Of the module itself: what is imported V8 looks up and checks at each use.
+const { TWO32 } = bitsModule;
+const { layout } = struct;
+const { HALT } = cpuState;
+const { CNTKCTL } = fields;
+const { NS_PER_TICK } = clockModule;
+const { isE2h, isEl0Host } = pstate;
 
 /** Number of one of a CPU's timers. */
 export const TIMER = { CNTP: 0, CNTV: 1, CNTHP: 2, CNTHV: 3 } as const;

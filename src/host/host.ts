@@ -11,21 +11,34 @@ import type { Arena } from "../base/arena.ts";
 import { assert, InternalError } from "../base/errors.ts";
 import type { Locks } from "../base/lock.ts";
 import type { TraceRing } from "../trace/tracepoints.ts";
-import { MDSCR } from "../arm/arch/debug_registers.ts";
-import { CNTHCTL, CNTKCTL, HCR, HCR_HI, MDCR } from "../arm/arch/fields.ts";
-import { PMCR } from "../arm/arch/pmu.ts";
+import * as debugRegisters from "../arm/arch/debug_registers.ts";
+import * as fields from "../arm/arch/fields.ts";
+import { CNTHCTL, HCR, HCR_HI } from "../arm/arch/fields.ts";
+import * as pmu from "../arm/arch/pmu.ts";
 import { ICC_SRE } from "../arm/arch/gic.ts";
 import { R } from "../arm/arch/sysregs.ts";
 import type { El2Port } from "../arm/el2_port.ts";
 import { El2Code } from "./el2_code.ts";
-import { DOORBELL_INTID, type HostHardware } from "./hardware.ts";
+import * as hardwareModule from "./hardware.ts";
+import type { HostHardware } from "./hardware.ts";
 import { Hrtimers } from "./hrtimer.ts";
-import { hypStubVectors } from "./hyp_stub.ts";
-import { IPI, Irqs, PPI } from "./irq.ts";
+import * as hypStub from "./hyp_stub.ts";
+import * as irq from "./irq.ts";
+import { Irqs, PPI } from "./irq.ts";
 import { type PageRange, Pages } from "./pages.ts";
 import { PerfEvents } from "./perf_event.ts";
 import { Scheduler } from "./scheduler.ts";
-import { type HostThread, SUSPEND, suspend, THREAD_STATE, Threads } from "./threads.ts";
+import * as hostThreads from "./threads.ts";
+import { type HostThread, SUSPEND, Threads } from "./threads.ts";
+
+// Of the module itself: what is imported V8 looks up and checks at each use.
+const { MDSCR } = debugRegisters;
+const { CNTKCTL, MDCR } = fields;
+const { PMCR } = pmu;
+const { DOORBELL_INTID } = hardwareModule;
+const { hypStubVectors } = hypStub;
+const { IPI } = irq;
+const { suspend, THREAD_STATE } = hostThreads;
 
 /** Bytes, and alignment, of a vector table. */
 const VECTOR_TABLE_BYTES = 0x800;

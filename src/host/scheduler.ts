@@ -5,20 +5,20 @@
  */
 import type { Arena } from "../base/arena.ts";
 import { assert, InternalError } from "../base/errors.ts";
-import {
-  listAdd,
-  listAddTail,
-  listDel,
-  listEmpty,
-  listInit,
-  listNext,
-  listNode,
-} from "../base/list.ts";
+import * as list from "../base/list.ts";
+import { listNode } from "../base/list.ts";
 import type { LockClass, Locks } from "../base/lock.ts";
-import { bool, layout, u32, u53, type ViewOf } from "../base/struct.ts";
+import * as struct from "../base/struct.ts";
+import { bool, u32, u53, type ViewOf } from "../base/struct.ts";
 import type { HostHardware } from "./hardware.ts";
 import type { Hrtimers } from "./hrtimer.ts";
-import { type HostThread, THREAD_STATE, type Threads } from "./threads.ts";
+import * as hostThreads from "./threads.ts";
+import type { HostThread, Threads } from "./threads.ts";
+
+// Of the module itself: what is imported V8 looks up and checks at each use.
+const { listAdd, listAddTail, listDel, listEmpty, listInit, listNext } = list;
+const { layout } = struct;
+const { THREAD_STATE } = hostThreads;
 
 /** How long a thread runs while others wait, in virtual nanoseconds. */
 export const SLICE_NS = 2_000_000;

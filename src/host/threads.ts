@@ -8,7 +8,11 @@ import { type Arena, Slab } from "../base/arena.ts";
 import { assert, InternalError } from "../base/errors.ts";
 import { listNode } from "../base/list.ts";
 import type { SharedMemory } from "../base/memory.ts";
-import { bool, i32, layout, u32, u53, type ViewOf } from "../base/struct.ts";
+import * as struct from "../base/struct.ts";
+import { bool, i32, u32, u53, type ViewOf } from "../base/struct.ts";
+
+// Of the module itself: what is imported V8 looks up and checks at each use.
+const { layout } = struct;
 
 /** Why a phase gives up the CPU. */
 export const SUSPEND = {

@@ -8,23 +8,29 @@
  * that has fired already does not wake a vCPU that still blocks.
  */
 import { CNTKCTL, TIMER_CTL } from "../arm/arch/fields.ts";
-import { R } from "../arm/arch/sysregs.ts";
-import { at, type El2Port, sequence, STEP } from "../arm/el2_port.ts";
+import * as sysregs from "../arm/arch/sysregs.ts";
+import * as el2Port from "../arm/el2_port.ts";
+import { type El2Port, sequence } from "../arm/el2_port.ts";
 import { InternalError } from "../base/errors.ts";
-import { IRQ_OPS } from "./arm_vgic.ts";
+import * as armVgic from "./arm_vgic.ts";
+import * as kvmHost from "./kvm_host.ts";
 import {
   type ArchTimerContext,
   ArchTimerContextLayout,
-  ERRNO,
-  irqchipInKernel,
   type Kvm,
   type KvmHost,
-  TIMER_PTIMER,
-  TIMER_VTIMER,
   type Vcpu,
 } from "./kvm_host.ts";
-import { TP, trace, wordAt } from "./trace.ts";
-import { vgicGetIrq } from "./vgic/vgic_irq.ts";
+import * as kvmTrace from "./trace.ts";
+import * as vgicIrq from "./vgic/vgic_irq.ts";
+
+// Of the module itself: what is imported V8 looks up and checks at each use.
+const { R } = sysregs;
+const { at, STEP } = el2Port;
+const { IRQ_OPS } = armVgic;
+const { ERRNO, irqchipInKernel, TIMER_PTIMER, TIMER_VTIMER } = kvmHost;
+const { TP, trace, wordAt } = kvmTrace;
+const { vgicGetIrq } = vgicIrq;
 
 /** Nanoseconds of one tick of the counter (62.5 MHz). */
 const TICK_NS = 16;

@@ -5,58 +5,63 @@
  * What differs: the function is cut into the phases of a host thread, at the places where the kernel's
  * would be suspended: guest entry, halt, sleep, wait for other vCPUs, return to user space.
  */
-import { addSmall } from "../base/memory.ts";
+import * as memoryModule from "../base/memory.ts";
 import type { Host } from "../host/host.ts";
-import {
-  type HostThread,
-  type Next,
-  SUSPEND,
-  suspend,
-  THREAD_STATE,
-  type ThreadKind,
-} from "../host/threads.ts";
-import { kvmTimerEnable, kvmTimerVcpuLoad, kvmTimerVcpuPut } from "./arch_timer.ts";
-import { kvmArmClearDebug, kvmArmSetupDebug, kvmArmSetupMdcrEl2 } from "./debug.ts";
-import { vcpuClearWfxTraps, vcpuSetWfxTraps } from "./emulate.ts";
-import { handleExit, handleExitEarly } from "./handle_exit.ts";
-import { kvmArchVcpuLoadFp, kvmArchVcpuPutFp } from "./hyp/fpsimd.ts";
-import { REENTERED } from "./hyp/switch.ts";
-import { kvmVcpuLoadSysregsVhe, kvmVcpuPutSysregsVhe } from "./hyp/vhe/sysreg_sr.ts";
-import {
+import * as hostThreads from "../host/threads.ts";
+import { type HostThread, type Next, SUSPEND, type ThreadKind } from "../host/threads.ts";
+import * as archTimer from "./arch_timer.ts";
+import * as debug from "./debug.ts";
+import * as emulate from "./emulate.ts";
+import * as exitHandlers from "./handle_exit.ts";
+import * as fpsimd from "./hyp/fpsimd.ts";
+import * as hypSwitch from "./hyp/switch.ts";
+import * as sysregSr from "./hyp/vhe/sysreg_sr.ts";
+import * as kvmHost from "./kvm_host.ts";
+import { IFLAG, type KvmHost, KvmVcpuStatLayout, RET, type Vcpu } from "./kvm_host.ts";
+import * as kvmMain from "./kvm_main.ts";
+import * as mmio from "./mmio.ts";
+import * as pvtime from "./pvtime.ts";
+import * as pmu from "./pmu.ts";
+import * as pmuEmul from "./pmu_emul.ts";
+import * as reset from "./reset.ts";
+import { SWITCH_REASON } from "./stats.ts";
+import * as kvmTrace from "./trace.ts";
+import * as sysregs from "../arm/arch/sysregs.ts";
+import type { VmidAllocator } from "./vmid.ts";
+
+// Of the module itself: what is imported V8 looks up and checks at each use.
+const { addSmall } = memoryModule;
+const { suspend, THREAD_STATE } = hostThreads;
+const { kvmTimerEnable, kvmTimerVcpuLoad, kvmTimerVcpuPut } = archTimer;
+const { kvmArmClearDebug, kvmArmSetupDebug, kvmArmSetupMdcrEl2 } = debug;
+const { vcpuClearWfxTraps, vcpuSetWfxTraps } = emulate;
+const { handleExit, handleExitEarly } = exitHandlers;
+const { kvmArchVcpuLoadFp, kvmArchVcpuPutFp } = fpsimd;
+const { REENTERED } = hypSwitch;
+const { kvmVcpuLoadSysregsVhe, kvmVcpuPutSysregsVhe } = sysregSr;
+const {
   ARM_EXCEPTION,
   ERRNO,
-  IFLAG,
   irqchipInKernel,
   KVM_EXIT,
   KVM_REQ,
   KVM_SYSTEM_EVENT,
   kvmCheckRequest,
-  type KvmHost,
   kvmMakeRequest,
-  KvmVcpuStatLayout,
   MP_STATE,
-  RET,
-  type Vcpu,
   VCPU_MODE,
   vcpuClearFlag,
   vcpuGetFlag,
-} from "./kvm_host.ts";
-import { kvmArchVcpuRunnable, kvmArmVcpuStopped, kvmVcpuWfi } from "./kvm_main.ts";
-import { ioMemAccess, kvmHandleMmioReturn } from "./mmio.ts";
-import { kvmArmIsPvtimeEnabled, kvmUpdateStolenTime } from "./pvtime.ts";
-import { kvmPmuUpdateVcpuEvents, kvmVcpuPmuRestoreGuest, kvmVcpuPmuRestoreHost } from "./pmu.ts";
-import {
-  kvmArmPmuV3Enable,
-  kvmPmuFlushHwstate,
-  kvmPmuHandlePmcr,
-  kvmPmuSyncHwstate,
-  pmuReg,
-} from "./pmu_emul.ts";
-import { kvmResetVcpu } from "./reset.ts";
-import { SWITCH_REASON } from "./stats.ts";
-import { pcOf, TP, trace } from "./trace.ts";
-import { R } from "../arm/arch/sysregs.ts";
-import type { VmidAllocator } from "./vmid.ts";
+} = kvmHost;
+const { kvmArchVcpuRunnable, kvmArmVcpuStopped, kvmVcpuWfi } = kvmMain;
+const { ioMemAccess, kvmHandleMmioReturn } = mmio;
+const { kvmArmIsPvtimeEnabled, kvmUpdateStolenTime } = pvtime;
+const { kvmPmuUpdateVcpuEvents, kvmVcpuPmuRestoreGuest, kvmVcpuPmuRestoreHost } = pmu;
+const { kvmArmPmuV3Enable, kvmPmuFlushHwstate, kvmPmuHandlePmcr, kvmPmuSyncHwstate, pmuReg } =
+  pmuEmul;
+const { kvmResetVcpu } = reset;
+const { pcOf, TP, trace } = kvmTrace;
+const { R } = sysregs;
 
 // As constants of this module, V8 knows them.
 const add = addSmall;

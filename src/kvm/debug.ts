@@ -7,20 +7,20 @@
  * What differs: of the tracepoints, those of an entry and an exit are made only while debugging is in
  * use, and kvm_arm_set_regset not at all: an event has no room for it.
  */
-import { MDSCR, OSLSR } from "../arm/arch/debug_registers.ts";
-import { MDCR, SPSR } from "../arm/arch/fields.ts";
+import * as debugRegisters from "../arm/arch/debug_registers.ts";
+import { MDSCR } from "../arm/arch/debug_registers.ts";
+import * as fields from "../arm/arch/fields.ts";
+import { MDCR } from "../arm/arch/fields.ts";
 import { DEBUG_REGISTERS } from "../trace/tracepoints.ts";
-import {
-  ARM_MAX_DBG_REGS,
-  ERRNO,
-  IFLAG,
-  SAVED,
-  type Vcpu,
-  vcpuClearFlag,
-  vcpuGetFlag,
-  vcpuSetFlag,
-} from "./kvm_host.ts";
-import { TP, trace } from "./trace.ts";
+import * as kvmHost from "./kvm_host.ts";
+import { type Vcpu, vcpuGetFlag } from "./kvm_host.ts";
+import * as kvmTrace from "./trace.ts";
+
+// Of the module itself: what is imported V8 looks up and checks at each use.
+const { OSLSR } = debugRegisters;
+const { SPSR } = fields;
+const { ARM_MAX_DBG_REGS, ERRNO, IFLAG, SAVED, vcpuClearFlag, vcpuSetFlag } = kvmHost;
+const { TP, trace } = kvmTrace;
 
 /** MDCR_EL2: trace filter and profiling registers trap. */
 const MDCR_TPMS = 1 << 14;

@@ -2,17 +2,17 @@
  * Reading a vCPU's registers and the syndrome of its last exit. Mirrors
  * arch/arm64/include/asm/kvm_emulate.h.
  */
-import { ABORT, EC } from "../arm/arch/syndrome.ts";
-import { R, type SysregName } from "../arm/arch/sysregs.ts";
+import * as syndromeModule from "../arm/arch/syndrome.ts";
+import * as sysregsModule from "../arm/arch/sysregs.ts";
+import type { SysregName } from "../arm/arch/sysregs.ts";
 import { HCR, HCR_HI } from "../arm/arch/fields.ts";
-import {
-  IFLAG,
-  KvmVcpuLayout,
-  SAVED,
-  type SavedSysreg,
-  type Vcpu,
-  vcpuSetFlag,
-} from "./kvm_host.ts";
+import * as kvmHost from "./kvm_host.ts";
+import { KvmVcpuLayout, type SavedSysreg, type Vcpu } from "./kvm_host.ts";
+
+// Of the module itself: what is imported V8 looks up and checks at each use.
+const { ABORT, EC } = syndromeModule;
+const { R } = sysregsModule;
+const { IFLAG, SAVED, vcpuSetFlag } = kvmHost;
 
 const { faultHpfar: HPFAR_AT, faultFar: FAR_AT } = KvmVcpuLayout.offset;
 

@@ -3,24 +3,25 @@
  *
  * What differs: blocking is a result ({@link RET}) instead of a call that comes back later.
  */
-import { EC } from "../arm/arch/syndrome.ts";
-import { kvmIncrPc, vcpuSetReg } from "./emulate.ts";
-import { kvmHvcCallHandler } from "./hypercalls.ts";
-import { kvmInjectUndefined, kvmInjectVabt } from "./inject_fault.ts";
-import {
-  ARM_EXCEPTION,
-  ARM_EXIT_WITH_SERROR,
-  ERRNO,
-  IFLAG,
-  KVM_EXIT,
-  RET,
-  type Vcpu,
-  vcpuClearFlag,
-} from "./kvm_host.ts";
-import { kvmVcpuWfi } from "./kvm_main.ts";
+import * as syndrome from "../arm/arch/syndrome.ts";
+import * as emulate from "./emulate.ts";
+import * as hypercalls from "./hypercalls.ts";
+import * as injectFault from "./inject_fault.ts";
+import * as kvmHost from "./kvm_host.ts";
+import type { Vcpu } from "./kvm_host.ts";
+import * as kvmMain from "./kvm_main.ts";
 import { kvmHandleGuestAbort } from "./mmu.ts";
 import { kvmHandleSysReg } from "./sys_regs.ts";
-import { pcOf, TP, trace, wordAt } from "./trace.ts";
+import * as kvmTrace from "./trace.ts";
+
+// Of the module itself: what is imported V8 looks up and checks at each use.
+const { EC } = syndrome;
+const { kvmIncrPc, vcpuSetReg } = emulate;
+const { kvmHvcCallHandler } = hypercalls;
+const { kvmInjectUndefined, kvmInjectVabt } = injectFault;
+const { ARM_EXCEPTION, ARM_EXIT_WITH_SERROR, ERRNO, IFLAG, KVM_EXIT, RET, vcpuClearFlag } = kvmHost;
+const { kvmVcpuWfi } = kvmMain;
+const { pcOf, TP, trace, wordAt } = kvmTrace;
 
 const ALL_ONES = 0xffff_ffff_ffff_ffffn;
 

@@ -6,7 +6,8 @@
  */
 import type { Locks } from "../base/lock.ts";
 import type { SharedMemory } from "../base/memory.ts";
-import { array, bool, i32, layout, space, u32, u53, u64, type ViewOf } from "../base/struct.ts";
+import * as structModule from "../base/struct.ts";
+import { array, bool, i32, space, u32, u53, u64, type ViewOf } from "../base/struct.ts";
 import type { El2Port } from "../arm/el2_port.ts";
 import type { RamRange } from "../arm/arch/tlb_layout.ts";
 import type { TraceRing } from "../trace/tracepoints.ts";
@@ -25,7 +26,7 @@ import type { KvmPmuEvents } from "./pmu.ts";
 import type { CallHyp } from "./call_hyp.ts";
 import { type KvmRun, KvmRunLayout } from "./kvm_uapi.ts";
 import { WorldSwitchLayout, type WorldSwitchMeter } from "./stats.ts";
-import { SAVED_SYSREGS } from "./vcpu_sysreg.ts";
+import * as vcpuSysreg from "./vcpu_sysreg.ts";
 import type { VgicGlobal } from "./vgic/vgic_global.ts";
 
 // As kvm_host.h includes them.
@@ -33,6 +34,10 @@ export * from "./arm_arch_timer.ts";
 export * from "./arm_vgic.ts";
 export * from "./kvm_uapi.ts";
 export * from "./vcpu_sysreg.ts";
+
+// Of the module itself: what is imported V8 looks up and checks at each use.
+const { layout } = structModule;
+const { SAVED_SYSREGS } = vcpuSysreg;
 
 /** vCPUs of a VM, and physical CPUs of the host. */
 export const KVM_MAX_VCPUS = 64;

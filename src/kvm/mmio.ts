@@ -4,11 +4,28 @@
  *
  * What differs: a device may answer that other vCPUs must halt first; the access is then made again.
  */
-import { TWO32 } from "../base/bits.ts";
+import * as bits from "../base/bits.ts";
 import { InternalError } from "../base/errors.ts";
 import { ABORT } from "../arm/arch/syndrome.ts";
-import { TP, trace, type TraceArg } from "./trace.ts";
+import * as kvmTrace from "./trace.ts";
+import type { TraceArg } from "./trace.ts";
+import * as emulate from "./emulate.ts";
+import * as kvmHost from "./kvm_host.ts";
 import {
+  type Kvm,
+  type KvmIoDeviceOps,
+  type KvmIoRange,
+  mmioDataLo,
+  type Vcpu,
+  WAIT,
+} from "./kvm_host.ts";
+
+export { type KvmIoDeviceOps, WAIT } from "./kvm_host.ts";
+
+// Of the module itself: what is imported V8 looks up and checks at each use.
+const { TWO32 } = bits;
+const { TP, trace } = kvmTrace;
+const {
   kvmIncrPc,
   kvmVcpuDabtGetAs,
   kvmVcpuDabtGetRd,
@@ -19,25 +36,8 @@ import {
   vcpuGetRegHi,
   vcpuGetRegLo,
   vcpuSetRegHalves,
-} from "./emulate.ts";
-import {
-  ERRNO,
-  EXCEPT,
-  IFLAG,
-  type Kvm,
-  KVM_EXIT,
-  type KvmIoDeviceOps,
-  type KvmIoRange,
-  mmioDataHi,
-  mmioDataLo,
-  RET,
-  setMmioData,
-  type Vcpu,
-  vcpuGetFlag,
-  WAIT,
-} from "./kvm_host.ts";
-
-export { type KvmIoDeviceOps, WAIT } from "./kvm_host.ts";
+} = emulate;
+const { ERRNO, EXCEPT, IFLAG, KVM_EXIT, mmioDataHi, RET, setMmioData, vcpuGetFlag } = kvmHost;
 
 /** The first argument of the `kvm_mmio` event. */
 const KVM_TRACE_MMIO = { READ_UNSATISFIED: 0, READ: 1, WRITE: 2 } as const;

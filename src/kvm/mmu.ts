@@ -6,9 +6,24 @@
  * block is mapped where 512 of them happen to follow each other. A slot cannot be moved.
  */
 import { assert } from "../base/errors.ts";
-import { ramOffset, type RamRange } from "../arm/arch/tlb_layout.ts";
-import { FSC } from "./hyp/fault.ts";
-import {
+import * as tlbLayout from "../arm/arch/tlb_layout.ts";
+import type { RamRange } from "../arm/arch/tlb_layout.ts";
+import * as faultModule from "./hyp/fault.ts";
+import * as emulate from "./emulate.ts";
+import * as pgtable from "./hyp/pgtable.ts";
+import { type PgtableOps, PROT, Stage2 } from "./hyp/pgtable.ts";
+import * as injectFault from "./inject_fault.ts";
+import { kvmInjectDabt } from "./inject_fault.ts";
+import * as kvmHost from "./kvm_host.ts";
+import { type Kvm, KvmLayout, KvmMemslotLayout, type Vcpu } from "./kvm_host.ts";
+import type { ViewOf } from "../base/struct.ts";
+import * as mmio from "./mmio.ts";
+import * as kvmTrace from "./trace.ts";
+
+// Of the module itself: what is imported V8 looks up and checks at each use.
+const { ramOffset } = tlbLayout;
+const { FSC } = faultModule;
+const {
   kvmIncrPc,
   kvmIsWriteFault,
   kvmVcpuAbtIss1tw,
@@ -19,23 +34,12 @@ import {
   kvmVcpuTrapFaultLevel,
   kvmVcpuTrapFaultType,
   kvmVcpuTrapIsIabt,
-} from "./emulate.ts";
-import { granule, type PgtableOps, PROT, Stage2, VTCR } from "./hyp/pgtable.ts";
-import { kvmInjectDabt, kvmInjectPabt, kvmInjectSizeFault, kvmInjectVabt } from "./inject_fault.ts";
-import {
-  ERRNO,
-  type Kvm,
-  KVM_DIRTY_LOG,
-  KVM_IPA_BITS,
-  KVM_MAX_MEMSLOTS,
-  KvmLayout,
-  KvmMemslotLayout,
-  RET,
-  type Vcpu,
-} from "./kvm_host.ts";
-import type { ViewOf } from "../base/struct.ts";
-import { ioMemAbort } from "./mmio.ts";
-import { farOf, pcOf, TP, trace } from "./trace.ts";
+} = emulate;
+const { granule, VTCR } = pgtable;
+const { kvmInjectPabt, kvmInjectSizeFault, kvmInjectVabt } = injectFault;
+const { ERRNO, KVM_DIRTY_LOG, KVM_IPA_BITS, KVM_MAX_MEMSLOTS, RET } = kvmHost;
+const { ioMemAbort } = mmio;
+const { farOf, pcOf, TP, trace } = kvmTrace;
 
 const PAGE = 4096;
 const BLOCK = 512 * PAGE;

@@ -3,11 +3,16 @@
  * guests only. With VHE the host's EL0 is EL0, too, so that these counters may count there only while a
  * guest is loaded; without, the world switch turns them on and off.
  */
-import { PMEVTYPER, typeRegister } from "../arm/arch/pmu.ts";
-import { R } from "../arm/arch/sysregs.ts";
+import * as pmuModule from "../arm/arch/pmu.ts";
+import { PMEVTYPER } from "../arm/arch/pmu.ts";
+import * as sysregs from "../arm/arch/sysregs.ts";
 import type { El2Port } from "../arm/el2_port.ts";
 import type { PerfGuestEvents } from "../host/perf_event.ts";
 import type { KvmHost, Vcpu } from "./kvm_host.ts";
+
+// Of the module itself: what is imported V8 looks up and checks at each use.
+const { typeRegister } = pmuModule;
+const { R } = sysregs;
 
 /** struct kvm_pmu_events of each physical CPU: `at` has a word of events_guest for each. */
 export class KvmPmuEvents implements PerfGuestEvents {

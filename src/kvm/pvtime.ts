@@ -2,13 +2,27 @@
  * Stolen time: how long a vCPU's thread waited for a physical CPU, told to the guest in memory. Mirrors
  * arch/arm64/kvm/pvtime.c. The interface is Arm's Paravirtualized Time (DEN 0057A).
  */
-import { TWO32 } from "../base/bits.ts";
-import { add53, type SharedMemory } from "../base/memory.ts";
-import { layout, u32, u64 } from "../base/struct.ts";
-import { vcpuGetRegLo } from "./emulate.ts";
-import { ERRNO, GPA_INVALID, type Vcpu } from "./kvm_host.ts";
-import { guestOffset, ipaToMemslot, markPageDirty } from "./mmu.ts";
-import { SMCCC, SMCCC_RET } from "./psci_numbers.ts";
+import * as bits from "../base/bits.ts";
+import * as memoryModule from "../base/memory.ts";
+import type { SharedMemory } from "../base/memory.ts";
+import * as structModule from "../base/struct.ts";
+import { u32, u64 } from "../base/struct.ts";
+import * as emulate from "./emulate.ts";
+import * as kvmHost from "./kvm_host.ts";
+import type { Vcpu } from "./kvm_host.ts";
+import * as mmu from "./mmu.ts";
+import { ipaToMemslot } from "./mmu.ts";
+import * as psciNumbers from "./psci_numbers.ts";
+import { SMCCC_RET } from "./psci_numbers.ts";
+
+// Of the module itself: what is imported V8 looks up and checks at each use.
+const { TWO32 } = bits;
+const { add53 } = memoryModule;
+const { layout } = structModule;
+const { vcpuGetRegLo } = emulate;
+const { ERRNO, GPA_INVALID } = kvmHost;
+const { guestOffset, markPageDirty } = mmu;
+const { SMCCC } = psciNumbers;
 
 /** struct pvclock_vcpu_stolen_time, 64 bytes with its padding. */
 const StolenTimeLayout = layout("pvclock_vcpu_stolen_time", {

@@ -3,8 +3,13 @@
  * "Translation regimes", and SCTLR_ELx, TCR_ELx, HCR_EL2, VTCR_EL2 in D19.
  */
 import type { SharedMemory } from "../../base/memory.ts";
-import { type Cpu, sysregOffset } from "../arch/cpu_state.ts";
-import { R } from "../arch/sysregs.ts";
+import * as cpuState from "../arch/cpu_state.ts";
+import type { Cpu } from "../arch/cpu_state.ts";
+import * as sysregs from "../arch/sysregs.ts";
+
+// Of the module itself: what is imported V8 looks up and checks at each use.
+const { sysregOffset } = cpuState;
+const { R } = sysregs;
 
 /**
  * Physical address bits (ID_AA64MMFR0_EL1.PARange 0b0101). The other identification that belongs to

@@ -2,33 +2,42 @@
  * Stage 1: virtual to intermediate (or, without stage 2, physical) addresses. Source: DDI 0487 D8.2
  * "Translation process", D8.4 "Hardware management of the Access flag and dirty state".
  */
-import { ACCESS, type Access } from "../arch/tlb_layout.ts";
-import { ATTR, mairAttr, SH, stage2IsDevice } from "./attributes.ts";
-import { FSC, type TranslationFault } from "./fault.ts";
-import { AP_READ_ONLY, PERM, stage1Permissions } from "./permissions.ts";
-import { type Controls, PA_BITS, SCTLR } from "./regime.ts";
+import * as tlbLayout from "../arch/tlb_layout.ts";
+import type { Access } from "../arch/tlb_layout.ts";
+import * as attributes from "./attributes.ts";
+import { ATTR, SH } from "./attributes.ts";
+import * as faultModule from "./fault.ts";
+import type { TranslationFault } from "./fault.ts";
+import * as permissionsModule from "./permissions.ts";
+import * as regime from "./regime.ts";
+import type { Controls } from "./regime.ts";
 import type { Stage2 } from "./stage2.ts";
-import {
+import * as walkModule from "./walk.ts";
+import { DESCRIPTOR_AF, type Granule, lowerGranule, type TableReader } from "./walk.ts";
+import type { WalkCache } from "./walk_cache.ts";
+
+// Of the module itself: what is imported V8 looks up and checks at each use.
+const { ACCESS } = tlbLayout;
+const { mairAttr, stage2IsDevice } = attributes;
+const { FSC } = faultModule;
+const { AP_READ_ONLY, PERM, stage1Permissions } = permissionsModule;
+const { PA_BITS, SCTLR } = regime;
+const {
   addressHi,
   beyond,
-  DESCRIPTOR_AF,
   DESCRIPTOR_DBM,
   descriptorKind,
   firstTableLo,
   GRANULE,
-  type Granule,
   KIND,
   leafLo,
   levelShift,
-  lowerGranule,
   startLevel,
   stride,
   tableIndex,
   tableLo,
-  type TableReader,
   upperGranule,
-} from "./walk.ts";
-import type { WalkCache } from "./walk_cache.ts";
+} = walkModule;
 
 const MIN_TSZ = 16;
 const MAX_TSZ = 39;

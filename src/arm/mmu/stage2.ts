@@ -3,19 +3,29 @@
  * Source: DDI 0487 D8.2.5 "Stage 2 translation table lookup", D8.4 "Hardware management of the Access
  * flag and dirty state", VTCR_EL2, VTTBR_EL2.
  */
-import { ACCESS, type Access } from "../arch/tlb_layout.ts";
-import { FSC, type TranslationFault } from "./fault.ts";
-import { PERM, S2AP_WRITE, stage2Permissions } from "./permissions.ts";
-import { type Controls, outputBits } from "./regime.ts";
-import {
+import * as tlbLayout from "../arch/tlb_layout.ts";
+import type { Access } from "../arch/tlb_layout.ts";
+import * as faultModule from "./fault.ts";
+import type { TranslationFault } from "./fault.ts";
+import * as permissionsModule from "./permissions.ts";
+import * as regime from "./regime.ts";
+import type { Controls } from "./regime.ts";
+import * as walkModule from "./walk.ts";
+import { DESCRIPTOR_AF, type Granule, type TableReader } from "./walk.ts";
+import type { WalkCache } from "./walk_cache.ts";
+
+// Of the module itself: what is imported V8 looks up and checks at each use.
+const { ACCESS } = tlbLayout;
+const { FSC } = faultModule;
+const { PERM, S2AP_WRITE, stage2Permissions } = permissionsModule;
+const { outputBits } = regime;
+const {
   addressHi,
   beyond,
-  DESCRIPTOR_AF,
   DESCRIPTOR_DBM,
   descriptorKind,
   firstTableLo,
   GRANULE,
-  type Granule,
   KIND,
   leafLo,
   levelShift,
@@ -23,9 +33,7 @@ import {
   stride,
   tableIndex,
   tableLo,
-  type TableReader,
-} from "./walk.ts";
-import type { WalkCache } from "./walk_cache.ts";
+} = walkModule;
 
 /** VTCR_EL2.SL0 to the start level, with 4 KiB pages and with larger ones; -1: reserved. */
 const START_LEVEL_4K = Int8Array.of(2, 1, 0, -1);

@@ -3,8 +3,14 @@
  * arch/arm64/kvm/hyp/include/hyp/debug-sr.h.
  */
 import type { El2Port } from "../../arm/el2_port.ts";
-import { R, type SysregName } from "../../arm/arch/sysregs.ts";
-import { type HypVcpu, IFLAG, SAVED, vcpuClearFlag, vcpuGetFlag } from "../kvm_host.ts";
+import * as sysregsModule from "../../arm/arch/sysregs.ts";
+import type { SysregName } from "../../arm/arch/sysregs.ts";
+import * as kvmHost from "../kvm_host.ts";
+import type { HypVcpu } from "../kvm_host.ts";
+
+// Of the module itself: what is imported V8 looks up and checks at each use.
+const { R } = sysregsModule;
+const { IFLAG, SAVED, vcpuClearFlag, vcpuGetFlag } = kvmHost;
 
 const numbered = (kind: string): readonly number[] =>
   Array.from({ length: 16 }, (_, n) => R[`DBG${kind}R${n}_EL1` as SysregName]);

@@ -4,10 +4,16 @@
  * The registers go to memory as they are: no value passes through a JavaScript number that could not
  * hold it.
  */
-import { at, type El2Port, sequence, STEP } from "../../arm/el2_port.ts";
-import { ABORT } from "../../arm/arch/syndrome.ts";
-import { R } from "../../arm/arch/sysregs.ts";
+import * as el2Port from "../../arm/el2_port.ts";
+import type { El2Port } from "../../arm/el2_port.ts";
+import * as syndrome from "../../arm/arch/syndrome.ts";
+import * as sysregs from "../../arm/arch/sysregs.ts";
 import { type HypVcpu, KvmVcpuLayout } from "../kvm_host.ts";
+
+// Of the module itself: what is imported V8 looks up and checks at each use.
+const { at, sequence, STEP } = el2Port;
+const { ABORT } = syndrome;
+const { R } = sysregs;
 
 const PAR_F = 1;
 

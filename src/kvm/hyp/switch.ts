@@ -6,30 +6,31 @@
  * that is entered with an interrupt pending is left at once by the interrupt itself, without a look at
  * ISR_EL1 before.
  */
+import * as el2Port from "../../arm/el2_port.ts";
+import type { At, El2Port, SequenceStep } from "../../arm/el2_port.ts";
+import * as fields from "../../arm/arch/fields.ts";
+import * as pmu from "../../arm/arch/pmu.ts";
+import * as syndromeModule from "../../arm/arch/syndrome.ts";
+import * as sysregsModule from "../../arm/arch/sysregs.ts";
+import * as kvmHost from "../kvm_host.ts";
 import {
-  type At,
-  at,
-  type El2Port,
-  sequence,
-  type SequenceStep,
-  STEP,
-} from "../../arm/el2_port.ts";
-import { HCR, SPSR } from "../../arm/arch/fields.ts";
-import { PMUSERENR } from "../../arm/arch/pmu.ts";
-import { EC } from "../../arm/arch/syndrome.ts";
-import { R } from "../../arm/arch/sysregs.ts";
-import {
-  ARM_EXCEPTION,
-  FP_STATE,
   type HypVcpu,
   type KvmCpuContext,
   KvmCpuContextLayout,
   KvmLayout,
   type KvmState,
   KvmVcpuLayout,
-  SAVED,
 } from "../kvm_host.ts";
-import { populateFaultInfo } from "./fault.ts";
+import * as fault from "./fault.ts";
+
+// Of the module itself: what is imported V8 looks up and checks at each use.
+const { at, sequence, STEP } = el2Port;
+const { HCR, SPSR } = fields;
+const { PMUSERENR } = pmu;
+const { EC } = syndromeModule;
+const { R } = sysregsModule;
+const { ARM_EXCEPTION, FP_STATE, SAVED } = kvmHost;
+const { populateFaultInfo } = fault;
 
 /** Instead of an exit code: the exit was dealt with, and the CPU is in the guest again. */
 export const REENTERED = -1;

@@ -19,17 +19,34 @@ import { TP } from "../trace.ts";
 import { add53 } from "../../base/memory.ts";
 import { listAddTail, listDel, listEmpty, listNext, listSort } from "../../base/list.ts";
 import { ERRNO } from "./errno.ts";
-import {
-  type Kvm,
-  KVM_REQ,
-  KvmLayout,
-  kvmMakeRequest,
-  type Vcpu,
-  type VgicIrq,
-  VgicIrqLayout,
-} from "../kvm_host.ts";
+import * as kvmHost from "../kvm_host.ts";
+import { type Kvm, KvmLayout, type Vcpu, type VgicIrq, VgicIrqLayout } from "../kvm_host.ts";
 import { vgicGlobal } from "./vgic_global.ts";
-import {
+import * as vgicIrq from "./vgic_irq.ts";
+import { VgicCpuStatLayout } from "./vgic_stat.ts";
+import * as vgicCpuif from "./vgic_cpuif.ts";
+
+export {
+  kvmVgicLoad,
+  kvmVgicPut,
+  kvmVgicVmcrSync,
+  vgicGetVmcr,
+  vgicSetVmcr,
+} from "./vgic_cpuif.ts";
+export {
+  irqIsPending,
+  onGuestAck,
+  onGuestEoi,
+  onGuestVector,
+  vgicGetIrq,
+  vgicIrqHandleResampling,
+  vgicIrqSetPhysActive,
+  vgicPutIrq,
+} from "./vgic_irq.ts";
+
+// Of the module itself: what is imported V8 looks up and checks at each use.
+const { KVM_REQ, kvmMakeRequest } = kvmHost;
+const {
   dropApList,
   dropApListRestore,
   dropIrq,
@@ -51,9 +68,8 @@ import {
   vgicIrqGetLrCount,
   vgicPutIrq,
   vgicValidSpi,
-} from "./vgic_irq.ts";
-import { VgicCpuStatLayout } from "./vgic_stat.ts";
-import {
+} = vgicIrq;
+const {
   canAccessVgicFromKernel,
   setUsedLrs,
   usedLrs,
@@ -64,25 +80,7 @@ import {
   vgicRestoreState,
   vgicSaveState,
   vgicSetUnderflow,
-} from "./vgic_cpuif.ts";
-
-export {
-  kvmVgicLoad,
-  kvmVgicPut,
-  kvmVgicVmcrSync,
-  vgicGetVmcr,
-  vgicSetVmcr,
-} from "./vgic_cpuif.ts";
-export {
-  irqIsPending,
-  onGuestAck,
-  onGuestEoi,
-  onGuestVector,
-  vgicGetIrq,
-  vgicIrqHandleResampling,
-  vgicIrqSetPhysActive,
-  vgicPutIrq,
-} from "./vgic_irq.ts";
+} = vgicCpuif;
 
 const AP_LIST = VgicIrqLayout.offset.apList;
 

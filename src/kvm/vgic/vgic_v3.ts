@@ -7,27 +7,26 @@
  * deactivated by software, since the hardware reports no end of those.
  * The redistributor regions of that file are in vgic_v3_redist.ts.
  */
-import {
-  fieldOf,
-  ICC_SRE,
-  ICH_HCR,
-  ICH_LR_HI,
-  ICH_VMCR,
-  ICH_VTR,
-  withField,
-} from "../../arm/arch/gic.ts";
-import { vgicV3LoadVhe, vgicV3PutVhe, vtrToMaxLrIdx } from "../hyp/vgic_v3_sr.ts";
+import * as gic from "../../arm/arch/gic.ts";
+import { fieldOf, ICC_SRE } from "../../arm/arch/gic.ts";
+import * as vgicV3Sr from "../hyp/vgic_v3_sr.ts";
+import { vtrToMaxLrIdx } from "../hyp/vgic_v3_sr.ts";
 import type { El2Port } from "../../arm/el2_port.ts";
-import {
-  KVM_MAX_VCPUS,
-  type KvmHost,
-  type Vcpu,
-  VGIC_NR_PRIVATE_IRQS,
-  type VgicIrq,
-} from "../kvm_host.ts";
-import { GIC_TYPE, type GicKvmInfo, setVgicGlobal, vgicGlobal } from "./vgic_global.ts";
-import { allowsPending, flushedAsPending, foldLr, noteFlushedActive } from "./vgic_lr.ts";
-import {
+import * as kvmHost from "../kvm_host.ts";
+import { KVM_MAX_VCPUS, type KvmHost, type Vcpu, type VgicIrq } from "../kvm_host.ts";
+import * as vgicGlobalModule from "./vgic_global.ts";
+import { GIC_TYPE, type GicKvmInfo } from "./vgic_global.ts";
+import * as vgicLr from "./vgic_lr.ts";
+import * as vgicIrq from "./vgic_irq.ts";
+import type { VgicVmcr } from "./vgic_irq.ts";
+
+// Of the module itself: what is imported V8 looks up and checks at each use.
+const { ICH_HCR, ICH_LR_HI, ICH_VMCR, ICH_VTR, withField } = gic;
+const { vgicV3LoadVhe, vgicV3PutVhe } = vgicV3Sr;
+const { VGIC_NR_PRIVATE_IRQS } = kvmHost;
+const { setVgicGlobal, vgicGlobal } = vgicGlobalModule;
+const { allowsPending, flushedAsPending, foldLr, noteFlushedActive } = vgicLr;
+const {
   dropIrq,
   irqIsPending,
   takeIrq,
@@ -36,8 +35,7 @@ import {
   vgicIrqNeedsResampling,
   vgicPutIrq,
   vgicValidSpi,
-  type VgicVmcr,
-} from "./vgic_irq.ts";
+} = vgicIrq;
 
 const { PENDING, ACTIVE, EOI, HW, Group, Priority } = ICH_LR_HI;
 

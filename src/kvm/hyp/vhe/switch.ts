@@ -5,15 +5,31 @@
  * {@link vcpuRunEnter} is what comes before, {@link vcpuRunExit} what comes after, and again before a
  * re-entry that never leaves EL2's fast path.
  */
-import { at, type El2Port, sequence, STEP } from "../../../arm/el2_port.ts";
-import { HCR } from "../../../arm/arch/fields.ts";
-import { R } from "../../../arm/arch/sysregs.ts";
-import { ARM_EXCEPTION, IFLAG, KvmVcpuLayout, type Vcpu, vcpuGetFlag } from "../../kvm_host.ts";
-import { debugSwitchToGuest, debugSwitchToHost } from "../debug_sr.ts";
-import { kvmAdjustPc } from "../exception.ts";
-import { CPACR_FPEN, kvmHypHandleFpsimd } from "../fpsimd.ts";
-import {
-  CPTR_TAM,
+import * as el2Port from "../../../arm/el2_port.ts";
+import type { El2Port } from "../../../arm/el2_port.ts";
+import * as fields from "../../../arm/arch/fields.ts";
+import * as sysregs from "../../../arm/arch/sysregs.ts";
+import * as kvmHost from "../../kvm_host.ts";
+import { KvmVcpuLayout, type Vcpu } from "../../kvm_host.ts";
+import * as debugSr from "../debug_sr.ts";
+import * as exceptionModule from "../exception.ts";
+import * as fpsimd from "../fpsimd.ts";
+import { CPACR_FPEN } from "../fpsimd.ts";
+import * as hypSwitch from "../switch.ts";
+import { CPTR_TAM } from "../switch.ts";
+import * as sysregSr from "../sysreg_sr.ts";
+import * as sysregSrModule from "./sysreg_sr.ts";
+import * as tlb from "./tlb.ts";
+
+// Of the module itself: what is imported V8 looks up and checks at each use.
+const { at, sequence, STEP } = el2Port;
+const { HCR } = fields;
+const { R } = sysregs;
+const { ARM_EXCEPTION, IFLAG, vcpuGetFlag } = kvmHost;
+const { debugSwitchToGuest, debugSwitchToHost } = debugSr;
+const { kvmAdjustPc } = exceptionModule;
+const { kvmHypHandleFpsimd } = fpsimd;
+const {
   exitCodeOf,
   fixupGuestExit,
   guestEnter,
@@ -30,17 +46,10 @@ import {
   VECTOR_LOWER_AARCH64,
   vttbrHi,
   vttbrLo,
-} from "../switch.ts";
-import {
-  COMMON_STATE,
-  el2ReturnPstate,
-  GUEST,
-  HOST,
-  sysregRestore,
-  sysregSave,
-} from "../sysreg_sr.ts";
-import { restoreGuestStateVhe, saveGuestStateVhe } from "./sysreg_sr.ts";
-import { HCR_HOST_VHE_HI, HCR_HOST_VHE_LO } from "./tlb.ts";
+} = hypSwitch;
+const { COMMON_STATE, el2ReturnPstate, GUEST, HOST, sysregRestore, sysregSave } = sysregSr;
+const { restoreGuestStateVhe, saveGuestStateVhe } = sysregSrModule;
+const { HCR_HOST_VHE_HI, HCR_HOST_VHE_LO } = tlb;
 
 /** VBAR_EL2 while a guest runs and while the host does. Nothing is ever fetched there. */
 const HYP_VECTORS = 0x1000_0800;
