@@ -11,7 +11,7 @@
  */
 import { addSmall, type SharedMemory } from "../base/memory.ts";
 import { array, layout, space, u53, type ViewOf } from "../base/struct.ts";
-import { type El2Port, PORT_COST, PORT_KINDS, type PortKind, PortLayout } from "../arm/el2_port.ts";
+import { type El2Port, PORT_KINDS, type PortKind, PortLayout } from "../arm/el2_port.ts";
 
 /** Exit reasons: exception classes 0 to 63, then what is no exception class. */
 export const SWITCH_REASON = { IRQ: 64, SERROR: 65, HYP_GONE: 66 } as const;
@@ -81,7 +81,6 @@ const REGISTERS: Readonly<Partial<Record<PortKind, number>>> = {
 };
 const KINDS = PORT_KINDS.length;
 const REGISTERS_OF = Uint8Array.from(PORT_KINDS, (kind) => REGISTERS[kind] ?? 0);
-const COST_OF = Uint8Array.from(PORT_KINDS, (kind) => PORT_COST[kind]);
 /** The words of `ns` and of the kinds touched behind the counters of a port. */
 const NS_WORD = PortLayout.offset.ns >>> 2, TOUCHED_WORD = PortLayout.offset.touched >>> 2;
 // As a constant of this module, V8 knows it.
@@ -174,6 +173,8 @@ export class WorldSwitchMeter {
   /** Where the last stretch ended, and `ns` of its counters then, low half. */
   #stoppedPort: El2Port | undefined;
   #stoppedNs = 0;
+  /** The port's `ns`, bits 31 to 0, when counting began. */
+  #startedNs = 0;
   #outside = false;
   #reason = NO_REASON;
   /** In {@link T}'s order. */
@@ -289,8 +290,9 @@ export class WorldSwitchMeter {
   #startOperations(port: El2Port): void {
     const words = this.memory.i32, at = port.counters.base >>> 2;
     this.#port = port;
+    this.#startedNs = words[at + NS_WORD] as number;
     // Nothing was done at the port since: what was read when the last stretch ended still holds.
-    if (port === this.#stoppedPort && words[at + NS_WORD] === this.#stoppedNs) return;
+    if (port === this.#stoppedPort && this.#startedNs === this.#stoppedNs) return;
     const base = this.#base;
     for (let k = 0; k < KINDS; k++) base[k] = words[at + 2 * k] as number;
     words[at + TOUCHED_WORD] = 0;
@@ -302,7 +304,7 @@ export class WorldSwitchMeter {
     this.#port = undefined;
     const words = this.memory.i32, at = port.counters.base >>> 2, base = this.#base;
     const operations = this.#operations >>> 2;
-    let ns = 0, registers = 0;
+    let registers = 0;
     for (let left = words[at + TOUCHED_WORD] as number; left !== 0;) {
       const k = 31 - Math.clz32(left);
       left ^= 1 << k;
@@ -311,14 +313,14 @@ export class WorldSwitchMeter {
       const done = (now - (base[k] as number)) | 0;
       base[k] = now;
       add(words, operations + 2 * k, done);
-      ns = (ns + Math.imul(done, COST_OF[k] as number)) | 0;
       registers = (registers + Math.imul(done, REGISTERS_OF[k] as number)) | 0;
     }
     words[at + TOUCHED_WORD] = 0;
-    this.#operationNs += ns;
+    const stoppedNs = words[at + NS_WORD] as number;
+    this.#operationNs += (stoppedNs - this.#startedNs) | 0;
     this.#registers += registers;
     this.#stoppedPort = port;
-    this.#stoppedNs = words[at + NS_WORD] as number;
+    this.#stoppedNs = stoppedNs;
   }
 
   /** Adds the switches of `reason` to `into`. */
