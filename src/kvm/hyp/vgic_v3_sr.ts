@@ -103,12 +103,9 @@ function aprs(
 
 /** Sequences by the number of active priority registers, 1, 2 or 4. */
 function byAprs(steps: (count: number) => Sequence): (ichVtr: number) => Sequence {
-  const all = [1, 2, 4].map((count) => ({ count, sequence: steps(count) }));
-  const only = all[0] as typeof all[number];
-  return (ichVtr) => {
-    const count = vtrToNrAprRegs(ichVtr);
-    return (all.find((one) => one.count === count) ?? only).sequence;
-  };
+  const one = steps(1);
+  const byCount = [one, one, steps(2), one, steps(4)];
+  return (ichVtr) => byCount[vtrToNrAprRegs(ichVtr)] ?? one;
 }
 
 /** The registers and traps of vgic_v3_load and vgic_v3_put with VHE, as one sequence. Argument 0 is the interface's shadow. */
