@@ -98,9 +98,11 @@ export class Locks {
 
   #checkOrder(rank: number, order: number): void {
     this.#checkNesting(rank, order);
-    if (rank >= FIRST_IRQS_OFF && !this.irqsOff()) {
-      throw new InternalError(`${LOCK_CLASSES[rank]} lock taken with interrupts on`);
-    }
+    if (rank >= FIRST_IRQS_OFF && !this.irqsOff()) this.#failIrqsOn(rank);
+  }
+
+  #failIrqsOn(rank: number): never {
+    throw new InternalError(`${LOCK_CLASSES[rank]} lock taken with interrupts on`);
   }
 
   /** Takes the lock word at `at`. `order`: position within the class, for classes of which two may be held. */
@@ -131,6 +133,20 @@ export class Locks {
     this.#checkFree(rank, at);
     (this.#ranked[rank] as LockStats).acquisitions++;
     return true;
+  }
+
+  /**
+   * Whether nobody can come between what this context does until it gives up the CPU, and it holds no lock.
+   * Then locks that guard only what it does meanwhile need not be taken: they are counted by {@link passed}.
+   */
+  get alone(): boolean {
+    return this.#count === 0 && this.schedulePoint === undefined && this.mode === "deterministic";
+  }
+
+  /** Counts `times` locks of a class that were passed {@link alone}. InternalError where interrupts must be off and are on. */
+  passed(rank: number, times: number): void {
+    if (rank >= FIRST_IRQS_OFF && !this.irqsOff()) this.#failIrqsOn(rank);
+    (this.#ranked[rank] as LockStats).acquisitions += times;
   }
 
   #atSchedulePoint(event: "take" | "drop", rank: number, at: number): void {

@@ -32,7 +32,8 @@ export interface HostHardware {
   mmioWrite(index: number, pa: number, value: number): void;
   /** Virtual nanoseconds now; the system counter is this divided by 16. */
   nowNs(): number;
-  /** The same as two words of `words`, the shared memory's, from `at` on: without a number that would be boxed. */
+  /** The same without a number that would be boxed: into `cell`; as two words of `words`, the shared memory's, from `at` on. */
+  stamp?(cell: Float64Array): void;
   stampNow?(words: Int32Array, at: number): void;
   /** Instructions the CPU has retired since the start: for statistics only. */
   insnsRetired(index: number): number;

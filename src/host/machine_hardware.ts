@@ -36,6 +36,7 @@ export function machineHardware(machine: Machine): HostHardware {
       else d.write(pa - base, 4, BigInt(value >>> 0), index);
     },
     nowNs: () => clock.now(),
+    stamp: (cell) => clock.stamp(cell),
     stampNow: (words, at) => clock.stampWords(words, at),
     insnsRetired: (index) => machine.cores[index]?.cpu.insns ?? 0,
     insnsTranslated: (index) => machine.cores[index]?.cpu.regionInsns ?? 0,

@@ -302,6 +302,11 @@ export class KvmSystem implements KvmHost {
   nowNs(): number {
     return this.kernel.hardware.nowNs();
   }
+  stamp(cell: Float64Array): void {
+    const { hardware } = this.kernel;
+    if (hardware.stamp === undefined) cell[0] = hardware.nowNs();
+    else hardware.stamp(cell);
+  }
   port(index: number): El2Port {
     return this.#ports[index] as El2Port;
   }

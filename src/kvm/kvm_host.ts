@@ -349,6 +349,8 @@ export interface KvmHost {
   readonly pcpus: number;
   /** Virtual nanoseconds now. */
   nowNs(): number;
+  /** The same into `cell`: a result would be boxed. */
+  stamp(cell: Float64Array): void;
   /** The port of physical CPU `index`. */
   port(index: number): El2Port;
   /** The physical CPU that is executing host code now. */

@@ -37,10 +37,10 @@ export function vgicPopulateLr(vcpu: Vcpu, irq: VgicIrq, lr: number): void {
   else vgicV3PopulateLr(vcpu, irq, lr);
 }
 
-/** Empties the shadow of list register `lr`. */
-export function vgicClearLr(vcpu: Vcpu, lr: number): void {
-  if (hasGicv2(vcpu)) vgicV2ClearLr(vcpu, lr);
-  else vgicV3ClearLr(vcpu, lr);
+/** Empties the shadows of list registers `from` to `end` - 1. */
+export function vgicClearLrs(vcpu: Vcpu, from: number, end: number): void {
+  if (hasGicv2(vcpu)) { for (let lr = from; lr < end; lr++) vgicV2ClearLr(vcpu, lr); }
+  else for (let lr = from; lr < end; lr++) vgicV3ClearLr(vcpu, lr);
 }
 
 /** Wants a maintenance interrupt when the list registers run empty. */

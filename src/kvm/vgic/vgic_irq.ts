@@ -7,6 +7,7 @@
  */
 import { assert, InternalError } from "../../base/errors.ts";
 import * as lockModule from "../../base/lock.ts";
+import * as memoryModule from "../../base/memory.ts";
 import type { SharedMemory } from "../../base/memory.ts";
 import { ViewsByBase } from "../../base/views.ts";
 import * as kvmHost from "../kvm_host.ts";
@@ -21,13 +22,15 @@ import {
 } from "../kvm_host.ts";
 import * as vgicGlobalModule from "./vgic_global.ts";
 import * as vgicStat from "./vgic_stat.ts";
-import { irqStatAt, type VgicIrqStat, VgicIrqStatLayout } from "./vgic_stat.ts";
+import { irqStatAt, type VgicIrqStat } from "./vgic_stat.ts";
 
 // Of the module itself: what is imported V8 looks up and checks at each use.
 const { LOCK_RANK } = lockModule;
-const { SAVED, VGIC_NR_PRIVATE_IRQS } = kvmHost;
+const { KVM_REQ, kvmMakeRequest, SAVED, VGIC_NR_PRIVATE_IRQS } = kvmHost;
 const { vgicGlobal } = vgicGlobalModule;
-const { recordLatency } = vgicStat;
+const { recordLatency, VgicIrqStatLayout } = vgicStat;
+const add = memoryModule.addSmall;
+const STAT = VgicIrqStatLayout.offset;
 
 export const VGIC_CONFIG_EDGE = 0;
 export const VGIC_CONFIG_LEVEL = 1;
@@ -71,9 +74,12 @@ export function irqAt(memory: SharedMemory, base: number): VgicIrq {
   return IRQS.at(memory, base);
 }
 
+/** Where the ap_list's link is in an interrupt. */
+export const AP_LIST = VgicIrqLayout.offset.apList;
+
 /** The interrupt whose ap_list link is `node` (container_of). */
 export function irqOfNode(memory: SharedMemory, node: number): VgicIrq {
-  return irqAt(memory, node - VgicIrqLayout.offset.apList);
+  return irqAt(memory, node - AP_LIST);
 }
 
 /** The VM's vCPU whose structure lies at `address`; InternalError when it is none of them. */
@@ -127,6 +133,17 @@ export function vgicValidSpi(kvm: Kvm, intid: number): boolean {
 /** Pending by its latch, or for a level-triggered one by its line. Requires the irq lock. */
 export function irqIsPending(irq: VgicIrq): boolean {
   return irq.pendingLatch || (irq.config === VGIC_CONFIG_LEVEL && irq.lineLevel);
+}
+
+/**
+ * The vCPU (its address) whose ap_list the interrupt belongs on now, or 0 for none: an active one stays
+ * where it is, a pending and enabled one goes to its target while the distributor is on. Requires the
+ * irq lock.
+ */
+export function vgicTargetOracle(kvm: Kvm, irq: VgicIrq): number {
+  if (irq.active) return irq.vcpu !== 0 ? irq.vcpu : irq.targetVcpu;
+  if (irq.enabled && irqIsPending(irq)) return kvm.vgic.enabled ? irq.targetVcpu : 0;
+  return 0;
 }
 
 export function vgicIrqIsMappedLevel(irq: VgicIrq): boolean {
@@ -197,16 +214,20 @@ export function dropIrq(host: KvmHost, irq: VgicIrq): void {
   host.locks.dropRank(LOCK_RANK.irq, irqLockAt(irq));
 }
 
-/** raw_spin_lock_irqsave(&irq->irq_lock): returns the flags for {@link dropIrqRestore}. */
+/**
+ * raw_spin_lock_irqsave(&irq->irq_lock): returns the flags for {@link dropIrqRestore}. Where nobody can come
+ * between, the lock is counted and not taken.
+ */
 export function takeIrqSave(host: KvmHost, irq: VgicIrq): number {
   const flags = host.port(host.currentCpu()).irqSave();
-  takeIrq(host, irq);
+  if (host.locks.alone) host.locks.passed(LOCK_RANK.irq, 1);
+  else takeIrq(host, irq);
   return flags;
 }
 
 /** raw_spin_unlock_irqrestore(&irq->irq_lock, flags). */
 export function dropIrqRestore(host: KvmHost, irq: VgicIrq, flags: number): void {
-  dropIrq(host, irq);
+  if (!host.locks.alone) dropIrq(host, irq);
   host.port(host.currentCpu()).irqRestore(flags);
 }
 
@@ -243,6 +264,12 @@ export function dropApListRestore(vcpu: Vcpu, flags: number): void {
   const host = vcpu.kvm.host;
   dropApList(vcpu);
   host.port(host.currentCpu()).irqRestore(flags);
+}
+
+/** Makes the vCPU look at its interrupts, wherever it is. */
+export function kickForIrq(vcpu: Vcpu): void {
+  kvmMakeRequest(vcpu, KVM_REQ.IRQ_PENDING);
+  vcpu.kvm.host.kvmVcpuKick(vcpu);
 }
 
 /** Sets or clears the pending state of the physical interrupt behind a HW-mapped one. */
@@ -290,9 +317,10 @@ const PRIVATE_STATS = KvmVcpuLayout.offset.vgicCpu + VgicCpuLayout.offset.irqSta
 
 /** Where the counters of an interrupt lie; 0 before vgicInit. */
 export function irqStatAddress(kvm: Kvm, irq: VgicIrq): number {
-  const isPrivate = irq.intid < VGIC_NR_PRIVATE_IRQS;
-  const stats = isPrivate ? irq.memory.ld32(irq.targetVcpu + PRIVATE_STATS) : kvm.vgic.irqStats;
-  const index = isPrivate ? irq.intid : irq.intid - VGIC_NR_PRIVATE_IRQS;
+  const { intid } = irq;
+  const isPrivate = intid < VGIC_NR_PRIVATE_IRQS;
+  const stats = isPrivate ? irq.memory.ldi32(irq.targetVcpu + PRIVATE_STATS) : kvm.vgic.irqStats;
+  const index = isPrivate ? intid : intid - VGIC_NR_PRIVATE_IRQS;
   return stats === 0 ? 0 : stats + index * VgicIrqStatLayout.size;
 }
 
@@ -302,45 +330,73 @@ export function irqStatOf(kvm: Kvm, irq: VgicIrq): VgicIrqStat | undefined {
   return at === 0 ? undefined : irqStatAt(irq.memory, at);
 }
 
+const RAISED_AT = VgicIrqLayout.offset.raisedAtNs;
+/** Where {@link KvmHost.stamp} writes. */
+const NOW = new Float64Array(1);
+
+/** The 64-bit word at address `at` becomes the time of now. */
+function stampWord(host: KvmHost, at: number): void {
+  host.stamp(NOW);
+  host.memory.st53(at, NOW[0] as number);
+}
+
+/** Counts one of what an interrupt's counters at `stat` count, and when it was; 0: there are none. */
+export function countEvent(host: KvmHost, stat: number, counter: IrqEvent): void {
+  if (stat === 0) return;
+  add(host.memory.i32, (stat + STAT[counter]) >>> 2, 1);
+  stampWord(host, stat + STAT.lastEventNs);
+}
+
+type IrqEvent = "injected" | "acked" | "eoied";
+
+/** The interrupt begins to wait now. Requires the irq lock. */
+export function stampRaised(host: KvmHost, irq: VgicIrq): void {
+  stampWord(host, irq.base + RAISED_AT);
+}
+
+function waits({ memory, base }: VgicIrq): boolean {
+  return (memory.ldi32(base + RAISED_AT) | memory.ldi32(base + RAISED_AT + 4)) !== 0;
+}
+
 /** Notes when the interrupt began to wait, unless it does already. Requires the irq lock. */
 export function noteRaiseTime(kvm: Kvm, irq: VgicIrq, wasPending: boolean): void {
-  if (!wasPending || irq.raisedAtNs === 0) irq.raisedAtNs = kvm.host.nowNs();
+  if (!wasPending || !waits(irq)) stampRaised(kvm.host, irq);
 }
 
 /** Counts a raise, and notes its time. Requires the irq lock. */
 export function noteRaised(kvm: Kvm, irq: VgicIrq, wasPending: boolean): void {
-  const stat = irqStatOf(kvm, irq);
-  if (stat) {
-    stat.injected++;
-    stat.lastEventNs = kvm.host.nowNs();
-  }
+  countEvent(kvm.host, irqStatAddress(kvm, irq), "injected");
   noteRaiseTime(kvm, irq, wasPending);
 }
 
 /** The guest has reached its vector for `intid`: enters the latency, once per raise. */
 export function onGuestVector(vcpu: Vcpu, intid: number): void {
-  const irq = vgicGetIrq(vcpu.kvm, vcpu, intid);
-  const stat = irq && irqStatOf(vcpu.kvm, irq);
-  if (!irq || !stat || irq.raisedAtNs === 0) return;
-  recordLatency(stat, vcpu.kvm.host.nowNs() - irq.raisedAtNs);
-  irq.raisedAtNs = 0;
+  const { kvm } = vcpu;
+  const irq = vgicGetIrq(kvm, vcpu, intid);
+  if (irq === undefined || !waits(irq)) return;
+  const stat = irqStatAddress(kvm, irq);
+  if (stat === 0) return;
+  const { memory, base } = irq;
+  kvm.host.stamp(NOW);
+  recordLatency(memory, stat, NOW[0] as number - memory.ld53(base + RAISED_AT));
+  memory.st32(base + RAISED_AT, 0);
+  memory.st32(base + RAISED_AT + 4, 0);
+}
+
+/** Counts what the guest has done with `intid`. */
+function onGuest(vcpu: Vcpu, intid: number, counter: IrqEvent): void {
+  const { kvm } = vcpu;
+  const irq = vgicGetIrq(kvm, vcpu, intid);
+  if (irq !== undefined) countEvent(kvm.host, irqStatAddress(kvm, irq), counter);
 }
 
 /** The guest has acknowledged `intid` (for machines whose {@link GicKvmInfo.countsGuestAcks} is set). */
 export function onGuestAck(vcpu: Vcpu, intid: number): void {
   onGuestVector(vcpu, intid);
-  const irq = vgicGetIrq(vcpu.kvm, vcpu, intid);
-  const stat = irq && irqStatOf(vcpu.kvm, irq);
-  if (!stat) return;
-  stat.acked++;
-  stat.lastEventNs = vcpu.kvm.host.nowNs();
+  onGuest(vcpu, intid, "acked");
 }
 
 /** The guest has deactivated `intid` (for machines whose {@link GicKvmInfo.countsGuestAcks} is set). */
 export function onGuestEoi(vcpu: Vcpu, intid: number): void {
-  const irq = vgicGetIrq(vcpu.kvm, vcpu, intid);
-  const stat = irq && irqStatOf(vcpu.kvm, irq);
-  if (!stat) return;
-  stat.eoied++;
-  stat.lastEventNs = vcpu.kvm.host.nowNs();
+  onGuest(vcpu, intid, "eoied");
 }

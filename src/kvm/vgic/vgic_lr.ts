@@ -4,14 +4,20 @@
  * acknowledgements and ends.
  */
 import type { Vcpu, VgicIrq } from "../kvm_host.ts";
-import { vgicGlobal } from "./vgic_global.ts";
-import {
-  irqStatOf,
+import * as vgicGlobalModule from "./vgic_global.ts";
+import * as vgicIrq from "./vgic_irq.ts";
+
+// Of the module itself: what is imported V8 looks up and checks at each use.
+const { vgicGlobal } = vgicGlobalModule;
+const {
+  countEvent,
+  irqStatAddress,
+  stampRaised,
   VGIC_CONFIG_EDGE,
   VGIC_CONFIG_LEVEL,
   vgicIrqHandleResampling,
   vgicIrqIsMappedLevel,
-} from "./vgic_irq.ts";
+} = vgicIrq;
 
 /** Counts what the guest did with list register `lr`. Requires the irq lock. */
 function countTransition(
@@ -21,16 +27,16 @@ function countTransition(
   pending: boolean,
   active: boolean,
 ): void {
-  if (vgicGlobal(vcpu.kvm.host).info.countsGuestAcks) return;
-  const stat = irqStatOf(vcpu.kvm, irq);
-  if (!stat) return;
+  const { kvm } = vcpu;
+  const { host } = kvm;
+  if (vgicGlobal(host).info.countsGuestAcks) return;
+  const stat = irqStatAddress(kvm, irq);
   const wasPending = (vcpu.vgic.flushedPending >>> lr) & 1;
   const wasActive = (vcpu.vgic.flushedActive >>> lr) & 1;
   const acked = wasPending && !pending;
-  if (acked) stat.acked++;
+  if (acked) countEvent(host, stat, "acked");
   const eoied = (wasActive || acked) && !active;
-  if (eoied) stat.eoied++;
-  if (acked || eoied) stat.lastEventNs = vcpu.kvm.host.nowNs();
+  if (eoied) countEvent(host, stat, "eoied");
 }
 
 /** State that list register `lr` came back with into its interrupt. Requires the irq lock. */
@@ -51,7 +57,7 @@ export function foldLr(
   if (level && !pending && !active) irq.pendingLatch = false;
   vgicIrqHandleResampling(host, irq, deactivated, pending);
   // The guest was done with this level, and it is still high: a new wait begins.
-  if (level && !pending && !active && irq.lineLevel) irq.raisedAtNs = host.nowNs();
+  if (level && !pending && !active && irq.lineLevel) stampRaised(host, irq);
 }
 
 /** Notes that a flush has put the interrupt into list register `lr` as active. */

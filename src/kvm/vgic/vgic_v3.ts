@@ -9,6 +9,7 @@
  */
 import * as gic from "../../arm/arch/gic.ts";
 import { fieldOf, ICC_SRE } from "../../arm/arch/gic.ts";
+import * as lockModule from "../../base/lock.ts";
 import * as vgicV3Sr from "../hyp/vgic_v3_sr.ts";
 import { vtrToMaxLrIdx } from "../hyp/vgic_v3_sr.ts";
 import type { El2Port } from "../../arm/el2_port.ts";
@@ -21,6 +22,7 @@ import * as vgicIrq from "./vgic_irq.ts";
 import type { VgicVmcr } from "./vgic_irq.ts";
 
 // Of the module itself: what is imported V8 looks up and checks at each use.
+const { LOCK_RANK } = lockModule;
 const { ICH_HCR, ICH_LR_HI, ICH_VMCR, ICH_VTR, withField } = gic;
 const { vgicV3LoadVhe, vgicV3PutVhe } = vgicV3Sr;
 const { VGIC_NR_PRIVATE_IRQS } = kvmHost;
@@ -56,21 +58,26 @@ function lrSignalsEoiMi(hi: number): boolean {
 /** Takes the state of the used list registers back into the interrupts. Interrupts off. */
 export function vgicV3FoldLrState(vcpu: Vcpu): void {
   const { kvm, cpuIf } = vcpu;
-  const info = vgicGlobal(kvm.host).info;
+  const { host } = kvm, { alone } = host.locks;
+  const info = vgicGlobal(host).info;
+  const words = cpuIf.memory.i32, lrs = cpuIf.lr >>> 2, used = cpuIf.usedLrs;
   cpuIf.vgicHcr &= ~ICH_HCR.UIE;
-  for (let lr = 0; lr < cpuIf.usedLrs; lr++) {
-    const intid = cpuIf.memory.ld32(cpuIf.lr + 8 * lr);
-    const hi = cpuIf.memory.ld32(cpuIf.lr + 8 * lr + 4);
+  let touched = 0;
+  for (let lr = 0; lr < used; lr++) {
+    const intid = words[lrs + 2 * lr] as number;
+    const hi = words[lrs + 2 * lr + 1] as number;
     if (lrSignalsEoiMi(hi) && vgicValidSpi(kvm, intid)) {
       info.notifyAckedIrq?.(kvm, intid - VGIC_NR_PRIVATE_IRQS);
     }
     const irq = vgicGetIrq(kvm, vcpu, intid);
     if (!irq) continue;
-    takeIrq(kvm.host, irq);
+    if (!alone) takeIrq(host, irq);
     foldLr(vcpu, irq, lr, (hi & PENDING) !== 0, (hi & ACTIVE) !== 0);
-    dropIrq(kvm.host, irq);
+    if (!alone) dropIrq(host, irq);
     vgicPutIrq(kvm, irq);
+    touched++;
   }
+  if (alone) host.locks.passed(LOCK_RANK.irq, touched);
   cpuIf.usedLrs = 0;
 }
 
@@ -101,8 +108,9 @@ export function vgicV3PopulateLr(vcpu: Vcpu, irq: VgicIrq, lr: number): void {
 
 /** Empties the shadow of list register `lr`. */
 export function vgicV3ClearLr(vcpu: Vcpu, lr: number): void {
-  vcpu.cpuIf.memory.st32(vcpu.cpuIf.lr + 8 * lr, 0);
-  vcpu.cpuIf.memory.st32(vcpu.cpuIf.lr + 8 * lr + 4, 0);
+  const { cpuIf } = vcpu, words = cpuIf.memory.i32, at = (cpuIf.lr >>> 2) + 2 * lr;
+  words[at] = 0;
+  words[at + 1] = 0;
 }
 
 /** Sets the shadow of ICH_VMCR_EL2. With SRE, VFIQEn reads as one and VAckCtl as zero. */

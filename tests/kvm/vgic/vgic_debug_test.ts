@@ -154,7 +154,7 @@ Deno.test("percentiles within a quarter of an octave", () => {
   const memory = SharedMemory.create(4096);
   const stat = VgicIrqStatLayout.at(memory, 64);
   assert.equal(latencyPercentile(stat, 0.5), undefined);
-  for (let i = 1; i <= 100; i++) recordLatency(stat, 1000 * i);
+  for (let i = 1; i <= 100; i++) recordLatency(stat.memory, stat.base, 1000 * i);
   const p50 = latencyPercentile(stat, 0.5) as number;
   const p99 = latencyPercentile(stat, 0.99) as number;
   assert.ok(p50 >= 50_000 && p50 < 50_000 * 1.25, `${p50}`);

@@ -214,6 +214,7 @@ export class World {
       trace: this.trace,
       hyp: CALL_HYP_VHE,
       nowNs: () => this.now,
+      stamp: (cell) => void (cell[0] = this.now),
       port: (n) => this.el2(n),
       currentCpu: () => this.currentCpu,
       runningVcpu: () => this.running,
