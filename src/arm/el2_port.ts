@@ -41,6 +41,7 @@ export {
   PortLayout,
   type PortLog,
 } from "./port_operations.ts";
+export { compileTakeOperations, type TakeOperations } from "./port_meter.ts";
 export { type At, at, type Sequence, sequence, type SequenceStep, STEP } from "./port_sequence.ts";
 
 type OperationName = DcName | IcName | TlbiName;

@@ -32,8 +32,8 @@ import { VERDICT } from "./sysreg_traps.ts";
 // V8 folds what it knows of a constant of the module itself, and nothing of an imported one.
 const COST = COSTS, READING = READ, WRITING = WRITE, SAVING = SAVE, RESTORING = RESTORE;
 const add = addSmall, DONE = ALL_DONE;
-/** Words behind the first counter. */
-const NS = PortLayout.offset.ns >>> 2, TOUCHED = PortLayout.offset.touched >>> 2;
+/** The word behind the first counter that sums times. */
+const NS = PortLayout.offset.ns >>> 2;
 const GPR_BYTES = 31 * 8;
 const IRQS_OFF = DAIF.I | DAIF.F;
 /** Runs of a sequence one by one before it gets a function. */
@@ -76,8 +76,6 @@ export class El2Registers {
     const cost = COST[kind] as number;
     add(words, (at + (kind << 1)) | 0, 1);
     add(words, (at + NS) | 0, cost);
-    const touched = (at + TOUCHED) | 0;
-    words[touched] = (words[touched] as number) | (1 << kind);
     if (clock !== 0) add(words, clock, cost);
     if (this.log !== undefined) this.log(PORT_KINDS[kind] as PortKind, operand);
   }
@@ -298,7 +296,6 @@ export class El2Registers {
     const { base } = this.counters;
     this.#fast[id] = compileSequence(this.#storage, sequence, e2h, {
       kinds: base,
-      touched: base + 4 * TOUCHED,
       sums: [base + 4 * NS, ...(this.#clockNs === 0 ? [] : [4 * this.#clockNs])],
     });
   }

@@ -47,8 +47,6 @@ export type FastSequence = (a: number, b: number, c: number, d: number) => numbe
 export interface SequenceCounters {
   /** Of the first kind; the others follow. */
   readonly kinds: number;
-  /** A word of the kinds' bits. */
-  readonly touched: number;
   /** Sums of what the operations cost. */
   readonly sums: readonly number[];
 }
@@ -353,7 +351,7 @@ class SequenceCode {
     body.mem("i64.store", address);
   }
 
-  count(steps: readonly SequenceStep[], { kinds, touched, sums }: SequenceCounters): void {
+  count(steps: readonly SequenceStep[], { kinds, sums }: SequenceCounters): void {
     const times = new Map<number, number>();
     for (const { kind } of steps) times.set(kind, (times.get(kind) ?? 0) + 1);
     let cost = 0;
@@ -362,9 +360,6 @@ class SequenceCode {
       cost += n * (COSTS[kind] as number);
     }
     for (const sum of sums) this.#add(sum, cost);
-    const bits = steps.reduce((set, { kind }) => set | (1 << kind), 0);
-    this.body.i32(0);
-    this.#load32(touched).i32(bits).op("i32.or").mem("i32.store", touched);
   }
 }
 

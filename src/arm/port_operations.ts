@@ -1,6 +1,5 @@
 /** The kinds of operations that pass through el2_port.ts: what each costs, and how they are counted. */
-import { assert } from "../base/errors.ts";
-import { layout, u32, u53 } from "../base/struct.ts";
+import { layout, u53 } from "../base/struct.ts";
 import { SYSREGS } from "./arch/sysregs.ts";
 
 /**
@@ -59,16 +58,11 @@ const COUNTERS = Object.fromEntries(PORT_KINDS.map((kind) => [kind, u53("observe
   ReturnType<typeof u53>
 >;
 
-/**
- * How often each kind of operation was done, and the virtual time (ns) they took together. `touched` has the
- * bits of the kinds that were done since whoever measures has cleared it.
- */
+/** How often each kind of operation was done, and the virtual time (ns) they took together. */
 export const PortLayout = layout("el2_port", {
   ...COUNTERS,
   ns: u53("observe"),
-  touched: u32("observe"),
 });
-assert(PORT_KINDS.length <= 31, "too many kinds for the bits of a small integer");
 
 /** The kinds' numbers: their places in {@link PORT_KINDS} and in the layout. */
 export const K = Object.fromEntries(PORT_KINDS.map((kind, n) => [kind, n])) as Record<

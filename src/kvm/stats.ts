@@ -10,8 +10,15 @@
  * All of it is `observe` state: nothing here decides anything.
  */
 import { addSmall, type SharedMemory } from "../base/memory.ts";
-import { array, layout, space, u53, type ViewOf } from "../base/struct.ts";
-import { type El2Port, PORT_KINDS, type PortKind, PortLayout } from "../arm/el2_port.ts";
+import { array, layout, space, u32, u53, type ViewOf } from "../base/struct.ts";
+import * as el2Port from "../arm/el2_port.ts";
+import {
+  type El2Port,
+  PORT_KINDS,
+  type PortKind,
+  PortLayout,
+  type TakeOperations,
+} from "../arm/el2_port.ts";
 
 /** Exit reasons: exception classes 0 to 63, then what is no exception class. */
 export const SWITCH_REASON = { IRQ: 64, SERROR: 65, HYP_GONE: 66 } as const;
@@ -56,6 +63,9 @@ const SMALL = 2 ** 31;
 export const WorldSwitchLayout = layout("world_switch", {
   slots: space(SWITCH_REASONS * SwitchSlotLayout.size, "observe"),
   operations: array("u53", PORT_KINDS.length, "observe"),
+  /** A port's counters when the running stretch began, or the last one ended; and where they lie. */
+  since: array("u53", PORT_KINDS.length, "observe"),
+  sinceOf: u32("observe"),
   /** The switch under way while the vCPU's thread has no CPU: it may get one of another worker. */
   paused: array("u53", 6, "observe"),
 });
@@ -79,10 +89,21 @@ const REGISTERS: Readonly<Partial<Record<PortKind, number>>> = {
   fpSave: 34,
   fpRestore: 34,
 };
-const KINDS = PORT_KINDS.length;
-const REGISTERS_OF = Uint8Array.from(PORT_KINDS, (kind) => REGISTERS[kind] ?? 0);
-/** The words of `ns` and of the kinds touched behind the counters of a port. */
-const NS_WORD = PortLayout.offset.ns >>> 2, TOUCHED_WORD = PortLayout.offset.touched >>> 2;
+const COUNTERS_WORDS = 2 * PORT_KINDS.length;
+/** The word of `ns` behind the counters of a port. */
+const NS_WORD = PortLayout.offset.ns >>> 2;
+
+const TAKERS = new WeakMap<SharedMemory, TakeOperations>();
+
+/** What moves a stretch's operations from a port's counters to a vCPU's, and tells the registers moved. */
+function takerOf(memory: SharedMemory): TakeOperations {
+  let take = TAKERS.get(memory);
+  if (take === undefined) {
+    const weights = PORT_KINDS.map((kind) => REGISTERS[kind] ?? 0);
+    TAKERS.set(memory, take = el2Port.compileTakeOperations(memory, weights));
+  }
+  return take;
+}
 // As a constant of this module, V8 knows it.
 const add = addSmall;
 
@@ -167,14 +188,14 @@ export class WorldSwitchMeter {
   readonly #slots: readonly SwitchSlot[];
   readonly #operations: number;
   readonly #paused: number;
-  /** The port's counters when the running stretch began, low halves. */
-  readonly #base = new Int32Array(KINDS);
-  #port: El2Port | undefined;
-  /** Where the last stretch ended, and `ns` of its counters then, low half. */
-  #stoppedPort: El2Port | undefined;
-  #stoppedNs = 0;
-  /** The port's `ns`, bits 31 to 0, when counting began. */
+  readonly #since: number;
+  /** A word. */
+  readonly #sinceOf: number;
+  readonly #take: TakeOperations;
+  #measuring = false;
+  /** The port's `ns`, bits 31 to 0, when counting began, and when it last ended. */
   #startedNs = 0;
+  #stoppedNs = 0;
   #outside = false;
   #reason = NO_REASON;
   /** In {@link T}'s order. */
@@ -190,7 +211,10 @@ export class WorldSwitchMeter {
       (_, i) => SwitchSlotLayout.at(memory, view.slots + i * SwitchSlotLayout.size),
     );
     this.#operations = view.operations;
+    this.#since = view.since;
+    this.#sinceOf = (at + WorldSwitchLayout.offset.sinceOf) >>> 2;
     this.#paused = view.paused;
+    this.#take = takerOf(memory);
   }
 
   #keep(): void {
@@ -288,38 +312,23 @@ export class WorldSwitchMeter {
   }
 
   #startOperations(port: El2Port): void {
-    const words = this.memory.i32, at = port.counters.base >>> 2;
-    this.#port = port;
-    this.#startedNs = words[at + NS_WORD] as number;
+    const words = this.memory.i32, { base } = port.counters, at = base >>> 2;
+    this.#measuring = true;
+    const startedNs = words[at + NS_WORD] as number;
+    this.#startedNs = startedNs;
     // Nothing was done at the port since: what was read when the last stretch ended still holds.
-    if (port === this.#stoppedPort && this.#startedNs === this.#stoppedNs) return;
-    const base = this.#base;
-    for (let k = 0; k < KINDS; k++) base[k] = words[at + 2 * k] as number;
-    words[at + TOUCHED_WORD] = 0;
+    if (words[this.#sinceOf] === base && startedNs === this.#stoppedNs) return;
+    words[this.#sinceOf] = base;
+    words.copyWithin(this.#since >>> 2, at, at + COUNTERS_WORDS);
   }
 
   #stopOperations(): void {
-    const port = this.#port;
-    if (port === undefined) return;
-    this.#port = undefined;
-    const words = this.memory.i32, at = port.counters.base >>> 2, base = this.#base;
-    const operations = this.#operations >>> 2;
-    let registers = 0;
-    for (let left = words[at + TOUCHED_WORD] as number; left !== 0;) {
-      const k = 31 - Math.clz32(left);
-      left ^= 1 << k;
-      const now = words[at + 2 * k] as number;
-      // Fewer than 2^31: signed numbers do, which V8 keeps in registers.
-      const done = (now - (base[k] as number)) | 0;
-      base[k] = now;
-      add(words, operations + 2 * k, done);
-      registers = (registers + Math.imul(done, REGISTERS_OF[k] as number)) | 0;
-    }
-    words[at + TOUCHED_WORD] = 0;
-    const stoppedNs = words[at + NS_WORD] as number;
+    if (!this.#measuring) return;
+    this.#measuring = false;
+    const words = this.memory.i32, base = words[this.#sinceOf] as number;
+    this.#registers += this.#take(base, this.#since, this.#operations);
+    const stoppedNs = words[(base >>> 2) + NS_WORD] as number;
     this.#operationNs += (stoppedNs - this.#startedNs) | 0;
-    this.#registers += registers;
-    this.#stoppedPort = port;
     this.#stoppedNs = stoppedNs;
   }
 

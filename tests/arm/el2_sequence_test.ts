@@ -2,15 +2,7 @@
 import assert from "node:assert/strict";
 import { MDSCR } from "../../src/arm/arch/debug_registers.ts";
 import { R, SYSREGS } from "../../src/arm/arch/sysregs.ts";
-import {
-  at,
-  El2Port,
-  PORT_KINDS,
-  PortLayout,
-  type Sequence,
-  sequence,
-  STEP,
-} from "../../src/arm/el2_port.ts";
+import { at, El2Port, PORT_KINDS, type Sequence, sequence, STEP } from "../../src/arm/el2_port.ts";
 import { type Timer, TIMERS } from "../../src/arm/generic_timer.ts";
 import { ALL_DONE, ALL_DONE_REARM, compileSequence } from "../../src/arm/el2_sequence.ts";
 import { El2Storage } from "../../src/arm/el2_storage.ts";
@@ -87,7 +79,6 @@ function outcome({ machine, port, area }: Bench): unknown[] {
     words(area, AREA_BYTES),
     PORT_KINDS.map((kind) => port.counters[kind]),
     port.counters.ns,
-    port.counters.touched,
     machine.clock.now(),
     [cpu.single, cpu.checkIrq, cpu.debugArmed, cpu.daif, cpu.irqLines],
     [cpu.pmuAt, cpu.pmuAbortedAt, cpu.pmuLine, cpu.pmuActive],
@@ -112,7 +103,7 @@ function both(it: Sequence, prepare: (bench: Bench, run: number) => void = () =>
 /** The number of steps that a function made for the sequence does. */
 function doneFast({ machine, port, area }: Bench, it: Sequence, e2h = true): number {
   const { base } = port.counters;
-  const counters = { kinds: base, touched: base + PortLayout.offset.touched, sums: [] };
+  const counters = { kinds: base, sums: [] };
   const fast = compileSequence(new El2Storage(machine.core()), it, e2h, counters);
   return fast(area, area, VALUE_LO, VALUE_HI);
 }

@@ -47,7 +47,6 @@ const port = (ports: El2Port[], n: number): El2Port => ports[n] as El2Port;
 function work(at: El2Port, kind: PortKind, times: number): void {
   at.counters[kind] += times;
   at.counters.ns += times * PORT_COST[kind];
-  at.counters.touched |= 1 << PORT_KINDS.indexOf(kind);
 }
 
 function totals(meter: WorldSwitchMeter, reason: number): SwitchTotals {
