@@ -9,8 +9,9 @@ import { type Cpu, CpuLayout } from "../arch/cpu_state.ts";
 import { FPSR } from "../fp/format.ts";
 import { CODE_TLB, CODE_TLB_ENTRIES, CODE_TLB_ENTRY } from "../arch/tlb_layout.ts";
 import { type Consts, type Decoded, type Row, type Shape, type Slots } from "../isa/row.ts";
-import { examplesOf, shapeKey } from "../isa/shapes.ts";
+import { shapeKey } from "../isa/shapes.ts";
 import { Decoder } from "../isa/table.ts";
+import { HOT_WORDS } from "./hot_words.ts";
 import {
   HANDLER,
   handlerModule,
@@ -70,13 +71,13 @@ function specOf(row: Row, { shape, slots, consts }: Decoded<Shape, Slots, Consts
 }
 
 /**
- * The handlers' numbers and modules, made once per set of rows. Those of rows that are not hot are
+ * The handlers' numbers and modules, made once per set of rows. Those that are not in the loop are
  * compiled when their row and shape are first met, each into a module of its own: there are thousands,
  * of which a run needs a few.
  */
 export class InterpreterCode {
   readonly decoder: Decoder;
-  /** The main loop with the handlers of hot rows. */
+  /** The main loop with the handlers of what {@link HOT_WORDS} are. */
   readonly module: WebAssembly.Module;
   /** Handlers in the loop. */
   readonly hotCount: number;
@@ -89,7 +90,7 @@ export class InterpreterCode {
   /** `parallel`: other threads access the memory meanwhile. */
   constructor(rows: readonly Row[], readonly memoryPages: number, readonly parallel = false) {
     this.decoder = new Decoder(rows);
-    this.#addHot(rows.filter((r) => !r.slow));
+    this.#addHot();
     this.hotCount = this.#specs.length;
     const bytes = interpreterModule(this.#specs, this.hotCount, memoryPages, parallel);
     this.bytes = bytes.length;
@@ -106,12 +107,11 @@ export class InterpreterCode {
     return this.#specs.length;
   }
 
-  #addHot(rows: readonly Row[]): void {
-    for (const row of rows) {
-      if (!row.hot) continue;
-      for (const { decoded } of examplesOf(row).values()) {
-        if (row.hot(decoded.shape) && worthCompiling(decoded.shape)) this.#add(row, decoded);
-      }
+  /** What a core without the instruction's feature does not decode is left out. */
+  #addHot(): void {
+    for (const word of HOT_WORDS) {
+      const found = this.decoder.decode(word);
+      if (found) this.handler(found.row, found.decoded);
     }
   }
 

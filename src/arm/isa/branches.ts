@@ -13,7 +13,6 @@ export const branches: readonly Row[] = [
   row({
     name: "B",
     pattern: "000101iiiiiiiiiiiiiiiiiiiiiiiiii",
-    hot: true,
     disassemble: (f, at) => `b\t${target(at.address, offsetOf(f.i, 26))}`,
     predecode: (f) => ({ shape: {}, slots: {}, consts: { offset: BigInt(offsetOf(f.i, 26)) } }),
     semantics: (b, o) => b.branch(o.offset),
@@ -21,7 +20,6 @@ export const branches: readonly Row[] = [
   row({
     name: "BL",
     pattern: "100101iiiiiiiiiiiiiiiiiiiiiiiiii",
-    hot: true,
     disassemble: (f, at) => `bl\t${target(at.address, offsetOf(f.i, 26))}`,
     predecode: (f) => ({
       shape: {},
@@ -36,7 +34,6 @@ export const branches: readonly Row[] = [
   row({
     name: "B_cond",
     pattern: "01010100iiiiiiiiiiiiiiiiiii0cccc",
-    hot: true,
     disassemble: (f, at) => `b.${condition(f.c)}\t${target(at.address, offsetOf(f.i, 19))}`,
     predecode: (f) => ({
       shape: {},
@@ -48,7 +45,6 @@ export const branches: readonly Row[] = [
   row({
     name: "CBZ",
     pattern: "f011010oiiiiiiiiiiiiiiiiiiittttt",
-    hot: true,
     disassemble: (f, at) =>
       `${f.o ? "cbnz" : "cbz"}\t${reg(f.f, f.t)}, ${target(at.address, offsetOf(f.i, 19))}`,
     predecode: (f) => ({
@@ -64,7 +60,6 @@ export const branches: readonly Row[] = [
   row({
     name: "TBZ",
     pattern: "b011011obbbbbiiiiiiiiiiiiiittttt",
-    hot: true,
     disassemble: (f, at) =>
       `${f.o ? "tbnz" : "tbz"}\t${reg(f.b >> 5, f.t)}, #${f.b}, ${
         target(at.address, offsetOf(f.i, 14))
@@ -82,7 +77,6 @@ export const branches: readonly Row[] = [
   row({
     name: "BR",
     pattern: "1101011000011111000000nnnnn00000",
-    hot: true,
     disassemble: (f) => `br\t${reg(1, f.n)}`,
     predecode: (f) => ({ shape: {}, slots: { n: xr(f.n) }, consts: {} }),
     semantics: (b, o) => b.branchTo(b.x(o.n), "jump"),
@@ -90,7 +84,6 @@ export const branches: readonly Row[] = [
   row({
     name: "BLR",
     pattern: "1101011000111111000000nnnnn00000",
-    hot: true,
     disassemble: (f) => `blr\t${reg(1, f.n)}`,
     predecode: (f) => ({ shape: {}, slots: { n: xr(f.n), link: xw(30) }, consts: {} }),
     semantics: (b, o) => {
@@ -102,7 +95,6 @@ export const branches: readonly Row[] = [
   row({
     name: "RET",
     pattern: "1101011001011111000000nnnnn00000",
-    hot: true,
     disassemble: (f) => f.n === 30 ? "ret" : `ret\t${reg(1, f.n)}`,
     predecode: (f) => ({ shape: {}, slots: { n: xr(f.n) }, consts: {} }),
     semantics: (b, o) => b.branchTo(b.x(o.n), "return"),

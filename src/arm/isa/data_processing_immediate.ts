@@ -87,7 +87,6 @@ export const dataProcessingImmediate: readonly Row[] = [
   row({
     name: "ADRP",
     pattern: "1ll10000iiiiiiiiiiiiiiiiiiiddddd",
-    hot: true,
     disassemble: (f, at) => {
       const page = Number(BigInt(at.address) & PAGE_MASK);
       return `adrp\t${reg(1, f.d)}, ${target(page, signExtend((f.i << 2) | f.l, 21) * 4096)}`;
@@ -102,7 +101,6 @@ export const dataProcessingImmediate: readonly Row[] = [
   row({
     name: "ADDSUB_imm",
     pattern: "fos100010hiiiiiiiiiiiinnnnnddddd",
-    hot: true,
     disassemble: (f) => {
       const shift = f.h ? ", lsl #12" : "";
       if (f.o === 0 && f.s === 0 && f.i === 0 && f.h === 0 && (f.d === 31 || f.n === 31)) {
@@ -128,7 +126,6 @@ export const dataProcessingImmediate: readonly Row[] = [
   row({
     name: "LOGIC_imm",
     pattern: "foo100100Nrrrrrrssssssnnnnnddddd",
-    hot: true,
     disassemble: (f) => {
       const imm = logicalImmediate(f.f, f.N, f.r, f.s) ?? 0n;
       if (f.o === 3 && f.d === 31) return `tst\t${reg(f.f, f.n)}, ${hex(imm)}`;
@@ -155,7 +152,6 @@ export const dataProcessingImmediate: readonly Row[] = [
   row({
     name: "MOVN",
     pattern: "f00100101hhiiiiiiiiiiiiiiiiddddd",
-    hot: true,
     disassemble: (f) =>
       (f.i === 0 && f.h !== 0) || (f.f === 0 && f.i === 0xffff)
         ? wideText("movn", f)
@@ -169,7 +165,6 @@ export const dataProcessingImmediate: readonly Row[] = [
   row({
     name: "MOVZ",
     pattern: "f10100101hhiiiiiiiiiiiiiiiiddddd",
-    hot: true,
     disassemble: (f) =>
       f.i === 0 && f.h !== 0
         ? wideText("movz", f)
@@ -183,7 +178,6 @@ export const dataProcessingImmediate: readonly Row[] = [
   row({
     name: "MOVK",
     pattern: "f11100101hhiiiiiiiiiiiiiiiiddddd",
-    hot: true,
     disassemble: (f) => wideText("movk", f),
     predecode: (f) => {
       if (f.f === 0 && f.h > 1) return null;
@@ -199,7 +193,6 @@ export const dataProcessingImmediate: readonly Row[] = [
   row({
     name: "SBFM",
     pattern: "f00100110Nrrrrrrssssssnnnnnddddd",
-    hot: true,
     disassemble: (f) => {
       if (f.s === (f.f ? 63 : 31)) return shiftText("asr", f, f.r);
       if (f.r === 0 && f.s === 7) return extendText("sxtb", f);
@@ -227,7 +220,6 @@ export const dataProcessingImmediate: readonly Row[] = [
   row({
     name: "BFM",
     pattern: "f01100110Nrrrrrrssssssnnnnnddddd",
-    hot: true,
     disassemble: (f) =>
       f.s < f.r && f.n === 31
         ? `bfc\t${reg(f.f, f.d)}, #${(f.f ? 64 : 32) - f.r}, #${f.s + 1}`
@@ -249,7 +241,6 @@ export const dataProcessingImmediate: readonly Row[] = [
   row({
     name: "UBFM",
     pattern: "f10100110Nrrrrrrssssssnnnnnddddd",
-    hot: true,
     disassemble: (f) => {
       const top = f.f ? 63 : 31;
       if (f.s === top) return shiftText("lsr", f, f.r);
@@ -274,7 +265,6 @@ export const dataProcessingImmediate: readonly Row[] = [
   row({
     name: "EXTR",
     pattern: "f00100111N0mmmmmssssssnnnnnddddd",
-    hot: true,
     disassemble: (f) =>
       f.n === f.m
         ? `ror\t${reg(f.f, f.d)}, ${reg(f.f, f.n)}, #${f.s}`

@@ -251,7 +251,6 @@ export const dataProcessingRegister: readonly Row[] = [
   row({
     name: "LOGIC_lsl",
     pattern: "foo0101000Nmmmmmssssssnnnnnddddd",
-    hot: true,
     disassemble: (f) => logicalText(f, 0),
     predecode: (f) => logicalPredecode(f, "shl"),
     semantics: (b, o, shape) => logicalSemantics(b, o, shape),
@@ -259,7 +258,6 @@ export const dataProcessingRegister: readonly Row[] = [
   row({
     name: "LOGIC_lsr",
     pattern: "foo0101001Nmmmmmssssssnnnnnddddd",
-    hot: true,
     disassemble: (f) => logicalText(f, 1),
     predecode: (f) => logicalPredecode(f, "shrU"),
     semantics: (b, o, shape) => logicalSemantics(b, o, shape),
@@ -274,7 +272,6 @@ export const dataProcessingRegister: readonly Row[] = [
   row({
     name: "ADDSUB_lsl",
     pattern: "fos01011000mmmmmiiiiiinnnnnddddd",
-    hot: true,
     disassemble: (f) => addShiftedText(f, 0),
     predecode: (f) => addShiftedPredecode(f, "shl"),
     semantics: (b, o, shape) => addShiftedSemantics(b, o, shape),
@@ -296,7 +293,6 @@ export const dataProcessingRegister: readonly Row[] = [
   row({
     name: "ADDSUB_ext",
     pattern: "fps01011001mmmmmoooiiinnnnnddddd",
-    hot: true,
     disassemble: addExtendedText,
     predecode: (f) => {
       if (f.i > 4) return null;
@@ -346,7 +342,6 @@ export const dataProcessingRegister: readonly Row[] = [
   row({
     name: "SHIFT_reg",
     pattern: "f0011010110mmmmm0010ttnnnnnddddd",
-    hot: true,
     disassemble: (f) => twoSourceText(["lsl", "lsr", "asr", "ror"][f.t] as string, f),
     predecode: (f) => ({
       shape: { sf: f.f, shift: SHIFT_OPS[f.t] as Shift },
@@ -389,7 +384,6 @@ export const dataProcessingRegister: readonly Row[] = [
   row({
     name: "CCMP_imm",
     pattern: "fo111010010mmmmmcccc10nnnnn0vvvv",
-    hot: true,
     disassemble: (f) => conditionalCompareText(f, hex(f.m)),
     predecode: (f) => ({
       shape: { sf: f.f, sub: f.o },
@@ -401,7 +395,6 @@ export const dataProcessingRegister: readonly Row[] = [
   row({
     name: "CSEL",
     pattern: "fo011010100mmmmmcccc0innnnnddddd",
-    hot: true,
     disassemble: conditionalSelectText,
     predecode: (f) => ({
       shape: { sf: f.f, invert: f.o, increment: f.i },
@@ -419,7 +412,6 @@ export const dataProcessingRegister: readonly Row[] = [
   row({
     name: "MADD",
     pattern: "f0011011000mmmmmoaaaaannnnnddddd",
-    hot: true,
     disassemble: (f) => threeSourceText(f, ["madd", "msub", "mul", "mneg"], f.f, f.f),
     predecode: (f) => ({
       shape: { sf: f.f, sub: f.o },
@@ -434,7 +426,6 @@ export const dataProcessingRegister: readonly Row[] = [
   row({
     name: "MADDL",
     pattern: "10011011u01mmmmmoaaaaannnnnddddd",
-    hot: true,
     disassemble: (f) =>
       threeSourceText(
         f,

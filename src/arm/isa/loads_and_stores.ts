@@ -1,7 +1,7 @@
 /** Loads and stores of one general register (manual: C4.1.94). */
 import { signExtend } from "../../base/bits.ts";
 import type { AccessOptions, AccessSize, Builder, Slot, V64 } from "./builder.ts";
-import { type Row, row, type Shape, xr, xsp, xw } from "./row.ts";
+import { type Row, row, xr, xsp, xw } from "./row.ts";
 import {
   offsetAddress,
   postAddress,
@@ -155,16 +155,10 @@ const LITERALS = [
   { size: 1, operation: "prefetch", name: "prfm" },
 ] as const;
 
-/** What compilers make of this way of addressing: no prefetches, and not the stack. */
-function isUsual(shape: Shape): boolean {
-  return shape["operation"] !== "prefetch" && shape["sp"] === false;
-}
-
 export const loadsAndStores: readonly Row[] = [
   row({
     name: "LDST_uimm",
     pattern: "ss111001ooiiiiiiiiiiiinnnnnttttt",
-    hot: true,
     disassemble: (f) => textOf(f, "r", offsetAddress(f.n, f.i << f.s)),
     predecode: (f) => immediatePredecode(f, f.i << f.s),
     semantics: (b, o, shape) => immediateSemantics(b, o, shape),
@@ -172,7 +166,6 @@ export const loadsAndStores: readonly Row[] = [
   row({
     name: "LDST_unscaled",
     pattern: "ss111000oo0iiiiiiiii00nnnnnttttt",
-    hot: isUsual,
     disassemble: (f) => textOf(f, "ur", offsetAddress(f.n, signExtend(f.i, 9))),
     predecode: (f) => immediatePredecode(f, signExtend(f.i, 9)),
     semantics: (b, o, shape) => immediateSemantics(b, o, shape),
@@ -187,7 +180,6 @@ export const loadsAndStores: readonly Row[] = [
   row({
     name: "LDST_post",
     pattern: "ss111000oo0iiiiiiiii01nnnnnttttt",
-    hot: (shape) => shape["sp"] ? shape["size"] === 8 : isUsual(shape),
     disassemble: (f) => textOf(f, "r", postAddress(f.n, signExtend(f.i, 9))),
     predecode: writebackPredecode,
     semantics: (b, o, shape) => writebackSemantics(b, o, shape, true),
@@ -195,7 +187,6 @@ export const loadsAndStores: readonly Row[] = [
   row({
     name: "LDST_pre",
     pattern: "ss111000oo0iiiiiiiii11nnnnnttttt",
-    hot: (shape) => shape["sp"] ? shape["size"] === 8 : isUsual(shape),
     disassemble: (f) => textOf(f, "r", preAddress(f.n, signExtend(f.i, 9))),
     predecode: writebackPredecode,
     semantics: (b, o, shape) => writebackSemantics(b, o, shape, false),
@@ -203,7 +194,6 @@ export const loadsAndStores: readonly Row[] = [
   row({
     name: "LDST_reg_lsl",
     pattern: "ss111000oo1mmmmm011S10nnnnnttttt",
-    hot: isUsual,
     disassemble: (f) => indexedText(f, 3),
     predecode: indexedPredecode,
     semantics: (b, o, shape) => indexedSemantics(b, o, shape, b.x(o.m)),
@@ -211,7 +201,6 @@ export const loadsAndStores: readonly Row[] = [
   row({
     name: "LDST_reg_uxtw",
     pattern: "ss111000oo1mmmmm010S10nnnnnttttt",
-    hot: isUsual,
     disassemble: (f) => indexedText(f, 2),
     predecode: indexedPredecode,
     semantics: (b, o, shape) => indexedSemantics(b, o, shape, b.zext(b.w(o.m))),
@@ -219,7 +208,6 @@ export const loadsAndStores: readonly Row[] = [
   row({
     name: "LDST_reg_sxtw",
     pattern: "ss111000oo1mmmmm110S10nnnnnttttt",
-    hot: isUsual,
     disassemble: (f) => indexedText(f, 6),
     predecode: indexedPredecode,
     semantics: (b, o, shape) => indexedSemantics(b, o, shape, b.sext(b.w(o.m))),

@@ -79,13 +79,11 @@ export const loadsAndStoresExclusive: readonly Row[] = [
   row({
     name: "STLR",
     pattern: "ss001000100wwwww1uuuuunnnnnttttt",
-    hot: (shape) => shape["sp"] === false,
     ...orderedStore("stlr"),
   }),
   row({
     name: "LDAR",
     pattern: "ss001000110wwwww1uuuuunnnnnttttt",
-    hot: (shape) => shape["sp"] === false,
     ...orderedLoad("ldar"),
   }),
 ];

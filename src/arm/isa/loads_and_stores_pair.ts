@@ -95,7 +95,6 @@ export const loadsAndStoresPair: readonly Row[] = [
   row({
     name: "LDP_STP_post",
     pattern: "oo1010001liiiiiiiuuuuunnnnnttttt",
-    hot: true,
     disassemble: (f) => text(f, "", postAddress(f.n, offsetOf(f))),
     predecode: (f) => predecode(f),
     semantics: (b, o, shape) => writebackSemantics(b, o, shape, true),
@@ -103,7 +102,6 @@ export const loadsAndStoresPair: readonly Row[] = [
   row({
     name: "LDP_STP_offset",
     pattern: "oo1010010liiiiiiiuuuuunnnnnttttt",
-    hot: true,
     disassemble: (f) => text(f, "", offsetAddress(f.n, offsetOf(f))),
     predecode: (f) => predecode(f),
     semantics: (b, o, shape) => offsetSemantics(b, o, shape),
@@ -111,7 +109,6 @@ export const loadsAndStoresPair: readonly Row[] = [
   row({
     name: "LDP_STP_pre",
     pattern: "oo1010011liiiiiiiuuuuunnnnnttttt",
-    hot: true,
     disassemble: (f) => text(f, "", preAddress(f.n, offsetOf(f))),
     predecode: (f) => predecode(f),
     semantics: (b, o, shape) => writebackSemantics(b, o, shape, false),

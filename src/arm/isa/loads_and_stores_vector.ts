@@ -172,7 +172,6 @@ export const loadsAndStoresVector: readonly Row[] = [
   row({
     name: "LDST_v_uimm",
     pattern: "ss111101qliiiiiiiiiiiinnnnnttttt",
-    hot: true,
     disassemble: (f) => textOf(f, "r", offsetAddress(f.n, f.i << scale(f))),
     predecode: (f) => immediatePredecode(f, (log2) => f.i << log2),
     semantics: (b, o, shape) => immediateSemantics(b, o, shape),

@@ -61,8 +61,6 @@ export interface RowSpec<
   readonly pattern: P;
   /** The FEAT_ name without which the encoding is UNDEFINED. */
   readonly feature?: FeatureName;
-  /** Compiled into the interpreter's main loop, in all shapes or in some: what most code consists of. */
-  readonly hot?: Row["hot"] | true;
   /**
    * Not compiled: the interpreter leaves to the evaluator. For what changes the machine as a whole
    * (exceptions, translation, interrupts), and arithmetic that generated code does not have (half
@@ -81,8 +79,6 @@ export interface Row {
   readonly name: string;
   readonly pattern: string;
   readonly feature: FeatureName | undefined;
-  /** Which shapes are in the interpreter's main loop; false: none. */
-  readonly hot: false | ((shape: Shape) => boolean);
   readonly slow: boolean;
   /** Fixed bits and their mask, from the pattern. */
   readonly mask: number;
@@ -122,8 +118,6 @@ function partsOf(pattern: string): Pick<Row, "mask" | "value" | "fields"> {
   return { mask, value, fields };
 }
 
-const always = (): boolean => true;
-
 /** Makes a {@link Row}. RangeError for a pattern that is not 32 characters of 0, 1 and letters. */
 export function row<
   const P extends string,
@@ -138,7 +132,6 @@ export function row<
     name: spec.name,
     pattern: spec.pattern,
     feature: spec.feature,
-    hot: spec.hot === true ? always : spec.hot ?? false,
     slow: spec.slow ?? false,
     ...partsOf(spec.pattern),
     // The letters of the pattern are exactly the record's keys, which the general type cannot say.

@@ -6,6 +6,7 @@ import {
   handlerModule,
   type HandlerSpec,
 } from "../../../src/arm/engine/interpreter_module.ts";
+import { HOT_WORDS } from "../../../src/arm/engine/hot_words.ts";
 import { InterpreterCode } from "../../../src/arm/engine/interpreter.ts";
 import { planRecord } from "../../../src/arm/engine/records.ts";
 import { moduleText } from "../../../src/arm/engine/wasm_text.ts";
@@ -273,7 +274,7 @@ Deno.test("golden: add v0.4s, v1.4s, v2.4s", () => {
   ]);
 });
 
-Deno.test("handlers of rows that are not hot are made when they are met, once", () => {
+Deno.test("handlers that are not in the loop are made when they are met, once", () => {
   const code = new InterpreterCode(ROWS, LAB_MEMORY_PAGES);
   const before = code.handlerCount;
   assert.equal(before, code.hotCount);
@@ -290,6 +291,16 @@ Deno.test("handlers of rows that are not hot are made when they are met, once", 
   assert.ok(code.rareIndex(number(0x9100_0421)) < 0, "add is in the loop");
   assert.ok(code.rareIndex(number(0xf860_6822)) < 0, "ldr x2, [x1, x0] is in the loop");
   assert.ok(code.rareIndex(number(0xf860_6be2)) >= 0, "ldr x2, [sp, x0] is not");
+});
+
+Deno.test("the words of the loop are instructions of different shapes, which generated code can execute", () => {
+  const code = new InterpreterCode(ROWS, LAB_MEMORY_PAGES);
+  assert.equal(code.hotCount, HOT_WORDS.length);
+  HOT_WORDS.forEach((word, i) => {
+    const found = DECODER.decode(word);
+    assert.ok(found && !found.row.slow, word.toString(16));
+    assert.equal(code.handler(found.row, found.decoded), HANDLER.FIRST + i, word.toString(16));
+  });
 });
 
 Deno.test("golden: b.eq, two instructions on", () => {
