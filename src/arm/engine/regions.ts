@@ -48,7 +48,7 @@ const DEFAULTS: RegionOptions = {
   parallel: false,
 };
 /** Slices that something hot waits for others to be translated with. */
-const MAX_WAIT = 20;
+const MAX_WAIT = 3;
 /** Regions of one module, with those that are called by what was hot. */
 const MAX_UNITS = 32;
 /** Decoded words that are remembered with their effects. */
@@ -95,6 +95,8 @@ interface Region {
   readonly records: number;
   readonly offset: number;
   readonly usualFp: boolean;
+  /** It has loops: what it takes to call it does not matter. */
+  readonly loops: boolean;
   readonly module: Module;
 }
 
@@ -153,6 +155,13 @@ export class Regions {
     this.memory.st16(recordAt(records, offset) + RECORD.COUNT, this.options.hotAfter);
   }
 
+  #regionAt(records: number, offset: number): Region | undefined {
+    for (const region of this.#byPage.get(records) ?? []) {
+      if (region.offset === offset) return region;
+    }
+    return undefined;
+  }
+
   #isEntry(records: number, offset: number): boolean {
     return this.memory.ld16(recordAt(records, offset) + RECORD.HANDLER) === HANDLER.REGION;
   }
@@ -192,7 +201,10 @@ export class Regions {
     this.codeBytes += module.bytes;
   }
 
-  /** What is hot, and what it calls in the same page. */
+  /**
+   * What is hot, and what it calls in the same page, so that the calls are direct: but what has loops is not made
+   * again for that.
+   */
   #graphs(waiting: readonly Hot[]): (Hot & Unit)[] {
     const { maxInsns, copies } = this.options;
     const found: (Hot & Unit)[] = [];
@@ -213,6 +225,7 @@ export class Regions {
         !this.#unusualFp.has(recordAt(records, offset));
       found.push({ ...hot, graph, usualFp, misaligned: this.#misaligned.has(records) });
       for (const target of callsOf(graph)) {
+        if (this.#regionAt(records, target)?.loops) continue;
         const by = target - offset;
         work.push({ ...hot, offset: target, va: va + BigInt(by), pa: pa + by });
       }
@@ -266,7 +279,11 @@ export class Regions {
     return step;
   }
 
-  #enter({ records, offset, usualFp }: Hot, run: CallableFunction, module: Module): void {
+  #enter(
+    { records, offset, usualFp, graph }: Hot & Unit,
+    run: CallableFunction,
+    module: Module,
+  ): void {
     const record = recordAt(records, offset);
     const handler = this.memory.ld16(record + RECORD.HANDLER);
     // Not decoded any more: it is not what was translated.
@@ -277,7 +294,8 @@ export class Regions {
     this.memory.st16(entry + REGION_ENTRY.HANDLER, handler);
     this.memory.st16(entry + REGION_ENTRY.PLACE, place);
     writeHandler(this.memory, record, HANDLER.REGION, 0);
-    const region = { place, records, offset, usualFp, module };
+    const loops = [...graph.nodes.values()].some((node) => node.isLoop);
+    const region = { place, records, offset, usualFp, loops, module };
     const ofPage = this.#byPage.get(records);
     if (ofPage) ofPage.add(region);
     else this.#byPage.set(records, new Set([region]));
@@ -294,11 +312,10 @@ export class Regions {
 
   /** The region at `offset` of a page was made for another state of the CPU. */
   unfit(records: number, offset: number): void {
-    for (const region of this.#byPage.get(records) ?? []) {
-      if (region.offset !== offset) continue;
-      if (region.usualFp) this.#unusualFp.add(recordAt(records, offset));
-      this.#drop(region);
-    }
+    const region = this.#regionAt(records, offset);
+    if (region === undefined) return;
+    if (region.usualFp) this.#unusualFp.add(recordAt(records, offset));
+    this.#drop(region);
   }
 
   /** The code of a page has made many misaligned accesses: its regions are made anew for them when they are next branched to. */
