@@ -42,20 +42,17 @@ export class Executor implements ExecutionHost {
   #faulted = false;
 
   readonly #crossing: CrossingAccess;
-  readonly #words: Int32Array;
-  /** The CPU's first word. */
-  readonly #at: number;
+  readonly words: Int32Array;
 
   constructor(readonly core: CpuCore, cacheArena: Arena, interpreter: Interpreter) {
-    this.#words = core.platform.memory.i32;
-    this.#at = core.cpu.base >>> 2;
+    this.words = core.words;
     this.#crossing = new CrossingAccess(cacheArena, core.cpu, core.platform.mmu, interpreter);
   }
 
   get stopped(): boolean {
-    const words = this.#words, at = this.#at;
-    if (words[at + WORD.HALT] !== RUNNING) return true;
-    return words[at + WORD.EL] === 2 && this.core.platform.hostAtEl2 === true;
+    const { words } = this;
+    if (words[WORD.HALT] !== RUNNING) return true;
+    return words[WORD.EL] === 2 && this.core.platform.hostAtEl2 === true;
   }
 
   fetch(): number {
@@ -98,7 +95,7 @@ export class Executor implements ExecutionHost {
     // Most often what the guest is to find there is a device, and the walk is not to be made twice.
     if (!faulted || !this.core.takeStage2Fault()) this.core.executeSlow();
     // ERET, MSR and the like may have opened the way for what was pending.
-    if (this.#words[this.#at + WORD.CHECK] !== 0) pollInterrupts(this.core);
+    if (this.words[WORD.CHECK] !== 0) pollInterrupts(this.core);
   }
 
   checkInterrupts(): void {

@@ -18,7 +18,7 @@ import type { Executor } from "./executor.ts";
 import type { DeviceAlarms, El2Software } from "./machine_options.ts";
 import type { Team } from "./parallel/team.ts";
 import { nextQuantum, TEAM_LEAST_SLICE, TEAM_QUANTUM } from "./parallel/team_machine.ts";
-import type { Platform } from "./parts.ts";
+import type { Core, Platform } from "./parts.ts";
 import * as pmu from "./pmu.ts";
 import * as waiting from "./waiting.ts";
 
@@ -81,8 +81,7 @@ interface Seat {
   readonly core: CpuCore;
   readonly cpu: Cpu;
   readonly executor: Executor;
-  /** Its first word. */
-  readonly at: number;
+  readonly words: Int32Array;
 }
 
 /** A moment of virtual time in whole ns as the two words of {@link Clock.until}. */
@@ -147,7 +146,7 @@ export class Turns {
       core,
       cpu: core.cpu,
       executor: executors[n] as Executor,
-      at: core.cpu.base >>> 2,
+      words: core.words,
     }));
   }
 
@@ -210,57 +209,55 @@ export class Turns {
 
   /** Whether all CPUs but one are off, or wait for an interrupt that has not come. */
   #othersHalted(index: number): boolean {
-    const words = this.#words;
-    for (const { base, index: other } of this.#platform.cpus) {
-      if (other === index) continue;
-      const halt = words[(base >>> 2) + WORD.HALT];
+    const { cores } = this.#platform;
+    for (let i = 0; i < cores.length; i++) {
+      if (i === index) continue;
+      const { words } = cores[i] as Core;
+      const halt = words[WORD.HALT];
       if (halt === HALT.RUNNING || halt === HALT.WFE) return false;
       // Its turn is to come before the end of a run that is shorter than a long turn.
-      if (halt === HALT.WFI && words[(base >>> 2) + WORD.LINES] !== 0) return false;
+      if (halt === HALT.WFI && words[WORD.LINES] !== 0) return false;
     }
     return true;
   }
 
   /** Whether the CPU is in the hands of EL2 software. */
-  #inHost(at: number): boolean {
+  #inHost(words: Int32Array): boolean {
     const { el2 } = this;
     if (el2 === undefined) return false;
-    const words = this.#words;
-    const el = words[at + WORD.EL];
+    const el = words[WORD.EL];
     if (el === 2) return true;
-    return el === 1 && el2.hostEl === 1 && ((words[at + WORD.HCR] as number) & HCR.VM) === 0;
+    return el === 1 && el2.hostEl === 1 && ((words[WORD.HCR] as number) & HCR.VM) === 0;
   }
 
   /** Gives a CPU its turn: at most `budget` instructions. */
   #turn(seat: Seat, budget: number): void {
-    const words = this.#words, { at } = seat;
-    const halt = words[at + WORD.HALT];
-    if (this.#inHost(at)) {
+    const { words } = seat;
+    const halt = words[WORD.HALT];
+    if (this.#inHost(words)) {
       if (halt === HALT.OFF || halt === HALT.STOPPED) return;
       if (halt === HALT.RUNNING) this.#progress = true;
       if (!this.#stepEl2(seat, this.el2 as El2Software)) return;
     } else if (halt !== HALT.RUNNING && !resumeIfWoken(seat.core)) return;
     this.#progress = true;
-    const mayCome = (words[at + WORD.CHECK] as number) & CHECK.INTERRUPT;
-    if (mayCome !== 0 || words[at + WORD.LINES] !== 0) pollInterrupts(seat.core);
-    if (!this.#inHost(at)) this.#slice(seat, budget);
-    if (this.#inHost(at)) this.#arrive(seat, this.el2 as El2Software);
+    const mayCome = (words[WORD.CHECK] as number) & CHECK.INTERRUPT;
+    if (mayCome !== 0 || words[WORD.LINES] !== 0) pollInterrupts(seat.core);
+    if (!this.#inHost(words)) this.#slice(seat, budget);
+    if (this.#inHost(words)) this.#arrive(seat, this.el2 as El2Software);
   }
 
   /** The CPU has come to EL2 by an exception. */
-  #arrive({ index, cpu, at }: Seat, el2: El2Software): void {
-    const words = this.#words;
+  #arrive({ index, cpu, words }: Seat, el2: El2Software): void {
     // The vCPU may go on elsewhere: as a context switch does, this completes what it has begun.
-    if (words[at + WORD.MAINTENANCE] !== 0) this.#platform.hooks.onDsb?.(cpu, false);
-    el2.onEl2Exception(index, (words[at + WORD.PC] as number) & 0x7ff);
+    if (words[WORD.MAINTENANCE] !== 0) this.#platform.hooks.onDsb?.(cpu, false);
+    el2.onEl2Exception(index, (words[WORD.PC] as number) & 0x7ff);
   }
 
   /** Lets EL2 software have the CPU until it enters a guest or has nothing to do. True: the CPU is to run. */
-  #stepEl2({ index, at }: Seat, el2: El2Software): boolean {
-    const words = this.#words;
-    if (words[at + WORD.HALT] !== HALT.RUNNING) {
-      if (((words[at + WORD.LINES] as number) & LINE.IRQ) === 0) return false;
-      words[at + WORD.HALT] = HALT.RUNNING;
+  #stepEl2({ index, words }: Seat, el2: El2Software): boolean {
+    if (words[WORD.HALT] !== HALT.RUNNING) {
+      if (((words[WORD.LINES] as number) & LINE.IRQ) === 0) return false;
+      words[WORD.HALT] = HALT.RUNNING;
       // It may give another CPU something to do, whose turn of this round is over, and idle again.
       this.#progress = true;
     }
@@ -270,7 +267,7 @@ export class Turns {
       this.updateTimers();
       if (result === "guest") return true;
       if (result === "idle") {
-        words[at + WORD.HALT] = HALT.WFI;
+        words[WORD.HALT] = HALT.WFI;
         return false;
       }
     }
@@ -279,28 +276,28 @@ export class Turns {
   }
 
   #slice(seat: Seat, budget: number): void {
-    const { at, cpu, core } = seat;
-    const words = this.#words, clock = this.#clock;
+    const { words, cpu, core } = seat;
+    const clock = this.#clock;
     clock.beginSlice(cpu, this.#sliceLength(seat, budget));
     const started = this.#team ? clock.now() : 0;
     this.#interpreter.run(cpu, seat.executor, this.#toOffset);
     const insns = clock.endSlice();
-    addSmall(words, this.#insns, insns);
+    addSmall(this.#words, this.#insns, insns);
     if (this.#team) {
       this.#teamQuantum = nextQuantum(this.#teamQuantum, insns, clock.now() - started);
     }
-    if (words[at + WORD.PMU] !== 0) syncPmu(core);
-    if (words[at + WORD.MONITOR] !== 0 && this.#several) this.#closeMonitor(at);
+    if (words[WORD.PMU] !== 0) syncPmu(core);
+    if (words[WORD.MONITOR] !== 0 && this.#several) this.#closeMonitor(words);
     this.updateTimers();
   }
 
   /** At most `budget`, up to what happens next. */
-  #sliceLength({ at, core }: Seat, budget: number): number {
+  #sliceLength({ words, core }: Seat, budget: number): number {
     const { lo, hi } = this.#deadline;
     const left = this.#clock.until(lo, hi);
     const least = this.#team ? TEAM_LEAST_SLICE : 1;
     const length = Math.min(budget, Math.max(least, left));
-    if (this.#words[at + WORD.PMU] === 0) return length;
+    if (words[WORD.PMU] === 0) return length;
     const toOverflow = untilPmuInterrupt(core);
     return toOverflow < length ? toOverflow | 0 : length;
   }
@@ -310,10 +307,9 @@ export class Turns {
    * it closes is an event for WFE. That of a CPU already in WFE stays: whether it was written to is looked at
    * before each of its turns.
    */
-  #closeMonitor(at: number): void {
-    const words = this.#words;
-    if (words[at + WORD.HALT] === HALT.WFE) return;
-    words[at + WORD.MONITOR] = 0;
-    words[at + WORD.EVENT] = 1;
+  #closeMonitor(words: Int32Array): void {
+    if (words[WORD.HALT] === HALT.WFE) return;
+    words[WORD.MONITOR] = 0;
+    words[WORD.EVENT] = 1;
   }
 }

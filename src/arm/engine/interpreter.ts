@@ -40,6 +40,8 @@ import { reachedInline } from "./inline_registers.ts";
  * instruction at hand already taken off; setting it to 0 ends the slice after this instruction.
  */
 export interface ExecutionHost {
+  /** The words of the CPU's state. */
+  readonly words: Int32Array;
   /** The CPU is no longer where generated code may run: halted, or in the hands of the host. */
   readonly stopped: boolean;
   /** Physical address of the instruction at pc if it is in RAM, or -1: `executeSlow` then takes the fault. */
@@ -348,26 +350,25 @@ export class Interpreter {
   run(cpu: Cpu, host: ExecutionHost, toOffset: (pa: number) => number): void {
     this.regions.settle();
     if (this.regions.changed) this.#publish(cpu);
-    const words = this.memory.i32, at = cpu.base >>> 2;
-    const budgetAt = at + WORD.BUDGET;
-    while ((words[budgetAt] as number) > 0 && !host.stopped) {
-      if (words[at + WORD.UNSURE] !== 0) {
-        words[at + WORD.UNSURE] = 0;
+    const { words } = host;
+    while ((words[WORD.BUDGET] as number) > 0 && !host.stopped) {
+      if (words[WORD.UNSURE] !== 0) {
+        words[WORD.UNSURE] = 0;
         this.invalidateAll();
       }
-      const exit = words[at + WORD.SINGLE] !== 0
+      const exit = words[WORD.SINGLE] !== 0
         ? SLOW
-        : this.#execute(cpu.base, words[budgetAt] as number);
+        : this.#execute(cpu.base, words[WORD.BUDGET] as number);
       if (exit === NEXT) return;
       if (exit === IRQ) {
         host.checkInterrupts();
         continue;
       }
-      const left = words[budgetAt] as number;
+      const left = words[WORD.BUDGET] as number;
       // A branch that was the last of the budget may leave with a fetch that is not to be made yet.
       if (left <= 0 && exit !== HOT) continue;
       if (exit !== SLOW && this.#resume(exit, cpu, host, toOffset)) continue;
-      words[budgetAt] = (words[budgetAt] as number) - 1;
+      words[WORD.BUDGET] = (words[WORD.BUDGET] as number) - 1;
       host.executeSlow();
     }
   }
