@@ -153,6 +153,8 @@ export const CpuLayout = layout("pcpu", {
   faultSize: u32("cache"),
   /** CPUs in parallel: not 0 from a broadcast TLBI or IC to the DSB that waits for its completion. */
   maintenance: u32("cache"),
+  /** What the last "tell" of a port's sequence has read. */
+  told: u32("cache"),
   /** Another each time that generated code is entered: the pages that it remembers are of one such time. */
   epoch: u64("cache"),
 });
