@@ -115,6 +115,9 @@ export class WasmBuilder extends VectorBuilder implements FpTarget {
     const r = INLINE.get(key);
     if (!r) return this.slow();
     this.#requireInline(r, r.readFrom);
+    if (key === sysreg("NZCV").key) {
+      return this.setX(to, this.zext(this.shl(this.nzcv(), this.c32(28))));
+    }
     const value = r.size === 8
       ? this.field64(r.offset)
       : this.zext(this.shl(this.field(r.offset), this.c32(r.shift)));
