@@ -75,11 +75,12 @@ const ThreadLayout = layout("host_thread", {
 });
 export type HostThread = ViewOf<typeof ThreadLayout>;
 
-/** A kind of thread: what it does, phase by phase. One function, since calls by a table cost as much as a phase. */
+export type PhaseFunction = (thread: HostThread) => Next;
+
+/** A kind of thread: what it does, phase by phase. */
 export interface ThreadKind {
   readonly name: string;
-  /** What it does in phase `phase`, from 0 up. */
-  run(thread: HostThread, phase: number): Next;
+  readonly phases: readonly PhaseFunction[];
   /** Preempt notifiers: called around every change of the current thread while `notify` is set. */
   schedIn?(thread: HostThread): void;
   schedOut?(thread: HostThread): void;
@@ -101,6 +102,7 @@ export class Threads {
 
   /** Registers a kind; its number. Registered in a fixed order, the numbers in snapshots stay valid. */
   register(kind: ThreadKind): number {
+    assert(kind.phases.length <= 256, `${kind.name}: too many phases`);
     return this.#kinds.push(kind) - 1;
   }
 
@@ -153,7 +155,9 @@ export class Threads {
 
   /** Runs the thread's phase and stores the next; the {@link SUSPEND} it ended with. */
   runPhase(thread: HostThread): number {
-    const next = this.kindOf(thread).run(thread, thread.phase);
+    const run = this.kindOf(thread).phases[thread.phase];
+    if (run === undefined) throw new InternalError(`thread ${thread.id}: no phase ${thread.phase}`);
+    const next = run(thread);
     thread.phase = next & 255;
     return next >>> 8;
   }

@@ -139,7 +139,7 @@ export class FakeHardware implements HostHardware {
   nowNs(): number {
     return this.time;
   }
-  insnsAt(): number {
+  insnsRetired(): number {
     return 0;
   }
   insnsTranslated(): number {

@@ -8,6 +8,8 @@
  * A result that is not finite makes each sum, product, quotient and root that is made of it not finite,
  * so it need not be looked at itself.
  */
+import type { Step } from "./region_blocks.ts";
+import { isCompiled } from "./region_probe.ts";
 import type { FunctionBody } from "./wasm_assembler.ts";
 import { V128 } from "./wasm_assembler.ts";
 
@@ -166,4 +168,19 @@ export class ResultChecks {
       asm.v128(half, half).set(local);
     }
   }
+}
+
+/** How many instructions from one of a block on have results that are checked together; 0: none. */
+export function checkedTogether(steps: readonly Step[], from: number): number {
+  if (steps[from]?.effects.result === undefined) return 0;
+  let results = 0;
+  let end = from;
+  for (let i = from; i < steps.length; i++) {
+    const { instruction, effects } = steps[i] as Step;
+    const { restartable, branch, closed } = effects;
+    if (!restartable || branch !== undefined || closed || !isCompiled(instruction)) break;
+    if (effects.result !== undefined) results++;
+    if (effects.checks) end = i + 1;
+  }
+  return results > 1 ? end - from : 0;
 }

@@ -4,6 +4,7 @@
  */
 import type { Builder, V128, V32, V64 } from "../isa/builder.ts";
 import type { VectorBinary, VectorTest, VectorUnary } from "../isa/vector_ops.ts";
+import type { FpOp } from "../fp/operations.ts";
 import type { OpName } from "./wasm_assembler.ts";
 
 /** A number or a vector of numbers, as WebAssembly has them. */
@@ -32,6 +33,15 @@ export interface FpTarget extends Builder {
   putsOff(size: 32 | 64, normal: boolean, result: Float, from: readonly Float[]): boolean;
   /** Whether it will be found out if an operand of numbers of `size` bits has a NaN. */
   isNumber(x: Float, size: 32 | 64): boolean;
+  /**
+   * The vector register whose lowest bits `value` is, if it is one and checks are made later: its upper lanes are
+   * anything. Null: it cannot be had.
+   */
+  lowLane(size: 32 | 64, value: V64): V128 | null;
+  /** The lowest bits of a vector; `from`: those that it has zeros above from if they have, undefined: it has none. */
+  ofLowLane(size: 32 | 64, vector: V128, from: readonly V128[] | undefined): V64;
+  /** Flags that the comparison of two numbers of which neither is a NaN gives. */
+  comparison(x: Float, y: Float, flags: V32): V32;
   /** Leaves to the evaluator unless the condition holds. */
   require(condition: V32): void;
 }
@@ -229,4 +239,27 @@ export class Kind {
     const wanted = b.vector("v128.and", even, inexact);
     return b.vector("i64x2.add", s, b.vector("v128.and", step, wanted));
   }
+}
+
+/** What scalar instructions do that is done in the low lanes of vectors. */
+export const IN_LOW_LANES: ReadonlySet<FpOp> = new Set<FpOp>(["add", "sub", "mul", "div", "sqrt"]);
+const RELATIONS: ReadonlySet<FpOp> = new Set<FpOp>(["eq", "ge", "gt"]);
+/** Those without vectors of their own kind: some have a fast path elsewhere. */
+const SLOW: ReadonlySet<FpOp> = new Set<FpOp>([
+  "recpe",
+  "rsqrte",
+  "recpx",
+  "urecpe",
+  "ursqrte",
+  "muladdh",
+]);
+
+export function isRelation(operation: FpOp): boolean {
+  return RELATIONS.has(operation);
+}
+export function isEstimate(operation: FpOp): boolean {
+  return operation === "recpe" || operation === "rsqrte";
+}
+export function isFast(operation: FpOp): boolean {
+  return !SLOW.has(operation);
 }

@@ -14,7 +14,16 @@ import type { V128, V32, V64 } from "../isa/builder.ts";
 import { recipEstimateFast, rsqrtEstimateFast } from "./fp_estimate.ts";
 import { fusedMultiplyAdd } from "./fp_fused.ts";
 import { narrowToHalf, widenHalf } from "./fp_half.ts";
-import { type Condition, type Float, type FpTarget, Kind } from "./fp_kinds.ts";
+import {
+  type Condition,
+  type Float,
+  type FpTarget,
+  IN_LOW_LANES,
+  isEstimate,
+  isFast,
+  isRelation,
+  Kind,
+} from "./fp_kinds.ts";
 import type { OpName } from "./wasm_assembler.ts";
 
 const RMODE = 3 << FPCR.RMODE_SHIFT;
@@ -85,6 +94,8 @@ export class FpFast {
   scalar(operation: FpOperation, size: FpSize, operands: readonly V64[]): V64 | null {
     if (size === 16) return this.#ofHalf(operation, operands);
     if (typeof operation !== "string") return this.#conversion(operation, size, operands);
+    const low = this.#lowLanes(operation, size, operands);
+    if (low !== null) return low;
     const k = new Kind(this.b, size === 32 ? "f32" : "f64");
     const numbers = operands.map((x) => k.fromBits(x));
     if (operation === "recpe" || operation === "rsqrte") {
@@ -98,6 +109,21 @@ export class FpFast {
     }
     if (operation === "cmp" || operation === "cmpe") return this.b.zext(this.#flags(k, numbers));
     return k.toBits(this.#arithmetic(k, operation, numbers));
+  }
+
+  /** The arithmetic of vectors, whose upper lanes do not matter; null where there is no use in that. */
+  #lowLanes(operation: FpOp, size: 32 | 64, operands: readonly V64[]): V64 | null {
+    if (!IN_LOW_LANES.has(operation)) return null;
+    const vectors: V128[] = [];
+    for (const operand of operands) {
+      const vector = this.b.lowLane(size, operand);
+      if (vector === null) return null;
+      vectors.push(vector);
+    }
+    const k = new Kind(this.b, size === 32 ? "f32x4" : "f64x2");
+    const result = this.#arithmetic(k, operation, vectors) as V128;
+    // A quotient of zeros is none.
+    return this.b.ofLowLane(size, result, operation === "div" ? undefined : vectors);
   }
 
   /** The same for whole vectors, or for low halves with the upper one of the result 0. */
@@ -276,11 +302,10 @@ export class FpFast {
     const [x, y] = [a, c] as [Float, Float];
     const less = k.compare("lt", x, y) as V32;
     const same = k.compare("eq", x, y) as V32;
-    const more = k.compare("gt", x, y) as V32;
-    const unknown = [x, y].filter((number) => !b.isNumber(number, k.numbers.bits));
-    if (unknown.length === 1) k.require(k.isNumber(unknown[0] as Float));
-    if (unknown.length === 2) b.require(b.or(b.or(less, same), more));
-    return b.select(same, b.c32(6), b.select(less, b.c32(8), b.c32(2)));
+    for (const number of [x, y]) {
+      if (!b.isNumber(number, k.numbers.bits)) k.require(k.isNumber(number));
+    }
+    return b.comparison(x, y, b.select(same, b.c32(6), b.select(less, b.c32(8), b.c32(2))));
   }
 
   /** addend + x * y, rounded once. */
@@ -469,27 +494,6 @@ export class FpFast {
     });
     return fractions ? k.binary("mul", r, this.#scaleLanes(fractions, true)) as V128 : r;
   }
-}
-
-const RELATIONS: ReadonlySet<FpOp> = new Set<FpOp>(["eq", "ge", "gt"]);
-/** Those without vectors of their own kind: some have a fast path elsewhere. */
-const SLOW: ReadonlySet<FpOp> = new Set<FpOp>([
-  "recpe",
-  "rsqrte",
-  "recpx",
-  "urecpe",
-  "ursqrte",
-  "muladdh",
-]);
-
-function isRelation(operation: FpOp): boolean {
-  return RELATIONS.has(operation);
-}
-function isEstimate(operation: FpOp): boolean {
-  return operation === "recpe" || operation === "rsqrte";
-}
-function isFast(operation: FpOp): boolean {
-  return !SLOW.has(operation);
 }
 
 /** The low half twice, as a byte order of `shuffle`. */

@@ -4,15 +4,21 @@
  */
 import { CpuLayout } from "../arch/cpu_state.ts";
 import { REGION_TYPE } from "./interpreter_module.ts";
-import { RegionFlags } from "./region_flags.ts";
+import { type FlagState, RegionFlags } from "./region_flags.ts";
 import type { Graph } from "./region_graph.ts";
 import { BUDGET, CPU, LocalRegisters, PAGE, union } from "./region_registers.ts";
+import type { UppersOf } from "./region_uppers.ts";
 import { FunctionBody, I32, I64 } from "./wasm_assembler.ts";
 
 const O = CpuLayout.offset;
 
 /** An exit's word: the code in its low bits, instructions of the block not executed, offset of the pc, kind of the flags. */
 const WORD_UNEXECUTED = 4, WORD_OFFSET = 14, WORD_KIND = 27;
+
+interface Held {
+  readonly state: FlagState;
+  readonly uppers: UppersOf;
+}
 
 /** The state of a region's function, and its exits. */
 export abstract class RegionExits {
@@ -26,11 +32,22 @@ export abstract class RegionExits {
   protected readonly kind = this.asm.local(I32);
   protected readonly missVa = this.asm.local(I64);
   protected readonly missInfo = this.asm.local(I32);
+  /** See {@link LocalRegisters.junkMask}: there when it is wanted. */
+  #junk: number | undefined;
 
   constructor(readonly graph: Graph, packer: number) {
     const [a, b] = [this.asm.local(I64), this.asm.local(I64)];
     this.flags = new RegionFlags(this.asm, { a, b, kind: this.asm.local(I32) }, packer);
     this.registers = new LocalRegisters(this.asm, union(graph, "touched"), union(graph, "written"));
+  }
+
+  /** How flags and upper lanes are held at the code at hand. */
+  protected get held(): Held {
+    return { state: this.flags.state, uppers: this.registers.uppers };
+  }
+  protected set held({ state, uppers }: Held) {
+    this.flags.state = state;
+    this.registers.uppers = uppers;
   }
 
   protected reload(): void {
@@ -42,6 +59,7 @@ export abstract class RegionExits {
   protected storeAll(): void {
     const { asm } = this;
     this.registers.store();
+    if (this.#junk !== undefined) this.registers.storeUppersOf(this.#junk);
     this.flags.store(CPU);
     asm.get(CPU).get(this.pc).mem("i64.store", O.pc);
     asm.get(CPU).get(BUDGET).mem("i32.store", O.budget);
@@ -74,12 +92,24 @@ export abstract class RegionExits {
     asm.set(word);
   }
 
+  /** What the ends that all exits share are to make 0. */
+  protected noteJunk(): void {
+    const mask = this.registers.junkMask();
+    if (mask === 0n) return;
+    this.#junk ??= this.asm.local(I64);
+    this.asm.i64(mask).set(this.#junk);
+  }
+
   /** At `offset`, with the budget of `unexecuted` instructions of the block taken back. */
   protected exitWord(offset: number, unexecuted: number, code: number): number {
     return code | (unexecuted << WORD_UNEXECUTED) | (offset << WORD_OFFSET) |
       (this.flags.number << WORD_KIND);
   }
-  protected leaveAt(offset: number, unexecuted: number, code: number): void {
-    this.asm.i32(this.exitWord(offset, unexecuted, code)).set(this.code).br("exit");
+  protected leaveAt(offset: number, unexecuted: number, code: number, end = "exit"): void {
+    const { state } = this.flags;
+    this.flags.settle();
+    this.noteJunk();
+    this.asm.i32(this.exitWord(offset, unexecuted, code)).set(this.code).br(end);
+    this.flags.state = state;
   }
 }

@@ -6,11 +6,14 @@
  */
 import { CpuLayout } from "../arch/cpu_state.ts";
 import { conditionMask } from "../isa/row.ts";
-import { FunctionBody, I32, I64, type OpName } from "./wasm_assembler.ts";
+import { F32, F64, FunctionBody, I32, I64, type OpName } from "./wasm_assembler.ts";
 import type { FlagAccess, FlagKind } from "./wasm_frame.ts";
 
-/** How the locals hold the flags; "packed": N, Z, C, V in bits 3 to 0 of the first. "joined": see the kind's local. */
-export type FlagState = FlagKind | "packed" | "joined";
+/**
+ * How the locals hold the flags; "packed": N, Z, C, V in bits 3 to 0 of the first. "joined": see the kind's local.
+ * "f32", "f64": of a comparison of two numbers that are in locals of their own, within a block only.
+ */
+export type FlagState = FlagKind | "packed" | "joined" | "f32" | "f64";
 
 const KINDS: readonly FlagState[] = [
   "packed",
@@ -59,6 +62,24 @@ const LOGIC_COMPARISON: Readonly<Record<number, string>> = {
 /** What compares a sum with zero, by condition. */
 const ADD_COMPARISON: Readonly<Record<number, string>> = { 0: "eq", 1: "ne", 4: "lt_s", 5: "ge_s" };
 
+/** What compares two numbers, by condition, and whether it says the opposite: so it is right for NaNs, too. */
+const NUMBER_COMPARISON: Readonly<
+  Record<number, readonly ["eq" | "ne" | "lt" | "le" | "ge" | "gt", boolean]>
+> = {
+  0: ["eq", false],
+  1: ["ne", false],
+  2: ["lt", true],
+  3: ["lt", false],
+  4: ["lt", false],
+  5: ["lt", true],
+  8: ["le", true],
+  9: ["le", false],
+  10: ["ge", false],
+  11: ["ge", true],
+  12: ["gt", false],
+  13: ["gt", true],
+};
+
 /** The function (a, b, kind) -> N, Z, C, V that computes flags of which the kind is known at run time only. */
 export function packFunction(): FunctionBody {
   const asm = new FunctionBody([I64, I64, I32], [I32]);
@@ -98,6 +119,8 @@ export class RegionFlags implements FlagAccess {
   readonly #a: number;
   readonly #b: number;
   readonly #kind: number;
+  /** The numbers compared, by their type. */
+  readonly #compared = new Map<"f32" | "f64", readonly [number, number]>();
   /** The instruction at hand sets flags only where a condition holds. */
   conditionally = false;
 
@@ -148,6 +171,18 @@ export class RegionFlags implements FlagAccess {
     this.state = kind;
   }
 
+  compare(type: "f32" | "f64", pushA: () => void, pushB: () => void): void {
+    const { asm } = this;
+    const valType = type === "f32" ? F32 : F64;
+    const locals = this.#compared.get(type) ?? [asm.local(valType), asm.local(valType)];
+    this.#compared.set(type, locals);
+    pushA();
+    asm.set(locals[0]);
+    pushB();
+    asm.set(locals[1]);
+    this.state = type;
+  }
+
   setPacked(push: () => void): void {
     push();
     this.asm.op("i64.extend_i32_u").set(this.#a);
@@ -171,10 +206,18 @@ export class RegionFlags implements FlagAccess {
     this.state = "packed";
   }
 
+  /** Makes them what can be left with, or be met by code that does not know how they are held. */
+  settle(): void {
+    if (this.state === "f32" || this.state === "f64") this.pack();
+  }
+
   /** Notes the kind where it is known only here, for code that can be reached with another one. */
   join(): void {
-    if (this.state === "joined") return;
+    const { state } = this;
+    if (state === "joined") return;
+    this.settle();
     this.asm.i32(KINDS.indexOf(this.state)).set(this.#kind);
+    this.state = state;
   }
 
   #operand(local: number, width: string): void {
@@ -202,6 +245,7 @@ export class RegionFlags implements FlagAccess {
   /** Pushes the condition by one comparison; false where there is none for it. */
   #pushComparison(cond: number): boolean {
     const kind = this.state;
+    if (kind === "f32" || kind === "f64") return this.#compareNumbers(kind, cond);
     if (kind.startsWith("sub")) {
       const comparison = SUB_COMPARISON[cond];
       if (comparison === undefined) return false;
@@ -216,6 +260,17 @@ export class RegionFlags implements FlagAccess {
     if (add) this.asm.op(`${type}.add`);
     this.#zero(type);
     this.#compare(type, comparison);
+    return true;
+  }
+
+  #compareNumbers(type: "f32" | "f64", cond: number): boolean {
+    const { asm } = this;
+    const comparison = NUMBER_COMPARISON[cond];
+    const locals = this.#compared.get(type);
+    if (comparison === undefined || locals === undefined) return false;
+    const [op, opposite] = comparison;
+    asm.get(locals[0]).get(locals[1]).op(`${type}.${op}`);
+    if (opposite) asm.op("i32.eqz");
     return true;
   }
 
@@ -254,6 +309,15 @@ export class RegionFlags implements FlagAccess {
     }
     if (kind === "joined") {
       asm.get(this.#a).get(this.#b).get(this.#kind).call(this.packer);
+      return;
+    }
+    if (kind === "f32" || kind === "f64") {
+      // Less, equal, else greater or unordered.
+      asm.i32(8).i32(6).i32(2).i32(3);
+      for (const cond of [12, 0, 4]) {
+        this.#compareNumbers(kind, cond);
+        asm.op("select");
+      }
       return;
     }
     const type = this.#pushResult(kind);

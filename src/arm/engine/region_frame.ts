@@ -2,18 +2,17 @@
 import { CpuLayout } from "../arch/cpu_state.ts";
 import { FPSR } from "../fp/format.ts";
 import type { BranchKind } from "../isa/builder.ts";
-import { type NumberPart, ResultChecks } from "./fp_checks.ts";
-import { ENTERING, FOUND, NOT_FOUND, type Step, SWITCH } from "./region_blocks.ts";
+import { checkedTogether, type NumberPart, ResultChecks } from "./fp_checks.ts";
+import { ENTERING, type Step, SWITCH } from "./region_blocks.ts";
 import { RegionExits } from "./region_exits.ts";
 import type { Graph } from "./region_graph.ts";
 import { isInside, type Node } from "./region_nodes.ts";
-import { RegionPages } from "./region_pages.ts";
 import { isCompiled, isVector } from "./region_probe.ts";
+import { type UppersOf, uppersOf } from "./region_uppers.ts";
 import { BUDGET, CPU, PAGE, STACK, Temporaries } from "./region_registers.ts";
-import { type SharedBytes, shareKey } from "./region_sharing.ts";
 import { FunctionBody, I32, I64, V128, type ValType } from "./wasm_assembler.ts";
 import { WasmBuilder } from "./wasm_builder.ts";
-import { type BranchOffset, EXIT, type Frame, type PageCache } from "./wasm_frame.ts";
+import { type BranchOffset, EXIT, type Frame, NO_PAGE, type PageCache } from "./wasm_frame.ts";
 import type { ModuleAssembler } from "./wasm_module.ts";
 
 const O = CpuLayout.offset;
@@ -24,28 +23,13 @@ const frameBytes = (locals: number) => 256 + 16 * locals;
 /** The function in the same module of the region that begins at an offset of the same page, if there is one. */
 export type DirectCalls = (target: number) => number | undefined;
 
-/** How many instructions from one of a block on have results that are checked together; 0: none. */
-function checkedTogether(steps: readonly Step[], from: number): number {
-  if (steps[from]?.effects.result === undefined) return 0;
-  let results = 0;
-  let end = from;
-  for (let i = from; i < steps.length; i++) {
-    const { instruction, effects } = steps[i] as Step;
-    const { restartable, branch, closed } = effects;
-    if (!restartable || branch !== undefined || closed || !isCompiled(instruction)) break;
-    if (effects.result !== undefined) results++;
-    if (effects.checks) end = i + 1;
-  }
-  return results > 1 ? end - from : 0;
-}
-
 /** Generates one region of `module`. `dispatch` is the index of its function that goes on at an address. */
 export class RegionFrame extends RegionExits implements Frame {
   readonly #tlb = this.asm.local(I32);
   /** What {@link STACK} was before this frame was added. */
   readonly #above = this.asm.local(I32);
-  readonly #pages: RegionPages;
-  /** Steady fields by their offset. */
+  /** Page caches by base register and kind of access, and steady fields by their offset. */
+  readonly #caches = new Map<number, PageCache>();
   readonly #steady = new Map<number, number>();
   spAligned = false;
   checks: "putOff" | undefined;
@@ -56,6 +40,8 @@ export class RegionFrame extends RegionExits implements Frame {
   readonly #temporaries = new Temporaries(this.asm);
   /** 0 on the way through gates to where the region begins. */
   readonly #entered: number;
+  /** What is known of upper lanes where a node begins. */
+  readonly #uppers: ReadonlyMap<Node, UppersOf>;
   /** The block and the number in it of the instruction at hand. */
   #node: Node;
   #step = 0;
@@ -75,9 +61,8 @@ export class RegionFrame extends RegionExits implements Frame {
     super(graph, packer);
     this.#node = graph.entry;
     this.#entered = graph.entry.isGate ? this.asm.local(I32) : -1;
-    const pushX = (slot: number) => this.registers.push(slot, "x");
-    this.#pages = new RegionPages(this.asm, module, this.#tlb, pushX);
-    this.#checks = new ResultChecks(this.asm, (slot) => this.registers.push(slot, "q"));
+    this.#checks = new ResultChecks(this.asm, (slot) => this.asm.get(this.registers.local(slot)));
+    this.#uppers = uppersOf(graph);
   }
 
   /** The whole function. */
@@ -125,10 +110,21 @@ export class RegionFrame extends RegionExits implements Frame {
     const out = new FunctionBody([], []);
     out.get(CPU).mem("i32.load", O.tlb).set(this.#tlb);
     out.get(STACK).tee(this.#above).i32(frameBytes(this.asm.localCount)).op("i32.add").set(STACK);
-    this.#pages.forget(out);
+    if (this.#caches.size > 0) this.#forgetPages(out);
     for (const [offset, local] of this.#steady) out.get(CPU).mem("i32.load", offset).set(local);
     this.#checks.prologue(out);
     this.asm.prologue.append(out.code);
+  }
+
+  /** Page caches are of one run of generated code, which the calls within it leave as they are. */
+  #forgetPages(out: FunctionBody): void {
+    const epoch = this.module.global(I64);
+    out.get(CPU).mem("i64.load", O.epoch).getGlobal(epoch).op("i64.ne").if();
+    out.get(CPU).mem("i64.load", O.epoch).setGlobal(epoch);
+    for (const { limit, tag } of this.#caches.values()) {
+      out.i64(0n).setGlobal(limit).i64(NO_PAGE).setGlobal(tag);
+    }
+    out.end();
   }
 
   // Structure
@@ -136,7 +132,7 @@ export class RegionFrame extends RegionExits implements Frame {
   /** Enters a block that nothing else leads to, or a loop from in front of it. */
   #goInto(node: Node): void {
     if (!node.isLoop) return this.#within(node, node.joins);
-    this.#prepareFlags(node);
+    this.#prepare(node);
     this.#loop(node, node.exits);
   }
 
@@ -156,7 +152,6 @@ export class RegionFrame extends RegionExits implements Frame {
     if (join !== undefined) return this.#beforeJoin(join, () => this.#within(node, rest));
     if (node.isSwitch) this.#switch(node);
     else if (node.isGate) this.#gate(node);
-    else if (node.looksUp) this.#lookUp(node, node.looksUp);
     else this.#block(node);
   }
 
@@ -174,13 +169,15 @@ export class RegionFrame extends RegionExits implements Frame {
     else this.#within(join, join.joins);
   }
 
-  /** How the flags are held where several edges meet. */
+  /** How flags and upper lanes are held where several edges meet. */
   #enterShared(node: Node): void {
     this.flags.state = node.readsFlags ? "packed" : "joined";
+    this.registers.uppers = this.#uppers.get(node) ?? new Map();
   }
-  #prepareFlags(node: Node): void {
+  #prepare(node: Node): void {
     if (node.readsFlags) this.flags.pack();
     else this.flags.join();
+    this.registers.conform(this.#uppers.get(node) ?? new Map());
   }
 
   /** Goes on at byte `offset` of the page. */
@@ -189,18 +186,18 @@ export class RegionFrame extends RegionExits implements Frame {
     const to = this.graph.nodes.get(from.successors.get(offset) ?? -1);
     if (to !== from.heir) this.#giveBack(from);
     if (to === undefined || !isInside(from, to)) return this.#leaveTo(offset);
-    const { state } = this.flags;
+    const { held } = this;
     const step = this.#step;
     if (to.order <= from.order) {
-      this.#prepareFlags(to);
+      this.#prepare(to);
       this.asm.br(`loop ${to.key}`);
     } else if (to.isJoin) {
-      this.#prepareFlags(to);
+      this.#prepare(to);
       this.asm.br(`join ${to.key}`);
     } else {
       this.#goInto(to);
     }
-    this.flags.state = state;
+    this.held = held;
     this.#node = from;
     this.#step = step;
   }
@@ -216,6 +213,7 @@ export class RegionFrame extends RegionExits implements Frame {
   }
   #jump(): void {
     this.flags.join();
+    this.noteJunk();
     this.asm.br("jump");
   }
 
@@ -250,10 +248,10 @@ export class RegionFrame extends RegionExits implements Frame {
    * those are not passed, or anything is to be left for, again with them.
    */
   #runTwice(steps: readonly Step[], from: number, to: number): void {
-    const { asm, flags, spAligned } = this;
+    const { asm, spAligned } = this;
     const run = steps.slice(from, to);
-    const { state } = flags;
     const restore = this.#saveAll(run);
+    const { held } = this;
     asm.block("checked").block("again");
     this.registers.forgetNumbers();
     this.#checks.begin();
@@ -270,15 +268,17 @@ export class RegionFrame extends RegionExits implements Frame {
     }
     this.checks = undefined;
     this.#checks.end("again");
+    const { uppers: checked } = this.registers;
     asm.br("checked").end();
     this.registers.forgetNumbers();
     restore();
-    flags.state = state;
+    this.held = held;
     this.spAligned = spAligned;
     for (const [i, step] of run.entries()) {
       this.#step = from + i;
       this.#instruction(step);
     }
+    this.registers.meet(checked);
     asm.end();
     this.registers.forgetNumbers();
   }
@@ -291,7 +291,10 @@ export class RegionFrame extends RegionExits implements Frame {
     for (const [slot, local] of saved) asm.get(this.registers.local(slot)).set(local);
     const [a, b] = [this.#savedIn(-1), this.#savedIn(-2)];
     const flagsToo = run.some(({ effects }) => effects.setsFlags || effects.setsFlagsConditionally);
-    if (flagsToo) flags.save(a, b);
+    if (flagsToo) {
+      flags.settle();
+      flags.save(a, b);
+    }
     return () => {
       for (const [slot, local] of saved) asm.get(local).set(this.registers.local(slot));
       if (flagsToo) flags.restore(a, b);
@@ -315,6 +318,7 @@ export class RegionFrame extends RegionExits implements Frame {
     }
     if ([...inside.values()].some((target) => target.readsFlags)) flags.pack();
     flags.join();
+    this.registers.clean();
     if (node.returnsTo !== undefined) inside.delete(node.returnsTo);
     if (inside.size > 0) this.#branchByTable(node, inside);
     if (node.returnsTo === undefined) asm.br("jump");
@@ -331,19 +335,6 @@ export class RegionFrame extends RegionExits implements Frame {
     this.#goTo(ENTERING);
     asm.end();
     this.#goTo(node.block.start);
-  }
-
-  /** Looks up together what the loop accesses. */
-  #lookUp(node: Node, all: readonly SharedBytes[]): void {
-    const { asm } = this;
-    this.#node = node;
-    this.#temporaries.reset();
-    const [a, entry] = [this.temporary(I64), this.temporary(I32)];
-    asm.block("elsewhere");
-    if (!this.aligned) this.#pages.lookUp(all, a, entry, "elsewhere");
-    this.#goTo(FOUND);
-    asm.end();
-    this.#goTo(NOT_FOUND);
   }
 
   #branchByTable(node: Node, targets: ReadonlyMap<number, Node>): void {
@@ -395,11 +386,16 @@ export class RegionFrame extends RegionExits implements Frame {
   }
   pageCache(base: number, access: 0 | 1): PageCache | undefined {
     if (this.aligned) return undefined;
-    return this.#pages.cache(base, access);
-  }
-  lookedUp(nth: number): { readonly local: number; readonly offset: number } | undefined {
-    const share = this.aligned ? undefined : this.#node.shares?.get(shareKey(this.#step, nth));
-    return share && { local: this.#pages.place(share.bytes), offset: share.offset };
+    const key = 2 * base + access;
+    const known = this.#caches.get(key);
+    if (known) return known;
+    const cache = {
+      tag: this.module.global(I64),
+      addend: this.module.global(I32),
+      limit: this.module.global(I64),
+    };
+    this.#caches.set(key, cache);
+    return cache;
   }
   misaligned(): number | undefined {
     return this.misalignments;
@@ -444,6 +440,7 @@ export class RegionFrame extends RegionExits implements Frame {
     if (returnsTo !== undefined) this.#returnInside(target, returnsTo);
     // A return goes to whoever has called this region, who looks whether it comes to the right place.
     this.flags.join();
+    this.noteJunk();
     this.asm.i32(EXIT.BRANCH).set(this.code).br("store");
   }
 
@@ -460,6 +457,7 @@ export class RegionFrame extends RegionExits implements Frame {
   #call(back: number, direct?: number): void {
     const { asm } = this;
     this.registers.store();
+    this.registers.storeUppers();
     this.flags.join();
     this.flags.store(CPU);
     if (direct === undefined) this.#callDispatch();
@@ -488,7 +486,7 @@ export class RegionFrame extends RegionExits implements Frame {
     if (this.#together) return void asm.br("again");
     asm.get(va).set(this.missVa).i32(faultAccess | (size << 3)).set(this.missInfo);
     const unexecuted = this.#node.charge - this.#step;
-    asm.i32(this.exitWord(this.#offset, unexecuted, EXIT.DATA_MISS)).set(this.code).br("miss");
+    this.leaveAt(this.#offset, unexecuted, EXIT.DATA_MISS, "miss");
   }
   leave(code: number): void {
     if (this.#together) return void this.asm.br("again");

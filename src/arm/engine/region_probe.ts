@@ -7,8 +7,7 @@ import type { BranchKind } from "../isa/builder.ts";
 import type { Consts, Decoded, Row, Shape, Slots } from "../isa/row.ts";
 import { FunctionBody, I32, type ValType } from "./wasm_assembler.ts";
 import type { ResultCheck } from "./fp_checks.ts";
-import { type Linear, linearOf, type Moves } from "./linear.ts";
-import type { BranchOffset, Frame, RegisterAccess } from "./wasm_frame.ts";
+import type { BranchOffset, Frame, RegisterAccess, WrittenPart } from "./wasm_frame.ts";
 import { WasmBuilder } from "./wasm_builder.ts";
 import { reachedInline } from "./inline_registers.ts";
 
@@ -16,14 +15,6 @@ import { reachedInline } from "./inline_registers.ts";
 export interface Instruction {
   readonly row: Row;
   readonly decoded: Decoded<Shape, Slots, Consts>;
-}
-
-/** Bytes that an instruction accesses. */
-export interface Access {
-  /** In terms of registers before the instruction; undefined: it cannot be looked up with others. */
-  readonly address: Linear | undefined;
-  readonly access: 0 | 1;
-  readonly span: number;
 }
 
 /** See {@link effectsOf}. */
@@ -44,13 +35,18 @@ export interface Effects {
   /** Where FP is as usual: it leaves for some operands, and the check of its result that can be put off. */
   readonly checks: boolean;
   readonly result: ResultCheck | undefined;
-  /** The addresses that it translates, in order. */
-  readonly accesses: readonly Access[];
-  /** What it writes to general registers, in terms of what registers were before it; undefined: something else. */
-  readonly moves: Moves;
   /** Registers (offsets into the CPU state) that are touched, and those that are written. */
   readonly touched: ReadonlySet<number>;
   readonly written: ReadonlySet<number>;
+  /** How vector registers are written, in this order. */
+  readonly vectorWrites: readonly VectorWrite[];
+}
+
+/** See {@link RegisterAccess.set}. */
+export interface VectorWrite {
+  readonly slot: number;
+  readonly part: WrittenPart;
+  readonly zeroFrom: readonly number[] | undefined;
 }
 
 const ZERO = gprOffset(SLOT.ZR);
@@ -88,20 +84,28 @@ class ProbeFrame implements Frame {
     this.checks = usualFp ? "watched" : undefined;
   }
 
+  readonly vectorWrites: VectorWrite[] = [];
   readonly registers: RegisterAccess = {
+    lowParts: true,
     push: (slot, part) => {
       const register = part === "next" ? slot + 8 : slot;
       if (isRegister(register)) this.touched.add(register);
     },
-    set: (slot, _part, push) => {
+    set: (slot, part, push, zeroFrom) => {
       push();
       if (!isRegister(slot)) return;
+      if (isVector(slot)) this.vectorWrites.push({ slot, part, zeroFrom });
       this.touched.add(slot);
       this.written.add(slot);
     },
   };
   readonly flags = {
     set: (_kind: string, pushA: () => void, pushB: () => void): void => {
+      pushA();
+      pushB();
+      this.#setsFlags();
+    },
+    compare: (_type: string, pushA: () => void, pushB: () => void): void => {
       pushA();
       pushB();
       this.#setsFlags();
@@ -162,29 +166,10 @@ const CLOSED: Effects = {
   restartable: false,
   checks: false,
   result: undefined,
-  accesses: [],
-  moves: new Map(),
   touched: new Set(),
   written: new Set(),
+  vectorWrites: [],
 };
-
-function accessesOf({ translations }: WasmBuilder): Access[] {
-  return translations.map(({ address, access, span, strict, unprivileged }) => ({
-    address: strict || unprivileged ? undefined : linearOf(address),
-    access,
-    span,
-  }));
-}
-
-/** General registers that are written, with what if that is known. */
-function movesOf({ writes }: WasmBuilder, written: ReadonlySet<number>): Moves {
-  const moves = new Map<number, Linear | undefined>();
-  for (const slot of written) {
-    const node = writes.get(slot);
-    moves.set(slot, node && linearOf(node));
-  }
-  return moves;
-}
 
 function watch({ row, decoded }: Instruction, frame: Frame): WasmBuilder {
   const builder = new WasmBuilder(frame);
@@ -207,8 +192,6 @@ export function effectsOf(instruction: Instruction): Effects {
     restartable,
     checks: usual.leaves || result !== undefined,
     result,
-    accesses: accessesOf(builder),
-    moves: movesOf(builder, written),
     branch,
     usesFp,
     readsFlags,
@@ -216,5 +199,6 @@ export function effectsOf(instruction: Instruction): Effects {
     setsFlagsConditionally,
     touched,
     written,
+    vectorWrites: (usesFp ? usual : frame).vectorWrites,
   };
 }

@@ -26,7 +26,6 @@ export abstract class ArithmeticBuilder extends NodeBuilder {
     const [x, y, out] = [a, b, sum] as unknown as [Node, Node, Node];
     const base = x.base ?? y.base;
     if (base !== undefined) out.base = base;
-    out.sum = [x, y];
     if (y.value !== undefined) {
       const { node, offset } = sumOf(x);
       out.sumOf = { node, offset: offset + Number(y.value) };
@@ -34,9 +33,7 @@ export abstract class ArithmeticBuilder extends NodeBuilder {
     return sum;
   }
   sub<T extends Value>(a: T, b: T): T {
-    const out = this.#binary("sub", a, b);
-    (out as unknown as Node).difference = [a, b] as unknown as [Node, Node];
-    return out;
+    return this.#binary("sub", a, b);
   }
   mul<T extends Value>(a: T, b: T): T {
     return this.#binary("mul", a, b);
@@ -171,17 +168,21 @@ export abstract class ArithmeticBuilder extends NodeBuilder {
     if (value !== undefined) return this.c32(Number(BigInt.asIntN(32, value)));
     if (recordOffset === undefined) {
       const low: V32 = this.operation("i32", "i32.wrap_i64", a);
-      const { lowOf } = a as unknown as Node;
-      if (lowOf) (low as unknown as Node).lowOf = { slot: lowOf.slot, bits: 32 };
+      const { lowOf, compared } = a as unknown as Node;
+      const node = low as unknown as Node;
+      if (lowOf) node.lowOf = { slot: lowOf.slot, bits: 32 };
+      if (compared) node.compared = compared;
       return low;
     }
     return this.node("i32", [], () => this.frame.pushOperand("i32", recordOffset));
   }
   zext(a: V32): V64 {
-    const { lowOf, value } = a as unknown as Node;
+    const { lowOf, value, compared } = a as unknown as Node;
     if (value !== undefined) return this.c64(BigInt.asUintN(32, value));
     const wide: V64 = this.operation("i64", "i64.extend_i32_u", a);
-    if (lowOf) (wide as unknown as Node).lowOf = lowOf;
+    const node = wide as unknown as Node;
+    if (lowOf) node.lowOf = lowOf;
+    if (compared) node.compared = compared;
     return wide;
   }
   /** The number of the type whose bits are the lowest of `value`. */
@@ -190,6 +191,7 @@ export abstract class ArithmeticBuilder extends NodeBuilder {
     if (lowOf && (type === "f32" || lowOf.bits === 64)) {
       return this.register(type, lowOf.slot, type);
     }
+    if ((value as unknown as Node).value === 0n) return this.float(type, 0);
     if (type === "f64") return this.operation("f64", "f64.reinterpret_i64", value);
     return this.operation("f32", "f32.reinterpret_i32", this.wrap(value));
   }
@@ -212,6 +214,6 @@ export abstract class ArithmeticBuilder extends NodeBuilder {
     return this.operation(type, op, ...operands);
   }
   float(type: "f32" | "f64", value: number): Float {
-    return this.node(type, [], () => this.frame.asm[type](value), { repeat: true });
+    return this.node(type, [], () => this.frame.asm[type](value), { repeat: true, number: value });
   }
 }

@@ -10,13 +10,13 @@ import { type FpSize, FPSR_MASK } from "../fp/format.ts";
 import type { FpOperation } from "../fp/operations.ts";
 import type { Barrier, ExceptionCall, Hint, Slot, V128, V32, V64 } from "../isa/builder.ts";
 import type { Consts, Slots } from "../isa/row.ts";
-import type { NumberPart, ResultCheck } from "./fp_checks.ts";
+import type { ResultCheck } from "./fp_checks.ts";
 import type { Float, FpTarget } from "./fp_kinds.ts";
 import { FpFast } from "./fp_wasm.ts";
 import { CLEANING, DC_ZVA, INLINE, type Inline, ZVA_BYTES } from "./inline_registers.ts";
 import type { RecordPlan } from "./records.ts";
 import { EXIT } from "./wasm_frame.ts";
-import type { Node } from "./wasm_nodes.ts";
+import { type Node, numberPart } from "./wasm_nodes.ts";
 import { constantSlot, VectorBuilder } from "./wasm_vectors.ts";
 
 const O = CpuLayout.offset;
@@ -81,10 +81,23 @@ export class WasmBuilder extends VectorBuilder implements FpTarget {
     this.unchecked = { node: nodes[0], size, normal, from: nodes.slice(1) };
     return true;
   }
+  lowLane(size: 32 | 64, value: V64): V128 | null {
+    if (this.frame.checks === undefined || this.conditional) return null;
+    return this.lowest(size, value) ?? null;
+  }
+  ofLowLane(size: 32 | 64, vector: V128, from: readonly V128[] | undefined): V64 {
+    const zeroFrom = from?.map((v) => ((v as unknown as Node).read as { offset: number }).offset);
+    return this.lowBits({ bits: size, vector, zeroFrom });
+  }
+  comparison(x: Float, y: Float, flags: V32): V32 {
+    (flags as unknown as Node).compared = [x, y];
+    return flags;
+  }
   isNumber(x: Float, size: 32 | 64): boolean {
-    const { read } = x as unknown as Node;
+    const { read, number } = x as unknown as Node;
+    if (number !== undefined) return true;
     return read !== undefined &&
-      (this.frame.isNumber?.(read.offset, read.part as NumberPart, size) ?? false);
+      (this.frame.isNumber?.(read.offset, numberPart(read.part), size) ?? false);
   }
 
   fp(operation: FpOperation, size: FpSize, ...operands: V64[]): V64 {

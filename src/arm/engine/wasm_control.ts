@@ -1,6 +1,7 @@
 /** Flags, conditions, branches, and leaving to the evaluator. */
 import { CpuLayout, gprOffset, SLOT } from "../arch/cpu_state.ts";
 import type { BranchKind, V32, V64, Value } from "../isa/builder.ts";
+import type { Float } from "./fp_kinds.ts";
 import { ArithmeticBuilder } from "./wasm_arithmetic.ts";
 import { I64 } from "./wasm_assembler.ts";
 import { EXIT, type FlagKind } from "./wasm_frame.ts";
@@ -72,8 +73,17 @@ export abstract class ControlBuilder extends ArithmeticBuilder {
   setNzcv(value: V32): void {
     const { flags } = this.frame;
     if (flags === undefined) return this.setField(O.nzcv, value);
+    const { compared } = value as unknown as Node;
+    if (compared && !this.conditional) return this.#compareNumbers(compared);
     const node = this.use(value);
     this.run(() => flags.setPacked(() => this.push(node)), true);
+  }
+  /** Leaves the flags of a comparison to the frame. */
+  #compareNumbers([a, b]: readonly [Float, Float]): void {
+    const { flags } = this.frame;
+    const [x, y] = [this.use(a), this.use(b)];
+    const type = x.type as "f32" | "f64";
+    this.run(() => flags?.compare(type, () => this.push(x), () => this.push(y)), true);
   }
   condition(mask: V32): V32 {
     const { flags } = this.frame;

@@ -42,13 +42,35 @@ export const UNPRIVILEGED_ACCESS = 4;
  * A part of a register: 64 bits, the low 32, all of the register behind it, a half of a vector register, all of
  * it, the number in its lowest bits (written, the rest becomes 0).
  */
-export type RegisterPart = "x" | "w" | "next" | "low" | "high" | "q" | "f32" | "f64";
+export type RegisterPart =
+  | "x"
+  | "w"
+  | "next"
+  | "low"
+  | "high"
+  | "q"
+  | "f32"
+  | "f64"
+  | LowPart
+  | ZeroPart;
+
+/** A vector of which only the lowest 32 or 64 bits count: written, the rest of the register becomes 0. */
+export type LowPart = "s" | "d";
+/** All of a vector register, which is known to be 0 from bit 32 or 64 on. Written only. */
+export type ZeroPart = "q32" | "q64";
+
+export type WrittenPart = Exclude<RegisterPart, "w" | "next">;
 
 /** How registers are reached. A `slot` is whatever the operands were made with. */
 export interface RegisterAccess {
   push(slot: number, part: RegisterPart): void;
-  /** Writes what `push` pushes: an i64 ("x", "low", "high"), a v128 ("q") or a number. */
-  set(slot: number, part: Exclude<RegisterPart, "w" | "next">, push: () => void): void;
+  /**
+   * Writes what `push` pushes: an i64 ("x", "low", "high"), a v128 or a number. `zeroFrom`: of a {@link LowPart}, the
+   * registers that were read so, if above the number it is 0 where theirs all are.
+   */
+  set(slot: number, part: WrittenPart, push: () => void, zeroFrom?: readonly number[]): void;
+  /** {@link LowPart} and {@link ZeroPart} can be had. */
+  readonly lowParts?: boolean;
 }
 
 /** The last operation that set the flags: `width` of its operands `a` and `b`, or of its result. */
@@ -57,6 +79,8 @@ export type FlagKind = "add32" | "add64" | "sub32" | "sub64" | "logic32" | "logi
 /** Flags that are not computed before they are wanted. */
 export interface FlagAccess {
   set(kind: FlagKind, pushA: () => void, pushB: () => void): void;
+  /** Those of a comparison of two numbers. */
+  compare(type: "f32" | "f64", pushA: () => void, pushB: () => void): void;
   /** N, Z, C, V in bits 3 to 0, as an i32. */
   push(): void;
   setPacked(push: () => void): void;
@@ -107,11 +131,6 @@ export interface Frame {
    * ({@link NO_BASE}: none), where alignment is not checked.
    */
   pageCache?(base: number, access: 0 | 1): PageCache | undefined;
-  /**
-   * Where the `nth` translation of the instruction has been made already: a local with an address of the memory,
-   * and what is to be added to it.
-   */
-  lookedUp?(nth: number): { readonly local: number; readonly offset: number } | undefined;
   /**
    * A variable of the module (i32) that counts misaligned accesses, where the code is made for aligned ones: they
    * are compared with the page together with their alignment.

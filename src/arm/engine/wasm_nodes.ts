@@ -21,7 +21,7 @@ import {
   V128 as V128_TYPE,
   type ValType,
 } from "./wasm_assembler.ts";
-import type { Frame, RegisterPart } from "./wasm_frame.ts";
+import type { Frame, RegisterPart, WrittenPart } from "./wasm_frame.ts";
 
 const SP = gprOffset(SLOT.SP);
 
@@ -45,7 +45,11 @@ export interface Node {
   /** Cheap enough to emit at every use. */
   readonly repeat: boolean;
   readonly emit: () => void;
+  /** What it is made of. */
+  readonly args: readonly Node[];
   readonly value?: bigint;
+  /** The number that it is, not a NaN. */
+  readonly number?: number;
   readonly recordOffset?: number;
   /** It is the sum of a node and a constant, or a register. */
   sumOf?: { readonly node: Node; readonly offset: number };
@@ -65,13 +69,23 @@ export interface Node {
   readonly read?: { readonly offset: number; readonly part: RegisterPart };
   /** It is what a load found. */
   loadOf?: { readonly at: V32; readonly offset: number; readonly size: AccessSize };
-  /** The number whose bits it is. */
+  /** The number whose bits it is, or the vector whose lowest bits it is. */
   bitsOf?: Float;
+  /** It is the number of `bits` in the lowest bits of a vector register with its sign cleared or changed. */
+  signOf?: {
+    readonly op: "abs" | "neg";
+    readonly slot: Slot;
+    readonly bits: 32 | 64;
+    readonly zeroFrom: readonly number[] | undefined;
+  };
+  /** It is a vector that is 0 from this bit on. */
+  zeroFromBit?: 32 | 64;
+  /** It is the result of an operation on the low lanes of vectors whose upper lanes do not matter. */
+  low?: LowLanes;
+  /** It is the flags that the comparison of two numbers gives. */
+  compared?: readonly [Float, Float];
   /** It is a value shifted left by a constant. */
   shifted?: { readonly of: AnyValue; readonly by: number };
-  /** The two that it is the sum, or the difference, of. */
-  sum?: readonly [Node, Node];
-  difference?: readonly [Node, Node];
   /** It is a value rotated right by a constant. */
   rotated?: { readonly of: AnyValue; readonly by: number };
   /** The register that it is made from, if it is an address, and whether it is its value. */
@@ -79,11 +93,24 @@ export interface Node {
   readonly register?: boolean;
 }
 
+export interface LowLanes {
+  readonly bits: 32 | 64;
+  readonly vector: V128;
+  /** The registers from which it has zeros above, if they have, or nothing if it may not have. */
+  readonly zeroFrom: readonly number[] | undefined;
+}
+
 interface Unchecked {
   readonly node: Node;
   readonly size: 32 | 64;
   readonly normal: boolean;
   readonly from: readonly Node[];
+}
+
+/** What is looked at of a register that is read or written so. */
+export function numberPart(part: RegisterPart): NumberPart {
+  if (part === "s") return "f32";
+  return part === "d" ? "f64" : part as NumberPart;
 }
 
 /** The node that is a constant apart from `node`, and the constant. */
@@ -117,8 +144,6 @@ export abstract class NodeBuilder {
   protected unchecked: Unchecked | undefined;
   /** That check, when it has been. */
   protected result: ResultCheck | undefined;
-  /** What general registers are written with; undefined: under a condition. */
-  readonly writes = new Map<number, Node | undefined>();
   /** What is being made is under a condition. */
   protected conditional = false;
 
@@ -135,8 +160,20 @@ export abstract class NodeBuilder {
 
   /** Emits the handler's body. */
   emit(): void {
+    this.#forgetUnused(this.statements);
     this.#emitAll(this.statements);
     if (!this.ended) this.frame.next();
+  }
+
+  /** What only nodes have used that are not used themselves is not made. */
+  #forgetUnused(statements: readonly Statement[]): void {
+    for (let i = statements.length - 1; i >= 0; i--) {
+      const s = statements[i] as Statement;
+      if ("condition" in s) this.#forgetUnused(s.then);
+      else if ("let" in s && s.let.uses === 0 && (s.let.pure || !s.let.pinned)) {
+        for (const arg of s.let.args) arg.uses--;
+      }
+    }
   }
 
   #emitAll(statements: Statement[]): void {
@@ -187,8 +224,9 @@ export abstract class NodeBuilder {
     more: Partial<Node> = {},
     // deno-lint-ignore no-explicit-any -- one maker for all value types; callers state which
   ): any {
-    for (const a of args) this.use(a);
-    const node: Node = { type, uses: 0, local: -1, pinned: false, repeat: false, emit, ...more };
+    const used = args.map((a) => this.use(a));
+    const plain = { type, uses: 0, local: -1, pinned: false, repeat: false, emit, args: used };
+    const node: Node = { ...plain, ...more };
     if (!node.repeat) this.statements.push({ let: node });
     return node;
   }
@@ -222,30 +260,35 @@ export abstract class NodeBuilder {
   protected register(type: NodeType, slot: Slot, part: RegisterPart): any {
     const { offset } = slot as unknown as { offset: number };
     const more = part === "x"
-      ? { pinned: true, base: offset, register: true }
-      : { pinned: true, read: { offset, part } };
+      ? { pinned: true, pure: true, base: offset, register: true }
+      : { pinned: true, pure: true, read: { offset, part } };
     return this.node(type, [], () => this.frame.registers.push(offset, part), more);
   }
+  /** `zeroFrom`: see {@link RegisterAccess.set}. */
   protected setRegister(
     slot: Slot,
-    part: Exclude<RegisterPart, "w" | "next">,
+    part: WrittenPart,
     value: AnyValue,
+    zeroFrom?: readonly number[],
   ): void {
     const { offset } = slot as unknown as { offset: number };
     const node = this.use(value);
     if (offset === SP && this.frame.spAligned) this.#moveSp(node);
-    if (part === "x") this.writes.set(offset, this.conditional ? undefined : node);
     if (node === this.unchecked?.node) this.#noteResult(offset, part, this.unchecked);
     this.run(() => {
       this.frame.registers.set(offset, part, () => {
         this.push(node);
         if (node.type === "i32") this.frame.asm.op("i64.extend_i32_u");
-      });
+      }, zeroFrom);
     }, true);
   }
   #noteResult(slot: number, written: RegisterPart, { size, normal, from }: Unchecked): void {
-    const part = written as NumberPart;
-    const reads = from.flatMap(({ read }) => read?.part === part ? [read.offset] : []);
+    const part = numberPart(written);
+    // Two singles.
+    if (part === "f64" && size === 32) return;
+    const reads = from.flatMap(({ read }) =>
+      read && numberPart(read.part) === part ? [read.offset] : []
+    );
     this.result = { slot, part, size, normal, reads };
   }
   /** SP is written: whether it stays aligned. */

@@ -10,7 +10,7 @@ import type {
   VectorUnary,
 } from "../isa/vector_ops.ts";
 import { ExclusiveBuilder } from "./wasm_exclusives.ts";
-import type { AnyValue, Node } from "./wasm_nodes.ts";
+import type { AnyValue, LowLanes, Node } from "./wasm_nodes.ts";
 
 const O = CpuLayout.offset;
 
@@ -22,6 +22,9 @@ export function constantSlot(offset: number): Slot {
   const upper = offset > O.vreg && offset < vregOffset(32) && (offset - O.vreg) % 16 === 8;
   return { slot: true, offset: upper ? offset - 8 : offset, upper } as unknown as Slot;
 }
+
+/** The high half twice, as a byte order of `shuffle`. */
+const HIGH_TWICE = [8, 9, 10, 11, 12, 13, 14, 15, 8, 9, 10, 11, 12, 13, 14, 15];
 
 /** What the masks of the lowest 64 and 32 bits leave, as numbers. */
 const LOWEST: ReadonlyMap<bigint, "f32" | "f64"> = new Map([
@@ -61,6 +64,29 @@ export abstract class VectorBuilder extends ExclusiveBuilder {
     if (upperHalf(slot) !== undefined) node.partOf = { slot, at: low ? 0 : 64 };
     return value;
   }
+  /** A number without its sign, or with the other. */
+  override and<T extends Value>(a: T, b: T): T {
+    return this.#withSign("abs", a, b, super.and(a, b));
+  }
+  override xor<T extends Value>(a: T, b: T): T {
+    return this.#withSign("neg", a, b, super.xor(a, b));
+  }
+  #withSign<T extends Value>(op: "abs" | "neg", a: T, b: T, out: T): T {
+    const { lowOf } = a as unknown as Node;
+    const { value } = b as unknown as Node;
+    if (a.type !== "i64" || lowOf === undefined || value === undefined) return out;
+    const { bits, slot } = lowOf;
+    const sign = 1n << BigInt(bits - 1);
+    if (value !== (op === "abs" ? sign - 1n : sign)) return out;
+    const { offset } = slot as unknown as { offset: number };
+    (out as unknown as Node).signOf = {
+      op,
+      slot,
+      bits,
+      zeroFrom: op === "abs" ? [offset] : undefined,
+    };
+    return out;
+  }
   override shrU<T extends Value>(a: T, b: T): T {
     const out = super.shrU(a, b);
     const { partOf } = a as unknown as Node;
@@ -76,20 +102,74 @@ export abstract class VectorBuilder extends ExclusiveBuilder {
     return { slot: partOf.slot, index: partOf.at / bits };
   }
   setV(slot: Slot, low: V64, high: V64): void {
-    const { bitsOf } = low as unknown as Node;
     if ((high as unknown as Node).value === 0n && !upperHalf(slot)) {
-      if (bitsOf === undefined) return this.setQ(slot, this.v128(low, high));
-      return this.setRegister(slot, bitsOf.type as "f32" | "f64", bitsOf);
+      return this.#setNumber(slot, low, high);
     }
     this.setRegister(slot, "low", low);
     this.setRegister(slot, "high", high);
   }
 
+  /** Writes the lowest bits of a register and 0 above. */
+  #setNumber(slot: Slot, low: V64, high: V64): void {
+    const { bitsOf } = low as unknown as Node;
+    if (bitsOf !== undefined) {
+      return this.setRegister(slot, bitsOf.type as "f32" | "f64", bitsOf);
+    }
+    const lanes = this.frame.registers.lowParts ? this.#lowLanes(low) : undefined;
+    if (lanes !== undefined) return this.#setLanes(slot, lanes);
+    this.setQ(slot, this.v128(low, high));
+  }
+  /** What a value is as the low lane of a vector, if that is how to have it best. */
+  #lowLanes(value: V64): LowLanes | undefined {
+    const { low, lowOf, partOf, signOf } = value as unknown as Node;
+    if (low !== undefined) return low;
+    if (lowOf !== undefined) {
+      const { slot, bits } = lowOf;
+      const vector = this.register("v128", slot, bits === 64 ? "d" : "s");
+      return { bits, vector, zeroFrom: [(slot as unknown as { offset: number }).offset] };
+    }
+    if (signOf !== undefined) {
+      const { op, slot, bits, zeroFrom } = signOf;
+      const of = this.register("v128", slot, bits === 64 ? "d" : "s");
+      return {
+        bits,
+        vector: this.vector(`${bits === 64 ? "f64x2" : "f32x4"}.${op}`, of),
+        zeroFrom,
+      };
+    }
+    if (partOf?.at !== 64) return undefined;
+    const all = this.q(partOf.slot);
+    return { bits: 64, vector: this.shuffle(HIGH_TWICE, all, all), zeroFrom: undefined };
+  }
+  /** The vector register of which `value` is the lowest bits, its upper lanes being anything. */
+  protected lowest(size: 32 | 64, value: V64): V128 | undefined {
+    const { lowOf } = value as unknown as Node;
+    if (lowOf === undefined || lowOf.bits < size || !this.frame.registers.lowParts) {
+      return undefined;
+    }
+    return this.register("v128", lowOf.slot, size === 64 ? "d" : "s");
+  }
+  protected lowBits(lanes: LowLanes): V64 {
+    const { bits, vector } = lanes;
+    const value: V64 = this.node("i64", [vector], () => {
+      this.push(vector);
+      this.frame.asm.extractLane(bits, 0);
+      if (bits === 32) this.frame.asm.op("i64.extend_i32_u");
+    });
+    (value as unknown as Node).low = lanes;
+    return value;
+  }
   q(slot: Slot): V128 {
     return this.register("v128", slot, "q");
   }
   setQ(slot: Slot, value: V128): void {
-    this.setRegister(slot, "q", value);
+    const { low, zeroFromBit } = value as unknown as Node;
+    if (!this.frame.registers.lowParts) return this.setRegister(slot, "q", value);
+    if (low !== undefined) return this.#setLanes(slot, low);
+    this.setRegister(slot, zeroFromBit === undefined ? "q" : `q${zeroFromBit}`, value);
+  }
+  #setLanes(slot: Slot, { bits, vector, zeroFrom }: LowLanes): void {
+    this.setRegister(slot, bits === 64 ? "d" : "s", vector, zeroFrom);
   }
   fpcr(): V32 {
     if (this.usualFp) return this.c32(0);
@@ -110,7 +190,12 @@ export abstract class VectorBuilder extends ExclusiveBuilder {
   }
   c128(low: bigint, high: bigint): V128 {
     const vector = { low: BigInt.asUintN(64, low), high: BigInt.asUintN(64, high) };
-    return this.node("v128", [], () => this.frame.asm.v128(low, high), { repeat: true, vector });
+    const zeroFromBit = vector.high > 0n ? undefined : vector.low >> 32n ? 64 : 32;
+    return this.node("v128", [], () => this.frame.asm.v128(low, high), {
+      repeat: true,
+      vector,
+      ...(zeroFromBit && { zeroFromBit }),
+    });
   }
   v128(low: V64, high: V64): V128 {
     const [{ loadOf, value: lowValue }, { value: highValue }] = [low, high] as unknown as [
@@ -121,6 +206,11 @@ export abstract class VectorBuilder extends ExclusiveBuilder {
     if (highValue !== 0n) {
       return this.withLane(64, this.splat(64, low), 1, high);
     }
+    const out = this.#withoutHigh(low, loadOf);
+    (out as unknown as Node).zeroFromBit = loadOf !== undefined && loadOf.size <= 4 ? 32 : 64;
+    return out;
+  }
+  #withoutHigh(low: V64, loadOf: Node["loadOf"]): V128 {
     if (loadOf === undefined || loadOf.size < 4) {
       return this.withLane(64, this.c128(0n, 0n), 0, low);
     }
@@ -143,11 +233,12 @@ export abstract class VectorBuilder extends ExclusiveBuilder {
   /** Lane 0 of numbers, with zeros above. */
   #lowest(type: "f32" | "f64", a: V128): V128 {
     const { asm } = this.frame;
+    const low = { bits: type === "f64" ? 64 : 32, vector: a, zeroFrom: undefined };
     return this.node("v128", [a], () => {
       asm.v128(0n, 0n);
       this.push(a);
       asm.extractNumber(type, 0).replaceNumber(type, 0);
-    });
+    }, { low } as Partial<Node>);
   }
   /** Two shifts to the right in a row by constants are one. */
   #shiftLanes(op: VectorShift, a: V128, amount: number): V128 {
