@@ -1,4 +1,5 @@
 /** Other programs: whether they are there, what they print, what memory they take. */
+import manifest from "../deno.json" with { type: "json" };
 
 /** Standard output of a command, or undefined when it is not there or fails. */
 export async function outputOf(
@@ -25,21 +26,13 @@ export const ROOT = new URL("../", import.meta.url);
 /** A program with its arguments. */
 export type CommandLine = readonly [program: string, ...args: string[]];
 
-/** `run` of our program as a user starts it, without the task runner in between. */
+/** `run` of our program as the task `run` starts it, without the task runner in between. */
 export function ours(...args: readonly string[]): CommandLine {
+  const [, command = "run", ...words] = manifest.tasks.run.split(" ");
+  const options = words.slice(0, words.indexOf("main.ts"));
   const config = new URL("deno.json", ROOT).pathname;
   const main = new URL("main.ts", ROOT).pathname;
-  return [
-    Deno.execPath(),
-    "run",
-    "-q",
-    `--config=${config}`,
-    "-P=run",
-    "--no-prompt",
-    main,
-    "run",
-    ...args,
-  ];
+  return [Deno.execPath(), command, `--config=${config}`, ...options, main, "run", ...args];
 }
 
 /** QEMU's `virt` machine by TCG with a core like ours. */
