@@ -149,6 +149,12 @@ export class Locks {
     (this.#ranked[rank] as LockStats).acquisitions += times;
   }
 
+  /** The same of one lock of class `outer`, and `times` of class `rank` within it. */
+  passedWithin(outer: number, rank: number, times: number): void {
+    this.passed(outer, 1);
+    (this.#ranked[rank] as LockStats).acquisitions += times;
+  }
+
   #atSchedulePoint(event: "take" | "drop", rank: number, at: number): void {
     this.schedulePoint?.(event, LOCK_CLASSES[rank] as LockClass, at);
   }

@@ -47,6 +47,11 @@ export class SharedMemory {
     );
   }
 
+  /** The `count` words of 32 bits from `at` on, as an array of their own. */
+  wordsAt(at: number, count: number): Uint32Array {
+    return new Uint32Array(this.memory.buffer, at, count);
+  }
+
   ld8(at: number): number {
     return this.u8[at] as number;
   }

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { Arena } from "../../src/base/arena.ts";
 import { InternalError } from "../../src/base/errors.ts";
-import { LOCK_CLASSES, type LockClass, Locks } from "../../src/base/lock.ts";
+import { LOCK_CLASSES, LOCK_RANK, type LockClass, Locks } from "../../src/base/lock.ts";
 import { SharedMemory } from "../../src/base/memory.ts";
 
 const at = (lockClass: LockClass, instance = 0): number =>
@@ -59,6 +59,29 @@ Deno.test("a lock taken and dropped at once is counted, in its order and free; n
   const parallel = new Locks(SharedMemory.create(4096), "parallel");
   assert.equal(parallel.passRank(irq, at("irq"), 0), false);
   assert.equal(parallel.stats.irq.acquisitions, 0);
+});
+
+Deno.test("locks passed alone are counted, with interrupts off; nobody is alone with a lock held, at schedule points or in parallel", () => {
+  const l = locks();
+  const { apList, irq, kvm } = LOCK_RANK;
+  assert.equal(l.alone, true);
+  l.passed(kvm, 1);
+  l.passed(irq, 2);
+  l.passedWithin(apList, irq, 3);
+  assert.deepEqual([l.stats.kvm, l.stats.apList, l.stats.irq].map((s) => s.acquisitions), [
+    1,
+    1,
+    5,
+  ]);
+  assert.equal(l.heldCount, 0);
+  l.irqsOff = () => false;
+  l.passed(kvm, 1);
+  assert.throws(() => l.passed(irq, 1), /interrupts on/);
+  assert.throws(() => l.passedWithin(apList, irq, 1), /interrupts on/);
+  l.with("kvm", at("kvm"), () => assert.equal(l.alone, false));
+  l.schedulePoint = () => {};
+  assert.equal(l.alone, false);
+  assert.equal(new Locks(SharedMemory.create(4096), "parallel").alone, false);
 });
 
 Deno.test("a lock that was refused is not held, and its word is free", () => {

@@ -30,20 +30,28 @@ export class GuardedMemory extends SharedMemory {
   }
 
   #guardArray(name: ArrayName, width: number): void {
-    const target = this.machine.memory[name] as unknown as object;
+    const value = this.#guarded(this.machine.memory[name], 0, width);
+    Object.defineProperty(this, name, { value });
+  }
+
+  override wordsAt(at: number, count: number): Uint32Array {
+    return this.#guarded(super.wordsAt(at, count), at, 4) as Uint32Array;
+  }
+
+  /** Accesses of the array, whose first element of `width` bytes lies at `from`, are checked. */
+  #guarded(target: object, from: number, width: number): object {
     const element = (key: string | symbol) => typeof key === "string" && /^\d+$/.test(key);
-    const proxy = new Proxy(target, {
+    return new Proxy(target, {
       get: (array, key) => {
-        if (element(key)) this.check(Number(key) * width, width, false);
+        if (element(key)) this.check(from + Number(key) * width, width, false);
         const value = Reflect.get(array, key) as unknown;
         return typeof value === "function" ? value.bind(array) : value;
       },
       set: (array, key, value) => {
-        if (element(key)) this.check(Number(key) * width, width, true);
+        if (element(key)) this.check(from + Number(key) * width, width, true);
         return Reflect.set(array, key, value);
       },
     });
-    Object.defineProperty(this, name, { value: proxy });
   }
 
   /** The port's operations between registers and memory go past this object: by their addresses. */

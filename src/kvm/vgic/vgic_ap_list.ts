@@ -2,7 +2,8 @@
  * The way of interrupts between ap_list and list registers: order, flush before an entry, sync and prune
  * after an exit. Mirrors those functions of arch/arm64/kvm/vgic/vgic.c; the rules are on top of vgic.ts.
  *
- * What differs: where nobody can come between (Locks.alone) the locks of a walk are counted, not taken.
+ * What differs: where nobody can come between (Locks.alone) the locks of a walk are counted, not taken, and a
+ * single interrupt is done by vgic_single.ts.
  */
 import { InternalError } from "../../base/errors.ts";
 import * as list from "../../base/list.ts";
@@ -12,6 +13,7 @@ import type { Kvm, Vcpu, VgicIrq } from "../kvm_host.ts";
 import * as vgicCpuif from "./vgic_cpuif.ts";
 import * as vgicGlobalModule from "./vgic_global.ts";
 import * as vgicIrq from "./vgic_irq.ts";
+import * as vgicSingle from "./vgic_single.ts";
 import { VgicCpuStatLayout } from "./vgic_stat.ts";
 
 // Of the module itself: what is imported V8 looks up and checks at each use.
@@ -42,6 +44,7 @@ const {
   vgicSaveState,
   vgicSetUnderflow,
 } = vgicCpuif;
+const { flushSingle, foldSingle, pruneSingle } = vgicSingle;
 const add = memoryModule.addSmall;
 const STAT = VgicCpuStatLayout.offset;
 const RANK = { IRQ: LOCK_RANK.irq, AP_LIST: LOCK_RANK.apList } as const;
@@ -152,8 +155,7 @@ function pruneUntilMove(vcpu: Vcpu): boolean {
   }
   if (!alone) dropApList(vcpu);
   else {
-    locks.passed(RANK.AP_LIST, 1);
-    locks.passed(RANK.IRQ, touched);
+    locks.passedWithin(RANK.AP_LIST, RANK.IRQ, touched);
   }
   if (moves === undefined) return false;
   migrateIrq(vcpu, vcpuAt(kvm, target), moves);
@@ -243,13 +245,21 @@ function vgicFlushLrState(vcpu: Vcpu, alone: boolean): void {
   setUsedLrs(vcpu, used);
 }
 
+function flushAny(vcpu: Vcpu): void {
+  const { locks } = vcpu.kvm.host, { alone } = locks;
+  if (!alone) takeApList(vcpu);
+  else locks.passed(RANK.AP_LIST, 1);
+  vgicFlushLrState(vcpu, alone);
+  if (!alone) dropApList(vcpu);
+}
+
 /** After an exit: hardware state into the vgic, then what is done leaves the ap_list. Interrupts off. */
 export function kvmVgicSyncHwstate(vcpu: Vcpu): void {
   // An empty list means that no list register was used.
   if (listEmpty(vcpu.kvm.host.memory, vcpu.vgic.apListHead)) return;
   if (canAccessVgicFromKernel(vcpu)) vgicSaveState(vcpu);
-  if (usedLrs(vcpu) !== 0) vgicFoldLrState(vcpu);
-  vgicPruneApList(vcpu);
+  if (!foldSingle(vcpu) && usedLrs(vcpu) !== 0) vgicFoldLrState(vcpu);
+  if (!pruneSingle(vcpu)) vgicPruneApList(vcpu);
 }
 
 /**
@@ -257,12 +267,7 @@ export function kvmVgicSyncHwstate(vcpu: Vcpu): void {
  * interrupt is in flight; one that is added meanwhile kicks the vCPU. Interrupts off.
  */
 export function kvmVgicFlushHwstate(vcpu: Vcpu): void {
-  const { memory, locks } = vcpu.kvm.host;
-  if (listEmpty(memory, vcpu.vgic.apListHead)) return;
-  const { alone } = locks;
-  if (!alone) takeApList(vcpu);
-  else locks.passed(RANK.AP_LIST, 1);
-  vgicFlushLrState(vcpu, alone);
-  if (!alone) dropApList(vcpu);
+  if (listEmpty(vcpu.kvm.host.memory, vcpu.vgic.apListHead)) return;
+  if (!flushSingle(vcpu)) flushAny(vcpu);
   if (canAccessVgicFromKernel(vcpu)) vgicRestoreState(vcpu);
 }
