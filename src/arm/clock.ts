@@ -14,8 +14,13 @@ export const NS_PER_TICK = 16;
 /** CNTFRQ_EL0. */
 export const COUNTER_HZ = 62_500_000;
 
+/** What {@link Clock.until} says at most. */
+const MOST = 0x7fff_ffff;
+
 // As a constant of this module, V8 knows it.
-const add = addSmall, INSNS = CpuLayout.offset.insns >>> 2;
+const add = addSmall;
+/** Words of a CPU's state. */
+const INSNS = CpuLayout.offset.insns >>> 2, BUDGET = CpuLayout.offset.budget >>> 2;
 
 /** Virtual time as it lies in the shared memory. */
 const ClockLayout = layout("clock", {
@@ -55,6 +60,20 @@ export class Clock {
   now(): number {
     if (this.hostNs !== undefined) return this.#passed(this.hostNs);
     return this.#memory.ld53(this.#nsAt) + this.#retired();
+  }
+
+  /**
+   * Nanoseconds until the moment whose 64-bit word has these halves, signed: 0 where it has come, at most 2^31 - 1.
+   * To be asked between slices.
+   */
+  until(lo: number, hi: number): number {
+    if (this.hostNs !== undefined) this.#passed(this.hostNs);
+    const words = this.#words, at = this.#nsAt >>> 2;
+    const nowLo = words[at] as number;
+    const borrow = (lo >>> 0) < (nowLo >>> 0) ? 1 : 0;
+    const left = (lo - nowLo) | 0, above = hi - (words[at + 1] as number) - borrow;
+    if (above < 0) return 0;
+    return above === 0 && left >= 0 ? left : MOST;
   }
 
   /** {@link now} as a number in `cell`: a result would be boxed wherever V8 does not inline the call. */
@@ -97,17 +116,19 @@ export class Clock {
 
   /** Starts a slice: `cpu` may retire `budget` instructions (below 2^31). */
   beginSlice(cpu: Cpu, budget: number): void {
-    cpu.budget = budget;
+    this.#words[(cpu.base >>> 2) + BUDGET] = budget;
     this.#sliceBudget = budget;
     this.#running = cpu;
   }
 
   /** Ends the slice and returns the instructions it retired. */
   endSlice(): number {
-    const retired = this.#retired();
     const cpu = this.#running;
-    if (cpu !== undefined) add(this.#words, (cpu.base >>> 2) + INSNS, retired);
-    this.advance(retired);
+    if (cpu === undefined) return 0;
+    const words = this.#words, at = cpu.base >>> 2;
+    const retired = this.#sliceBudget - (words[at + BUDGET] as number);
+    add(words, at + INSNS, retired);
+    if (this.hostNs === undefined) add(words, this.#nsAt >>> 2, retired);
     this.#sliceBudget = 0;
     this.#running = undefined;
     return retired;

@@ -27,7 +27,7 @@ import * as systemOperationAccess from "./system_operation_access.ts";
 import * as waiting from "./waiting.ts";
 
 // Of the module itself: what is imported V8 looks up and checks at each use.
-const { SINGLE } = cpuState;
+const { SINGLE, wordsOf } = cpuState;
 const { abortIss, EC } = syndrome;
 const { CODE_TLB, CODE_TLB_ENTRIES, CODE_TLB_ENTRY, ramOffset } = tlbLayout;
 const { takeDataAbort, takeExternalFetchAbort, takeInstructionAbort, takePcAlignment } = aborts;
@@ -67,6 +67,7 @@ function orLeave(done: boolean): void {
 /** One physical CPU of a machine; `firmware` answers its SMC or HVC in `--bare`. */
 export class CpuCore implements Environment, Core {
   readonly regs: RegisterFile;
+  readonly words: Int32Array;
   readonly sysregs: SysregAccess;
   readonly data: DataAccess;
   readonly #evaluator: Evaluator;
@@ -77,6 +78,7 @@ export class CpuCore implements Environment, Core {
 
   constructor(readonly platform: Platform, readonly cpu: Cpu, readonly firmware?: Firmware) {
     this.regs = new RegisterFile(platform.memory, cpu.base);
+    this.words = wordsOf(cpu);
     this.sysregs = new SysregAccess(this);
     this.data = new DataAccess(this);
     this.#evaluator = new Evaluator(cpu, this);

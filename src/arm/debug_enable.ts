@@ -4,12 +4,21 @@
  * "Software Step exceptions"; pseudocode AArch64.GenerateDebugExceptionsFrom, DebugTargetFrom,
  * DebugExceptionReturnSS. There is no EL3, and all of it is Non-secure.
  */
-import { CHECK, DAIF, SINGLE } from "./arch/cpu_state.ts";
+import { CHECK, CpuLayout, DAIF, SINGLE, sysregOffset } from "./arch/cpu_state.ts";
 import { MDSCR, OSLSR } from "./arch/debug_registers.ts";
 import { MDCR } from "./arch/fields.ts";
 import { R } from "./arch/sysregs.ts";
 import type { Core } from "./parts.ts";
 import { isTge } from "./pstate.ts";
+
+// V8 folds what it knows of a constant of the module itself, and has to look up imported ones.
+const SINGLES = SINGLE, SS = MDSCR.SS;
+/** Words of a CPU's state. */
+const WORD = {
+  IL: CpuLayout.offset.il >>> 2,
+  SINGLE: CpuLayout.offset.single >>> 2,
+  MDSCR: sysregOffset(R.MDSCR_EL1) >>> 2,
+} as const;
 
 /** Whether the OS lock or the OS double lock holds debug exceptions back. */
 export function isDebugLocked(core: Core): boolean {
@@ -41,10 +50,10 @@ export function debugEnabled(core: Core): boolean {
  * software step depends on.
  */
 export function refreshSingle(core: Core): void {
-  const { cpu, regs } = core;
-  let single = cpu.il ? SINGLE.IL : 0;
-  if (regs.lo(R.MDSCR_EL1) & MDSCR.SS && debugEnabled(core)) single |= SINGLE.STEP;
-  cpu.single = single;
+  const { words } = core;
+  let single = words[WORD.IL] !== 0 ? SINGLES.IL : 0;
+  if (((words[WORD.MDSCR] as number) & SS) !== 0 && debugEnabled(core)) single |= SINGLES.STEP;
+  words[WORD.SINGLE] = single;
 }
 
 /** Sets PSTATE.DAIF: with D clear, a step may be due. */

@@ -1,18 +1,27 @@
 /**
  * The registers that are plain storage to software at EL2 only as long as nothing depends on them: timers
- * while none of the CPU's is due, the virtual CPU interface while that is off, MDCR_EL2 while no performance
- * monitor is in use. What must hold is data, of which a sequence's function (el2_sequence.ts) makes tests;
+ * while none of the CPU's is due, the virtual CPU interface if what it signals is looked at afterwards, MDCR_EL2
+ * while no performance monitor is in use. What must hold is data, of which a sequence's function (el2_sequence.ts) makes tests;
  * where it does not hold, the registers' own functions do the access.
  *
  * Software at EL2 is not in a slice that would have to end. The machine's next deadline changes only where a
- * timer is on: then the function says so.
+ * timer is on, and what the guest and the maintenance interrupt are signalled only where the virtual CPU
+ * interface is: then the function says so, and both are made anew once, after the sequence. Nothing looks at
+ * them between two of its steps.
  */
 import { CpuLayout } from "./arch/cpu_state.ts";
 import { TIMER_CTL } from "./arch/fields.ts";
-import { ICC_SRE, ICH_HCR } from "./arch/gic.ts";
+import { ICC_SRE } from "./arch/gic.ts";
 import { R } from "./arch/sysregs.ts";
 import { TIMERS } from "./generic_timer.ts";
-import { apRegisterAt, PLAIN_VMCR } from "./gic/virtual_interface.ts";
+import {
+  apRegisterAt,
+  lrHiAt,
+  PLAIN_HCR,
+  PLAIN_LR_HI,
+  PLAIN_VMCR,
+  type VirtualInterface,
+} from "./gic/virtual_interface.ts";
 import type { Core } from "./parts.ts";
 
 /** What a 32-bit word must be: `word & mask` is `value`, or is not. */
@@ -34,12 +43,20 @@ export interface TimerAt {
   readonly offset: number;
 }
 
-/** A read of bits 31 to 0, the others being zero: of the word at `address`, or of a constant. */
+/**
+ * What a register reads as: what lies at a byte address, a constant of 32 bits, or a bit for each list register
+ * that ICH_ELRSR_EL2 says is free, by the addresses of their bits 63 to 32.
+ */
+export type ReadFrom =
+  | { readonly address: number; readonly bits: 32 | 64 }
+  | { readonly constant: number }
+  | { readonly free: readonly number[] };
+
 export interface ConditionalRead {
   readonly needs: readonly NeedAt[];
   /** A timer that must be off, or must not have fired. */
   readonly timer?: TimerAt;
-  readonly from: { readonly address: number } | { readonly constant: number };
+  readonly from: ReadFrom;
 }
 
 /** A write: `keep` of a value, with `set`; to 32 or 64 bits at `address`, 0 where it is ignored. */
@@ -49,6 +66,8 @@ export interface ConditionalWrite {
   readonly valueNeeds: readonly Need[];
   /** Timers of which none may be due once the value is stored; where one is on, the machine's deadline changes. */
   readonly timers: readonly TimerAt[];
+  /** The address of ICH_HCR_EL2, where what the virtual CPU interface signals may change if that is on. */
+  readonly signals?: number;
   readonly address: number;
   readonly bits: 32 | 64;
   readonly keep: bigint;
@@ -94,7 +113,7 @@ function timersOf({ regs }: Core): TimerAt[] {
 function timerRead(core: Core, reg: number): ConditionalRead | undefined {
   const address = core.regs.addressOf(reg);
   const timer = timersOf(core).find(({ ctl }) => ctl === address);
-  return timer && { needs: [], timer, from: { address } };
+  return timer && { needs: [], timer, from: { address, bits: 32 } };
 }
 
 function timerWrite(core: Core, reg: number): ConditionalWrite | undefined {
@@ -124,15 +143,31 @@ const IGNORED: ConditionalWrite = {
   set: 0n,
 };
 
+/** The number of the list register that is register `reg`, or -1. */
+function listRegister(virtual: VirtualInterface, reg: number): number {
+  const n = reg - R.ICH_LR0_EL2;
+  return n >= 0 && n < virtual.lrs ? n : -1;
+}
+
 function gicRead(core: Core, reg: number): ConditionalRead | undefined {
   const { gic } = core.platform;
   if (gic.version !== 3) return undefined;
-  const virtual = gic.virtualInterface(core.cpu.index);
-  if (reg === R.ICC_SRE_EL2) return { needs: [], from: { constant: SRE_EL2 } };
-  if (reg === R.ICH_VTR_EL2) return { needs: [], from: { constant: virtual.vtr } };
-  if (reg === R.ICH_VMCR_EL2) return { needs: [], from: { address: virtual.vmcrAt } };
+  const from = gicReadFrom(gic.virtualInterface(core.cpu.index), reg);
+  return from && { needs: [], from };
+}
+
+function gicReadFrom(virtual: VirtualInterface, reg: number): ReadFrom | undefined {
+  if (reg === R.ICC_SRE_EL2) return { constant: SRE_EL2 };
+  if (reg === R.ICH_VTR_EL2) return { constant: virtual.vtr };
+  if (reg === R.ICH_VMCR_EL2) return { address: virtual.vmcrAt, bits: 32 };
+  if (reg === R.ICH_HCR_EL2) return { address: virtual.hcrAt, bits: 32 };
+  if (reg === R.ICH_ELRSR_EL2) {
+    return { free: Array.from({ length: virtual.lrs }, (_, n) => lrHiAt(virtual, n)) };
+  }
+  const n = listRegister(virtual, reg);
+  if (n >= 0) return { address: lrHiAt(virtual, n) - 4, bits: 64 };
   const address = apRegisterAt(virtual, reg);
-  return address === undefined ? undefined : { needs: [], from: { address } };
+  return address === undefined ? undefined : { address, bits: 32 };
 }
 
 function gicWrite(core: Core, reg: number): ConditionalWrite | undefined {
@@ -140,16 +175,23 @@ function gicWrite(core: Core, reg: number): ConditionalWrite | undefined {
   if (gic.version !== 3) return undefined;
   if (reg === R.ICC_SRE_EL2) return IGNORED;
   const virtual = gic.virtualInterface(core.cpu.index);
-  const needs = [is(virtual.hcrAt, ICH_HCR.En, 0)];
+  const write = { needs: [], valueNeeds: [], timers: [], signals: virtual.hcrAt, set: 0n };
+  const n = listRegister(virtual, reg);
+  if (n >= 0) {
+    const keep = (BigInt(PLAIN_LR_HI >>> 0) << 32n) | BigInt(ALL);
+    return { ...write, address: lrHiAt(virtual, n) - 4, bits: 64, keep };
+  }
+  if (reg === R.ICH_HCR_EL2) {
+    return { ...write, address: virtual.hcrAt, bits: 32, keep: BigInt(PLAIN_HCR >>> 0) };
+  }
   if (reg === R.ICH_VMCR_EL2) {
     const { keep, set, never } = PLAIN_VMCR;
     const valueNeeds = never.map(({ mask, value }): Need => ({ mask, value, equal: false }));
     const bits = { keep: BigInt(keep >>> 0), set: BigInt(set >>> 0) };
-    return { needs, valueNeeds, timers: [], address: virtual.vmcrAt, bits: 32, ...bits };
+    return { ...write, valueNeeds, address: virtual.vmcrAt, bits: 32, ...bits };
   }
   const address = apRegisterAt(virtual, reg);
-  if (address === undefined) return undefined;
-  return { needs, valueNeeds: [], timers: [], address, bits: 32, keep: BigInt(ALL), set: 0n };
+  return address === undefined ? undefined : { ...write, address, bits: 32, keep: BigInt(ALL) };
 }
 
 // Performance monitors

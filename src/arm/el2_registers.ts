@@ -7,12 +7,13 @@ import { TWO32 } from "../base/bits.ts";
 import { InternalError } from "../base/errors.ts";
 import { addSmall, type SharedMemory } from "../base/memory.ts";
 import type { ViewOf } from "../base/struct.ts";
-import { DAIF } from "./arch/cpu_state.ts";
+import { CpuLayout, DAIF } from "./arch/cpu_state.ts";
 import { HCR } from "./arch/fields.ts";
 import { R, SYSREGS } from "./arch/sysregs.ts";
 import type { CpuCore } from "./cpu.ts";
-import { ALL_DONE, ALL_DONE_REARM, compileSequence, type FastSequence } from "./el2_sequence.ts";
+import { ALL_DONE, compileSequence, type FastSequence, rearms, signals } from "./el2_sequence.ts";
 import { El2Storage } from "./el2_storage.ts";
+import { refreshInterrupts } from "./exceptions.ts";
 import {
   COSTS,
   K,
@@ -35,6 +36,8 @@ const add = addSmall, DONE = ALL_DONE;
 /** The word behind the first counter that sums times. */
 const NS = PortLayout.offset.ns >>> 2;
 const GPR_BYTES = 31 * 8;
+/** The word of a CPU's `told`. */
+const TOLD = CpuLayout.offset.told >>> 2;
 const IRQS_OFF = DAIF.I | DAIF.F;
 /** Runs of a sequence one by one before it gets a function. */
 const HOT = 100;
@@ -233,9 +236,14 @@ export class El2Registers {
     c: number,
     d: number,
   ): void {
-    // Of those that are done before it is left, one may be of a timer.
-    if (done !== 0) this.core.platform.hooks.onEndSlice(this.core.cpu);
-    if (done !== ALL_DONE_REARM) this.#runSteps(sequence, done, a, b, c, d);
+    const { core } = this;
+    // Of those that are done before it is left, one may be of a timer, or of the virtual CPU interface.
+    if (done > 0 || rearms(done)) core.platform.hooks.onEndSlice(core.cpu);
+    if (done > 0 || signals(done)) {
+      core.platform.gic.virtualChanged(this.cpuIndex);
+      refreshInterrupts(core);
+    }
+    if (done >= 0) this.#runSteps(sequence, done, a, b, c, d);
   }
 
   /** The first `done` are done, but not counted. */
@@ -247,6 +255,11 @@ export class El2Registers {
       if (i >= done) this.#step(step, args);
     }
     this.#warm(sequence);
+  }
+
+  /** What the last "tell" of a sequence has read: bits 31 to 0, signed. */
+  get told(): number {
+    return this.core.words[TOLD] as number;
   }
 
   /** What the last step of that kind has read, signed. */
@@ -274,6 +287,9 @@ export class El2Registers {
         return this.memory.st32(place, this.#low(step.reg));
       case "look":
         this.#looked = this.#low(step.reg) | 0;
+        return;
+      case "tell":
+        this.core.words[TOLD] = this.#low(step.reg) | 0;
         return;
       case "change":
         return this.#write(step.reg, (this.#looked & ~step.clear) | step.set, 0);

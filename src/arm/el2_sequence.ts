@@ -9,6 +9,7 @@
 import { WASM_PAGE } from "../base/memory.ts";
 import { CpuLayout, DAIF, gprOffset, sysregOffset } from "./arch/cpu_state.ts";
 import { HCR_HI, TIMER_CTL } from "./arch/fields.ts";
+import { ICH_HCR, ICH_LR_HI } from "./arch/gic.ts";
 import { R } from "./arch/sysregs.ts";
 import { NS_PER_TICK } from "./clock.ts";
 import {
@@ -19,6 +20,7 @@ import {
   conditionalWrite,
   type Need,
   type NeedAt,
+  type ReadFrom,
   type TimerAt,
 } from "./el2_conditional.ts";
 import type { El2Storage, PlainWrite } from "./el2_storage.ts";
@@ -37,10 +39,20 @@ import {
 
 /** What a {@link FastSequence} answers when it has done everything. */
 export const ALL_DONE = -1;
-/** The same, and the machine's next deadline is to be made anew. */
-export const ALL_DONE_REARM = -2;
+/** What is less in the answer where the machine's next deadline is to be made anew. */
+const REARM = 1;
+/** The same where what the virtual CPU interface signals is to be looked at. */
+const SIGNALS = 2;
 
-/** How many steps are done, {@link ALL_DONE} or {@link ALL_DONE_REARM}; unused arguments are 0. */
+/** Whether a {@link FastSequence} that has done everything has this to say besides. */
+export function rearms(answer: number): boolean {
+  return answer < 0 && ((ALL_DONE - answer) & REARM) !== 0;
+}
+export function signals(answer: number): boolean {
+  return answer < 0 && ((ALL_DONE - answer) & SIGNALS) !== 0;
+}
+
+/** How many steps are done, or {@link ALL_DONE} less what is to be done besides; unused arguments are 0. */
 export type FastSequence = (a: number, b: number, c: number, d: number) => number;
 
 /** Where the port counts: byte addresses of 64-bit words. */
@@ -71,8 +83,9 @@ class SequenceCode {
   readonly body = new FunctionBody(PARAMS, [I32]);
   readonly #value = this.body.local(I64);
   readonly #old = this.body.local(I64);
-  /** 1: see {@link ALL_DONE_REARM}. */
+  /** Of each, bit 0 counts: see {@link REARM} and {@link SIGNALS}. */
   readonly #rearm = this.body.local(I32);
+  readonly #signals = this.body.local(I32);
   /** What the steps so far cost, the one at hand included. */
   #cost = 0;
   readonly #cpu: number;
@@ -135,6 +148,7 @@ class SequenceCode {
       case "readLow":
       case "readWord":
       case "look":
+      case "tell":
         return this.#readStep(step, done);
       default:
         return this.#writeStep(step, done - reachesBack(step));
@@ -145,12 +159,7 @@ class SequenceCode {
     const { body, storage, e2h } = this;
     const plain = storage.plainRead(step.reg, e2h);
     if (plain !== 0) {
-      if (step.step === "look") return true;
-      if (step.step === "save") this.#toMemory(plain, step.at);
-      else {
-        body.get(step.at.arg).i32(0).mem("i32.load", plain);
-        this.#storeLow(step);
-      }
+      this.#give(step, { address: plain, bits: 64 });
       return true;
     }
     const target = storage.readsAs(step.reg, e2h);
@@ -162,19 +171,51 @@ class SequenceCode {
       this.#ifDue(read.timer, () => body.i32(done).return());
       body.end();
     }
-    if (step.step === "look") return true;
-    body.get(step.at.arg);
-    if ("constant" in read.from) body.i32(read.from.constant | 0);
-    else this.#load32(read.from.address);
-    this.#storeLow(step);
+    this.#give(step, read.from);
     return true;
   }
 
-  /** Bits 31 to 0 of the register, on the stack after the address, to where the step wants them. */
-  #storeLow(step: Exclude<ReadStep, { readonly step: "look" }>): void {
+  /** What is read to where the step wants it. */
+  #give(step: ReadStep, from: ReadFrom): void {
     const { body } = this;
-    if (step.step === "readWord") body.mem("i32.store", step.at.offset);
-    else body.op("i64.extend_i32_u").mem("i64.store", step.at.offset);
+    switch (step.step) {
+      case "look":
+        return;
+      case "tell":
+        body.i32(0);
+        this.#low(from);
+        body.mem("i32.store", this.#cpu + CpuLayout.offset.told);
+        return;
+      case "readWord":
+        body.get(step.at.arg);
+        this.#low(from);
+        body.mem("i32.store", step.at.offset);
+        return;
+      case "save":
+        if ("address" in from && from.bits === 64) return this.#toMemory(from.address, step.at);
+    }
+    body.get(step.at.arg);
+    this.#low(from);
+    body.op("i64.extend_i32_u").mem("i64.store", step.at.offset);
+  }
+
+  /** Bits 31 to 0 on the stack. */
+  #low(from: ReadFrom): void {
+    const { body } = this;
+    if ("constant" in from) body.i32(from.constant | 0);
+    else if ("address" in from) this.#load32(from.address);
+    else {
+      body.i32(0);
+      from.free.forEach((address, n) => this.#bitIfFree(address, n));
+    }
+  }
+
+  /** Sets bit `n` of the word on the stack if the list register whose upper word is there is free. */
+  #bitIfFree(address: number, n: number): void {
+    const { body } = this;
+    this.#load32(address).i32(ICH_LR_HI.State.shift).op("i32.shr_u").op("i32.eqz");
+    this.#load32(address).i32(ICH_LR_HI.HW | ICH_LR_HI.EOI).op("i32.and");
+    body.i32(ICH_LR_HI.EOI).op("i32.ne").op("i32.and").i32(n).op("i32.shl").op("i32.or");
   }
 
   #writeStep(step: WriteStep, done: number): boolean {
@@ -215,14 +256,13 @@ class SequenceCode {
     const { body, storage, e2h } = this;
     const plain = storage.plainRead(reg, e2h);
     const target = storage.readsAs(reg, e2h);
-    const from = plain !== 0
-      ? { address: plain }
+    const from: ReadFrom | undefined = plain !== 0
+      ? { address: plain, bits: 64 }
       : target < 0
       ? undefined
       : conditionalRead(storage.core, target)?.from;
     if (from === undefined) return false;
-    if ("constant" in from) body.i32(from.constant | 0);
-    else this.#load32(from.address);
+    this.#low(from);
     body.i32(~clear).op("i32.and").i32(set).op("i32.or").op("i64.extend_i32_u");
     return true;
   }
@@ -246,7 +286,7 @@ class SequenceCode {
   /** The value on the stack to a register that is plain storage as things are now. */
   #writeConditional(write: ConditionalWrite, done: number): void {
     const { body } = this;
-    const { needs, valueNeeds, timers, address, bits, keep, set } = write;
+    const { needs, valueNeeds, timers, signals, address, bits, keep, set } = write;
     const value = this.#value;
     body.i64(keep).op("i64.and").i64(set).op("i64.or").set(value);
     this.#require(needs, done);
@@ -256,8 +296,17 @@ class SequenceCode {
     }
     if (address === 0) return;
     if (timers.length > 0) body.i32(0).mem("i64.load", address).set(this.#old);
+    if (signals !== undefined) this.#noteSignals(signals);
     body.i32(0).get(value).mem(bits === 64 ? "i64.store" : "i64.store32", address);
+    if (signals === address) this.#noteSignals(signals);
     this.#requireNotDue(timers, address, done);
+  }
+
+  /** The virtual CPU interface, whose ICH_HCR_EL2 is at `hcr`, signals nothing while it is off. */
+  #noteSignals(hcr: number): void {
+    const { body } = this;
+    this.#load32(hcr).i32(ICH_HCR.En).op("i32.and").get(this.#signals).op("i32.or");
+    body.set(this.#signals);
   }
 
   /**
@@ -304,6 +353,7 @@ class SequenceCode {
   end(): void {
     const { body } = this;
     body.i32(ALL_DONE).get(this.#rearm).op("i32.sub");
+    body.get(this.#signals).i32(SIGNALS).op("i32.mul").op("i32.sub");
   }
 
   #value64(lo: Half, hi: Half): void {

@@ -3,49 +3,29 @@
  * Manual (DDI 0487), D1 "Exceptions" and the pseudocode functions AArch64.TakeException,
  * AArch64.ExceptionReturn, IllegalExceptionReturn and the asynchronous exception routing tables.
  */
-import { CHECK as CHECKS, CpuLayout, DAIF as DAIF_BITS, LINE as LINES } from "./arch/cpu_state.ts";
-import { MDSCR } from "./arch/debug_registers.ts";
-import { HCR as HCR_BITS, SCTLR as SCTLR_BITS, SPSR as SPSR_BITS, TCR } from "./arch/fields.ts";
+import * as cpuState from "./arch/cpu_state.ts";
+import { CpuLayout, sysregOffset } from "./arch/cpu_state.ts";
+import { MDSCR as MDSCR_BITS } from "./arch/debug_registers.ts";
+import * as fields from "./arch/fields.ts";
 import { PMU_EVENT } from "./arch/pmu.ts";
 import { EC as CLASSES, esr, ISS_CONDITION } from "./arch/syndrome.ts";
 import { R } from "./arch/sysregs.ts";
-import { refreshSingle, stepOnReturn } from "./debug_enable.ts";
+import { refreshSingle as refreshSingleOf, stepOnReturn } from "./debug_enable.ts";
 import type { Core } from "./parts.ts";
 import { boundSliceByPmu, countException, syncPmu } from "./pmu.ts";
-import {
-  elOf,
-  isE2h,
-  isEl0Host,
-  isTge,
-  pcHi,
-  pcLo,
-  pstateToSpsr,
-  setElAndSpsel,
-  setPc,
-} from "./pstate.ts";
+import * as pstate from "./pstate.ts";
 
 // V8 folds what it knows of a constant of the module itself, and has to look up imported ones.
-const {
-  CPACR_EL1,
-  CPTR_EL2,
-  ELR_EL1,
-  ELR_EL2,
-  ESR_EL1,
-  ESR_EL2,
-  HCR_EL2,
-  MDSCR_EL1,
-  SCTLR_EL1,
-  SCTLR_EL2,
-  SPSR_EL1,
-  SPSR_EL2,
-  VBAR_EL1,
-  VBAR_EL2,
-} = R;
-const HCR = HCR_BITS, SPSR = SPSR_BITS, SCTLR = SCTLR_BITS, DAIF = DAIF_BITS, LINE = LINES;
-const CHECK = CHECKS, EC = CLASSES;
+const { CHECK, DAIF, LINE } = cpuState;
+const { HCR, HCR_HI, SCTLR, SPSR, TCR } = fields;
+const { isE2h, isEl0Host, isTge, spsrOf, switchStack } = pstate;
+const EC = CLASSES, MDSCR = MDSCR_BITS, refreshSingle = refreshSingleOf;
 
 /** Words of a CPU's state. */
 const WORD = {
+  PC: CpuLayout.offset.pc >>> 2,
+  EL: CpuLayout.offset.el >>> 2,
+  SPSEL: CpuLayout.offset.spsel >>> 2,
   NZCV: CpuLayout.offset.nzcv >>> 2,
   DAIF: CpuLayout.offset.daif >>> 2,
   PAN: CpuLayout.offset.pan >>> 2,
@@ -56,6 +36,35 @@ const WORD = {
   STEPPED: CpuLayout.offset.stepped >>> 2,
   MONITOR: CpuLayout.offset.monitorOpen >>> 2,
   EVENT: CpuLayout.offset.eventRegister >>> 2,
+  LINES: CpuLayout.offset.irqLines >>> 2,
+  CHECK: CpuLayout.offset.checkIrq >>> 2,
+  SINGLE: CpuLayout.offset.single >>> 2,
+  FP: CpuLayout.offset.fpEnabled >>> 2,
+  PMU: CpuLayout.offset.pmuActive >>> 2,
+  UNCACHED: CpuLayout.offset.fetchUncached >>> 2,
+  UNSURE: CpuLayout.offset.codeUnsure >>> 2,
+} as const;
+
+const word = (reg: number): number => sysregOffset(reg) >>> 2;
+
+/** Words of system registers in it: bits 31 to 0, the others follow. */
+const REG = {
+  HCR: word(R.HCR_EL2),
+  CPACR: word(R.CPACR_EL1),
+  CPTR: word(R.CPTR_EL2),
+  MDSCR: word(R.MDSCR_EL1),
+  TCR_EL1: word(R.TCR_EL1),
+  TCR_EL2: word(R.TCR_EL2),
+  SCTLR_EL1: word(R.SCTLR_EL1),
+  SCTLR_EL2: word(R.SCTLR_EL2),
+  SPSR_EL1: word(R.SPSR_EL1),
+  SPSR_EL2: word(R.SPSR_EL2),
+  ELR_EL1: word(R.ELR_EL1),
+  ELR_EL2: word(R.ELR_EL2),
+  ESR_EL1: word(R.ESR_EL1),
+  ESR_EL2: word(R.ESR_EL2),
+  VBAR_EL1: word(R.VBAR_EL1),
+  VBAR_EL2: word(R.VBAR_EL2),
 } as const;
 
 /** Offsets of the vectors within a group of VBAR_ELx. */
@@ -75,15 +84,16 @@ export function defaultTarget(core: Core): Target {
   return el === 2 || (el === 0 && isTge(core.regs)) ? 2 : 1;
 }
 
-function vectorGroup(core: Core, target: Target): number {
-  if (core.cpu.el !== target) return 0x400;
-  return core.cpu.spsel ? 0x200 : 0;
+/** HCR_EL2.E2H and TGE: EL0 belongs to EL2's regime. */
+function hostsEl0(words: Int32Array): boolean {
+  const hcr = words[REG.HCR] as number, hi = words[REG.HCR + 1] as number;
+  return (hcr & HCR.TGE) !== 0 && (hi & HCR_HI.E2H) !== 0;
 }
 
-function panOnEntry(core: Core, target: Target): boolean {
-  const sctlr = target === 1 ? SCTLR_EL1 : SCTLR_EL2;
-  if (target === 2 && !isEl0Host(core.regs)) return false;
-  return (core.regs.lo(sctlr) & SCTLR.SPAN) === 0;
+function panOnEntry(words: Int32Array, target: Target): boolean {
+  if (target === 2 && !hostsEl0(words)) return false;
+  const sctlr = words[target === 1 ? REG.SCTLR_EL1 : REG.SCTLR_EL2] as number;
+  return (sctlr & SCTLR.SPAN) === 0;
 }
 
 /**
@@ -98,29 +108,42 @@ export function takeException(
   syndrome: number,
   returnOffset: 0 | 4 = 0,
 ): void {
-  const { cpu, regs } = core;
-  if (cpu.pmuActive !== 0) pmuLeaves(core, PMU_EVENT.EXC_TAKEN);
+  const { words } = core;
+  if (words[WORD.PMU] !== 0) pmuLeaves(core, PMU_EVENT.EXC_TAKEN);
   untagPc(core);
-  const returnLo = pcLo(cpu) + returnOffset;
-  const carry = returnLo > 0xffff_ffff ? 1 : 0;
-  const group = vectorGroup(core, target);
-  regs.set(target === 1 ? SPSR_EL1 : SPSR_EL2, pstateToSpsr(cpu), 0);
-  regs.set(target === 1 ? ELR_EL1 : ELR_EL2, returnLo, pcHi(cpu) + carry);
-  if (syndrome !== NO_SYNDROME) regs.set(target === 1 ? ESR_EL1 : ESR_EL2, syndrome, 0);
-  setElAndSpsel(cpu, target, 1);
-  const words = cpu.memory.i32, at = cpu.base >>> 2;
-  words[at + WORD.DAIF] = DAIF.D | DAIF.A | DAIF.I | DAIF.F;
-  words[at + WORD.IL] = 0;
-  words[at + WORD.SS] = 0;
-  words[at + WORD.UAO] = 0;
-  words[at + WORD.DIT] = 0;
-  words[at + WORD.STEPPED] = 0;
-  if (panOnEntry(core, target)) cpu.pan = 1;
-  const vbar = target === 1 ? VBAR_EL1 : VBAR_EL2;
-  setPc(cpu, (regs.lo(vbar) & ~0x7ff) + group + vector, regs.hi(vbar));
+  saveReturn(words, target, returnOffset);
+  if (syndrome !== NO_SYNDROME) {
+    const to = target === 1 ? REG.ESR_EL1 : REG.ESR_EL2;
+    words[to] = syndrome;
+    words[to + 1] = 0;
+  }
+  const group = words[WORD.EL] !== target ? 0x400 : words[WORD.SPSEL] !== 0 ? 0x200 : 0;
+  switchStack(words, target, 1);
+  words[WORD.DAIF] = DAIF.D | DAIF.A | DAIF.I | DAIF.F;
+  words[WORD.IL] = 0;
+  words[WORD.SS] = 0;
+  words[WORD.UAO] = 0;
+  words[WORD.DIT] = 0;
+  words[WORD.STEPPED] = 0;
+  if (panOnEntry(words, target)) words[WORD.PAN] = 1;
+  const vbar = target === 1 ? REG.VBAR_EL1 : REG.VBAR_EL2;
+  words[WORD.PC] = ((words[vbar] as number) & ~0x7ff) + group + vector;
+  words[WORD.PC + 1] = words[vbar + 1] as number;
   if (target === 1 || core.platform.hostAtEl2 !== true) contextSwitched(core);
-  contextSynchronised(core);
-  if (cpu.pmuActive !== 0) boundSliceByPmu(core);
+  words[WORD.UNSURE] = words[WORD.UNCACHED] as number;
+  if (words[WORD.PMU] !== 0) boundSliceByPmu(core);
+}
+
+/** SPSR_ELx and ELR_ELx. */
+function saveReturn(words: Int32Array, target: Target, offset: 0 | 4): void {
+  const spsr = target === 1 ? REG.SPSR_EL1 : REG.SPSR_EL2;
+  words[spsr] = spsrOf(words);
+  words[spsr + 1] = 0;
+  const elr = target === 1 ? REG.ELR_EL1 : REG.ELR_EL2;
+  const lo = ((words[WORD.PC] as number) + offset) | 0;
+  const carry = (lo >>> 0) < offset ? 1 : 0;
+  words[elr] = lo;
+  words[elr + 1] = (words[WORD.PC + 1] as number) + carry;
 }
 
 /** The instruction at hand, if it is this that leaves the level, counts where it was. */
@@ -159,7 +182,8 @@ export function setHpfar(core: Core, ipa: number): void {
 
 /** A context synchronisation: what is executed next may no longer be what was predecoded. */
 export function contextSynchronised(core: Core): void {
-  core.cpu.codeUnsure = core.cpu.fetchUncached;
+  const { words } = core;
+  words[WORD.UNSURE] = words[WORD.UNCACHED] as number;
 }
 
 /** What every change of level or PSTATE needs: the translation context, FP access, interrupts to look at. */
@@ -175,27 +199,26 @@ export function contextSwitched(core: Core): void {
 /** No trap, or what traps an FP/SIMD instruction. */
 export const FP_TRAP = { NONE: 0, EL1: 1, EL2: 2, EL2_UNKNOWN: 3 } as const;
 
-function cpacrTraps(core: Core, el: number): boolean {
-  const fpen = (core.regs.lo(CPACR_EL1) >>> 20) & 3;
-  return (fpen & 1) === 0 || (fpen === 1 && el === 0);
-}
-
-function cptrTraps(core: Core, el: number): boolean {
-  const { regs } = core;
-  const cptr = regs.lo(CPTR_EL2);
-  if (!isE2h(regs)) return (cptr & (1 << 10)) !== 0;
+function cptrTraps(words: Int32Array, el: number): boolean {
+  const cptr = words[REG.CPTR] as number;
+  if (((words[REG.HCR + 1] as number) & HCR_HI.E2H) === 0) return (cptr & (1 << 10)) !== 0;
   const fpen = (cptr >>> 20) & 3;
-  if ((fpen & 1) === 0) return !(el === 1 && isTge(regs));
-  return fpen === 1 && el === 0 && isTge(regs);
+  const tge = ((words[REG.HCR] as number) & HCR.TGE) !== 0;
+  if ((fpen & 1) === 0) return !(el === 1 && tge);
+  return fpen === 1 && el === 0 && tge;
 }
 
 /** Which of {@link FP_TRAP} an FP/SIMD access at the current level meets: CPACR_EL1 first, then CPTR_EL2. */
 export function fpTrap(core: Core): number {
-  const el = core.cpu.el;
-  if (el < 2 && !(el === 0 && isEl0Host(core.regs)) && cpacrTraps(core, el)) {
-    return isTge(core.regs) ? FP_TRAP.EL2_UNKNOWN : FP_TRAP.EL1;
+  const { words } = core;
+  const el = words[WORD.EL] as number;
+  if (el === 1 || (el === 0 && !hostsEl0(words))) {
+    const fpen = ((words[REG.CPACR] as number) >>> 20) & 3;
+    if ((fpen & 1) === 0 || (fpen === 1 && el === 0)) {
+      return isTge(core.regs) ? FP_TRAP.EL2_UNKNOWN : FP_TRAP.EL1;
+    }
   }
-  return cptrTraps(core, el) ? FP_TRAP.EL2 : FP_TRAP.NONE;
+  return cptrTraps(words, el) ? FP_TRAP.EL2 : FP_TRAP.NONE;
 }
 
 /** Takes the exception for a trapped FP/SIMD access. */
@@ -206,54 +229,61 @@ export function takeFpTrap(core: Core, trap: number): void {
 
 /** Recomputes `cpu.fpEnabled`: after writes of CPACR_EL1, CPTR_EL2 and HCR_EL2. */
 export function refreshFp(core: Core): void {
-  core.cpu.fpEnabled = fpTrap(core) === FP_TRAP.NONE;
+  core.words[WORD.FP] = fpTrap(core) === FP_TRAP.NONE ? 1 : 0;
 }
 
 // Exception return
 
-function illegalMode(core: Core, mode: number): boolean {
+function isIllegal(words: Int32Array, mode: number): boolean {
   if (mode & 16) return true; // AArch32
-  const el = mode >> 2;
-  if (mode & 2 || el > core.cpu.el || mode === 1) return true;
-  return el === 1 && isTge(core.regs);
+  const to = mode >> 2;
+  if (mode & 2 || to > (words[WORD.EL] as number) || mode === 1) return true;
+  return to === 1 && ((words[REG.HCR] as number) & HCR.TGE) !== 0;
 }
 
 /** ERET from EL1 or EL2: PSTATE from SPSR_ELx, PC from ELR_ELx; PSTATE.IL set where the return is illegal. */
 export function exceptionReturn(core: Core): void {
-  const { cpu, regs } = core;
-  const from = cpu.el as Target;
-  if (cpu.pmuActive !== 0) pmuLeaves(core, PMU_EVENT.EXC_RETURN);
-  const spsr = regs.lo(from === 1 ? SPSR_EL1 : SPSR_EL2);
-  const elr = from === 1 ? ELR_EL1 : ELR_EL2;
+  const { words } = core;
+  const from = words[WORD.EL] as Target;
+  if (words[WORD.PMU] !== 0) pmuLeaves(core, PMU_EVENT.EXC_RETURN);
+  const spsr = words[from === 1 ? REG.SPSR_EL1 : REG.SPSR_EL2] as number;
   const mode = spsr & 31;
-  const masked = ((spsr >>> SPSR.DAIF_SHIFT) & DAIF.D) !== 0;
-  const to = illegalMode(core, mode) ? from : mode >> 2;
-  cpu.ss = stepOnReturn(core, to, masked, (spsr & SPSR.SS) !== 0);
-  if (illegalMode(core, mode)) {
-    cpu.il = 1;
-  } else {
-    cpu.il = spsr & SPSR.IL ? 1 : 0;
-    setElAndSpsel(cpu, mode >> 2, mode & 1);
-  }
-  const words = cpu.memory.i32, at = cpu.base >>> 2;
-  words[at + WORD.PAN] = spsr & SPSR.PAN ? 1 : 0;
-  words[at + WORD.UAO] = spsr & SPSR.UAO ? 1 : 0;
-  words[at + WORD.DIT] = spsr & SPSR.DIT ? 1 : 0;
-  words[at + WORD.NZCV] = spsr >>> SPSR.NZCV_SHIFT;
-  words[at + WORD.DAIF] = (spsr >>> SPSR.DAIF_SHIFT) & 15;
-  setPc(cpu, regs.lo(elr), untagged(core, regs.hi(elr)));
-  words[at + WORD.MONITOR] = 0;
-  words[at + WORD.EVENT] = 1;
-  contextSwitched(core);
-  contextSynchronised(core);
-  if (cpu.pmuActive !== 0) boundSliceByPmu(core);
+  const illegal = isIllegal(words, mode);
+  const to = illegal ? from : mode >> 2;
+  words[WORD.SS] = stepsAfter(core, to, spsr);
+  words[WORD.IL] = illegal || (spsr & SPSR.IL) !== 0 ? 1 : 0;
+  if (!illegal) switchStack(words, to, mode & 1);
+  words[WORD.PAN] = spsr & SPSR.PAN ? 1 : 0;
+  words[WORD.UAO] = spsr & SPSR.UAO ? 1 : 0;
+  words[WORD.DIT] = spsr & SPSR.DIT ? 1 : 0;
+  words[WORD.NZCV] = spsr >>> SPSR.NZCV_SHIFT;
+  words[WORD.DAIF] = (spsr >>> SPSR.DAIF_SHIFT) & 15;
+  const elr = from === 1 ? REG.ELR_EL1 : REG.ELR_EL2;
+  words[WORD.PC] = words[elr] as number;
+  words[WORD.PC + 1] = untagged(core, words[elr + 1] as number);
+  words[WORD.MONITOR] = 0;
+  words[WORD.EVENT] = 1;
+  // A host that stays at EL2 executes no instructions: as on the way to it.
+  if (to !== 2 || core.platform.hostAtEl2 !== true) contextSwitched(core);
+  words[WORD.UNSURE] = words[WORD.UNCACHED] as number;
+  if (words[WORD.PMU] !== 0) boundSliceByPmu(core);
 }
 
-/** AArch64.BranchAddr(): the high half of a branch target with its tag replaced, where TBI is on. */
+/** PSTATE.SS after a return to level `to` with `spsr`. */
+function stepsAfter(core: Core, to: number, spsr: number): 0 | 1 {
+  if ((spsr & SPSR.SS) === 0) return 0;
+  return stepOnReturn(core, to, ((spsr >>> SPSR.DAIF_SHIFT) & DAIF.D) !== 0, true);
+}
+
+/** AArch64.BranchAddr(): the high half of a branch target, signed or not, with its tag replaced, where TBI is on. */
 function untagged(core: Core, hi: number): number {
+  const top = hi >> 23;
+  // Bits 63 to 55 are equal: signed, the quotient is 0 or -1.
+  return top === 0 || top === -1 ? hi : withoutTag(core, hi);
+}
+
+function withoutTag(core: Core, hi: number): number {
   const upper = (hi >>> 23) & 1;
-  const top = hi >>> 24;
-  if (top === (upper ? 0xff : 0)) return hi;
   const { cpu, regs } = core;
   if (cpu.el === 2 && !isE2h(regs)) {
     return regs.lo(R.TCR_EL2) & TCR.TBI_EL2 ? hi & 0xff_ffff : hi;
@@ -262,7 +292,7 @@ function untagged(core: Core, hi: number): number {
     cpu.el === 2 || (cpu.el === 0 && isEl0Host(regs)) ? R.TCR_EL2 : R.TCR_EL1,
   );
   if ((tcr & (upper ? TCR.TBI1_HI : TCR.TBI0_HI)) === 0) return hi;
-  return upper ? (hi | 0xff00_0000) >>> 0 : hi & 0xff_ffff;
+  return upper ? hi | 0xff00_0000 : hi & 0xff_ffff;
 }
 
 /**
@@ -270,23 +300,19 @@ function untagged(core: Core, hi: number): number {
  * no tagged addresses, so that such a branch always comes by here.
  */
 export function untagPc(core: Core): void {
-  const { cpu } = core;
-  const hi = pcHi(cpu), plain = untagged(core, hi);
-  if (plain !== hi) setPc(cpu, pcLo(cpu), plain);
+  const { words } = core, hiAt = WORD.PC + 1;
+  const hi = words[hiAt] as number;
+  const top = hi >> 23;
+  if (top !== 0 && top !== -1) words[hiAt] = withoutTag(core, hi);
 }
 
 // Interrupts
 
-/** Where a physical interrupt goes: EL2 under TGE or the HCR_EL2 routing bit. */
-function physicalTarget(hcr: number, route: number): Target {
-  return hcr & (HCR.TGE | route) ? 2 : 1;
-}
-
 /** Levels pending at the virtual inputs, as LINE bits VIRQ, VFIQ and (for vSError) SERROR. */
-function virtualPending(core: Core): number {
-  const hcr = core.regs.lo(HCR_EL2);
-  if (core.cpu.el === 2 || hcr & HCR.TGE) return 0;
-  const lines = core.cpu.irqLines;
+function virtualPending({ words }: Core): number {
+  const hcr = words[REG.HCR] as number;
+  if (words[WORD.EL] === 2 || hcr & HCR.TGE) return 0;
+  const lines = words[WORD.LINES] as number;
   let pending = 0;
   if (hcr & HCR.IMO && (hcr & HCR.VI || lines & LINE.VIRQ)) pending |= LINE.VIRQ;
   if (hcr & HCR.FMO && (hcr & HCR.VF || lines & LINE.VFIQ)) pending |= LINE.VFIQ;
@@ -314,34 +340,59 @@ const VIRTUAL = 1;
 /** What software makes pending by HCR_EL2 itself. */
 const VIRTUAL_BITS = HCR.VI | HCR.VF | HCR.VSE;
 
+const PHYSICAL = LINE.IRQ | LINE.FIQ | LINE.SERROR;
+
 /** The highest-priority interrupt to take now, with PSTATE.DAIF being `daif`; physical before virtual. */
 function selectInterrupt(core: Core, daif: number): Interrupt {
-  const { el, irqLines } = core.cpu;
-  const hcr = core.regs.lo(HCR_EL2);
-  if (irqLines === 0 && (hcr & VIRTUAL_BITS) === 0) return 0;
-  for (const kind of KINDS) {
-    if ((irqLines & kind.line) === 0) continue;
-    const target = physicalTarget(hcr, kind.route);
-    if (target < el) continue;
-    // A higher level's interrupt is not maskable from below.
-    if (target === el || el === 0 && target === 1 ? daif & kind.mask : false) continue;
-    return (target << 9) | kind.vector;
+  const { words } = core;
+  const lines = words[WORD.LINES] as number;
+  const hcr = words[REG.HCR] as number;
+  if (lines === 0 && (hcr & VIRTUAL_BITS) === 0) return 0;
+  if ((lines & PHYSICAL) !== 0) {
+    const physical = selectPhysical(lines, hcr, words[WORD.EL] as number, daif);
+    if (physical !== 0) return physical;
   }
   const pending = virtualPending(core);
-  if (pending === 0) return 0;
-  for (const kind of KINDS) {
-    if (pending & kind.virtualLine && !(daif & kind.mask)) {
-      return (1 << 9) | kind.vector | VIRTUAL;
-    }
+  return pending === 0 ? 0 : selectVirtual(pending, daif);
+}
+
+function selectPhysical(lines: number, hcr: number, el: number, daif: number): Interrupt {
+  if (lines & LINE.SERROR) {
+    const target = takenTo(hcr & (HCR.TGE | HCR.AMO), el, daif & DAIF.A);
+    if (target !== 0) return (target << 9) | VECTOR.SERROR;
+  }
+  if (lines & LINE.FIQ) {
+    const target = takenTo(hcr & (HCR.TGE | HCR.FMO), el, daif & DAIF.F);
+    if (target !== 0) return (target << 9) | VECTOR.FIQ;
+  }
+  if (lines & LINE.IRQ) {
+    const target = takenTo(hcr & (HCR.TGE | HCR.IMO), el, daif & DAIF.I);
+    if (target !== 0) return (target << 9) | VECTOR.IRQ;
   }
   return 0;
 }
 
+/** The level that a physical interrupt is taken to: EL2 if `routed`. 0: it is masked, by PSTATE or by the level. */
+function takenTo(routed: number, el: number, masked: number): Target | 0 {
+  const target = routed !== 0 ? 2 : 1;
+  if (target < el) return 0;
+  // A higher level's interrupt is not maskable from below.
+  return masked !== 0 && (target === el || (el === 0 && target === 1)) ? 0 : target;
+}
+
+function selectVirtual(pending: number, daif: number): Interrupt {
+  const to = (1 << 9) | VIRTUAL;
+  if (pending & LINE.SERROR && !(daif & DAIF.A)) return to | VECTOR.SERROR;
+  if (pending & LINE.VFIQ && !(daif & DAIF.F)) return to | VECTOR.FIQ;
+  return pending & LINE.VIRQ && !(daif & DAIF.I) ? to | VECTOR.IRQ : 0;
+}
+
 /** The interrupt that the CPU takes before its next instruction, or 0. */
 export function pendingInterrupt(core: Core): Interrupt {
-  const { cpu } = core;
-  if (cpu.irqLines === 0 && (cpu.checkIrq & CHECK.INTERRUPT) === 0) return 0;
-  return selectInterrupt(core, cpu.daif);
+  const { words } = core;
+  const check = words[WORD.CHECK] as number;
+  if (words[WORD.LINES] === 0 && (check & CHECK.INTERRUPT) === 0) return 0;
+  return selectInterrupt(core, words[WORD.DAIF] as number);
 }
 
 /** Takes what {@link pendingInterrupt} returned. */
@@ -350,7 +401,7 @@ export function takeInterrupt(core: Core, interrupt: Interrupt): void {
   const vector = interrupt & 0x180;
   const serror = vector === VECTOR.SERROR;
   if (serror && interrupt & VIRTUAL) {
-    core.regs.set(HCR_EL2, core.regs.lo(HCR_EL2) & ~HCR.VSE, core.regs.hi(HCR_EL2));
+    core.words[REG.HCR] = (core.words[REG.HCR] as number) & ~HCR.VSE;
   } else if (serror) core.cpu.irqLines &= ~LINE.SERROR;
   else if (interrupt & VIRTUAL) core.platform.hooks.onVirtualInterrupt?.(core.cpu);
   takeException(core, target, vector, serror ? esr(EC.SERROR, 0) : NO_SYNDROME);
@@ -367,21 +418,22 @@ export function pollInterrupts(core: Core): boolean {
 /** Recomputes `cpu.checkIrq`: whether anything would be taken or stepped if PSTATE.DAIF were all clear. */
 export function refreshInterrupts(core: Core): void {
   // A host that is not made of instructions looks for itself, and its ERET comes by here.
-  if (core.platform.hostAtEl2 === true && elOf(core.cpu) === 2) return;
-  const step = core.regs.lo(MDSCR_EL1) & MDSCR.SS ? CHECK.STEP : 0;
-  core.cpu.checkIrq = step | (selectInterrupt(core, 0) === 0 ? 0 : CHECK.INTERRUPT);
+  const { words } = core;
+  if (words[WORD.EL] === 2 && core.platform.hostAtEl2 === true) return;
+  const step = (words[REG.MDSCR] as number) & MDSCR.SS ? CHECK.STEP : 0;
+  words[WORD.CHECK] = step | (selectInterrupt(core, 0) === 0 ? 0 : CHECK.INTERRUPT);
 }
 
 /** Whether WFI would return at once: an interrupt is pending, masked by PSTATE or not. */
 export function hasWakeUpEvent(core: Core): boolean {
-  const physical = LINE.IRQ | LINE.FIQ | LINE.SERROR;
-  return (core.cpu.irqLines & physical) !== 0 || virtualPending(core) !== 0;
+  const lines = core.words[WORD.LINES] as number;
+  return (lines & PHYSICAL) !== 0 || virtualPending(core) !== 0;
 }
 
 /** ISR_EL1: pending SError (bit 8), IRQ (7), FIQ (6); the virtual ones below EL2 where HCR_EL2 routes. */
 export function isrEl1(core: Core): number {
   const { cpu, regs } = core;
-  const hcr = regs.lo(HCR_EL2);
+  const hcr = regs.lo(R.HCR_EL2);
   const below = cpu.el < 2 && !(hcr & HCR.TGE);
   const pending = virtualPending(core);
   let isr = 0;

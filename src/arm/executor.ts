@@ -27,6 +27,13 @@ const { pcHi, pcLo } = pstate;
 // As a constant of this module, V8 knows it.
 const RUNNING = HALT.RUNNING;
 
+/** Words of a CPU's state. */
+const WORD = {
+  EL: CpuLayout.offset.el >>> 2,
+  HALT: CpuLayout.offset.halt >>> 2,
+  CHECK: CpuLayout.offset.checkIrq >>> 2,
+} as const;
+
 /** One CPU as the interpreter runs it. */
 export class Executor implements ExecutionHost {
   #missVaLo = 0;
@@ -35,14 +42,17 @@ export class Executor implements ExecutionHost {
   #faulted = false;
 
   readonly #crossing: CrossingAccess;
+  readonly words: Int32Array;
 
   constructor(readonly core: CpuCore, cacheArena: Arena, interpreter: Interpreter) {
+    this.words = core.words;
     this.#crossing = new CrossingAccess(cacheArena, core.cpu, core.platform.mmu, interpreter);
   }
 
   get stopped(): boolean {
-    const { cpu, platform } = this.core;
-    return cpu.halt !== RUNNING || (cpu.el === 2 && platform.hostAtEl2 === true);
+    const { words } = this;
+    if (words[WORD.HALT] !== RUNNING) return true;
+    return words[WORD.EL] === 2 && this.core.platform.hostAtEl2 === true;
   }
 
   fetch(): number {
@@ -85,7 +95,7 @@ export class Executor implements ExecutionHost {
     // Most often what the guest is to find there is a device, and the walk is not to be made twice.
     if (!faulted || !this.core.takeStage2Fault()) this.core.executeSlow();
     // ERET, MSR and the like may have opened the way for what was pending.
-    if (this.core.cpu.checkIrq !== 0) pollInterrupts(this.core);
+    if (this.words[WORD.CHECK] !== 0) pollInterrupts(this.core);
   }
 
   checkInterrupts(): void {

@@ -62,6 +62,8 @@ export interface Platform {
 /** One physical CPU: views of its state and the machine it is part of. */
 export interface Core {
   readonly cpu: Cpu;
+  /** The words of {@link cpu}: what is on the way of every exit reads fields by their constant places in it. */
+  readonly words: Int32Array;
   readonly regs: RegisterFile;
   readonly platform: Platform;
 }

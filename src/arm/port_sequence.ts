@@ -28,7 +28,7 @@ interface OfRegister extends OfKind {
 /** An operation that reads a register. */
 export type ReadStep =
   | OfRegister & { readonly step: Out; readonly at: At }
-  | OfRegister & { readonly step: "look" };
+  | OfRegister & { readonly step: "look" | "tell" };
 
 /** An operation that writes one; "change" follows the "look" at its register. */
 export type WriteStep =
@@ -93,6 +93,8 @@ export const STEP = {
   readWord: (reg: number, at: At): SequenceStep => read("readWord", READ, reg, at),
   /** A read of what need not be kept. */
   look: (reg: number): SequenceStep => ({ step: "look", kind: READ[reg] as number, reg }),
+  /** A read of bits 31 to 0, which are what `El2Port.told` is then. */
+  tell: (reg: number): SequenceStep => ({ step: "tell", kind: READ[reg] as number, reg }),
   /** A read of a register of 32 bits, and a write of that without bits `clear` and with `set`. */
   change: (reg: number, clear: number, set: number): readonly SequenceStep[] => [
     { step: "look", kind: READ[reg] as number, reg },

@@ -9,6 +9,7 @@ import {
   type RegisterFile,
   SLOT,
   sysregOffset,
+  wordsOf,
 } from "./arch/cpu_state.ts";
 import { HCR, HCR_HI, SPSR } from "./arch/fields.ts";
 import { R } from "./arch/sysregs.ts";
@@ -41,28 +42,36 @@ function stackBank(el: number, spsel: number): number {
 
 /** PSTATE in SPSR_ELx form, as a signed number. */
 export function pstateToSpsr(cpu: Cpu): number {
-  const words = cpu.memory.i32, at = cpu.base >>> 2;
+  return spsrOf(wordsOf(cpu));
+}
+
+/** The same of the CPU with these words. */
+export function spsrOf(words: Int32Array): number {
   const bits = SPSR_BITS;
-  return ((words[at + WORD.NZCV] as number) << bits.NZCV_SHIFT) |
-    (words[at + WORD.PAN] !== 0 ? bits.PAN : 0) | (words[at + WORD.UAO] !== 0 ? bits.UAO : 0) |
-    (words[at + WORD.DIT] !== 0 ? bits.DIT : 0) | (words[at + WORD.SS] !== 0 ? bits.SS : 0) |
-    (words[at + WORD.IL] !== 0 ? bits.IL : 0) |
-    ((words[at + WORD.DAIF] as number) << bits.DAIF_SHIFT) |
-    ((words[at + WORD.EL] as number) << bits.EL_SHIFT) | (words[at + WORD.SPSEL] as number);
+  return ((words[WORD.NZCV] as number) << bits.NZCV_SHIFT) |
+    (words[WORD.PAN] !== 0 ? bits.PAN : 0) | (words[WORD.UAO] !== 0 ? bits.UAO : 0) |
+    (words[WORD.DIT] !== 0 ? bits.DIT : 0) | (words[WORD.SS] !== 0 ? bits.SS : 0) |
+    (words[WORD.IL] !== 0 ? bits.IL : 0) |
+    ((words[WORD.DAIF] as number) << bits.DAIF_SHIFT) |
+    ((words[WORD.EL] as number) << bits.EL_SHIFT) | (words[WORD.SPSEL] as number);
 }
 
 /** Changes EL and SPSel, keeping the stack pointers' banks right. */
 export function setElAndSpsel(cpu: Cpu, el: number, spsel: number): void {
-  const words = cpu.memory.i32, at = cpu.base >>> 2;
-  const from = stackBank(words[at + WORD.EL] as number, words[at + WORD.SPSEL] as number);
+  switchStack(wordsOf(cpu), el, spsel);
+}
+
+/** The same for the CPU with these words. */
+export function switchStack(words: Int32Array, el: number, spsel: number): void {
+  const from = stackBank(words[WORD.EL] as number, words[WORD.SPSEL] as number);
   const to = stackBank(el, spsel);
-  words[at + WORD.EL] = el;
-  words[at + WORD.SPSEL] = spsel;
+  words[WORD.EL] = el;
+  words[WORD.SPSEL] = spsel;
   if (from === to) return;
-  words[at + from] = words[at + WORD.SP] as number;
-  words[at + from + 1] = words[at + WORD.SP + 1] as number;
-  words[at + WORD.SP] = words[at + to] as number;
-  words[at + WORD.SP + 1] = words[at + to + 1] as number;
+  words[from] = words[WORD.SP] as number;
+  words[from + 1] = words[WORD.SP + 1] as number;
+  words[WORD.SP] = words[to] as number;
+  words[WORD.SP + 1] = words[to + 1] as number;
 }
 
 /** Low half of the program counter. */

@@ -15,7 +15,7 @@ import { ccsidr, MIDR, ZVA_BYTES } from "./id_registers.ts";
 import type { Core, Halves } from "./parts.ts";
 import { pmuChanged, syncPmu } from "./pmu.ts";
 import { PMU_VIEWS } from "./pmu_registers.ts";
-import { isE2h, isEl0Host, setElAndSpsel } from "./pstate.ts";
+import { isE2h, isEl0Host, switchStack } from "./pstate.ts";
 import { TWO32 } from "../base/bits.ts";
 import {
   CNTHCTL_E2H,
@@ -285,7 +285,7 @@ export function fpcrMask(core: Core): number {
 
 const PSTATE_VIEWS: Views = {
   CurrentEL: { read: low((c) => c.cpu.el << 2) },
-  SPSel: pstateField((c) => c.cpu.spsel, (c, lo) => setElAndSpsel(c.cpu, c.cpu.el, lo & 1)),
+  SPSel: pstateField((c) => c.cpu.spsel, (c, lo) => switchStack(c.words, c.cpu.el, lo & 1)),
   PAN: pstateField((c) => c.cpu.pan << 22, (c, lo) => {
     c.cpu.pan = (lo >>> 22) & 1;
     contextSwitched(c);

@@ -35,8 +35,11 @@ export interface HostHardware {
   /** The same without a number that would be boxed: into `cell`; as two words of `words`, the shared memory's, from `at` on. */
   stamp?(cell: Float64Array): void;
   stampNow?(words: Int32Array, at: number): void;
-  /** Instructions the CPU has retired since the start: for statistics only. */
-  insnsRetired(index: number): number;
+  /**
+   * Byte address of the 64-bit word that counts instructions the CPU has retired since the start: for statistics
+   * only.
+   */
+  insnsAt(index: number): number;
   /** Of these, those that ran as translated code: for statistics only. */
   insnsTranslated(index: number): number;
   /** Raises or lowers the line of {@link DOORBELL_INTID}: user-space work has come from outside. */

@@ -108,6 +108,10 @@ function allCounters(port: El2Port): number {
   return (port.readLo(R.PMCR_EL0) >>> PMCR.N_SHIFT) & MDCR.HPMN;
 }
 
+function spinlockHeld(): never {
+  throw new InternalError("a spinlock is held across a suspension");
+}
+
 /** The host kernel. */
 export class Host {
   readonly hardware: HostHardware;
@@ -206,7 +210,7 @@ export class Host {
   #makeWorkThread(): HostThread {
     const kind = this.threads.register({
       name: "user-space work",
-      phases: [() => this.#runWork()],
+      run: () => this.#runWork(),
     });
     return this.threads.create(kind, 0, PRIORITY.SERVICE);
   }
@@ -388,16 +392,16 @@ export class Host {
     if (thread === undefined) return this.hardware.irqPending(pcpu) ? "again" : "idle";
     if (thread.inGuest) return "guest";
     const how = this.threads.runPhase(thread);
-    assert(this.locks.heldCount === 0, "a spinlock is held across a suspension");
+    if (this.locks.heldCount !== 0) spinlockHeld();
     return this.#suspend(pcpu, thread, how);
   }
 
   #pick(pcpu: number): HostThread | undefined {
-    const current = this.scheduler.current(pcpu);
-    if (current === undefined) return this.scheduler.schedule(pcpu);
-    const preempt = this.scheduler.queue(pcpu).needResched && !current.inGuest &&
-      !this.port().irqsDisabled();
-    return preempt ? this.scheduler.schedule(pcpu) : current;
+    const { scheduler } = this;
+    const current = scheduler.current(pcpu);
+    if (current === undefined) return scheduler.schedule(pcpu);
+    if (!scheduler.queue(pcpu).needResched || current.inGuest) return current;
+    return this.port().irqsDisabled() ? current : scheduler.schedule(pcpu);
   }
 
   #suspend(pcpu: number, thread: HostThread, how: number): StepResult {

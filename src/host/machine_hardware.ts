@@ -1,5 +1,6 @@
 /** The emulated machine as the host kernel's hardware. */
 import { InternalError } from "../base/errors.ts";
+import { CpuLayout } from "../arm/arch/cpu_state.ts";
 import { BOARD } from "../arm/board.ts";
 import type { Machine } from "../arm/machine.ts";
 import type { El2Port } from "../arm/el2_port.ts";
@@ -38,7 +39,7 @@ export function machineHardware(machine: Machine): HostHardware {
     nowNs: () => clock.now(),
     stamp: (cell) => clock.stamp(cell),
     stampNow: (words, at) => clock.stampWords(words, at),
-    insnsRetired: (index) => machine.cores[index]?.cpu.insns ?? 0,
+    insnsAt: (index) => (machine.ports[index] as El2Port).core.cpu.base + CpuLayout.offset.insns,
     insnsTranslated: (index) => machine.cores[index]?.cpu.regionInsns ?? 0,
     doorbell: (level) => gic.setSpi(DOORBELL_INTID, level),
   };

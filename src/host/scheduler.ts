@@ -59,10 +59,13 @@ export interface SchedulerServices {
 /** The run queues of all physical CPUs. */
 export class Scheduler {
   readonly #queues: RunQueue[];
+  /** The views that {@link current} has given last. */
+  readonly #last: (HostThread | undefined)[];
 
   constructor(readonly services: SchedulerServices, arena: Arena) {
     const { hardware, hrtimers } = services;
     const kind = hrtimers.register((arg) => this.#sliceEnd(arg));
+    this.#last = new Array<undefined>(hardware.pcpus).fill(undefined);
     this.#queues = Array.from({ length: hardware.pcpus }, (_, pcpu) => {
       const queue = arena.make(RunQueueLayout);
       listInit(hardware.memory, queue.head);
@@ -81,7 +84,9 @@ export class Scheduler {
   /** The thread that the CPU runs, if it is not idle. */
   current(pcpu: number): HostThread | undefined {
     const at = this.queue(pcpu).current;
-    return at === 0 ? undefined : this.services.threads.at(at);
+    const last = this.#last[pcpu];
+    if (last !== undefined && last.base === at) return last;
+    return at === 0 ? undefined : this.#last[pcpu] = this.services.threads.at(at);
   }
 
   /** single_task_running: nobody else wants this CPU. */

@@ -75,12 +75,11 @@ const ThreadLayout = layout("host_thread", {
 });
 export type HostThread = ViewOf<typeof ThreadLayout>;
 
-export type PhaseFunction = (thread: HostThread) => Next;
-
-/** A kind of thread: what it does, phase by phase. */
+/** A kind of thread: what it does, phase by phase. One function, since calls by a table cost as much as a phase. */
 export interface ThreadKind {
   readonly name: string;
-  readonly phases: readonly PhaseFunction[];
+  /** What it does in phase `phase`, from 0 up. */
+  run(thread: HostThread, phase: number): Next;
   /** Preempt notifiers: called around every change of the current thread while `notify` is set. */
   schedIn?(thread: HostThread): void;
   schedOut?(thread: HostThread): void;
@@ -102,7 +101,6 @@ export class Threads {
 
   /** Registers a kind; its number. Registered in a fixed order, the numbers in snapshots stay valid. */
   register(kind: ThreadKind): number {
-    assert(kind.phases.length <= 256, `${kind.name}: too many phases`);
     return this.#kinds.push(kind) - 1;
   }
 
@@ -155,9 +153,7 @@ export class Threads {
 
   /** Runs the thread's phase and stores the next; the {@link SUSPEND} it ended with. */
   runPhase(thread: HostThread): number {
-    const run = this.kindOf(thread).phases[thread.phase];
-    if (run === undefined) throw new InternalError(`thread ${thread.id}: no phase ${thread.phase}`);
-    const next = run(thread);
+    const next = this.kindOf(thread).run(thread, thread.phase);
     thread.phase = next & 255;
     return next >>> 8;
   }

@@ -122,6 +122,8 @@ export { VMIDS } from "./vmid.ts";
 /** VMs of a host, and vCPUs of all of them together. */
 const MAX_VMS = 72;
 const MAX_VCPUS = 128;
+/** vCPUs looked up without a map, and the bits of an address that do not tell them apart. */
+const RECENT = 128, RECENT_SHIFT = 13;
 
 /** What every worker of a machine makes its objects from. */
 const KvmObjectsLayout = layout("kvm_objects", {
@@ -186,6 +188,8 @@ export class KvmSystem implements KvmHost {
   readonly pmuPerfKind: number;
   readonly pmuEvents: KvmPmuEvents;
   readonly #vcpus = new Map<number, VcpuHandle>();
+  /** Those asked for lately, by their address: where several CPUs run vCPUs, not always the same. */
+  readonly #recent: (Vcpu | undefined)[] = new Array<undefined>(RECENT).fill(undefined);
   readonly #objects: ViewOf<typeof KvmObjectsLayout>;
   #changesSeen = 0;
   /** Called with a VM that another worker has made. */
@@ -334,16 +338,14 @@ export class KvmSystem implements KvmHost {
     return at === 0 ? undefined : this.vcpuAt(at);
   }
   #handle(address: number): VcpuHandle {
-    if (this.#last?.vcpu.state.base === address) return this.#last;
     const handle = this.#vcpus.get(address);
     if (handle === undefined) throw new InternalError(`no vCPU at ${address}`);
-    this.#last = handle;
     return handle;
   }
-  /** The one asked for last. */
-  #last: VcpuHandle | undefined;
   vcpuAt(address: number): Vcpu {
-    return this.#handle(address).vcpu;
+    const recent = this.#recent[(address >>> RECENT_SHIFT) & (RECENT - 1)];
+    if (recent !== undefined && recent.state.base === address) return recent;
+    return this.#recent[(address >>> RECENT_SHIFT) & (RECENT - 1)] = this.#handle(address).vcpu;
   }
   kvmAt(address: number): Kvm {
     const vm = this.vms.find(({ kvm }) => kvm.state.base === address);
@@ -559,7 +561,7 @@ export class KvmSystem implements KvmHost {
   releaseVcpu(vcpu: Vcpu): void {
     this.kernel.threads.destroy(this.kernel.threads.at(vcpu.state.thread));
     this.#vcpus.delete(vcpu.state.base);
-    this.#last = undefined;
+    this.#recent.fill(undefined);
     this.#statSlab.release(vcpu.stat.base);
     this.#vcpuSlab.release(vcpu.state.base);
   }

@@ -5,7 +5,9 @@
  * What differs: the function is cut into the phases of a host thread, at the places where the kernel's
  * would be suspended: guest entry, halt, sleep, wait for other vCPUs, return to user space.
  */
+import { InternalError } from "../base/errors.ts";
 import * as memoryModule from "../base/memory.ts";
+import type { El2Port } from "../arm/el2_port.ts";
 import type { Host } from "../host/host.ts";
 import * as hostThreads from "../host/threads.ts";
 import { type HostThread, type Next, SUSPEND, type ThreadKind } from "../host/threads.ts";
@@ -17,7 +19,14 @@ import * as fpsimd from "./hyp/fpsimd.ts";
 import * as hypSwitch from "./hyp/switch.ts";
 import * as sysregSr from "./hyp/vhe/sysreg_sr.ts";
 import * as kvmHost from "./kvm_host.ts";
-import { IFLAG, type KvmHost, KvmVcpuStatLayout, RET, type Vcpu } from "./kvm_host.ts";
+import {
+  IFLAG,
+  type KvmHost,
+  KvmVcpuLayout,
+  KvmVcpuStatLayout,
+  RET,
+  type Vcpu,
+} from "./kvm_host.ts";
 import * as kvmMain from "./kvm_main.ts";
 import * as mmio from "./mmio.ts";
 import * as pvtime from "./pvtime.ts";
@@ -60,7 +69,7 @@ const { kvmPmuUpdateVcpuEvents, kvmVcpuPmuRestoreGuest, kvmVcpuPmuRestoreHost } 
 const { kvmArmPmuV3Enable, kvmPmuFlushHwstate, kvmPmuHandlePmcr, kvmPmuSyncHwstate, pmuReg } =
   pmuEmul;
 const { kvmResetVcpu } = reset;
-const { pcOf, TP, trace } = kvmTrace;
+const { pcOf, TP, trace, traceNumber, traceNumbers } = kvmTrace;
 const { R } = sysregs;
 
 // As constants of this module, V8 knows them.
@@ -68,7 +77,11 @@ const add = addSmall;
 const STAT = {
   EXITS: KvmVcpuStatLayout.offset.exits >>> 2,
   ENTRIES: KvmVcpuStatLayout.offset.entries >>> 2,
+  INSNS: KvmVcpuStatLayout.offset.insns >>> 2,
+  IRQ_EXITS: KvmVcpuStatLayout.offset.irqExits >>> 2,
+  BY_CLASS: KvmVcpuStatLayout.offset.byClass >>> 2,
 } as const;
+const ENTRY_INSNS = KvmVcpuLayout.offset.entryInsns;
 
 /** The phases of a vCPU's thread. */
 const PHASE = {
@@ -105,25 +118,45 @@ const next = (phase: number): Next => suspend(SUSPEND.NONE, phase);
 /** The vCPU threads' code. */
 export class VcpuRunner implements ThreadKind {
   readonly name = "vcpu";
-  readonly phases: readonly ((thread: HostThread) => Next)[];
+  // As members of their own: they are looked at several times on each exit.
+  readonly #kernel: Host;
+  readonly #host: KvmHost;
+  /** Where each physical CPU counts its instructions. */
+  readonly #insnsAt: readonly number[];
 
   constructor(readonly services: VcpuRunServices) {
-    const on = (phase: (vcpu: Vcpu, thread: HostThread) => Next) => (thread: HostThread) =>
-      phase(this.#vcpu(thread), thread);
-    this.phases = [
-      on((vcpu) => this.#user(vcpu)),
-      on((vcpu, thread) => this.#run(vcpu, thread)),
-      on((vcpu, thread) => this.#loop(vcpu, thread)),
-      on((vcpu, thread) => this.#exit(vcpu, thread)),
-      on((vcpu) => this.#block(vcpu, false)),
-      on((vcpu) => this.#block(vcpu, true)),
-      on((vcpu) => this.#sleep(vcpu)),
-      on((vcpu, thread) => this.#waitAck(vcpu, thread)),
-    ];
+    this.#kernel = services.kernel;
+    this.#host = services.host;
+    const { hardware } = services.kernel;
+    this.#insnsAt = Array.from({ length: hardware.pcpus }, (_, pcpu) => hardware.insnsAt(pcpu));
+  }
+
+  run(thread: HostThread, phase: number): Next {
+    const vcpu = this.#vcpu(thread);
+    switch (phase) {
+      case PHASE.LOOP:
+        return this.#loop(vcpu, thread);
+      case PHASE.EXIT:
+        return this.#exit(vcpu, thread);
+      case PHASE.USER:
+        return this.#user(vcpu);
+      case PHASE.RUN:
+        return this.#run(vcpu, thread);
+      case PHASE.BLOCK:
+        return this.#block(vcpu, false);
+      case PHASE.BLOCKED:
+        return this.#block(vcpu, true);
+      case PHASE.SLEEP:
+        return this.#sleep(vcpu);
+      case PHASE.WAIT_ACK:
+        return this.#waitAck(vcpu, thread);
+      default:
+        throw new InternalError(`vCPU ${vcpu.state.vcpuId}: no phase ${phase}`);
+    }
   }
 
   #vcpu(thread: HostThread): Vcpu {
-    return this.services.host.vcpuAt(thread.arg);
+    return this.#host.vcpuAt(thread.arg);
   }
 
   // Load and put.
@@ -247,31 +280,27 @@ export class VcpuRunner implements ThreadKind {
   }
 
   #loop(vcpu: Vcpu, thread: HostThread): Next {
-    const signal = vcpu.run.immediateExit;
+    const { kvm, state, run } = vcpu;
+    const signal = run.immediateExit;
     if (signal) vcpu.stat.signal_exits++;
-    const ret = signal ? ERRNO.EINTR : this.#checkVcpuRequests(vcpu);
+    const ret = signal ? ERRNO.EINTR : state.requests === 0 ? RET.GUEST : this.#checkRequests(vcpu);
     if (ret === RET.HALT) return suspend(SUSPEND.BLOCK, PHASE.SLEEP);
     if (ret === SUSPENDED) return this.#halt(vcpu);
-    const { kernel, vmids } = this.services;
-    const port = vcpu.port();
-    vmids.update(port, kernel.currentCpu, vcpu.kvm.state);
+    const kernel = this.#kernel, port = vcpu.port();
+    this.services.vmids.update(port, kernel.currentCpu, kvm.state);
     kvmPmuFlushHwstate(vcpu);
     port.irqDisable();
-    vcpu.kvm.host.vgic.kvmVgicFlushHwstate(vcpu);
+    kvm.host.vgic.kvmVgicFlushHwstate(vcpu);
     kvmPmuUpdateVcpuEvents(vcpu);
     // After interrupts are off and before the last look at the requests: whoever makes one from now
     // on sees that a kick is needed.
-    vcpu.state.mode = VCPU_MODE.IN_GUEST_MODE;
-    if (ret <= 0 || this.#exitRequested(vcpu)) {
+    state.mode = VCPU_MODE.IN_GUEST_MODE;
+    // kvm_vcpu_exit_request.
+    if (ret <= 0 || state.requests !== 0 || run.immediateExit || kernel.needResched) {
       this.#backOut(vcpu);
       return ret <= 0 ? this.#out(vcpu, thread, ret) : next(PHASE.LOOP);
     }
-    return this.#enter(vcpu);
-  }
-
-  /** kvm_vcpu_exit_request. */
-  #exitRequested(vcpu: Vcpu): boolean {
-    return vcpu.state.requests !== 0 || vcpu.run.immediateExit || this.services.kernel.needResched;
+    return this.#enter(vcpu, port);
   }
 
   #backOut(vcpu: Vcpu): void {
@@ -283,34 +312,29 @@ export class VcpuRunner implements ThreadKind {
     port.irqEnable();
   }
 
-  #enter(vcpu: Vcpu): Next {
-    const { hyp } = vcpu.kvm.host;
-    if (kvmArmSetupDebug(vcpu) && hyp.vhe) vcpu.port().write(R.MDCR_EL2, vcpu.state.mdcr, 0);
-    trace(vcpu, TP.kvm_entry, pcOf(vcpu));
-    add(vcpu.stat.memory.i32, (vcpu.stat.base >>> 2) + STAT.ENTRIES, 1);
-    vcpu.state.entryInsns = this.#insns();
-    hyp.vcpuRunEnter(vcpu);
-    vcpu.meter?.entered(vcpu.port());
+  #enter(vcpu: Vcpu, port: El2Port): Next {
+    const { state, stat } = vcpu, { host } = vcpu.kvm;
+    if (kvmArmSetupDebug(vcpu) && host.hyp.vhe) port.write(R.MDCR_EL2, state.mdcr, 0);
+    traceNumber(vcpu, TP.kvm_entry, pcOf(vcpu));
+    add(stat.memory.i32, (stat.base >>> 2) + STAT.ENTRIES, 1);
+    state.memory.copy64(state.base + ENTRY_INSNS, this.#insnsAt[this.#kernel.currentCpu] as number);
+    host.hyp.vcpuRunEnter(vcpu);
+    vcpu.meter?.entered(port);
     return suspend(SUSPEND.GUEST, PHASE.EXIT);
   }
 
-  #insns(): number {
-    const { hardware, currentCpu } = this.services.kernel;
-    return hardware.insnsRetired(currentCpu);
-  }
-
   #exit(vcpu: Vcpu, thread: HostThread): Next {
-    const code = vcpu.kvm.host.hyp.vcpuRunExit(vcpu, thread.vector);
+    const { kvm, state } = vcpu, { host } = kvm;
+    const code = host.hyp.vcpuRunExit(vcpu, thread.vector);
+    const port = vcpu.port();
     if (code === REENTERED) {
-      vcpu.meter?.entered(vcpu.port());
+      vcpu.meter?.entered(port);
       return suspend(SUSPEND.GUEST, PHASE.EXIT);
     }
-    const { host } = vcpu.kvm;
-    const port = vcpu.port();
-    port.isb();
+    const ec = code === ARM_EXCEPTION.TRAP ? state.faultEsr >>> 26 : 0;
     this.#account(vcpu, code);
-    vcpu.state.mode = VCPU_MODE.OUTSIDE_GUEST_MODE;
-    if (vcpu.state.pause) this.#acknowledgeHalt(vcpu);
+    state.mode = VCPU_MODE.OUTSIDE_GUEST_MODE;
+    if (state.pause) this.#acknowledgeHalt(vcpu);
     kvmArmClearDebug(vcpu);
     // The monitors first: their interrupt's level is for the vgic to see.
     kvmPmuSyncHwstate(vcpu);
@@ -319,27 +343,38 @@ export class VcpuRunner implements ThreadKind {
     if (code === ARM_EXCEPTION.IRQ) {
       port.irqEnable();
       port.isb();
-      this.services.kernel.takeInterrupts();
+      this.#kernel.takeInterrupts();
       port.irqDisable();
     }
     port.irqEnable();
-    const ec = code === ARM_EXCEPTION.TRAP ? vcpu.state.faultEsr >>> 26 : 0;
-    trace(vcpu, TP.kvm_exit, code, ec, pcOf(vcpu));
+    traceNumbers(vcpu, TP.kvm_exit, code, ec, pcOf(vcpu));
     handleExitEarly(vcpu, code);
     return this.#after(vcpu, thread, handleExit(vcpu, code));
   }
 
   #account(vcpu: Vcpu, code: number): void {
     const { stat, state } = vcpu;
-    add(stat.memory.i32, (stat.base >>> 2) + STAT.EXITS, 1);
-    stat.insns += this.#insns() - state.entryInsns;
+    const words = stat.memory.i32, at = stat.base >>> 2;
+    add(words, at + STAT.EXITS, 1);
+    this.#countInsns(vcpu);
     state.exitCode = code;
     vcpu.meter?.because(switchReason(code, state.faultEsr));
-    if (code === ARM_EXCEPTION.IRQ) stat.irqExits++;
+    if (code === ARM_EXCEPTION.IRQ) add(words, at + STAT.IRQ_EXITS, 1);
     else if (code === ARM_EXCEPTION.EL1_SERROR) stat.serrorExits++;
     else if (code === ARM_EXCEPTION.TRAP) {
-      add(stat.memory.i32, (stat.byClass >>> 2) + 2 * (state.faultEsr >>> 26), 1);
+      add(words, at + STAT.BY_CLASS + 2 * (state.faultEsr >>> 26), 1);
     }
+  }
+
+  /** What the guest has retired since it was entered. */
+  #countInsns({ stat, state }: Vcpu): void {
+    const { memory } = stat, words = memory.i32;
+    const now = this.#insnsAt[this.#kernel.currentCpu] as number, before = state.base + ENTRY_INSNS;
+    const done = ((words[now >>> 2] as number) - (words[before >>> 2] as number)) | 0;
+    // A guest that is not left for long has done more than a small number holds.
+    if (words[(now + 4) >>> 2] === words[(before + 4) >>> 2] && done >= 0) {
+      add(words, (stat.base >>> 2) + STAT.INSNS, done);
+    } else stat.insns += memory.ld53(now) - memory.ld53(before);
   }
 
   /** Out of the guest on request: whoever waits for that looks again. */
@@ -409,8 +444,7 @@ export class VcpuRunner implements ThreadKind {
    * check_vcpu_requests: {@link RET.GUEST}, {@link RET.USER}, an errno, {@link RET.HALT} to sleep first,
    * or {@link SUSPENDED} to block first.
    */
-  #checkVcpuRequests(vcpu: Vcpu): number {
-    if (vcpu.state.requests === 0) return RET.GUEST;
+  #checkRequests(vcpu: Vcpu): number {
     if (kvmCheckRequest(vcpu, KVM_REQ.VM_DEAD)) return ERRNO.EIO;
     if (kvmCheckRequest(vcpu, KVM_REQ.SLEEP) && mustSleep(vcpu)) {
       vcpu.state.blocking = true;

@@ -29,7 +29,10 @@ export interface CallHyp {
   readonly vhe: boolean;
   /** __kvm_vcpu_run up to the guest: the CPU is in it on return. */
   vcpuRunEnter(vcpu: Vcpu): void;
-  /** The rest, once the guest has been left through the vector at `vectorOffset`: an exit code, or REENTERED. */
+  /**
+   * The rest, with the ISB after it, once the guest has been left through the vector at `vectorOffset`: an exit code,
+   * or REENTERED.
+   */
   vcpuRunExit(vcpu: Vcpu, vectorOffset: number): number;
   kvmAdjustPc(port: El2Port, vcpu: Vcpu): void;
   kvmFlushVmContext(port: El2Port): void;

@@ -75,6 +75,7 @@ export class CallHypNvhe implements CallHyp {
     // EL2's code has run already, and given the CPU back.
     const port = vcpu.port();
     this.#checkPanic(port);
+    port.isb();
     return port.gprLo(1);
   }
 

@@ -21,13 +21,13 @@ const { kvmHvcCallHandler } = hypercalls;
 const { kvmInjectUndefined, kvmInjectVabt } = injectFault;
 const { ARM_EXCEPTION, ARM_EXIT_WITH_SERROR, ERRNO, IFLAG, KVM_EXIT, RET, vcpuClearFlag } = kvmHost;
 const { kvmVcpuWfi } = kvmMain;
-const { pcOf, TP, trace, wordAt } = kvmTrace;
+const { pcOf, TP, trace, traceNumbers, wordAt } = kvmTrace;
 
 const ALL_ONES = 0xffff_ffff_ffff_ffffn;
 
 function handleHvc(vcpu: Vcpu): number {
   const imm = vcpu.state.faultEsr & 0xffff;
-  trace(vcpu, TP.kvm_hvc_arm64, pcOf(vcpu), wordAt(vcpu.ctxt.regs), imm);
+  traceNumbers(vcpu, TP.kvm_hvc_arm64, pcOf(vcpu), wordAt(vcpu.ctxt.regs), imm);
   vcpu.stat.hvc_exit_stat++;
   const ret = kvmHvcCallHandler(vcpu);
   if (ret >= 0) return ret;

@@ -45,7 +45,7 @@ import {
   writeOnly,
 } from "./sys_reg_desc.ts";
 import { PMU_ROWS } from "./sys_regs_pmu.ts";
-import { pcOf, TP, trace } from "./trace.ts";
+import { esrOf, pcOf, TP, trace, traceNumber, traceNumbers } from "./trace.ts";
 
 /** What registers hold after reset whose value the architecture leaves unknown. */
 const UNKNOWN = 0x1de7_ec7e_dbad_c0den;
@@ -460,7 +460,7 @@ const TRAPPED: { -readonly [K in keyof SysRegParams]: SysRegParams[K] } = {
 /** kvm_handle_sys_reg: an MRS, MSR or SYS instruction that trapped. */
 export function kvmHandleSysReg(vcpu: Vcpu): number {
   const esr = vcpu.state.faultEsr;
-  trace(vcpu, TP.kvm_handle_sys_reg, esr);
+  traceNumber(vcpu, TP.kvm_handle_sys_reg, esrOf(vcpu));
   const rt = (esr >>> 5) & 31;
   const p = TRAPPED;
   p.key = sys64Key(esr);
@@ -479,7 +479,7 @@ function emulateSysReg(vcpu: Vcpu, p: SysRegParams): boolean {
     kvmInjectUndefined(vcpu);
     return false;
   }
-  trace(vcpu, TP.kvm_sys_access, pcOf(vcpu), p.key, p.isWrite ? 1 : 0);
+  traceNumbers(vcpu, TP.kvm_sys_access, pcOf(vcpu), p.key, p.isWrite ? 1 : 0);
   if ((sysregVisibility(vcpu, desc) & REG.HIDDEN) !== 0) return undef(vcpu, p, desc);
   const go = desc.access(vcpu, p, desc);
   if (go) kvmIncrPc(vcpu);

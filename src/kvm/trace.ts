@@ -9,15 +9,19 @@ export { TP, wordAt } from "../trace/tracepoints.ts";
 const { wordAt } = tracepointsModule;
 export type { TraceArg };
 
-const { faultFar: FAR } = KvmVcpuLayout.offset;
+const { faultEsr: ESR, faultFar: FAR } = KvmVcpuLayout.offset;
 const { pc: PC } = KvmCpuContextLayout.offset;
 
-/** The guest's PC as an argument of {@link trace}, and FAR_EL2 of its last exit. */
-export function pcOf(vcpu: Vcpu): TraceArg {
+/** The guest's PC as an argument of {@link trace}, and FAR_EL2 and ESR_EL2 of its last exit. */
+export function pcOf(vcpu: Vcpu): number {
   return wordAt(vcpu.ctxt.base + PC);
 }
-export function farOf(vcpu: Vcpu): TraceArg {
+export function farOf(vcpu: Vcpu): number {
   return wordAt(vcpu.state.base + FAR);
+}
+
+export function esrOf(vcpu: Vcpu): number {
+  return wordAt(vcpu.state.base + ESR);
 }
 
 function record(
@@ -40,3 +44,25 @@ export const trace = record as <N extends TracepointName>(
   id: TraceId<N>,
   ...args: Parameters<(typeof TRACEPOINTS)[N]>
 ) => void;
+
+function who({ kvm, state }: Vcpu): number {
+  return state.vcpuId | (kvm.state.vmId << 16);
+}
+
+/** The same for events that each exit has, whose arguments are numbers. */
+export function traceNumber(
+  vcpu: Vcpu,
+  id: TraceId<"kvm_entry" | "kvm_handle_sys_reg">,
+  a0: number,
+): void {
+  vcpu.kvm.host.trace.record1(id, who(vcpu), a0);
+}
+export function traceNumbers(
+  vcpu: Vcpu,
+  id: TraceId<"kvm_exit" | "kvm_sys_access" | "kvm_hvc_arm64">,
+  a0: number,
+  a1: number,
+  a2: number,
+): void {
+  vcpu.kvm.host.trace.record3(id, who(vcpu), a0, a1, a2);
+}

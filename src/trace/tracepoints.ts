@@ -256,7 +256,7 @@ export const TP = Object.fromEntries(TRACEPOINT_NAMES.map((n, i) => [n, i])) as 
  * For {@link TraceRing.record}: the argument is the 64-bit word at byte address `at` of the memory, of
  * which no bigint need be made.
  */
-export function wordAt(at: number): TraceArg {
+export function wordAt(at: number): number {
   return -at;
 }
 
@@ -289,21 +289,50 @@ export class TraceRing extends TraceLog {
     a4?: TraceArg,
     a5?: TraceArg,
   ): void {
-    const words = this.memory.i32, head = this.headAt >>> 2;
-    const slot = (words[head] as number) & (this.capacity - 1);
-    const at = (this.recordsAt >>> 2) + slot * RECORD_WORDS;
+    const words = this.memory.i32, at = this.#begin(id, vcpu | (vm << 16));
+    if (a0 !== undefined) this.#put(words, at, a0);
+    if (a1 !== undefined) this.#put(words, at + 2, a1);
+    if (a2 !== undefined) this.#put(words, at + 4, a2);
+    if (a3 !== undefined) this.#put(words, at + 6, a3);
+    if (a4 !== undefined) this.#put(words, at + 8, a4);
+    if (a5 !== undefined) this.#put(words, at + 10, a5);
+    this.#end();
+    if (this.listener) this.#tell(id, vcpu, [a0, a1, a2, a3, a4, a5]);
+  }
+
+  /**
+   * The same for an event with one argument, a number, and for one with three: what each exit has. `who` is
+   * the vCPU, and 2^16 times its VM.
+   */
+  record1(id: number, who: number, a0: number): void {
+    this.#putNumber(this.memory.i32, this.#begin(id, who), a0);
+    this.#end();
+    if (this.listener) this.#tell(id, who & 0xffff, [a0]);
+  }
+  record3(id: number, who: number, a0: number, a1: number, a2: number): void {
+    const words = this.memory.i32, at = this.#begin(id, who);
+    this.#putNumber(words, at, a0);
+    this.#putNumber(words, at + 2, a1);
+    this.#putNumber(words, at + 4, a2);
+    this.#end();
+    if (this.listener) this.#tell(id, who & 0xffff, [a0, a1, a2]);
+  }
+
+  /** Writes what all records have; the word where the arguments begin. */
+  #begin(id: number, who: number): number {
+    const words = this.memory.i32;
+    const slot = (words[this.headAt >>> 2] as number) & (this.capacity - 1);
+    const at = ((this.recordsAt >>> 2) + slot * RECORD_WORDS) | 0;
     if (this.stamp !== undefined) this.stamp(words, at);
     else this.#time(at);
     words[at + 2] = id | (this.pcpu << 16);
-    words[at + 3] = vcpu | (vm << 16);
-    if (a0 !== undefined) this.#put(words, at + ARGS, a0);
-    if (a1 !== undefined) this.#put(words, at + ARGS + 2, a1);
-    if (a2 !== undefined) this.#put(words, at + ARGS + 4, a2);
-    if (a3 !== undefined) this.#put(words, at + ARGS + 6, a3);
-    if (a4 !== undefined) this.#put(words, at + ARGS + 8, a4);
-    if (a5 !== undefined) this.#put(words, at + ARGS + 10, a5);
-    add(words, head, 1);
-    if (this.listener) this.#tell(id, vcpu, [a0, a1, a2, a3, a4, a5]);
+    words[at + 3] = who;
+    return at + ARGS;
+  }
+
+  /** The record is complete. */
+  #end(): void {
+    add(this.memory.i32, this.headAt >>> 2, 1);
   }
 
   #time(at: number): void {
@@ -311,7 +340,11 @@ export class TraceRing extends TraceLog {
   }
 
   #put(words: Int32Array, at: number, arg: TraceArg): void {
-    if (typeof arg === "bigint") return this.memory.st64(4 * at, arg);
+    if (typeof arg === "bigint") this.memory.st64(4 * at, arg);
+    else this.#putNumber(words, at, arg);
+  }
+
+  #putNumber(words: Int32Array, at: number, arg: number): void {
     // Nearly all are small integers: no floating-point number is made of one.
     const small = arg | 0;
     if (small !== arg) return this.#putWide(at, arg);

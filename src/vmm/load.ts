@@ -1,15 +1,12 @@
 /** From files' bytes and a configuration to a guest that is ready to run. */
 import type { TeamOptions } from "../arm/parallel/team_machine.ts";
-import { BareMachine } from "./bare.ts";
 import { type AddressRange, planBoot } from "./boot_plan.ts";
 import { boardOptions, NO_DEVICES } from "./device_options.ts";
 import { openDisk } from "./files.ts";
 import type { Guest } from "./guest.ts";
 import { loadImage } from "./image.ts";
 import { KvmGuest } from "./kvm_guest.ts";
-import { loadInTeam } from "./parallel_start.ts";
 import type { MachineConfig } from "./options.ts";
-import { completeDtb } from "./user_dtb.ts";
 import { buildVirtDtb } from "./virt_dtb.ts";
 import { VIRT_MAP } from "./virt_map.ts";
 import builtin from "../../fixtures/guests/smp.bin" with { type: "bytes" };
@@ -37,9 +34,10 @@ export interface Images {
 type DtbOf = (initrd: AddressRange | undefined) => Uint8Array;
 
 /** The machine's own device tree, or the user's with what this run knows. */
-function dtbOf(config: MachineConfig, own: Uint8Array | undefined): DtbOf {
+async function dtbOf(config: MachineConfig, own: Uint8Array | undefined): Promise<DtbOf> {
   const ram = { base: VIRT_MAP.ram.base, size: config.memory };
   if (own !== undefined) {
+    const { completeDtb } = await import("./user_dtb.ts");
     return (initrd) => completeDtb(own, { ram, bootargs: config.append, initrd });
   }
   return (initrd) =>
@@ -80,7 +78,7 @@ export async function makeGuest(
   const plan = planBoot({
     kernel,
     ...(images.initrd ? { initrd: images.initrd.bytes } : {}),
-    dtb: dtbOf(config, images.dtb?.bytes),
+    dtb: await dtbOf(config, images.dtb?.bytes),
     ram: { base: VIRT_MAP.ram.base, size: config.memory },
   });
   const { append, devices = NO_DEVICES, pcpus, lrs, cpu, gic } = config;
@@ -93,7 +91,7 @@ export async function makeGuest(
   const { vcpus, memory, shuffle, mode, bareEl: el } = config;
   const guest = el === 0
     ? new KvmGuest({ ...own, vcpus, memory, shuffle, mode })
-    : new BareMachine({ ...own, ramSize: memory, el });
+    : new (await import("./bare.ts")).BareMachine({ ...own, ramSize: memory, el });
   return { guest, boot: () => guest.boot(plan) };
 }
 
@@ -104,7 +102,10 @@ export async function loadGuest(
   transmit: (byte: number) => void,
   report: (line: string) => void = () => {},
 ): Promise<Guest> {
-  if ((config.threads ?? 1) > 1) return await loadInTeam(config, images, { transmit, report });
+  if ((config.threads ?? 1) > 1) {
+    const { loadInTeam } = await import("./parallel_start.ts");
+    return await loadInTeam(config, images, { transmit, report });
+  }
   const { guest, boot } = await makeGuest(config, images, { transmit, report });
   boot();
   return guest;

@@ -139,7 +139,7 @@ export class FakeHardware implements HostHardware {
   nowNs(): number {
     return this.time;
   }
-  insnsRetired(): number {
+  insnsAt(): number {
     return 0;
   }
   insnsTranslated(): number {

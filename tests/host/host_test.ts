@@ -26,10 +26,10 @@ function worker(rig: Rig, arg: number, how: number, pcpu = 0): HostThread {
   const { threads } = rig.host;
   const kind = threads.register({
     name: `worker ${arg}`,
-    phases: [() => {
+    run: () => {
       rig.log.push(`run${arg}`);
       return suspend(how, 0);
-    }],
+    },
     schedIn: () => rig.log.push(`in${arg}`),
     schedOut: () => rig.log.push(`out${arg}`),
   });
@@ -70,11 +70,11 @@ Deno.test("host: a wake-up between the decision to sleep and the sleep is not lo
   let runs = 0;
   const kind = threads.register({
     name: "racer",
-    phases: [(thread) => {
+    run: (thread) => {
       runs++;
       if (runs === 1) assert.equal(scheduler.wake(thread), false);
       return suspend(SUSPEND.BLOCK, 0);
-    }],
+    },
   });
   scheduler.wake(threads.create(kind, 0, 1));
   steps(rig, 0, 4);
@@ -199,10 +199,10 @@ Deno.test("host: a spinlock held across a suspension fails at once", () => {
   const lock = arena.reserve(8);
   const kind = threads.register({
     name: "leaver",
-    phases: [() => {
+    run: () => {
       locks.take("kvm", lock);
       return suspend(SUSPEND.BLOCK, 0);
-    }],
+    },
   });
   scheduler.wake(threads.create(kind, 0, 1));
   assert.throws(() => steps(rig, 0, 1), /spinlock is held/);

@@ -36,11 +36,11 @@ function inThread(body: (bench: Bench) => void): void {
   let done = false;
   const kind = host.threads.register({
     name: "counted",
-    phases: [(thread) => {
+    run: (thread) => {
       body(bench(rig, thread));
       done = true;
       return suspend(SUSPEND.BLOCK, 0);
-    }],
+    },
   });
   host.runAs(0, () => host.scheduler.wake(host.threads.create(kind, 0, 1)));
   rig.machine.run(1000, 1e6);

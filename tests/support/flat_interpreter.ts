@@ -6,7 +6,7 @@
 import { Arena } from "../../src/base/arena.ts";
 import { alignUp } from "../../src/base/bits.ts";
 import { SharedMemory } from "../../src/base/memory.ts";
-import { type Cpu, CpuLayout, sysregOffset } from "../../src/arm/arch/cpu_state.ts";
+import { type Cpu, CpuLayout, sysregOffset, wordsOf } from "../../src/arm/arch/cpu_state.ts";
 import {
   CODE_TLB_SIZE,
   DATA_TLB,
@@ -34,6 +34,7 @@ export class FlatInterpreter implements ExecutionHost {
   readonly memory: SharedMemory;
   readonly arena: Arena;
   readonly cpu: Cpu;
+  readonly words: Int32Array;
   readonly interpreter: Interpreter;
   readonly flatAt: number;
   stopped = false;
@@ -56,6 +57,7 @@ export class FlatInterpreter implements ExecutionHost {
     this.memory = SharedMemory.create(this.flatAt + size);
     this.arena = new Arena("control", this.memory, 64, this.flatAt);
     this.cpu = this.arena.make(CpuLayout);
+    this.words = wordsOf(this.cpu);
     this.cpu.tlb = this.cpu.tlbUnprivileged = this.arena.reserve(DATA_TLB_SIZE, 64);
     this.cpu.codeTlb = this.arena.reserve(CODE_TLB_SIZE, 64);
     this.cpu.fpEnabled = true;

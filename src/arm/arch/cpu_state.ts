@@ -153,11 +153,21 @@ export const CpuLayout = layout("pcpu", {
   faultSize: u32("cache"),
   /** CPUs in parallel: not 0 from a broadcast TLBI or IC to the DSB that waits for its completion. */
   maintenance: u32("cache"),
+  /** What the last "tell" of a port's sequence has read. */
+  told: u32("cache"),
   /** Another each time that generated code is entered: the pages that it remembers are of one such time. */
   epoch: u64("cache"),
 });
 
 export type Cpu = ViewOf<typeof CpuLayout>;
+
+/**
+ * The words of a CPU's state and of nothing else: a field is at its offset / 4. V8 reads a word at a constant
+ * place with three instructions, and one at a place to be computed with seven.
+ */
+export function wordsOf(cpu: Cpu): Int32Array {
+  return new Int32Array(cpu.memory.i32.buffer, cpu.base, CpuLayout.size >>> 2);
+}
 
 /** Byte offset of register-file entry `index` from the CPU's base. */
 export function sysregOffset(index: number): number {

@@ -40,6 +40,8 @@ import { reachedInline } from "./inline_registers.ts";
  * instruction at hand already taken off; setting it to 0 ends the slice after this instruction.
  */
 export interface ExecutionHost {
+  /** The words of the CPU's state. */
+  readonly words: Int32Array;
   /** The CPU is no longer where generated code may run: halted, or in the hands of the host. */
   readonly stopped: boolean;
   /** Physical address of the instruction at pc if it is in RAM, or -1: `executeSlow` then takes the fault. */
@@ -150,6 +152,15 @@ export class InterpreterCode {
     return module;
   }
 }
+
+// V8 folds what it knows of a constant of the module itself, and has to look up imported ones.
+const { HOT, IRQ, NEXT, SLOW } = EXIT;
+/** Words of a CPU's state. */
+const WORD = {
+  BUDGET: CpuLayout.offset.budget >>> 2,
+  UNSURE: CpuLayout.offset.codeUnsure >>> 2,
+  SINGLE: CpuLayout.offset.single >>> 2,
+} as const;
 
 /** Bytes of an instruction cache line (CTR_EL0.IminLine). */
 export const CACHE_LINE = 64;
@@ -339,21 +350,26 @@ export class Interpreter {
   run(cpu: Cpu, host: ExecutionHost, toOffset: (pa: number) => number): void {
     this.regions.settle();
     if (this.regions.changed) this.#publish(cpu);
-    while (cpu.budget > 0 && !host.stopped) {
-      if (cpu.codeUnsure !== 0) {
-        cpu.codeUnsure = 0;
+    const { words } = host;
+    while ((words[WORD.BUDGET] as number) > 0 && !host.stopped) {
+      if (words[WORD.UNSURE] !== 0) {
+        words[WORD.UNSURE] = 0;
         this.invalidateAll();
       }
-      const exit = cpu.single ? EXIT.SLOW : this.#execute(cpu);
-      if (exit === EXIT.NEXT) return;
-      if (exit === EXIT.IRQ) host.checkInterrupts();
-      // A branch that was the last of the budget may leave with a fetch that is not to be made yet.
-      else if (
-        (cpu.budget > 0 || exit === EXIT.HOT) && !this.#resume(exit, cpu, host, toOffset)
-      ) {
-        cpu.budget--;
-        host.executeSlow();
+      const exit = words[WORD.SINGLE] !== 0
+        ? SLOW
+        : this.#execute(cpu.base, words[WORD.BUDGET] as number);
+      if (exit === NEXT) return;
+      if (exit === IRQ) {
+        host.checkInterrupts();
+        continue;
       }
+      const left = words[WORD.BUDGET] as number;
+      // A branch that was the last of the budget may leave with a fetch that is not to be made yet.
+      if (left <= 0 && exit !== HOT) continue;
+      if (exit !== SLOW && this.#resume(exit, cpu, host, toOffset)) continue;
+      words[WORD.BUDGET] = (words[WORD.BUDGET] as number) - 1;
+      host.executeSlow();
     }
   }
 
@@ -369,9 +385,8 @@ export class Interpreter {
     return done;
   }
 
-  #execute(cpu: Cpu): number {
+  #execute(base: number, budget: number): number {
     const { gate } = this;
-    const { base, budget } = cpu;
     if (gate === undefined) return this.#run(base, budget);
     gate.goIn();
     try {
@@ -388,7 +403,6 @@ export class Interpreter {
     host: ExecutionHost,
     toOffset: (pa: number) => number,
   ): boolean {
-    if (exit === EXIT.SLOW) return false;
     if (exit === EXIT.DATA_MISS) {
       cpu.dataMisses++;
       return host.dataMiss();

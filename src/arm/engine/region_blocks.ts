@@ -31,12 +31,15 @@ export const SWITCH = -1;
 /** What a gate has for an offset among its successors: where the way to the region's entry goes on. */
 export const ENTERING = -2;
 
+/** What a look-up has among its successors: where control goes on if all was found, or not. */
+export const FOUND = -3, NOT_FOUND = -4;
+
 /** Blocks and where control goes from them, by key. */
 export type Skeleton = ReadonlyMap<number, SkeletonNode>;
 
 export type SkeletonNode = Pick<
   Node,
-  "block" | "successors" | "calls" | "returnsTo" | "isSwitch" | "isGate"
+  "block" | "successors" | "calls" | "returnsTo" | "isSwitch" | "isGate" | "looksUp" | "shares"
 >;
 
 /** Numbers for copies of blocks. */

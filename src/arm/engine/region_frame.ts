@@ -3,16 +3,18 @@ import { CpuLayout } from "../arch/cpu_state.ts";
 import { FPSR } from "../fp/format.ts";
 import type { BranchKind } from "../isa/builder.ts";
 import { checkedTogether, type NumberPart, ResultChecks } from "./fp_checks.ts";
-import { ENTERING, type Step, SWITCH } from "./region_blocks.ts";
+import { ENTERING, FOUND, NOT_FOUND, type Step, SWITCH } from "./region_blocks.ts";
 import { RegionExits } from "./region_exits.ts";
 import type { Graph } from "./region_graph.ts";
 import { isInside, type Node } from "./region_nodes.ts";
+import { RegionPages } from "./region_pages.ts";
 import { isCompiled, isVector } from "./region_probe.ts";
 import { type UppersOf, uppersOf } from "./region_uppers.ts";
 import { BUDGET, CPU, PAGE, STACK, Temporaries } from "./region_registers.ts";
+import { type SharedBytes, shareKey } from "./region_sharing.ts";
 import { FunctionBody, I32, I64, V128, type ValType } from "./wasm_assembler.ts";
 import { WasmBuilder } from "./wasm_builder.ts";
-import { type BranchOffset, EXIT, type Frame, NO_PAGE, type PageCache } from "./wasm_frame.ts";
+import { type BranchOffset, EXIT, type Frame, type PageCache } from "./wasm_frame.ts";
 import type { ModuleAssembler } from "./wasm_module.ts";
 
 const O = CpuLayout.offset;
@@ -28,8 +30,8 @@ export class RegionFrame extends RegionExits implements Frame {
   readonly #tlb = this.asm.local(I32);
   /** What {@link STACK} was before this frame was added. */
   readonly #above = this.asm.local(I32);
-  /** Page caches by base register and kind of access, and steady fields by their offset. */
-  readonly #caches = new Map<number, PageCache>();
+  readonly #pages: RegionPages;
+  /** Steady fields by their offset. */
   readonly #steady = new Map<number, number>();
   spAligned = false;
   checks: "putOff" | undefined;
@@ -61,6 +63,8 @@ export class RegionFrame extends RegionExits implements Frame {
     super(graph, packer);
     this.#node = graph.entry;
     this.#entered = graph.entry.isGate ? this.asm.local(I32) : -1;
+    const pushX = (slot: number) => this.registers.push(slot, "x");
+    this.#pages = new RegionPages(this.asm, module, this.#tlb, pushX);
     this.#checks = new ResultChecks(this.asm, (slot) => this.asm.get(this.registers.local(slot)));
     this.#uppers = uppersOf(graph);
   }
@@ -110,21 +114,10 @@ export class RegionFrame extends RegionExits implements Frame {
     const out = new FunctionBody([], []);
     out.get(CPU).mem("i32.load", O.tlb).set(this.#tlb);
     out.get(STACK).tee(this.#above).i32(frameBytes(this.asm.localCount)).op("i32.add").set(STACK);
-    if (this.#caches.size > 0) this.#forgetPages(out);
+    this.#pages.forget(out);
     for (const [offset, local] of this.#steady) out.get(CPU).mem("i32.load", offset).set(local);
     this.#checks.prologue(out);
     this.asm.prologue.append(out.code);
-  }
-
-  /** Page caches are of one run of generated code, which the calls within it leave as they are. */
-  #forgetPages(out: FunctionBody): void {
-    const epoch = this.module.global(I64);
-    out.get(CPU).mem("i64.load", O.epoch).getGlobal(epoch).op("i64.ne").if();
-    out.get(CPU).mem("i64.load", O.epoch).setGlobal(epoch);
-    for (const { limit, tag } of this.#caches.values()) {
-      out.i64(0n).setGlobal(limit).i64(NO_PAGE).setGlobal(tag);
-    }
-    out.end();
   }
 
   // Structure
@@ -152,6 +145,7 @@ export class RegionFrame extends RegionExits implements Frame {
     if (join !== undefined) return this.#beforeJoin(join, () => this.#within(node, rest));
     if (node.isSwitch) this.#switch(node);
     else if (node.isGate) this.#gate(node);
+    else if (node.looksUp) this.#lookUp(node, node.looksUp);
     else this.#block(node);
   }
 
@@ -337,6 +331,19 @@ export class RegionFrame extends RegionExits implements Frame {
     this.#goTo(node.block.start);
   }
 
+  /** Looks up together what the loop accesses. */
+  #lookUp(node: Node, all: readonly SharedBytes[]): void {
+    const { asm } = this;
+    this.#node = node;
+    this.#temporaries.reset();
+    const [a, entry] = [this.temporary(I64), this.temporary(I32)];
+    asm.block("elsewhere");
+    if (!this.aligned) this.#pages.lookUp(all, a, entry, "elsewhere");
+    this.#goTo(FOUND);
+    asm.end();
+    this.#goTo(NOT_FOUND);
+  }
+
   #branchByTable(node: Node, targets: ReadonlyMap<number, Node>): void {
     const { asm } = this;
     const [first, last] = [Math.min(...targets.keys()), Math.max(...targets.keys())];
@@ -386,16 +393,11 @@ export class RegionFrame extends RegionExits implements Frame {
   }
   pageCache(base: number, access: 0 | 1): PageCache | undefined {
     if (this.aligned) return undefined;
-    const key = 2 * base + access;
-    const known = this.#caches.get(key);
-    if (known) return known;
-    const cache = {
-      tag: this.module.global(I64),
-      addend: this.module.global(I32),
-      limit: this.module.global(I64),
-    };
-    this.#caches.set(key, cache);
-    return cache;
+    return this.#pages.cache(base, access);
+  }
+  lookedUp(nth: number): { readonly local: number; readonly offset: number } | undefined {
+    const share = this.aligned ? undefined : this.#node.shares?.get(shareKey(this.#step, nth));
+    return share && { local: this.#pages.place(share.bytes), offset: share.offset };
   }
   misaligned(): number | undefined {
     return this.misalignments;

@@ -96,17 +96,17 @@ export function regionGraph(
   const turn = startedInside(entry, inlined, limit, keys);
   const started = turn ? connected(turn.entry, turn.skeleton) : plain;
   const from = turn ?? { entry, skeleton };
-  const unrolled = unroll(from.skeleton, started.loops, copies, keys);
-  const { nodes } = unrolled === from.skeleton ? started : connected(from.entry, unrolled);
+  const unrolled = unroll(from, started.loops, copies, keys);
+  const { nodes } = unrolled === from ? started : connected(unrolled.entry, unrolled.skeleton);
   markFlags(nodes);
   share([...nodes.values()], nodes);
-  return { entry: nodes.get(from.entry) as Node, offset: entry, nodes, count };
+  return { entry: nodes.get(unrolled.entry) as Node, offset: entry, nodes, count };
 }
 
 /** Finds the heirs: from the last node to the first, since a charge has those of the heirs in it. */
 function share(inOrder: readonly Node[], nodes: ReadonlyMap<number, Node>): void {
   for (const node of inOrder.toReversed()) {
-    if (node.calls || node.isSwitch || node.isGate) continue;
+    if (node.calls || node.isSwitch || node.isGate || node.looksUp) continue;
     let heir: Node | undefined;
     for (const key of node.successors.values()) {
       const to = nodes.get(key) as Node;

@@ -2,7 +2,14 @@
  * Loops made ready to be written as structure: entered at one place only, in the order they have in memory wherever
  * the region begins, and the small ones several times in a row.
  */
-import { Copies, ENTERING, type Skeleton, type SkeletonNode } from "./region_blocks.ts";
+import {
+  Copies,
+  ENTERING,
+  FOUND,
+  NOT_FOUND,
+  type Skeleton,
+  type SkeletonNode,
+} from "./region_blocks.ts";
 import {
   type Connected,
   connected,
@@ -13,11 +20,18 @@ import {
   reached,
   reaching,
 } from "./region_nodes.ts";
+import { type SharedBytes, type Shares, sharing } from "./region_sharing.ts";
 
 /** Instructions that an unrolled loop may come to. */
 const MAX_UNROLLED = 160;
 /** What an instruction whose result is checked counts for: it is written twice, with its checks. */
 const CHECKED = 6;
+
+/** Where a region begins, and its blocks. */
+interface Started {
+  readonly entry: number;
+  readonly skeleton: Skeleton;
+}
 
 /**
  * Where a region begins in the middle of loops within loops, they would be found inside out. Then it begins at the
@@ -29,7 +43,7 @@ export function startedInside(
   plain: Skeleton,
   limit: number,
   keys: Copies,
-): { readonly entry: number; readonly skeleton: Skeleton } | undefined {
+): Started | undefined {
   const around = reaching(entry, connected(entry, plain).nodes);
   const first = [...around].find((key) => plain.get(key)?.isSwitch) ?? Math.min(entry, ...around);
   if (first === entry) return undefined;
@@ -155,52 +169,109 @@ function enteredTwice(
   return undefined;
 }
 
-/** The skeleton with loops that have none within them, and no calls, written several times in a row. */
+/**
+ * The skeleton with loops that have none within them, and no calls, written several times in a row. Where accesses
+ * of theirs can be looked up together, a look-up is in front of the loop, and one more copy for where it fails.
+ */
 export function unroll(
-  skeleton: Skeleton,
+  from: Started,
   loops: readonly Loop[],
   copies: number,
   keys: Copies,
-): Skeleton {
-  let out: Map<number, SkeletonNode> | undefined;
-  for (const { head, body } of loops) {
-    const count = copiesOf(head, body, copies);
-    if (count < 2) continue;
-    out ??= new Map(skeleton);
-    const inside = [...body];
-    const names = Array.from(
-      { length: count },
-      (_, copy) =>
-        new Map(inside.map(({ key }) => [key, copy === 0 ? key : keys.keyOf(key)] as const)),
-    );
-    names.forEach((name, copy) => {
-      const next = names[(copy + 1) % count];
-      for (const { key, block, successors, calls, returnsTo, isSwitch, isGate } of inside) {
-        const moved = [...successors].map(([offset, to]) =>
-          [offset, (to === head.key ? next : name)?.get(to) ?? to] as const
-        );
-        const node = {
-          block,
-          successors: new Map(moved),
-          calls,
-          returnsTo,
-          isSwitch,
-          isGate,
-        };
-        out?.set(name.get(key) as number, node);
-      }
+): Started {
+  const out = new Map(from.skeleton);
+  const lookUps = new Map<number, SkeletonNode>();
+  /** By the keys of the loops' first blocks: what goes there goes to the look-up. */
+  const inFront = new Map<number, number>();
+  let changed = false;
+  for (const loop of loops) {
+    if (!isSimple(loop)) continue;
+    const { head, body } = loop;
+    const count = copiesOf(body, copies);
+    const shared = sharing(loop, count);
+    if (count < 2 && shared === undefined) continue;
+    changed = true;
+    const names = Array.from({ length: count }, (_, turn) => namesOf(body, keys, turn === 0));
+    names.forEach((name, turn) => {
+      const next = names[(turn + 1) % count] as Names;
+      copy(loop, name, next, out, shared?.shares[turn]);
     });
+    if (shared === undefined) continue;
+    const alone = namesOf(body, keys, false);
+    copy(loop, alone, names[0] as Names, out);
+    const key = keys.keyOf(head.key);
+    inFront.set(head.key, key);
+    lookUps.set(key, lookUp(head, alone.get(head.key) as number, shared.bytes));
   }
-  return out ?? skeleton;
+  if (!changed) return from;
+  for (const [key, node] of out) out.set(key, redirected(node, inFront));
+  const skeleton = new Map([...out, ...lookUps]);
+  return { entry: inFront.get(from.entry) ?? from.entry, skeleton };
 }
 
-function copiesOf(head: Node, body: ReadonlySet<Node>, copies: number): number {
-  let insns = 0;
-  for (const node of body) {
-    const { steps } = node.block;
-    if (node !== head && (node.isLoop || !dominates(head, node))) return 1;
-    if (node.calls || node.isSwitch || node.isGate) return 1;
-    for (const { effects } of steps) insns += effects.result ? CHECKED : 1;
+/** Keys of the copies of a loop's blocks by those of the blocks. */
+type Names = ReadonlyMap<number, number>;
+
+function namesOf(body: ReadonlySet<Node>, keys: Copies, same: boolean): Names {
+  return new Map([...body].map(({ key }) => [key, same ? key : keys.keyOf(key)] as const));
+}
+
+/** Adds a copy of a loop's turn, after which control goes on in the `next`. */
+function copy(
+  { head, body }: Loop,
+  name: Names,
+  next: Names,
+  out: Map<number, SkeletonNode>,
+  shares?: ReadonlyMap<number, Shares>,
+): void {
+  for (const { key, block, successors, calls, returnsTo, isSwitch, isGate } of body) {
+    const moved = [...successors].map(([offset, to]) =>
+      [offset, (to === head.key ? next : name).get(to) ?? to] as const
+    );
+    const node = { block, successors: new Map(moved), calls, returnsTo, isSwitch, isGate };
+    const ofBlock = shares?.get(key);
+    out.set(name.get(key) as number, ofBlock ? { ...node, shares: ofBlock } : node);
   }
-  return Math.min(copies, Math.floor(MAX_UNROLLED / insns));
+}
+
+function redirected(node: SkeletonNode, inFront: Names): SkeletonNode {
+  const to = [...node.successors.values()];
+  if (!to.some((key) => inFront.has(key))) return node;
+  const successors = [...node.successors].map(([offset, key]) =>
+    [offset, inFront.get(key) ?? key] as const
+  );
+  return { ...node, successors: new Map(successors) };
+}
+
+/** What is in front of the loop of `head`: it goes on to `alone` where something was not found. */
+function lookUp(
+  { key, block: { start } }: Node,
+  alone: number,
+  looksUp: readonly SharedBytes[],
+): SkeletonNode {
+  return {
+    block: { start, steps: [], fallsTo: undefined, branchesTo: undefined },
+    successors: new Map([[FOUND, key], [NOT_FOUND, alone]]),
+    calls: false,
+    returnsTo: undefined,
+    isSwitch: false,
+    isGate: false,
+    looksUp,
+  };
+}
+
+/** Whether the loop has no others within it, and leads nowhere but by branches. */
+function isSimple({ head, body }: Loop): boolean {
+  return [...body].every((node) =>
+    (node === head || (!node.isLoop && dominates(head, node))) &&
+    !node.calls && !node.isSwitch && !node.isGate
+  );
+}
+
+function copiesOf(body: ReadonlySet<Node>, copies: number): number {
+  let insns = 0;
+  for (const { block } of body) {
+    for (const { effects } of block.steps) insns += effects.result ? CHECKED : 1;
+  }
+  return Math.max(1, Math.min(copies, Math.floor(MAX_UNROLLED / insns)));
 }

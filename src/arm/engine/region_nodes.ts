@@ -3,6 +3,7 @@
  * flow (N. Ramsey, "Beyond Relooper", ICFP 2022).
  */
 import type { Block, Skeleton, SkeletonNode } from "./region_blocks.ts";
+import type { SharedBytes, Shares } from "./region_sharing.ts";
 
 /** A block with its place among the others. An unrolled loop has a node for each of its copies. */
 export interface Node {
@@ -21,6 +22,10 @@ export interface Node {
   readonly isSwitch: boolean;
   /** It has no instructions but goes on towards the region's entry, or to the loop that it stands before once that is reached. */
   readonly isGate: boolean;
+  /** It has no instructions but looks up what the loop behind it accesses, and goes on there where all was found. */
+  readonly looksUp?: readonly SharedBytes[];
+  /** Its accesses that have been looked up so. */
+  readonly shares?: Shares;
   /** A successor of its own comes back to it. */
   isLoop: boolean;
   /** More than one edge leads forward to it, or what leads to it is a switch or within a loop that it is not in. */

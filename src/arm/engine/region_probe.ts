@@ -7,6 +7,7 @@ import type { BranchKind } from "../isa/builder.ts";
 import type { Consts, Decoded, Row, Shape, Slots } from "../isa/row.ts";
 import { FunctionBody, I32, type ValType } from "./wasm_assembler.ts";
 import type { ResultCheck } from "./fp_checks.ts";
+import { type Linear, linearOf, type Moves } from "./linear.ts";
 import type { BranchOffset, Frame, RegisterAccess, WrittenPart } from "./wasm_frame.ts";
 import { WasmBuilder } from "./wasm_builder.ts";
 import { reachedInline } from "./inline_registers.ts";
@@ -15,6 +16,14 @@ import { reachedInline } from "./inline_registers.ts";
 export interface Instruction {
   readonly row: Row;
   readonly decoded: Decoded<Shape, Slots, Consts>;
+}
+
+/** Bytes that an instruction accesses. */
+export interface Access {
+  /** In terms of registers before the instruction; undefined: it cannot be looked up with others. */
+  readonly address: Linear | undefined;
+  readonly access: 0 | 1;
+  readonly span: number;
 }
 
 /** See {@link effectsOf}. */
@@ -35,6 +44,10 @@ export interface Effects {
   /** Where FP is as usual: it leaves for some operands, and the check of its result that can be put off. */
   readonly checks: boolean;
   readonly result: ResultCheck | undefined;
+  /** The addresses that it translates, in order. */
+  readonly accesses: readonly Access[];
+  /** What it writes to general registers, in terms of what registers were before it; undefined: something else. */
+  readonly moves: Moves;
   /** Registers (offsets into the CPU state) that are touched, and those that are written. */
   readonly touched: ReadonlySet<number>;
   readonly written: ReadonlySet<number>;
@@ -166,10 +179,30 @@ const CLOSED: Effects = {
   restartable: false,
   checks: false,
   result: undefined,
+  accesses: [],
+  moves: new Map(),
   touched: new Set(),
   written: new Set(),
   vectorWrites: [],
 };
+
+function accessesOf({ translations }: WasmBuilder): Access[] {
+  return translations.map(({ address, access, span, strict, unprivileged }) => ({
+    address: strict || unprivileged ? undefined : linearOf(address),
+    access,
+    span,
+  }));
+}
+
+/** General registers that are written, with what if that is known. */
+function movesOf({ writes }: WasmBuilder, written: ReadonlySet<number>): Moves {
+  const moves = new Map<number, Linear | undefined>();
+  for (const slot of written) {
+    const node = writes.get(slot);
+    moves.set(slot, node && linearOf(node));
+  }
+  return moves;
+}
 
 function watch({ row, decoded }: Instruction, frame: Frame): WasmBuilder {
   const builder = new WasmBuilder(frame);
@@ -192,6 +225,8 @@ export function effectsOf(instruction: Instruction): Effects {
     restartable,
     checks: usual.leaves || result !== undefined,
     result,
+    accesses: accessesOf(builder),
+    moves: movesOf(builder, written),
     branch,
     usesFp,
     readsFlags,

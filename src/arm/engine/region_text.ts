@@ -44,8 +44,8 @@ function blockLines(block: Block, region: TranslatedRegion): string[] {
 /** Each block once: copies of loops, and functions in the place of their calls, have the same instructions. */
 function nodesOf({ graph }: TranslatedRegion): Node[] {
   const seen = new Set<number>();
-  const nodes = [...graph.nodes.values()].filter(({ block, isGate }) =>
-    !isGate && !seen.has(block.start) && seen.add(block.start)
+  const nodes = [...graph.nodes.values()].filter(({ block, isGate, looksUp }) =>
+    !isGate && !looksUp && !seen.has(block.start) && seen.add(block.start)
   );
   return nodes.toSorted((a, b) => a.block.start - b.block.start);
 }

@@ -26,6 +26,7 @@ export abstract class ArithmeticBuilder extends NodeBuilder {
     const [x, y, out] = [a, b, sum] as unknown as [Node, Node, Node];
     const base = x.base ?? y.base;
     if (base !== undefined) out.base = base;
+    out.sum = [x, y];
     if (y.value !== undefined) {
       const { node, offset } = sumOf(x);
       out.sumOf = { node, offset: offset + Number(y.value) };
@@ -33,7 +34,9 @@ export abstract class ArithmeticBuilder extends NodeBuilder {
     return sum;
   }
   sub<T extends Value>(a: T, b: T): T {
-    return this.#binary("sub", a, b);
+    const out = this.#binary("sub", a, b);
+    (out as unknown as Node).difference = [a, b] as unknown as [Node, Node];
+    return out;
   }
   mul<T extends Value>(a: T, b: T): T {
     return this.#binary("mul", a, b);

@@ -132,6 +132,11 @@ export interface Frame {
    */
   pageCache?(base: number, access: 0 | 1): PageCache | undefined;
   /**
+   * Where the `nth` translation of the instruction has been made already: a local with an address of the memory,
+   * and what is to be added to it.
+   */
+  lookedUp?(nth: number): { readonly local: number; readonly offset: number } | undefined;
+  /**
    * A variable of the module (i32) that counts misaligned accesses, where the code is made for aligned ones: they
    * are compared with the page together with their alignment.
    */

@@ -2,7 +2,7 @@
 import { CpuLayout } from "../arch/cpu_state.ts";
 import { ACCESS, DATA_TLB, DATA_TLB_ENTRIES, DATA_TLB_ENTRY } from "../arch/tlb_layout.ts";
 import type { AccessOptions, AccessSize, Slot, V32, V64 } from "../isa/builder.ts";
-import { I32, I64, type MemName } from "./wasm_assembler.ts";
+import { type FunctionBody, I32, I64, type MemName } from "./wasm_assembler.ts";
 import { atomicLoad, atomicStore } from "./wasm_atomics.ts";
 import { ControlBuilder } from "./wasm_control.ts";
 import { EXIT, NO_BASE, UNPRIVILEGED_ACCESS } from "./wasm_frame.ts";
@@ -10,21 +10,21 @@ import { distance, type Node } from "./wasm_nodes.ts";
 
 const O = CpuLayout.offset;
 
+/** Where an access is made: a memory address, and a constant to be added. */
+interface Place {
+  readonly at: V32;
+  readonly offset: number;
+}
+
 /** An address translation whose extent may still grow until it is emitted. */
-interface Translation {
+export interface Translation {
   readonly address: Node;
   readonly access: 0 | 1;
   readonly aligned: number;
   readonly strict: boolean;
   readonly unprivileged: boolean;
   span: number;
-  readonly at: V32;
-}
-
-/** Where an access is made: a memory address, and a constant to be added. */
-interface Place {
-  readonly at: V32;
-  readonly offset: number;
+  readonly place: Place;
 }
 
 /** Neighbouring accesses of one instruction that are translated together extend over this many bytes at most. */
@@ -49,10 +49,19 @@ const STORE: Record<AccessSize, MemName> = {
   8: "i64.store",
 };
 
+/** Pushes where the TLB whose address is pushed by `pushTlb` may have the page of the address in local `a`. */
+export function pushTlbEntry(asm: FunctionBody, pushTlb: () => void, a: number): void {
+  pushTlb();
+  asm.get(a).i64(12n).op("i64.shr_u").op("i32.wrap_i64").i32(DATA_TLB_ENTRIES - 1)
+    .op("i32.and").i32(Math.log2(DATA_TLB_ENTRY)).op("i32.shl").op("i32.add");
+}
+
 /** {@link ControlBuilder} with loads and stores. */
 export abstract class MemoryBuilder extends ControlBuilder {
   /** The address translated last, for its neighbours. */
   protected translation: Translation | undefined;
+  /** All that have been. */
+  readonly translations: Translation[] = [];
 
   /**
    * Looks `address` up and returns where in the memory it is; leaves on a miss. `aligned`: the access must be
@@ -76,17 +85,31 @@ export abstract class MemoryBuilder extends ControlBuilder {
       const offset = distance(last.address, node);
       if (offset >= 0 && offset % aligned === 0 && offset + span <= MAX_SPAN) {
         last.span = Math.max(last.span, offset + span);
-        return { at: last.at, offset };
+        return { at: last.place.at, offset: last.place.offset + offset };
       }
     }
     if (strict) this.restartable = false;
-    const va = this.use(address);
-    const at: V32 = this.node("i32", [], () => this.#emitTranslation(translation, va), {
-      pinned: true,
-    });
-    const translation = { address: node, access, span, aligned, strict, unprivileged, at };
+    const place = this.#lookedUp() ?? { at: this.#lookUpHere(address), offset: 0 };
+    const translation = { address: node, access, span, aligned, strict, unprivileged, place };
     this.translation = translation;
-    return { at, offset: 0 };
+    this.translations.push(translation);
+    return place;
+  }
+
+  #lookUpHere(address: V64): V32 {
+    const va = this.use(address);
+    const nth = this.translations.length;
+    return this.node("i32", [], () => {
+      this.#emitTranslation(this.translations[nth] as Translation, va);
+    }, { pinned: true });
+  }
+  /** The place where the frame has looked it up already, together with others. */
+  #lookedUp(): Place | undefined {
+    const { frame } = this;
+    const found = frame.lookedUp?.(this.translations.length);
+    if (found === undefined) return undefined;
+    const at: V32 = this.node("i32", [], () => frame.asm.get(found.local), { repeat: true });
+    return { at, offset: found.offset };
   }
 
   #emitTranslation(t: Translation, va: Node): void {
@@ -179,10 +202,10 @@ export abstract class MemoryBuilder extends ControlBuilder {
   #pushEntry(a: number, unprivileged: boolean): void {
     const { frame } = this;
     const { asm } = frame;
-    if (unprivileged) asm.get(frame.cpu).mem("i32.load", O.tlbUnprivileged);
-    else frame.pushTlb();
-    asm.get(a).i64(12n).op("i64.shr_u").op("i32.wrap_i64").i32(DATA_TLB_ENTRIES - 1)
-      .op("i32.and").i32(Math.log2(DATA_TLB_ENTRY)).op("i32.shl").op("i32.add");
+    pushTlbEntry(asm, () => {
+      if (unprivileged) asm.get(frame.cpu).mem("i32.load", O.tlbUnprivileged);
+      else frame.pushTlb();
+    }, a);
   }
 
   protected place(

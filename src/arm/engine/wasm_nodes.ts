@@ -86,6 +86,9 @@ export interface Node {
   compared?: readonly [Float, Float];
   /** It is a value shifted left by a constant. */
   shifted?: { readonly of: AnyValue; readonly by: number };
+  /** The two that it is the sum, or the difference, of. */
+  sum?: readonly [Node, Node];
+  difference?: readonly [Node, Node];
   /** It is a value rotated right by a constant. */
   rotated?: { readonly of: AnyValue; readonly by: number };
   /** The register that it is made from, if it is an address, and whether it is its value. */
@@ -144,6 +147,8 @@ export abstract class NodeBuilder {
   protected unchecked: Unchecked | undefined;
   /** That check, when it has been. */
   protected result: ResultCheck | undefined;
+  /** What general registers are written with; undefined: under a condition. */
+  readonly writes = new Map<number, Node | undefined>();
   /** What is being made is under a condition. */
   protected conditional = false;
 
@@ -274,6 +279,7 @@ export abstract class NodeBuilder {
     const { offset } = slot as unknown as { offset: number };
     const node = this.use(value);
     if (offset === SP && this.frame.spAligned) this.#moveSp(node);
+    if (part === "x") this.writes.set(offset, this.conditional ? undefined : node);
     if (node === this.unchecked?.node) this.#noteResult(offset, part, this.unchecked);
     this.run(() => {
       this.frame.registers.set(offset, part, () => {

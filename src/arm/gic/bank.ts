@@ -45,6 +45,7 @@ export class Bank {
   readonly active: number;
   readonly edge: number;
   readonly priority: number;
+  readonly words: Int32Array;
 
   constructor(
     readonly memory: SharedMemory,
@@ -53,6 +54,7 @@ export class Bank {
     readonly first: number,
     readonly end: number,
   ) {
+    this.words = memory.i32;
     this.group = at.group;
     this.enable = at.enable;
     this.latch = at.latch;
@@ -98,10 +100,12 @@ export class Bank {
 
   /** Bits of word `w` that could be signalled: enabled, and pending but not active. */
   candidateWord(w: number): number {
-    const m = this.memory;
-    const i = 4 * w;
-    const pending = m.ldi32(this.latch + i) | (m.ldi32(this.level + i) & ~m.ldi32(this.edge + i));
-    return pending & m.ldi32(this.enable + i) & ~m.ldi32(this.active + i);
+    const { words } = this;
+    const line = (words[((this.level >>> 2) + w) | 0] as number) &
+      ~(words[((this.edge >>> 2) + w) | 0] as number);
+    const pending = (words[((this.latch >>> 2) + w) | 0] as number) | line;
+    return pending & (words[((this.enable >>> 2) + w) | 0] as number) &
+      ~(words[((this.active >>> 2) + w) | 0] as number);
   }
 
   /** The interrupt's priority: 0 is the highest. */

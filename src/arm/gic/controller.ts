@@ -5,6 +5,7 @@
 import { assert } from "../../base/errors.ts";
 import { type Cpu, LINE } from "../arch/cpu_state.ts";
 import { INTID, MAINTENANCE_INTID } from "../arch/gic.ts";
+import type { Bank } from "./bank.ts";
 import type { CpuInterface } from "./cpu_interface.ts";
 import type { Interrupts } from "./interrupts.ts";
 import { MAX_LRS, type VirtualInterface } from "./virtual_interface.ts";
@@ -27,6 +28,8 @@ export interface InterruptView {
 
 /** The most SPIs in whole words below the special INTIDs. */
 const MAX_SPIS = 960;
+// V8 folds what it knows of a constant of the module itself, and has to look up imported ones.
+const MAINTENANCE = MAINTENANCE_INTID;
 const PHYSICAL = LINE.IRQ | LINE.FIQ;
 const VIRTUAL = LINE.VIRQ | LINE.VFIQ;
 
@@ -107,7 +110,12 @@ export abstract class Gic {
     this.refreshVirtual(cpuIndex);
   }
 
-  /** The same for every CPU. */
+  /** The state of a CPU's virtual interface was changed by whoever knows where it lies. */
+  virtualChanged(cpuIndex: number): void {
+    this.refreshVirtual(cpuIndex);
+  }
+
+  /** {@link update} for every CPU. */
   updateAll(): void {
     for (let n = 0; n < this.cpus.length; n++) this.update(n);
   }
@@ -119,7 +127,10 @@ export abstract class Gic {
   protected refreshVirtual(n: number): void {
     const virtual = this.virtualInterface(n);
     this.#setLines(n, VIRTUAL, virtual.lines());
-    this.interrupts.drive(n, MAINTENANCE_INTID, virtual.maintenance);
+    const { maintenance } = virtual;
+    const bank = this.interrupts.privates[n] as Bank;
+    if (bank.test(bank.level, MAINTENANCE) === maintenance) return;
+    this.interrupts.drive(n, MAINTENANCE, maintenance);
   }
 
   #setLines(n: number, mask: number, lines: number): void {

@@ -62,6 +62,9 @@ const ofGroup = (group: 0 | 1): Row[] => [
   },
 ];
 
+const sendSgi = (group: 0 | 1) => (c: Gicv3CpuInterface, lo: number, hi: number): void =>
+  c.interrupts.sendSgi(c.cpu, lo, hi, group);
+
 const readOnlyBits = (): void => {};
 
 /** The ICC registers that exist with five priority bits. */
@@ -81,17 +84,17 @@ export const ICC_REGISTERS: RegisterTable<Gicv3CpuInterface> = new RegisterTable
   { name: "ICC_BPR1_EL1", read: visibleBpr1, write: (c, lo) => c.writeBpr1(lo) },
   { name: "ICC_AP0R0_EL1", read: (c) => c.state.ap0r, write: (c, lo) => c.state.ap0r = lo },
   { name: "ICC_AP1R0_EL1", read: (c) => c.state.ap1r, write: (c, lo) => c.state.ap1r = lo },
-  { name: "ICC_DIR_EL1", write: (c, lo) => c.deactivate(lo & INTID_MASK) },
+  { name: "ICC_DIR_EL1", write: (c, lo) => c.deactivate(lo & INTID_MASK), tells: true },
   { name: "ICC_RPR_EL1", read: (c) => c.running },
   {
     name: "ICC_CTLR_EL1",
     read: (c) => c.ctlr,
     write: (c, lo) => c.state.ctlr = lo & CTLR_WRITABLE,
   },
-  { name: "ICC_SGI0R_EL1", write: (c, lo, hi) => c.interrupts.sendSgi(c.cpu, lo, hi, 0) },
+  { name: "ICC_SGI0R_EL1", write: sendSgi(0), tells: true },
   // With one Security state the other state's group 1 is group 0.
-  { name: "ICC_ASGI1R_EL1", write: (c, lo, hi) => c.interrupts.sendSgi(c.cpu, lo, hi, 0) },
-  { name: "ICC_SGI1R_EL1", write: (c, lo, hi) => c.interrupts.sendSgi(c.cpu, lo, hi, 1) },
+  { name: "ICC_ASGI1R_EL1", write: sendSgi(0), tells: true },
+  { name: "ICC_SGI1R_EL1", write: sendSgi(1), tells: true },
   {
     name: "ICC_SRE_EL1",
     read: () => ICC_SRE.SRE | ICC_SRE.DFB | ICC_SRE.DIB,

@@ -55,20 +55,27 @@ export abstract class Interrupts {
     this.foundPriority = NO_PRIORITY;
     const groups = this.forwarded(cpu);
     if (groups === 0) return INTID.SPURIOUS;
-    this.#scan(this.privates[cpu] as Bank, 0, groups, -1);
-    const { spis } = this;
-    const words = spis.memory.i32, enable = spis.enable >>> 2;
-    // Most words have no interrupt that is enabled.
-    for (let w = spis.first; w < spis.end; w++) {
-      if (words[enable + w] !== 0) this.#scan(spis, w, groups, cpu);
-    }
+    const own = this.privates[cpu] as Bank;
+    const candidates = own.candidateWord(0);
+    if (candidates !== 0) this.#choose(own, 0, candidates, groups, -1);
+    this.#chooseSpi(groups, cpu);
     return this.#found;
   }
 
-  /** Looks at 32 interrupts; `cpu`: the one that an SPI must be for, -1 for private interrupts. */
-  #scan(bank: Bank, w: number, groups: number, cpu: number): void {
-    let candidates = bank.candidateWord(w);
-    if (candidates === 0) return;
+  #chooseSpi(groups: number, cpu: number): void {
+    const { spis } = this;
+    const { words, end } = spis, enable = spis.enable >>> 2;
+    for (let w = spis.first; w < end; w++) {
+      // Most words have no interrupt that is enabled.
+      if (words[(enable + w) | 0] === 0) continue;
+      const candidates = spis.candidateWord(w);
+      if (candidates !== 0) this.#choose(spis, w, candidates, groups, cpu);
+    }
+  }
+
+  /** Looks at these of 32 interrupts; `cpu`: the one that an SPI must be for, -1 for private interrupts. */
+  #choose(bank: Bank, w: number, of: number, groups: number, cpu: number): void {
+    let candidates = of;
     const ofGroup1 = bank.memory.ldi32(bank.group + 4 * w);
     if ((groups & 1) === 0) candidates &= ofGroup1;
     if ((groups & 2) === 0) candidates &= ~ofGroup1;

@@ -15,6 +15,8 @@ export interface RegisterRow<T> {
   readonly readActs?: boolean;
   /** Whether writing changes nothing. */
   readonly constant?: boolean;
+  /** Whether writing changes nothing but interrupts, which tell whom they concern. */
+  readonly tells?: boolean;
 }
 
 /** Rows by register-file index. */

@@ -52,6 +52,19 @@ const GichLayout = layout("gich", {
   lr: array("u64", MAX_LRS),
 });
 
+// V8 folds what it knows of a constant of the module itself, and has to look up imported ones.
+const HCR = ICH_HCR, LR_HI = ICH_LR_HI, VMCR = ICH_VMCR, LINES = LINE, IDLE = IDLE_PRIORITY;
+/** Words of a state; that of the first list register's bits 63 to 32. */
+const WORD = {
+  HCR: GichLayout.offset.hcr >>> 2,
+  VMCR: GichLayout.offset.vmcr >>> 2,
+  AP0R: GichLayout.offset.ap0r >>> 2,
+  AP1R: GichLayout.offset.ap1r >>> 2,
+  LR_HI: (GichLayout.offset.lr >>> 2) + 1,
+} as const;
+/** What else than an EOI can be a reason for a maintenance interrupt. */
+const REASONS = 0xff & ~ICH_HCR.En;
+
 const HCR_WRITABLE = 0xff | ICH_HCR.TC | ICH_HCR.TALL0 | ICH_HCR.TALL1 | ICH_HCR.TSEI |
   ICH_HCR.TDIR | (0x1f << ICH_HCR.EOIcount.shift);
 const VMCR_WRITABLE = ICH_VMCR.VENG0 | ICH_VMCR.VENG1 | ICH_VMCR.VCBPR | ICH_VMCR.VEOIM |
@@ -76,8 +89,12 @@ function below({ shift }: { readonly shift: number }, least: number) {
   return Array.from({ length: least }, (_, n) => ({ mask: 7 << shift, value: n << shift }));
 }
 
+/** What a write to a GICv3's ICH_HCR_EL2 keeps, and to bits 63 to 32 of a list register. */
+export const PLAIN_HCR: number = HCR_WRITABLE;
 /** Priority bits of a list register that are RES0. */
 const LR_HI_RES0 = (~PRIORITY_MASK & 0xff) << ICH_LR_HI.Priority.shift;
+
+export const PLAIN_LR_HI: number = ~LR_HI_RES0;
 
 const STATE_INVALID = 0;
 const ENDED_MASK = ICH_LR_HI.PENDING | ICH_LR_HI.ACTIVE | ICH_LR_HI.HW | ICH_LR_HI.EOI;
@@ -89,6 +106,8 @@ export type DeactivatePhysical = (cpu: number, hwIntid: number) => void;
 /** A view of one virtual CPU interface. Methods change state only; the controller refreshes the lines afterwards. */
 export class VirtualInterface implements BinaryPoints {
   readonly state: ViewOf<typeof GichLayout>;
+  /** The state's words: V8 reads one at a constant place with three instructions. */
+  readonly #words: Int32Array;
   readonly #lr: number;
   /** Called when the guest has deactivated the interrupt of a list register. */
   deactivated: (intid: number) => void = () => {};
@@ -103,7 +122,9 @@ export class VirtualInterface implements BinaryPoints {
     readonly mapped = false,
   ) {
     this.state = arena.make(GichLayout);
-    this.#lr = this.state.lr;
+    const { memory, base, lr } = this.state;
+    this.#words = new Int32Array(memory.i32.buffer, base, GichLayout.size >>> 2);
+    this.#lr = lr;
   }
 
   /** The byte addresses of ICH_VMCR_EL2 and ICH_HCR_EL2, each a word. */
@@ -199,16 +220,16 @@ export class VirtualInterface implements BinaryPoints {
 
   /** The list register with the highest priority pending interrupt of an enabled group, or -1; the lowest among equals. */
   highestPending(): number {
-    const enabled = this.state.vmcr & (ICH_VMCR.VENG0 | ICH_VMCR.VENG1);
+    const words = this.#words, { lrs } = this;
+    const enabled = (words[WORD.VMCR] as number) & (VMCR.VENG0 | VMCR.VENG1);
     let found = -1;
     if (enabled === 0) return found;
-    let best = IDLE_PRIORITY;
-    const { lrs } = this, words = this.state.memory.i32, first = (this.#lr >>> 2) + 1;
+    let best: number = IDLE;
     for (let n = 0; n < lrs; n++) {
-      const hi = words[first + 2 * n] as number;
-      if (hi >>> ICH_LR_HI.State.shift !== STATE_PENDING) continue;
-      if ((enabled & (hi & ICH_LR_HI.Group ? ICH_VMCR.VENG1 : ICH_VMCR.VENG0)) === 0) continue;
-      const priority = (hi >>> ICH_LR_HI.Priority.shift) & 0xff;
+      const hi = words[(WORD.LR_HI + 2 * n) | 0] as number;
+      if (hi >>> LR_HI.State.shift !== STATE_PENDING) continue;
+      if ((enabled & (hi & LR_HI.Group ? VMCR.VENG1 : VMCR.VENG0)) === 0) continue;
+      const priority = (hi >>> LR_HI.Priority.shift) & 0xff;
       if (priority < best) {
         best = priority;
         found = n;
@@ -219,29 +240,38 @@ export class VirtualInterface implements BinaryPoints {
 
   /** Whether list register `n`'s interrupt passes the mask and the running priority. */
   #signals(n: number): boolean {
-    if ((this.state.hcr & ICH_HCR.En) === 0) return false;
-    const hi = this.lrHi(n);
-    const mask = groupMask(this, hi & ICH_LR_HI.Group ? 1 : 0);
-    return preempts(fieldOf(hi, ICH_LR_HI.Priority), this.pmr, this.running, mask);
+    const words = this.#words;
+    if (((words[WORD.HCR] as number) & HCR.En) === 0) return false;
+    const hi = words[(WORD.LR_HI + 2 * n) | 0] as number;
+    const priority = (hi >>> LR_HI.Priority.shift) & 0xff;
+    const vmcr = words[WORD.VMCR] as number;
+    const active = (words[WORD.AP0R] as number) | (words[WORD.AP1R] as number);
+    if (active === 0) return priority < vmcr >>> VMCR.VPMR.shift;
+    const mask = groupMask(this, hi & LR_HI.Group ? 1 : 0);
+    return preempts(priority, this.pmr, this.running, mask);
   }
 
   /** LINE.VIRQ, LINE.VFIQ or 0: what the guest is signalled. */
   lines(): number {
-    if ((this.state.hcr & ICH_HCR.En) === 0) return 0;
+    const words = this.#words;
+    if (((words[WORD.HCR] as number) & HCR.En) === 0) return 0;
     const n = this.highestPending();
     if (n < 0 || !this.#signals(n)) return 0;
-    const fiq = (this.lrHi(n) & ICH_LR_HI.Group) === 0 && (this.state.vmcr & ICH_VMCR.VFIQEn) !== 0;
-    return fiq ? LINE.VFIQ : LINE.VIRQ;
+    const ofGroup0 = ((words[(WORD.LR_HI + 2 * n) | 0] as number) & LR_HI.Group) === 0;
+    return ofGroup0 && ((words[WORD.VMCR] as number) & VMCR.VFIQEn) !== 0 ? LINES.VFIQ : LINES.VIRQ;
   }
 
   /** ICH_HCR_EL2.En. */
   get on(): boolean {
-    return (this.state.hcr & ICH_HCR.En) !== 0;
+    return ((this.#words[WORD.HCR] as number) & HCR.En) !== 0;
   }
 
   /** The level of the maintenance interrupt. */
   get maintenance(): boolean {
-    return (this.state.hcr & ICH_HCR.En) !== 0 && this.misr() !== 0;
+    const words = this.#words, hcr = words[WORD.HCR] as number;
+    if ((hcr & HCR.En) === 0) return false;
+    // Most often nothing but an EOI can be its reason.
+    return (hcr & REASONS) === 0 ? this.eisr() !== 0 : this.misr() !== 0;
   }
 
   /** The pending list register if its interrupt is of `group`, or -1. */
@@ -352,9 +382,9 @@ export class VirtualInterface implements BinaryPoints {
   /** ICH_EISR_EL2: invalid, not HW, EOI wanted. */
   eisr(): number {
     let value = 0;
-    const { lrs } = this, words = this.state.memory.i32, first = (this.#lr >>> 2) + 1;
+    const words = this.#words, { lrs } = this;
     for (let n = 0; n < lrs; n++) {
-      if (((words[first + 2 * n] as number) & ENDED_MASK) === ICH_LR_HI.EOI) value |= 1 << n;
+      if (((words[(WORD.LR_HI + 2 * n) | 0] as number) & ENDED_MASK) === LR_HI.EOI) value |= 1 << n;
     }
     return value;
   }
@@ -398,6 +428,11 @@ export class VirtualInterface implements BinaryPoints {
 
 function isSpecial(intid: number): boolean {
   return intid >= INTID.FIRST_SPECIAL && intid < INTID.END_SPECIAL;
+}
+
+/** The byte address of bits 63 to 32 of list register `n`. */
+export function lrHiAt({ state }: VirtualInterface, n: number): number {
+  return state.lr + 8 * n + 4;
 }
 
 /** The byte address of a GICv3's ICH_AP0R0_EL2 or ICH_AP1R0_EL2, a word; undefined for another register. */

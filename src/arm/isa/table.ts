@@ -68,14 +68,24 @@ const RARE: readonly Row[] = [
 /** Every row, in decode order. */
 export const ROWS: readonly Row[] = [...COMMON, ...RARE];
 
-/** Decodes by the top 11 bits (31 to 21) to the few rows that can match, found when first needed. */
+/** The rows that agree with `word` in the bits of `mask`, as far as these are fixed. */
+function agreeing(rows: readonly Row[], word: number, mask: number): readonly Row[] {
+  return rows.filter((r) => ((word ^ r.value) & r.mask & mask) === 0);
+}
+
+/**
+ * Decodes by the top 11 bits (31 to 21) to the few rows that can match, found when first needed among those of
+ * the encoding's main group (bits 28 to 25, C4.1).
+ */
 export class Decoder {
+  readonly #groups: (readonly Row[] | undefined)[] = Array(16).fill(undefined);
   readonly #buckets: (readonly Row[] | undefined)[] = Array(2048).fill(undefined);
 
   constructor(readonly rows: readonly Row[]) {}
 
   #bucket(word: number): readonly Row[] {
-    return this.rows.filter((r) => ((word ^ r.value) & r.mask & 0xffe00000) === 0);
+    const group = this.#groups[(word >>> 25) & 15] ??= agreeing(this.rows, word, 0x1e00_0000);
+    return agreeing(group, word, 0xffe0_0000);
   }
 
   /** The row that `word` (unsigned 32-bit) belongs to, or undefined: UNDEFINED. */

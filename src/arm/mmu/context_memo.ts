@@ -3,8 +3,7 @@
  * again has the registers that it had: then the context and the masks that follow from them are those of
  * last time, as long as no context has been given to another key since ({@link Contexts.generation}).
  */
-import type { SharedMemory } from "../../base/memory.ts";
-import { type Cpu, CpuLayout, sysregOffset } from "../arch/cpu_state.ts";
+import { CpuLayout, sysregOffset } from "../arch/cpu_state.ts";
 import { R } from "../arch/sysregs.ts";
 import type { Contexts } from "./contexts.ts";
 
@@ -59,83 +58,85 @@ const FOLLOWING = Uint16Array.of(
   wordOf(fetchUncached),
 );
 
-type Comparison = (words: Int32Array, cpu: number, kept: Int32Array, at: number) => boolean;
+type Comparison = (words: Int32Array, kept: Int32Array) => boolean;
+type Copy = (words: Int32Array, kept: Int32Array) => void;
 
 /** Compares the deciding words with those kept, without a loop: made from text, as a layout's views are. */
 function comparison(deciding: Uint16Array): Comparison {
-  const equal = [...deciding].map((word, i) =>
-    `words[(cpu + ${word}) | 0] === kept[(at + ${i}) | 0]`
-  );
-  const text = `"use strict"; return ${equal.join(" && ")};`;
-  return new Function("words", "cpu", "kept", "at", text) as Comparison;
+  const equal = [...deciding].map((word, i) => `words[${word}] === kept[${i}]`);
+  return new Function("words", "kept", `"use strict"; return ${equal.join(" && ")};`) as Comparison;
 }
 
-const SAME = DECIDING.map(comparison);
-
-const LEVELS = DECIDING.length;
 const LONGEST = Math.max(...DECIDING.map((of) => of.length));
 
-export class ContextMemo {
-  readonly #words: Int32Array;
-  /** For each CPU and level: the deciding words, then what followed. */
-  readonly #kept: Int32Array;
-  /** The contexts that were selected, -1 for none, and the generation that it is true of. */
-  readonly #selected: Int32Array;
-  readonly #unprivileged: Int32Array;
-  readonly #generations: Float64Array;
-  /** For each CPU, the entry whose following words it has. */
-  readonly #current: Int32Array;
+/** Gives the CPU the words that follow, which are kept behind the deciding ones. */
+function copying(): Copy {
+  const copies = [...FOLLOWING].map((word, i) => `words[${word}] = kept[${LONGEST + i}];`);
+  return new Function("words", "kept", `"use strict"; ${copies.join(" ")}`) as Copy;
+}
 
-  constructor(memory: SharedMemory, readonly contexts: Contexts, cpuCount: number) {
-    this.#words = memory.i32;
-    const entries = cpuCount * LEVELS;
-    this.#kept = new Int32Array(entries * (LONGEST + FOLLOWING.length));
-    this.#selected = new Int32Array(entries);
-    this.#unprivileged = new Int32Array(entries);
-    this.#generations = new Float64Array(entries).fill(-1);
-    this.#current = new Int32Array(cpuCount).fill(-1);
-  }
+// Each by its own name: V8 calls what it knows to be always the same without a detour.
+const [SAME_EL0, SAME_EL1, SAME_EL2] = DECIDING.map(comparison) as [
+  Comparison,
+  Comparison,
+  Comparison,
+];
+const giveFollowing = copying();
+
+/** What a CPU had the last time at one level. */
+class Entry {
+  /** The deciding words, then what followed. */
+  readonly kept = new Int32Array(LONGEST + FOLLOWING.length);
+  /** The contexts that were selected, -1 for none, and the generation that it is true of. */
+  selected = 0;
+  unprivileged = -1;
+  generation = -1;
+}
+
+/** One CPU's. */
+export class ContextMemo {
+  readonly #entries = DECIDING.map(() => new Entry());
+  /** The one whose following words the CPU has. */
+  #current: Entry | undefined;
+
+  /** `words`: the CPU's, as of `wordsOf`. */
+  constructor(readonly words: Int32Array, readonly contexts: Contexts) {}
 
   /** Gives the CPU what it had the last time at this level, if everything is as it was then. */
-  recall(cpuIndex: number, base: number, el: number): boolean {
-    const entry = cpuIndex * LEVELS + el;
-    const { contexts } = this;
-    const selected = this.#selected[entry] as number;
-    if (this.#generations[entry] !== contexts.generation || !contexts.isUsed(selected)) {
-      return false;
-    }
-    const words = this.#words, kept = this.#kept;
-    const cpu = base >>> 2, at = entry * (LONGEST + FOLLOWING.length);
-    if (!(SAME[el] as Comparison)(words, cpu, kept, at)) return false;
+  recall(el: number): boolean {
+    const entry = this.#entries[el] as Entry;
+    const { contexts, words } = this;
+    if (entry.generation !== contexts.generation || !contexts.isUsed(entry.selected)) return false;
+    const { kept } = entry;
+    const same = el === 1
+      ? SAME_EL1(words, kept)
+      : el === 2
+      ? SAME_EL2(words, kept)
+      : SAME_EL0(words, kept);
+    if (!same) return false;
     // Nothing else was selected meanwhile: it is the one selected last, too.
-    if (this.#current[cpuIndex] === entry) return true;
-    this.#current[cpuIndex] = entry;
-    for (let i = 0; i < FOLLOWING.length; i++) {
-      words[cpu + (FOLLOWING[i] as number)] = kept[at + LONGEST + i] as number;
-    }
-    contexts.touch(selected);
-    const unprivileged = this.#unprivileged[entry] as number;
-    if (unprivileged >= 0) contexts.touch(unprivileged);
+    if (this.#current === entry) return true;
+    this.#current = entry;
+    giveFollowing(words, kept);
+    contexts.touch(entry.selected);
+    if (entry.unprivileged >= 0) contexts.touch(entry.unprivileged);
     return true;
   }
 
   /** The CPU is about to get what is not kept here. */
-  forget(cpuIndex: number): void {
-    this.#current[cpuIndex] = -1;
+  forget(): void {
+    this.#current = undefined;
   }
 
-  /** Remembers what the CPU has now, with the contexts that were selected for it, in that order. */
-  keep(cpu: Cpu, selected: number, unprivileged: number): void {
-    const { el, index } = cpu;
-    const entry = index * LEVELS + el;
-    const deciding = DECIDING[el] as Uint16Array;
-    const base = cpu.base >>> 2, at = entry * (LONGEST + FOLLOWING.length);
-    const words = this.#words;
-    deciding.forEach((word, i) => this.#kept[at + i] = words[base + word] as number);
-    FOLLOWING.forEach((word, i) => this.#kept[at + LONGEST + i] = words[base + word] as number);
-    this.#selected[entry] = selected;
-    this.#unprivileged[entry] = unprivileged;
-    this.#generations[entry] = this.contexts.generation;
-    this.#current[index] = entry;
+  /** Remembers what the CPU has now at level `el`, with the contexts that were selected for it, in that order. */
+  keep(el: number, selected: number, unprivileged: number): void {
+    const entry = this.#entries[el] as Entry;
+    const { words } = this, { kept } = entry;
+    (DECIDING[el] as Uint16Array).forEach((word, i) => kept[i] = words[word] as number);
+    FOLLOWING.forEach((word, i) => kept[LONGEST + i] = words[word] as number);
+    entry.selected = selected;
+    entry.unprivileged = unprivileged;
+    entry.generation = this.contexts.generation;
+    this.#current = entry;
   }
 }

@@ -6,7 +6,7 @@
 import type { Arena } from "../../base/arena.ts";
 import { assert } from "../../base/errors.ts";
 import type { SharedMemory } from "../../base/memory.ts";
-import { type Cpu, sysregOffset } from "../arch/cpu_state.ts";
+import { type Cpu, CpuLayout, sysregOffset, wordsOf } from "../arch/cpu_state.ts";
 import { ARMED, ARMED_DATA, BREAKPOINTS, WATCHPOINTS } from "../arch/debug_registers.ts";
 import { R } from "../arch/sysregs.ts";
 import { ACCESS, type Access, ramOffset, type RamRange } from "../arch/tlb_layout.ts";
@@ -53,6 +53,9 @@ export interface MmuFeatures {
   readonly parallel?: boolean;
 }
 
+/** The word of a CPU's level. */
+const EL = CpuLayout.offset.el >>> 2;
+
 const SP_ALIGN_MASK = 15;
 const ALIGN_MASK = 0xffff_ffff;
 
@@ -73,7 +76,8 @@ export class Mmu {
   readonly #memory: SharedMemory;
   readonly #ram: RamRange;
   readonly #contexts: Contexts;
-  readonly #memo: ContextMemo;
+  /** By CPU. */
+  readonly #memos: ContextMemo[] = [];
   readonly #controls = new Controls();
   readonly #stage1: Stage1;
   readonly #stage2: Stage2;
@@ -89,7 +93,6 @@ export class Mmu {
     this.#memory = memory;
     this.#ram = ram;
     this.#contexts = new Contexts(memory, arena, cpuCount, features.parallel);
-    this.#memo = new ContextMemo(memory, this.#contexts, cpuCount);
     const tables = new TableReader(memory, ram, features.parallel);
     const { walks } = this.#contexts;
     this.#stage2 = new Stage2(tables, this.fault, features.xnx, walks);
@@ -270,12 +273,17 @@ export class Mmu {
    * PSTATE.PAN or a translation register; {@link controlChanged} does where it matters.
    */
   contextChanged(cpu: Cpu): void {
-    const { el } = cpu;
-    if (el > 2) this.#memo.forget(cpu.index);
-    if (el > 2 || !this.#memo.recall(cpu.index, cpu.base, el)) this.#newContext(cpu);
+    const memo = this.#memos[cpu.index] ?? this.#makeMemo(cpu);
+    const el = memo.words[EL] as number;
+    if (el > 2) memo.forget();
+    if (el > 2 || !memo.recall(el)) this.#newContext(cpu, memo);
   }
 
-  #newContext(cpu: Cpu): void {
+  #makeMemo(cpu: Cpu): ContextMemo {
+    return this.#memos[cpu.index] = new ContextMemo(wordsOf(cpu), this.#contexts);
+  }
+
+  #newContext(cpu: Cpu, memo: ContextMemo): void {
     const c = this.#controls;
     loadControls(c, this.#memory, cpu, cpu.el, false);
     const context = this.#contexts.select(cpu.index, c);
@@ -289,7 +297,7 @@ export class Mmu {
     const unprivileged = c.unprivilegedIsUser ? this.#unprivileged(cpu) : -1;
     cpu.tlbUnprivileged = unprivileged < 0 ? cpu.tlb : this.#contexts.dataTlb(unprivileged);
     if (cpu.countsAccesses !== 0) cpu.tlb = cpu.tlbUnprivileged = this.#contexts.emptyTlb;
-    if (cpu.el <= 2) this.#memo.keep(cpu, context, unprivileged);
+    if (cpu.el <= 2) memo.keep(cpu.el, context, unprivileged);
   }
 
   #unprivileged(cpu: Cpu): number {

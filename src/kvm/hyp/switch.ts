@@ -51,6 +51,7 @@ const BY_VECTOR = [
 const VECTOR_CURRENT_SPX = 0x200;
 /** The vectors of exceptions from a lower level in AArch64. */
 export const VECTOR_LOWER_AARCH64 = 0x400;
+export const VECTOR_LOWER_IRQ = 0x480;
 
 /** guest_owns_fp_regs. */
 export function guestOwnsFpRegs(vcpu: HypVcpu): boolean {
@@ -211,12 +212,13 @@ export const SAVE_PSTATE_AND_ESR: readonly SequenceStep[] = [
   STEP.save(R.SPSR_EL2, at(KvmVcpuLayout.offset.ctxt + KvmCpuContextLayout.offset.pstate)),
   STEP.readLow(R.ESR_EL2, at(KvmVcpuLayout.offset.faultEsr)),
 ];
-const SAVE_PSTATE = sequence(SAVE_PSTATE_AND_ESR.slice(0, 1));
+export const SAVE_PSTATE: readonly SequenceStep[] = SAVE_PSTATE_AND_ESR.slice(0, 1);
+const SAVE_ONE = sequence(SAVE_PSTATE);
 const SAVE_BOTH = sequence(SAVE_PSTATE_AND_ESR);
 
 /** The same for an exit by `code`, which may have no syndrome. */
 export function savePstateAndEsr(port: El2Port, vcpu: HypVcpu, code: number): void {
-  port.run(code === ARM_EXCEPTION.IRQ ? SAVE_PSTATE : SAVE_BOTH, vcpu.state.base);
+  port.run(code === ARM_EXCEPTION.IRQ ? SAVE_ONE : SAVE_BOTH, vcpu.state.base);
 }
 
 /** fixup_guest_exit, with {@link savePstateAndEsr} before it: true when the guest is to be entered again at once. */

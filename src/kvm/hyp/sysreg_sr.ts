@@ -129,13 +129,20 @@ export function sysregRestoreEl2ReturnState(ctxt = 0): readonly SequenceStep[] {
   ];
 }
 
+/** Whether a return to the saved PSTATE is not one of those that {@link el2ReturnPstate} makes illegal. */
+export function isLegalReturn(ctxt: KvmCpuContext): boolean {
+  const pstate = pstateOf(ctxt);
+  return (pstate & SPSR.NRW) !== 0 || (pstate & MODE_MASK) < MODE_EL2T;
+}
+
+function pstateOf({ memory, base }: KvmCpuContext): number {
+  return memory.ldi32(base + KvmCpuContextLayout.offset.pstate);
+}
+
 /**
  * The PSTATE that ERET is to restore. A saved one of EL2 or above would give the guest the host's
  * privileges: it becomes an illegal exception return instead.
  */
-export function el2ReturnPstate({ memory, base }: KvmCpuContext): number {
-  const pstate = memory.ldi32(base + KvmCpuContextLayout.offset.pstate);
-  const mode = pstate & MODE_MASK;
-  const illegal = (mode & SPSR.NRW) === 0 && mode >= MODE_EL2T;
-  return illegal ? MODE_EL2H | SPSR.IL : pstate;
+export function el2ReturnPstate(ctxt: KvmCpuContext): number {
+  return isLegalReturn(ctxt) ? pstateOf(ctxt) : MODE_EL2H | SPSR.IL;
 }

@@ -7,6 +7,7 @@
  */
 import { ICC_SRE, ICH_HCR, ICH_LR_HI, ICH_VTR } from "../../arm/arch/gic.ts";
 import { R } from "../../arm/arch/sysregs.ts";
+import { once } from "../../base/once.ts";
 import {
   type At,
   at,
@@ -32,29 +33,76 @@ function vtrToNrAprRegs(vtr: number): number {
   return preBits === 7 ? 4 : preBits === 6 ? 2 : 1;
 }
 
+const { vgicHcr: HCR_AT, lr: LR_AT } = VgicV3CpuIfLayout.offset;
+const MAX_LRS = 16;
+const lrAt = (n: number): At => at(LR_AT + 8 * n);
+const numbers = (count: number): number[] => Array.from({ length: count }, (_, n) => n);
+
+/** What is free, and off with the interface: argument 0 is ICH_HCR_EL2. */
+const TURN_OFF = sequence(STEP.tell(R.ICH_ELRSR_EL2), STEP.write(R.ICH_HCR_EL2, { arg: 0 }));
+
+/** By the number of list registers in use. Argument 0 of all below is the interface's shadow. */
+const RESTORE = once(() =>
+  numbers(MAX_LRS + 1).map((used) =>
+    sequence(
+      STEP.loadWord(R.ICH_HCR_EL2, at(HCR_AT)),
+      numbers(used).map((n) => STEP.restore(R.ICH_LR0_EL2 + n, lrAt(n))),
+    )
+  )
+);
+
+const LRS_AT_ONCE = 4;
+
+/** Saves and clears `count` list registers from `first` on; those with a bit in `empty` are only cleared. */
+function saveSequence(first: number, count: number, empty: number): Sequence {
+  return sequence(
+    numbers(count).map((n) => {
+      const reg = R.ICH_LR0_EL2 + first + n;
+      const clear = STEP.write(reg, 0);
+      return (empty & (1 << n)) !== 0 ? [clear] : [STEP.save(reg, lrAt(first + n)), clear];
+    }).flat(),
+  );
+}
+
+/** By the first one / 4, by how many, by which of them are empty. */
+const SAVE_LRS = once(() =>
+  numbers(MAX_LRS / LRS_AT_ONCE).map((four) =>
+    numbers(LRS_AT_ONCE + 1).map((count) =>
+      numbers(1 << count).map((empty) => saveSequence(LRS_AT_ONCE * four, count, empty))
+    )
+  )
+);
+
 /**
  * After an exit: reads the used list registers back, or only notes the empty state of those that
  * ICH_ELRSR_EL2 reports free, and turns the interface off.
  */
 export function __vgicV3SaveState(port: El2Port, cpuIf: VgicV3CpuIf): void {
-  const usedLrs = cpuIf.usedLrs;
+  const { usedLrs } = cpuIf;
   if (usedLrs === 0) return;
-  const elrsr = port.readLo(R.ICH_ELRSR_EL2);
-  port.write(R.ICH_HCR_EL2, (cpuIf.vgicHcr & ~ICH_HCR.En) >>> 0, 0);
+  port.run(TURN_OFF, cpuIf.vgicHcr & ~ICH_HCR.En);
+  const elrsr = port.told;
   for (let i = 0; i < usedLrs; i++) {
-    const at = cpuIf.lr + 8 * i;
-    if (elrsr & (1 << i)) cpuIf.memory.st32(at + 4, cpuIf.memory.ld32(at + 4) & NO_STATE);
-    else port.save(R.ICH_LR0_EL2 + i, at);
-    port.write(R.ICH_LR0_EL2 + i, 0, 0);
+    if ((elrsr & (1 << i)) === 0) continue;
+    const at = cpuIf.lr + 8 * i + 4;
+    cpuIf.memory.st32(at, cpuIf.memory.ld32(at) & NO_STATE);
   }
+  let i = 0;
+  // By fours, and what is left.
+  for (; usedLrs - i > LRS_AT_ONCE; i += LRS_AT_ONCE) saveLrs(port, cpuIf, i, LRS_AT_ONCE, elrsr);
+  saveLrs(port, cpuIf, i, usedLrs - i, elrsr);
+}
+
+function saveLrs(port: El2Port, cpuIf: VgicV3CpuIf, from: number, n: number, elrsr: number): void {
+  const empty = (elrsr >>> from) & ((1 << n) - 1);
+  const sequences = SAVE_LRS()[from / LRS_AT_ONCE]?.[n] as readonly Sequence[];
+  port.run(sequences[empty] as Sequence, cpuIf.base);
 }
 
 /** Before an entry: turns the interface on and fills the used list registers. Nothing when none is used. */
 export function __vgicV3RestoreState(port: El2Port, cpuIf: VgicV3CpuIf): void {
-  const usedLrs = cpuIf.usedLrs;
-  if (usedLrs === 0) return;
-  port.write(R.ICH_HCR_EL2, cpuIf.vgicHcr, 0);
-  for (let i = 0; i < usedLrs; i++) port.restore(R.ICH_LR0_EL2 + i, cpuIf.lr + 8 * i);
+  const { usedLrs } = cpuIf;
+  if (usedLrs !== 0) port.run(RESTORE()[usedLrs] as Sequence, cpuIf.base);
 }
 
 /** Keeps the guest from ICC_SRE_EL1. */

@@ -7,7 +7,13 @@
 import { Arena } from "../../../src/base/arena.ts";
 import { SharedMemory } from "../../../src/base/memory.ts";
 import { rangesOf } from "../../../src/base/struct.ts";
-import { type Cpu, CpuLayout, SLOT, sysregOffset } from "../../../src/arm/arch/cpu_state.ts";
+import {
+  type Cpu,
+  CpuLayout,
+  SLOT,
+  sysregOffset,
+  wordsOf,
+} from "../../../src/arm/arch/cpu_state.ts";
 import { HCR } from "../../../src/arm/arch/fields.ts";
 import { sysreg, sysregByKey, sysregKey, type SysregName } from "../../../src/arm/arch/sysregs.ts";
 import {
@@ -83,6 +89,7 @@ export class FoldedLab implements ExecutionHost, Environment {
   readonly memory = SharedMemory.create(END);
   readonly arena = new Arena("lab", this.memory, 64, CONTROL);
   readonly cpu: Cpu = this.arena.make(CpuLayout);
+  readonly words = wordsOf(this.cpu);
   readonly #evaluator = new Evaluator(this.cpu, this);
   readonly #interpreter: Interpreter | undefined;
   readonly stopped = false;

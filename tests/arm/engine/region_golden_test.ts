@@ -18,6 +18,7 @@ import copy from "./golden/copy.txt" with { type: "text" };
 import count from "./golden/count.txt" with { type: "text" };
 import floats from "./golden/floats.txt" with { type: "text" };
 import numbers from "./golden/numbers.txt" with { type: "text" };
+import near from "./golden/near.txt" with { type: "text" };
 import select from "./golden/select.txt" with { type: "text" };
 import twice from "./golden/twice.txt" with { type: "text" };
 
@@ -51,6 +52,12 @@ const PIECES: Readonly<Record<string, Piece>> = {
   copy: {
     golden: copy,
     code: (asm) => asm.label("loop").word(0x3940_0403, 0x3900_0023).b("loop"),
+  },
+  // ldrb w3, [x0]; ldrb w4, [x0, #1]; ldr x5, [x0, #8]; add x0, x0, #16; b loop
+  near: {
+    golden: near,
+    code: (asm) =>
+      asm.label("loop").word(0x3940_0003, 0x3940_0404, 0xf940_0405, 0x9100_4000).b("loop"),
   },
   // cmp w1, w2; ccmp w3, #4, #0, ge; csel x4, x1, x2, lt; adds w1, w1, #3; b loop
   select: {

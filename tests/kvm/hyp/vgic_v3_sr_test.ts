@@ -1,13 +1,14 @@
 /** Saving and restoring the virtual CPU interface: which registers, in which order, with what effect. */
 import assert from "node:assert/strict";
-import type { El2Port } from "../../../src/arm/el2_port.ts";
+import type { El2Port, Sequence } from "../../../src/arm/el2_port.ts";
 import { R, type SysregName } from "../../../src/arm/arch/sysregs.ts";
 import { SharedMemory } from "../../../src/base/memory.ts";
 import * as sr from "../../../src/kvm/hyp/vgic_v3_sr.ts";
 import { type VgicV3CpuIf, VgicV3CpuIfLayout } from "../../../src/kvm/kvm_host.ts";
+import { doSteps, type StepPort } from "../sequence_steps.ts";
 
 /** Registers as plain 64-bit storage, and a record of the accesses. */
-class Registers {
+class Registers implements StepPort {
   readonly memory = SharedMemory.create(4096);
   readonly values = new Map<number, bigint>();
   readonly log: string[] = [];
@@ -37,6 +38,11 @@ class Registers {
   restore(reg: number, from: number): void {
     this.#note("restore", reg);
     this.values.set(reg, this.memory.ld64(from));
+  }
+  told = 0;
+  looked = 0;
+  run(sequence: Sequence, argument: number): void {
+    doSteps(this, sequence, argument);
   }
 }
 
@@ -84,6 +90,29 @@ Deno.test("save reads what is in use, notes what is empty, and clears both", () 
     "save ICH_LR1_EL2",
     "write ICH_LR1_EL2",
   ]);
+});
+
+Deno.test("more list registers than are saved at once: all of them, in their order", () => {
+  for (let used = 3; used <= 16; used++) {
+    const { regs, port, cpuIf } = setup(used);
+    const empty = 0b0110_1001_1010_0101 & ((1 << used) - 1);
+    regs.set("ICH_ELRSR_EL2", BigInt(empty));
+    for (let i = 0; i < used; i++) {
+      regs.memory.st64(cpuIf.lr + 8 * i, 0xd0a0_0000_0000_0020n + BigInt(i));
+      regs.values.set(R.ICH_LR0_EL2 + i, 0x90a0_0000_0000_0021n + BigInt(i));
+    }
+    sr.__vgicV3SaveState(port, cpuIf);
+    const expected = ["read ICH_ELRSR_EL2", "write ICH_HCR_EL2"];
+    for (let i = 0; i < used; i++) {
+      const isEmpty = (empty & (1 << i)) !== 0;
+      if (!isEmpty) expected.push(`save ICH_LR${i}_EL2`);
+      expected.push(`write ICH_LR${i}_EL2`);
+      const kept = (isEmpty ? 0x10a0_0000_0000_0020n : 0x90a0_0000_0000_0021n) + BigInt(i);
+      assert.equal(regs.memory.ld64(cpuIf.lr + 8 * i), kept, `${i} of ${used}`);
+      assert.equal(regs.values.get(R.ICH_LR0_EL2 + i), 0n);
+    }
+    assert.deepEqual(regs.log, expected);
+  }
 });
 
 Deno.test("nothing used: nothing touched", () => {

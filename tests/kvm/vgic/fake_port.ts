@@ -4,6 +4,7 @@ import type { Sequence } from "../../../src/arm/el2_port.ts";
 import type { Gic } from "../../../src/arm/gic/controller.ts";
 import type { Gicv2 } from "../../../src/arm/gic/gicv2.ts";
 import type { SharedMemory } from "../../../src/base/memory.ts";
+import { doSteps, type StepPort } from "../sequence_steps.ts";
 
 export const GICH_PA = 0x0803_0000;
 
@@ -16,7 +17,7 @@ const NAMES = Object.entries(R).reduce<string[]>((names, [name, index]) => {
 }, []);
 
 /** The registers of the GIC as EL2 reaches them, plain storage for the rest, and PSTATE.I. */
-export class FakePort {
+export class FakePort implements StepPort {
   readonly events: PortEvent[] = [];
   readonly stored = new Map<number, number>();
   irqsOff = false;
@@ -57,18 +58,11 @@ export class FakePort {
   restore(reg: number, from: number): void {
     this.write(reg, this.memory.ld32(from), this.memory.ld32(from + 4));
   }
-  /** The steps that vcpu_load and vcpu_put of the interface have. */
-  run({ steps }: Sequence, address: number): void {
-    let looked = 0;
-    for (const step of steps) {
-      if (step.step === "look") looked = this.readLo(step.reg);
-      else if (step.step === "change") this.write(step.reg, (looked & ~step.clear) | step.set, 0);
-      else if (step.step === "readWord") {
-        this.memory.st32(address + step.at.offset, this.readLo(step.reg));
-      } else if (step.step === "loadWord") {
-        this.write(step.reg, this.memory.ld32(address + step.at.offset), 0);
-      } else throw new Error(`no step ${step.step}`);
-    }
+  told = 0;
+  looked = 0;
+  /** The sequences of the interface: all have one argument. */
+  run(sequence: Sequence, argument: number): void {
+    doSteps(this, sequence, argument);
   }
   irqSave(): number {
     const before = this.irqsOff;

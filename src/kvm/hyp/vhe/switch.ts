@@ -6,11 +6,11 @@
  * re-entry that never leaves EL2's fast path.
  */
 import * as el2Port from "../../../arm/el2_port.ts";
-import type { El2Port } from "../../../arm/el2_port.ts";
+import type { El2Port, Sequence } from "../../../arm/el2_port.ts";
 import * as fields from "../../../arm/arch/fields.ts";
 import * as sysregs from "../../../arm/arch/sysregs.ts";
 import * as kvmHost from "../../kvm_host.ts";
-import { KvmVcpuLayout, type Vcpu } from "../../kvm_host.ts";
+import { KvmCpuContextLayout, KvmVcpuLayout, type Vcpu } from "../../kvm_host.ts";
 import * as debugSr from "../debug_sr.ts";
 import * as exceptionModule from "../exception.ts";
 import * as fpsimd from "../fpsimd.ts";
@@ -41,13 +41,16 @@ const {
   keepPendingVirtualSError,
   LOAD_STAGE2,
   REENTERED,
+  SAVE_PSTATE,
   SAVE_PSTATE_AND_ESR,
   savePstateAndEsr,
   VECTOR_LOWER_AARCH64,
+  VECTOR_LOWER_IRQ,
   vttbrHi,
   vttbrLo,
 } = hypSwitch;
-const { COMMON_STATE, el2ReturnPstate, GUEST, HOST, sysregRestore, sysregSave } = sysregSr;
+const { COMMON_STATE, el2ReturnPstate, GUEST, HOST, isLegalReturn, sysregRestore, sysregSave } =
+  sysregSr;
 const { restoreGuestStateVhe, saveGuestStateVhe } = sysregSrModule;
 const { HCR_HOST_VHE_HI, HCR_HOST_VHE_LO } = tlb;
 
@@ -99,29 +102,51 @@ const SYNC_EXIT = sequence(
 );
 
 const RESTORE_GUEST_STATE = sequence(restoreGuestStateVhe());
-/** The same with what __guest_enter does before ERET, where no debug registers are switched between them. */
-const RESTORE_AND_ENTER = sequence(
-  RESTORE_GUEST_STATE.steps,
-  guestEnterSteps(at(GUEST), at(HOST)),
-);
+
+/**
+ * All of {@link vcpuRunEnter} before ERET, where the guest's PC need not change, its PSTATE is one that it may
+ * have and no debug registers are switched. Arguments as of {@link ACTIVATE}.
+ */
+const enterSequence = (activate: Sequence) =>
+  sequence(
+    activate.steps,
+    sysregRestore(COMMON_STATE.vhe, GUEST),
+    STEP.restore(R.ELR_EL2, at(GUEST + KvmCpuContextLayout.offset.pc)),
+    STEP.loadWord(R.SPSR_EL2, at(GUEST + KvmCpuContextLayout.offset.pstate)),
+    guestEnterSteps(at(GUEST), at(HOST)),
+  );
+const ENTER = enterSequence(ACTIVATE);
+const ENTER_FP = enterSequence(ACTIVATE_FP);
+/** What keeps an entry from that; an instruction that is to be skipped is before it. */
+const IN_THE_WAY = IFLAG.PENDING_EXCEPTION | IFLAG.DEBUG_DIRTY;
 
 const SAVE_GUEST_STATE = sequence(saveGuestStateVhe());
-/** The same with what follows, where no virtual SError is looked after between them. */
-const SAVE_AND_DEACTIVATE = sequence(SAVE_GUEST_STATE.steps, DEACTIVATE.steps);
+/** The same with what follows, where neither a virtual SError nor debug registers are looked after between them. */
+const SAVE_AND_DEACTIVATE = sequence(SAVE_GUEST_STATE.steps, DEACTIVATE.steps, STEP.isb());
+/** All of {@link vcpuRunExit} after an interrupt, under the same conditions. */
+const IRQ_EXIT = sequence(
+  STEP.trap(),
+  guestExitSteps(at(GUEST), at(HOST)),
+  SAVE_PSTATE,
+  SAVE_AND_DEACTIVATE.steps,
+);
 
 /** The first half of __kvm_vcpu_run_vhe: the CPU is in the guest when it returns. All exceptions are masked. */
 export function vcpuRunEnter(vcpu: Vcpu): void {
   const port = vcpu.port();
   const kvm = vcpu.kvm.state;
-  const activate = guestOwnsFpRegs(vcpu) ? ACTIVATE_FP : ACTIVATE;
-  port.run(activate, vcpu.state.base, kvm.base, vttbrLo(kvm), vttbrHi(kvm));
-  kvmAdjustPc(port, vcpu);
-  const pstate = el2ReturnPstate(vcpu.ctxt);
-  if (!vcpuGetFlag(vcpu, IFLAG.DEBUG_DIRTY)) {
-    port.run(RESTORE_AND_ENTER, vcpu.state.base, pstate);
-    return port.eret();
+  const fp = guestOwnsFpRegs(vcpu);
+  const base = vcpu.state.base, lo = vttbrLo(kvm), hi = vttbrHi(kvm);
+  if (!vcpuGetFlag(vcpu, IN_THE_WAY)) {
+    kvmAdjustPc(port, vcpu);
+    if (isLegalReturn(vcpu.ctxt)) {
+      port.run(fp ? ENTER_FP : ENTER, base, kvm.base, lo, hi);
+      return port.eret();
+    }
   }
-  port.run(RESTORE_GUEST_STATE, vcpu.state.base, pstate);
+  port.run(fp ? ACTIVATE_FP : ACTIVATE, base, kvm.base, lo, hi);
+  kvmAdjustPc(port, vcpu);
+  port.run(RESTORE_GUEST_STATE, base, el2ReturnPstate(vcpu.ctxt));
   debugSwitchToGuest(port, vcpu);
   guestEnter(port, vcpu, vcpu.hostCtxt);
 }
@@ -140,22 +165,29 @@ function leaveGuest(port: El2Port, vcpu: Vcpu, vectorOffset: number): number {
 }
 
 /**
- * The second half: the guest has been left through the vector at `vectorOffset`. An
+ * The second half, with the ISB after it: the guest has been left through the vector at `vectorOffset`. An
  * {@link ARM_EXCEPTION} code with the host's state in place, or {@link REENTERED}.
  */
 export function vcpuRunExit(vcpu: Vcpu, vectorOffset: number): number {
   const port = vcpu.port();
+  const { state } = vcpu;
+  const plain = (state.hcrLo & HCR.VSE) === 0 && !vcpuGetFlag(vcpu, IFLAG.DEBUG_DIRTY);
+  if (plain && vectorOffset === VECTOR_LOWER_IRQ) {
+    port.run(IRQ_EXIT, state.base);
+    return ARM_EXCEPTION.IRQ;
+  }
   const code = leaveGuest(port, vcpu, vectorOffset);
   if (fixupGuestExit(port, vcpu, code, HYP_EXIT_HANDLERS)) {
     guestEnter(port, vcpu, vcpu.hostCtxt);
     return REENTERED;
   }
-  if ((vcpu.state.hcrLo & HCR.VSE) === 0) port.run(SAVE_AND_DEACTIVATE, vcpu.state.base);
+  if (plain) port.run(SAVE_AND_DEACTIVATE, state.base);
   else {
-    port.run(SAVE_GUEST_STATE, vcpu.state.base);
+    port.run(SAVE_GUEST_STATE, state.base);
     keepPendingVirtualSError(port, vcpu);
-    port.run(DEACTIVATE, vcpu.state.base);
+    port.run(DEACTIVATE, state.base);
+    debugSwitchToHost(port, vcpu);
+    port.isb();
   }
-  debugSwitchToHost(port, vcpu);
   return code;
 }

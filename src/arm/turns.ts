@@ -1,0 +1,315 @@
+/**
+ * The run loop: the CPUs of a worker by turns in a fixed order. A turn lets the software at EL2 have a CPU that
+ * is there, and executes instructions of one that is not. What a turn looks at is found once and read as words:
+ * with short turns that is a good part of what an exit costs.
+ */
+import { TWO32 } from "../base/bits.ts";
+import * as memoryModule from "../base/memory.ts";
+import * as cpuState from "./arch/cpu_state.ts";
+import { type Cpu, CpuLayout, sysregOffset } from "./arch/cpu_state.ts";
+import * as fields from "./arch/fields.ts";
+import { R } from "./arch/sysregs.ts";
+import { ramOffset } from "./arch/tlb_layout.ts";
+import type { Clock } from "./clock.ts";
+import type { CpuCore } from "./cpu.ts";
+import type { Interpreter } from "./engine/interpreter.ts";
+import * as exceptions from "./exceptions.ts";
+import type { Executor } from "./executor.ts";
+import type { DeviceAlarms, El2Software } from "./machine_options.ts";
+import type { Team } from "./parallel/team.ts";
+import { nextQuantum, TEAM_LEAST_SLICE, TEAM_QUANTUM } from "./parallel/team_machine.ts";
+import type { Core, Platform } from "./parts.ts";
+import * as pmu from "./pmu.ts";
+import * as waiting from "./waiting.ts";
+
+// Of the module itself: what is imported V8 looks up and checks at each use.
+const { addSmall } = memoryModule;
+const { CHECK, HALT, LINE } = cpuState;
+const { HCR } = fields;
+const { pollInterrupts } = exceptions;
+const { syncPmu, untilPmuInterrupt } = pmu;
+const { resumeIfWoken } = waiting;
+
+/** Instructions a CPU runs before the next one's turn. */
+export const QUANTUM = 10_000;
+/** The same where no other CPU waits for its turn. */
+const QUANTUM_ALONE = 100_000;
+
+/** Steps of EL2 software in one turn, at most. */
+const MAX_STEPS = 64;
+
+/** Words of a CPU's state. */
+const WORD = {
+  PC: CpuLayout.offset.pc >>> 2,
+  EL: CpuLayout.offset.el >>> 2,
+  HALT: CpuLayout.offset.halt >>> 2,
+  LINES: CpuLayout.offset.irqLines >>> 2,
+  CHECK: CpuLayout.offset.checkIrq >>> 2,
+  MONITOR: CpuLayout.offset.monitorOpen >>> 2,
+  EVENT: CpuLayout.offset.eventRegister >>> 2,
+  PMU: CpuLayout.offset.pmuActive >>> 2,
+  MAINTENANCE: CpuLayout.offset.maintenance >>> 2,
+  HCR: sysregOffset(R.HCR_EL2) >>> 2,
+} as const;
+
+/** Where a machine counts and has its power event: words of the memory. */
+export interface TurnWords {
+  /** Instructions retired by all CPUs, 64 bits. */
+  readonly insns: number;
+  /** Turns taken, 64 bits. */
+  readonly turns: number;
+  /** Not 0 while there is a power event. */
+  readonly power: number;
+}
+
+/** What takes turns. */
+export interface TurnParts {
+  readonly platform: Platform;
+  readonly interpreter: Interpreter;
+  readonly team: Team | undefined;
+  /** The CPUs of this worker, and what executes their instructions. */
+  readonly cores: readonly CpuCore[];
+  readonly executors: readonly Executor[];
+  readonly words: TurnWords;
+  /** Instructions of a turn, where that is given. */
+  readonly quantum: number | undefined;
+}
+
+/** One CPU of this worker. */
+interface Seat {
+  readonly index: number;
+  readonly core: CpuCore;
+  readonly cpu: Cpu;
+  readonly executor: Executor;
+  readonly words: Int32Array;
+}
+
+/** A moment of virtual time in whole ns as the two words of {@link Clock.until}. */
+class Moment {
+  lo = 0;
+  hi = 0;
+  /** As it was set: Infinity for never. */
+  ns = 0;
+
+  set(ns: number): void {
+    this.ns = ns;
+    const whole = Math.ceil(ns);
+    this.lo = ns === Infinity ? -1 : whole | 0;
+    this.hi = ns === Infinity ? 0x7fff_ffff : Math.floor(whole / TWO32) | 0;
+  }
+}
+
+/** The turns of a worker's CPUs. */
+export class Turns {
+  /** Set while TypeScript is the software at EL2. */
+  el2: El2Software | undefined;
+  /** Asked for its next moment whenever timers are. */
+  alarms: DeviceAlarms | undefined;
+  /** Called before each turn of a CPU. */
+  beforeTurn: (() => void) | undefined;
+  /** The CPU whose turn it is while all others are halted; else -1. */
+  alone = -1;
+  readonly #words: Int32Array;
+  readonly #platform: Platform;
+  readonly #clock: Clock;
+  readonly #interpreter: Interpreter;
+  readonly #team: Team | undefined;
+  readonly #seats: readonly Seat[];
+  readonly #insns: number;
+  readonly #turns: number;
+  readonly #power: number;
+  readonly #quantum: number | undefined;
+  /** Other CPUs' turns may write what one has reserved. */
+  readonly #several: boolean;
+  readonly #toOffset: (pa: number) => number;
+  readonly #deadline = new Moment();
+  readonly #limit = new Moment();
+  /** Instructions of a turn where CPUs run in parallel: as many as fit into its time. */
+  #teamQuantum = TEAM_QUANTUM;
+  #progress = false;
+
+  constructor({ platform, interpreter, team, cores, executors, words, quantum }: TurnParts) {
+    this.#words = platform.memory.i32;
+    this.#platform = platform;
+    this.#clock = platform.clock;
+    this.#interpreter = interpreter;
+    this.#team = team;
+    this.#insns = words.insns;
+    this.#turns = words.turns;
+    this.#power = words.power;
+    this.#quantum = quantum;
+    this.#several = platform.cpus.length > 1;
+    const { ram } = platform;
+    this.#toOffset = (pa) => ramOffset(ram, pa, 4);
+    this.#seats = cores.map((core, n): Seat => ({
+      index: core.cpu.index,
+      core,
+      cpu: core.cpu,
+      executor: executors[n] as Executor,
+      words: core.words,
+    }));
+  }
+
+  /** Earliest moment at which something happens of itself, as of the last {@link updateTimers}; Infinity if never. */
+  get deadlineNs(): number {
+    return this.#deadline.ns;
+  }
+
+  /** Timers are to be looked at, and the running slice ends. */
+  rearm(): void {
+    this.#deadline.set(0);
+    this.#clock.cutSlice();
+  }
+
+  /** Re-evaluates timers when one is due, and remembers when the next one is. */
+  updateTimers(): void {
+    const { lo, hi } = this.#deadline;
+    if (this.#clock.until(lo, hi) === 0) this.#lookAtTimers();
+  }
+
+  #lookAtTimers(): void {
+    const { alarms } = this;
+    const { clock, timer } = this.#platform;
+    const now = clock.now();
+    if (alarms && now >= alarms.nextNs) alarms.onTime(now);
+    let next = alarms?.nextNs ?? Infinity;
+    for (const { index } of this.#seats) {
+      timer.update(index);
+      next = Math.min(next, timer.nextDeadlineNs(index));
+    }
+    this.#deadline.set(next);
+  }
+
+  /** One turn for every CPU. False: none had anything to do. */
+  round(limitNs: number, quantum = this.#quantum): boolean {
+    const limit = this.#limit;
+    if (limitNs !== limit.ns) limit.set(limitNs);
+    this.#progress = false;
+    this.alone = -1;
+    const seats = this.#seats;
+    for (let i = 0; i < seats.length; i++) {
+      if (this.#words[this.#power] !== 0) break;
+      const left = this.#clock.until(limit.lo, limit.hi);
+      if (left === 0) return true;
+      const seat = seats[i] as Seat;
+      const most = quantum ?? this.#most(seat.index);
+      if (this.beforeTurn !== undefined) this.beforeTurn();
+      this.#turn(seat, most < left ? most : left);
+    }
+    addSmall(this.#words, this.#turns, 1);
+    return this.#progress;
+  }
+
+  /** Instructions of a turn that nobody has said the length of. */
+  #most(index: number): number {
+    if (this.#team) return this.#teamQuantum;
+    this.alone = this.#othersHalted(index) ? index : -1;
+    return this.alone < 0 ? QUANTUM : QUANTUM_ALONE;
+  }
+
+  /** Whether all CPUs but one are off, or wait for an interrupt that has not come. */
+  #othersHalted(index: number): boolean {
+    const { cores } = this.#platform;
+    for (let i = 0; i < cores.length; i++) {
+      if (i === index) continue;
+      const { words } = cores[i] as Core;
+      const halt = words[WORD.HALT];
+      if (halt === HALT.RUNNING || halt === HALT.WFE) return false;
+      // Its turn is to come before the end of a run that is shorter than a long turn.
+      if (halt === HALT.WFI && words[WORD.LINES] !== 0) return false;
+    }
+    return true;
+  }
+
+  /** Whether the CPU is in the hands of EL2 software. */
+  #inHost(words: Int32Array): boolean {
+    const { el2 } = this;
+    if (el2 === undefined) return false;
+    const el = words[WORD.EL];
+    if (el === 2) return true;
+    return el === 1 && el2.hostEl === 1 && ((words[WORD.HCR] as number) & HCR.VM) === 0;
+  }
+
+  /** Gives a CPU its turn: at most `budget` instructions. */
+  #turn(seat: Seat, budget: number): void {
+    const { words } = seat;
+    const halt = words[WORD.HALT];
+    if (this.#inHost(words)) {
+      if (halt === HALT.OFF || halt === HALT.STOPPED) return;
+      if (halt === HALT.RUNNING) this.#progress = true;
+      if (!this.#stepEl2(seat, this.el2 as El2Software)) return;
+    } else if (halt !== HALT.RUNNING && !resumeIfWoken(seat.core)) return;
+    this.#progress = true;
+    const mayCome = (words[WORD.CHECK] as number) & CHECK.INTERRUPT;
+    if (mayCome !== 0 || words[WORD.LINES] !== 0) pollInterrupts(seat.core);
+    if (!this.#inHost(words)) this.#slice(seat, budget);
+    if (this.#inHost(words)) this.#arrive(seat, this.el2 as El2Software);
+  }
+
+  /** The CPU has come to EL2 by an exception. */
+  #arrive({ index, cpu, words }: Seat, el2: El2Software): void {
+    // The vCPU may go on elsewhere: as a context switch does, this completes what it has begun.
+    if (words[WORD.MAINTENANCE] !== 0) this.#platform.hooks.onDsb?.(cpu, false);
+    el2.onEl2Exception(index, (words[WORD.PC] as number) & 0x7ff);
+  }
+
+  /** Lets EL2 software have the CPU until it enters a guest or has nothing to do. True: the CPU is to run. */
+  #stepEl2({ index, words }: Seat, el2: El2Software): boolean {
+    if (words[WORD.HALT] !== HALT.RUNNING) {
+      if (((words[WORD.LINES] as number) & LINE.IRQ) === 0) return false;
+      words[WORD.HALT] = HALT.RUNNING;
+      // It may give another CPU something to do, whose turn of this round is over, and idle again.
+      this.#progress = true;
+    }
+    for (let i = 0; i < MAX_STEPS; i++) {
+      const result = el2.step(index);
+      // Its time has passed; writes of timer registers have set the deadline back (onEndSlice).
+      this.updateTimers();
+      if (result === "guest") return true;
+      if (result === "idle") {
+        words[WORD.HALT] = HALT.WFI;
+        return false;
+      }
+    }
+    this.#progress = true;
+    return false;
+  }
+
+  #slice(seat: Seat, budget: number): void {
+    const { words, cpu, core } = seat;
+    const clock = this.#clock;
+    clock.beginSlice(cpu, this.#sliceLength(seat, budget));
+    const started = this.#team ? clock.now() : 0;
+    this.#interpreter.run(cpu, seat.executor, this.#toOffset);
+    const insns = clock.endSlice();
+    addSmall(this.#words, this.#insns, insns);
+    if (this.#team) {
+      this.#teamQuantum = nextQuantum(this.#teamQuantum, insns, clock.now() - started);
+    }
+    if (words[WORD.PMU] !== 0) syncPmu(core);
+    if (words[WORD.MONITOR] !== 0 && this.#several) this.#closeMonitor(words);
+    this.updateTimers();
+  }
+
+  /** At most `budget`, up to what happens next. */
+  #sliceLength({ words, core }: Seat, budget: number): number {
+    const { lo, hi } = this.#deadline;
+    const left = this.#clock.until(lo, hi);
+    const least = this.#team ? TEAM_LEAST_SLICE : 1;
+    const length = Math.min(budget, Math.max(least, left));
+    if (words[WORD.PMU] === 0) return length;
+    const toOverflow = untilPmuInterrupt(core);
+    return toOverflow < length ? toOverflow | 0 : length;
+  }
+
+  /**
+   * Another CPU's turn may write what this one has reserved: an open monitor does not outlive the turn, and that
+   * it closes is an event for WFE. That of a CPU already in WFE stays: whether it was written to is looked at
+   * before each of its turns.
+   */
+  #closeMonitor(words: Int32Array): void {
+    if (words[WORD.HALT] === HALT.WFE) return;
+    words[WORD.MONITOR] = 0;
+    words[WORD.EVENT] = 1;
+  }
+}
