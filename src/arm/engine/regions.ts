@@ -15,6 +15,7 @@ import {
   writeHandler,
 } from "./records.ts";
 import { PAGE, type Step } from "./region_blocks.ts";
+import { meetsMisaligned } from "./region_alignment.ts";
 import { callsOf, type Graph, isSwitched, regionGraph } from "./region_graph.ts";
 import { effectsOf, type Instruction } from "./region_probe.ts";
 import { regionModule, type Unit, usesFp } from "./region_module.ts";
@@ -95,6 +96,8 @@ interface Region {
   readonly records: number;
   readonly offset: number;
   readonly usualFp: boolean;
+  /** It is made for misaligned accesses. */
+  readonly misaligned: boolean;
   /** It has loops: what it takes to call it does not matter. */
   readonly loops: boolean;
   readonly module: Module;
@@ -223,14 +226,15 @@ export class Regions {
       if (graph === undefined) continue;
       const usualFp = hot.usualFp && usesFp(graph) &&
         !this.#unusualFp.has(recordAt(records, offset));
-      found.push({ ...hot, graph, usualFp, misaligned: this.#misaligned.has(records) });
+      if (meetsMisaligned(graph)) this.#misaligned.add(records);
+      found.push({ ...hot, graph, usualFp, misaligned: false });
       for (const target of callsOf(graph)) {
         if (this.#regionAt(records, target)?.loops) continue;
         const by = target - offset;
         work.push({ ...hot, offset: target, va: va + BigInt(by), pa: pa + by });
       }
     }
-    return found;
+    return found.map((unit) => ({ ...unit, misaligned: this.#misaligned.has(unit.records) }));
   }
 
   /** Offsets in a page that have often been branched to, what is `waiting` to be translated among them. */
@@ -280,7 +284,7 @@ export class Regions {
   }
 
   #enter(
-    { records, offset, usualFp, graph }: Hot & Unit,
+    { records, offset, usualFp, misaligned, graph }: Hot & Unit,
     run: CallableFunction,
     module: Module,
   ): void {
@@ -295,7 +299,7 @@ export class Regions {
     this.memory.st16(entry + REGION_ENTRY.PLACE, place);
     writeHandler(this.memory, record, HANDLER.REGION, 0);
     const loops = [...graph.nodes.values()].some((node) => node.isLoop);
-    const region = { place, records, offset, usualFp, loops, module };
+    const region = { place, records, offset, usualFp, misaligned, loops, module };
     const ofPage = this.#byPage.get(records);
     if (ofPage) ofPage.add(region);
     else this.#byPage.set(records, new Set([region]));
@@ -322,6 +326,7 @@ export class Regions {
   misaligned(records: number): void {
     this.#misaligned.add(records);
     for (const region of this.#byPage.get(records) ?? []) {
+      if (region.misaligned) continue;
       this.#drop(region);
       this.memory.st16(recordAt(records, region.offset) + RECORD.COUNT, 1);
     }
