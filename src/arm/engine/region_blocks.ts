@@ -39,7 +39,15 @@ export type Skeleton = ReadonlyMap<number, SkeletonNode>;
 
 export type SkeletonNode = Pick<
   Node,
-  "block" | "successors" | "calls" | "returnsTo" | "isSwitch" | "isGate" | "looksUp" | "shares"
+  | "block"
+  | "successors"
+  | "calls"
+  | "returnsTo"
+  | "isSwitch"
+  | "isGate"
+  | "looksUp"
+  | "shares"
+  | "wholes"
 >;
 
 /** Numbers for copies of blocks. */

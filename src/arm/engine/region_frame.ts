@@ -63,8 +63,7 @@ export class RegionFrame extends RegionExits implements Frame {
     super(graph, packer);
     this.#node = graph.entry;
     this.#entered = graph.entry.isGate ? this.asm.local(I32) : -1;
-    const pushX = (slot: number) => this.registers.push(slot, "x");
-    this.#pages = new RegionPages(this.asm, module, this.#tlb, pushX);
+    this.#pages = new RegionPages(this.asm, module, this.#tlb, this.registers);
     this.#checks = new ResultChecks(this.asm, (slot) => this.asm.get(this.registers.local(slot)));
     this.#uppers = uppersOf(graph);
   }
@@ -374,6 +373,7 @@ export class RegionFrame extends RegionExits implements Frame {
     const builder = new WasmBuilder(this, this.parallel);
     row.semantics(builder, builder.constantOperands(decoded.slots, decoded.consts), decoded.shape);
     builder.emit();
+    if (!this.aligned && !this.parallel) this.#pages.loadWhole(this.#node.wholes?.get(this.#step));
     return !builder.closed;
   }
 

@@ -20,6 +20,7 @@ import {
   reached,
   reaching,
 } from "./region_nodes.ts";
+import { wholeVectors } from "./region_lanes.ts";
 import { type SharedBytes, type Shares, sharing } from "./region_sharing.ts";
 
 /** Instructions that an unrolled loop may come to. */
@@ -230,7 +231,8 @@ function copy(
     );
     const node = { block, successors: new Map(moved), calls, returnsTo, isSwitch, isGate };
     const ofBlock = shares?.get(key);
-    out.set(name.get(key) as number, ofBlock ? { ...node, shares: ofBlock } : node);
+    const more = ofBlock && { shares: ofBlock, wholes: wholeVectors(block.steps, ofBlock) };
+    out.set(name.get(key) as number, { ...node, ...more });
   }
 }
 

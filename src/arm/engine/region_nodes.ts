@@ -3,6 +3,7 @@
  * flow (N. Ramsey, "Beyond Relooper", ICFP 2022).
  */
 import type { Block, Skeleton, SkeletonNode } from "./region_blocks.ts";
+import type { WholeVector } from "./region_lanes.ts";
 import type { SharedBytes, Shares } from "./region_sharing.ts";
 
 /** A block with its place among the others. An unrolled loop has a node for each of its copies. */
@@ -26,6 +27,8 @@ export interface Node {
   readonly looksUp?: readonly SharedBytes[];
   /** Its accesses that have been looked up so. */
   readonly shares?: Shares;
+  /** Vectors that are loaded at once behind its instructions, by their number. */
+  readonly wholes?: ReadonlyMap<number, WholeVector>;
   /** A successor of its own comes back to it. */
   isLoop: boolean;
   /** More than one edge leads forward to it, or what leads to it is a switch or within a loop that it is not in. */

@@ -2,7 +2,8 @@
 import { CpuLayout } from "../arch/cpu_state.ts";
 import { ACCESS, DATA_TLB } from "../arch/tlb_layout.ts";
 import type { Linear } from "./linear.ts";
-import { CPU } from "./region_registers.ts";
+import { CPU, type LocalRegisters } from "./region_registers.ts";
+import type { WholeVector } from "./region_lanes.ts";
 import type { SharedBytes } from "./region_sharing.ts";
 import { type FunctionBody, I32, I64 } from "./wasm_assembler.ts";
 import { NO_BASE, NO_PAGE, type PageCache } from "./wasm_frame.ts";
@@ -19,12 +20,12 @@ export class RegionPages {
   readonly #places: number[] = [];
   #last = 2 * NO_BASE;
 
-  /** `tlb`: the local that has its address. `pushRegister`: pushes 64 bits. */
+  /** `tlb`: the local that has its address. */
   constructor(
     readonly asm: FunctionBody,
     readonly module: ModuleAssembler,
     readonly tlb: number,
-    readonly pushRegister: (slot: number) => void,
+    readonly registers: LocalRegisters,
   ) {}
 
   cache(base: number, access: 0 | 1): PageCache {
@@ -87,10 +88,20 @@ export class RegionPages {
     });
   }
 
+  /** Makes a vector register what was looked up, if there is one. */
+  loadWhole(whole: WholeVector | undefined): void {
+    if (whole === undefined) return;
+    const { asm } = this;
+    const { slot, share, load } = whole;
+    this.registers.set(slot, "q", () => {
+      asm.get(this.place(share.bytes)).vectorMem(load, share.offset);
+    });
+  }
+
   #pushLinear({ terms, offset }: Linear): void {
     const { asm } = this;
     terms.forEach(({ slot, shift }, i) => {
-      this.pushRegister(slot);
+      this.registers.push(slot, "x");
       if (shift > 0) asm.i64(BigInt(shift)).op("i64.shl");
       if (i > 0) asm.op("i64.add");
     });

@@ -9,6 +9,8 @@ import { FunctionBody, I32, type ValType } from "./wasm_assembler.ts";
 import type { ResultCheck } from "./fp_checks.ts";
 import { type Linear, linearOf, type Moves } from "./linear.ts";
 import type { BranchOffset, Frame, RegisterAccess, WrittenPart } from "./wasm_frame.ts";
+import type { Put } from "./region_lanes.ts";
+import type { Node, Write } from "./wasm_nodes.ts";
 import { WasmBuilder } from "./wasm_builder.ts";
 import { reachedInline } from "./inline_registers.ts";
 
@@ -16,6 +18,44 @@ import { reachedInline } from "./inline_registers.ts";
 export interface Instruction {
   readonly row: Row;
   readonly decoded: Decoded<Shape, Slots, Consts>;
+}
+
+/** The register of which a general register becomes a copy, or of its low 32 bits. */
+function copiedFrom({ either, type }: Node): { from: number; bits: 32 | 64 } | undefined {
+  const slotOf = ({ register, base, read, shifted }: Node): number | undefined => {
+    if (shifted?.by === 0) return slotOf(shifted.of as unknown as Node);
+    return register ? base : read?.part === "w" ? read.offset : undefined;
+  };
+  const [zero, from] = either?.map(slotOf) ?? [];
+  if (zero !== ZERO || from === undefined) return undefined;
+  return { from, bits: type === "i64" ? 64 : 32 };
+}
+
+function putTo(
+  slot: number,
+  { part, node }: Write,
+  { translations }: WasmBuilder,
+): Put | undefined {
+  const { loadOf, laneSet, splatOf } = node;
+  if (loadOf && part === "x") {
+    const nth = translations.findIndex(({ place }) => place.at === loadOf.at);
+    return { kind: "loaded", slot, nth, offset: loadOf.offset, size: loadOf.size };
+  }
+  if (laneSet && part === "q") {
+    const { bits, index, of, value } = laneSet;
+    const keeps = of.read?.offset === slot && of.read.part === "q";
+    if (!keeps || !value.register || value.base === undefined) return undefined;
+    return { kind: "lanes", slot, bits, first: index, count: 1, from: value.base, keeps };
+  }
+  if (splatOf) {
+    const { register, base } = splatOf.value as unknown as Node;
+    if (!register || base === undefined) return undefined;
+    const { bits } = splatOf;
+    const count = (part === "q" ? 128 : part === "d" ? 64 : 0) / bits;
+    return { kind: "lanes", slot, bits, first: 0, count, from: base, keeps: false };
+  }
+  const copied = part === "x" ? copiedFrom(node) : undefined;
+  return copied && { kind: "moved", slot, ...copied };
 }
 
 /** Bytes that an instruction accesses. */
@@ -48,6 +88,8 @@ export interface Effects {
   readonly accesses: readonly Access[];
   /** What it writes to general registers, in terms of what registers were before it; undefined: something else. */
   readonly moves: Moves;
+  /** Elements of the memory and lanes that it writes, see region_lanes.ts. */
+  readonly puts: readonly Put[];
   /** Registers (offsets into the CPU state) that are touched, and those that are written. */
   readonly touched: ReadonlySet<number>;
   readonly written: ReadonlySet<number>;
@@ -181,6 +223,7 @@ const CLOSED: Effects = {
   result: undefined,
   accesses: [],
   moves: new Map(),
+  puts: [],
   touched: new Set(),
   written: new Set(),
   vectorWrites: [],
@@ -198,10 +241,15 @@ function accessesOf({ translations }: WasmBuilder): Access[] {
 function movesOf({ writes }: WasmBuilder, written: ReadonlySet<number>): Moves {
   const moves = new Map<number, Linear | undefined>();
   for (const slot of written) {
-    const node = writes.get(slot);
-    moves.set(slot, node && linearOf(node));
+    const write = writes.get(slot);
+    moves.set(slot, write?.part === "x" ? linearOf(write.node) : undefined);
   }
   return moves;
+}
+
+/** What it puts into registers, of which vectors may be made. */
+function putsOf(builder: WasmBuilder): Put[] {
+  return [...builder.writes].flatMap(([slot, write]) => write && putTo(slot, write, builder) || []);
 }
 
 function watch({ row, decoded }: Instruction, frame: Frame): WasmBuilder {
@@ -227,6 +275,7 @@ export function effectsOf(instruction: Instruction): Effects {
     result,
     accesses: accessesOf(builder),
     moves: movesOf(builder, written),
+    puts: putsOf(builder),
     branch,
     usesFp,
     readsFlags,

@@ -61,7 +61,9 @@ export abstract class ArithmeticBuilder extends NodeBuilder {
     return mask === left ? part : this.#binary("and", part, b);
   }
   or<T extends Value>(a: T, b: T): T {
-    return this.#binary("or", a, b);
+    const out = this.#binary("or", a, b);
+    (out as unknown as Node).either = [a, b] as unknown as [Node, Node];
+    return out;
   }
   xor<T extends Value>(a: T, b: T): T {
     return this.#binary("xor", a, b);

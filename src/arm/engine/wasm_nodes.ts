@@ -89,6 +89,15 @@ export interface Node {
   /** The two that it is the sum, or the difference, of. */
   sum?: readonly [Node, Node];
   difference?: readonly [Node, Node];
+  /** The two of which it has all bits. */
+  either?: readonly [Node, Node];
+  /** It is a vector with the low bits of a value in one lane. */
+  laneSet?: {
+    readonly bits: LaneBits;
+    readonly index: number;
+    readonly of: Node;
+    readonly value: Node;
+  };
   /** It is a value rotated right by a constant. */
   rotated?: { readonly of: AnyValue; readonly by: number };
   /** The register that it is made from, if it is an address, and whether it is its value. */
@@ -101,6 +110,12 @@ export interface LowLanes {
   readonly vector: V128;
   /** The registers from which it has zeros above, if they have, or nothing if it may not have. */
   readonly zeroFrom: readonly number[] | undefined;
+}
+
+/** What a part of a register is written with. */
+export interface Write {
+  readonly part: RegisterPart;
+  readonly node: Node;
 }
 
 interface Unchecked {
@@ -147,8 +162,8 @@ export abstract class NodeBuilder {
   protected unchecked: Unchecked | undefined;
   /** That check, when it has been. */
   protected result: ResultCheck | undefined;
-  /** What general registers are written with; undefined: under a condition. */
-  readonly writes = new Map<number, Node | undefined>();
+  /** What registers are written with; undefined: under a condition. */
+  readonly writes = new Map<number, Write | undefined>();
   /** What is being made is under a condition. */
   protected conditional = false;
 
@@ -279,7 +294,7 @@ export abstract class NodeBuilder {
     const { offset } = slot as unknown as { offset: number };
     const node = this.use(value);
     if (offset === SP && this.frame.spAligned) this.#moveSp(node);
-    if (part === "x") this.writes.set(offset, this.conditional ? undefined : node);
+    this.writes.set(offset, this.conditional ? undefined : { part, node });
     if (node === this.unchecked?.node) this.#noteResult(offset, part, this.unchecked);
     this.run(() => {
       this.frame.registers.set(offset, part, () => {

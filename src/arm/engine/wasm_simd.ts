@@ -87,6 +87,9 @@ export const SIMD_NUMBER = {
 export const SIMD_MEM = {
   load: SIMD.LOAD,
   store: SIMD.STORE,
+  load8x8_u: 0x02,
+  load16x4_u: 0x04,
+  load32x2_u: 0x06,
   load32_zero: 0x5c,
   load64_zero: 0x5d,
 } as const;

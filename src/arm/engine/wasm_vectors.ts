@@ -304,10 +304,13 @@ export abstract class VectorBuilder extends ExclusiveBuilder {
   withLane(bits: LaneBits, a: V128, index: number, value: V64): V128 {
     const from = this.#laneOf(bits, value);
     if (from !== undefined) return this.#moveLane(bits, a, index, from.slot, from.index);
-    return this.#vectorNode(
+    const out = this.#vectorNode(
       [a, this.#laneValue(bits, value)],
       () => this.frame.asm.replaceLane(bits, index),
     );
+    const set = { bits, index, of: a as unknown as Node, value: value as unknown as Node };
+    (out as unknown as Node).laneSet = set;
+    return out;
   }
   /** `a` with lane `index` from lane `from` of a register. */
   #moveLane(bits: LaneBits, a: V128, index: number, slot: Slot, from: number): V128 {
