@@ -45,8 +45,8 @@ function sgis(name: string): Subject {
     op.hook(0, intid, 0, answer, 16),
     op.unmask(),
   ];
-  // A short turn: what the sender does while its SGI is on the way is no part of the cost.
-  const guest = new UnitGuest({ vcpus: 2, pcpus: 2, quantum: 50 });
+  // An SGI ends the sender's turn: what it would do while that is on the way is no part of the cost.
+  const guest = new UnitGuest({ vcpus: 2, pcpus: 2, quantum: 10_000 });
   guest.script(1, [...side(1, 1, sgi(0, 2)), op.waitInterrupts(ENDLESS)]);
   guest.script(0, [
     ...side(0, 2, sgi(1, 1)),

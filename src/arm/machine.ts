@@ -126,11 +126,10 @@ export class Machine implements Hooks, TeamMachine {
     if (!core) return;
     refreshInterrupts(core);
     if (!this.isOwn(core.cpu)) return this.#ringFor(core.cpu);
-    // What runs alone has a long slice: not while another CPU has something to do.
-    const { alone } = this.#turns;
-    if (alone >= 0 && alone !== cpu && core.cpu.irqLines !== 0) {
-      this.onEndSlice(core.cpu, true);
-    }
+    const { turnOf } = this.#turns;
+    if (turnOf < 0 || turnOf === cpu || core.cpu.irqLines === 0) return;
+    this.#turns.handOver = true;
+    this.onEndSlice(core.cpu, true);
   }
 
   /** Set while TypeScript is the software at EL2. */

@@ -107,8 +107,10 @@ export class Turns {
   alarms: DeviceAlarms | undefined;
   /** Called before each turn of a CPU. */
   beforeTurn: (() => void) | undefined;
-  /** The CPU whose turn it is while all others are halted; else -1. */
-  alone = -1;
+  /** The CPU whose turn it is; -1 between turns. */
+  turnOf = -1;
+  /** Its turn is to end: another CPU has an interrupt to take. */
+  handOver = false;
   readonly #words: Int32Array;
   readonly #platform: Platform;
   readonly #clock: Clock;
@@ -185,7 +187,6 @@ export class Turns {
     const limit = this.#limit;
     if (limitNs !== limit.ns) limit.set(limitNs);
     this.#progress = false;
-    this.alone = -1;
     const seats = this.#seats;
     for (let i = 0; i < seats.length; i++) {
       if (this.#words[this.#power] !== 0) break;
@@ -203,8 +204,7 @@ export class Turns {
   /** Instructions of a turn that nobody has said the length of. */
   #most(index: number): number {
     if (this.#team) return this.#teamQuantum;
-    this.alone = this.#othersHalted(index) ? index : -1;
-    return this.alone < 0 ? QUANTUM : QUANTUM_ALONE;
+    return this.#othersHalted(index) ? QUANTUM_ALONE : QUANTUM;
   }
 
   /** Whether all CPUs but one are off, or wait for an interrupt that has not come. */
@@ -230,20 +230,41 @@ export class Turns {
     return el === 1 && el2.hostEl === 1 && ((words[WORD.HCR] as number) & HCR.VM) === 0;
   }
 
-  /** Gives a CPU its turn: at most `budget` instructions. */
+  /**
+   * Gives a CPU its turn: `budget` ns at most, those of the host's work between a guest's exit and its next entry
+   * included. It ends early where another CPU has an interrupt to take.
+   */
   #turn(seat: Seat, budget: number): void {
     const { words } = seat;
     const halt = words[WORD.HALT];
+    if (halt === HALT.OFF || halt === HALT.STOPPED) return;
+    if (halt !== HALT.RUNNING && !this.#inHost(words) && !resumeIfWoken(seat.core)) return;
+    const clock = this.#clock;
+    const end = clock.now() + budget;
+    this.handOver = false;
+    this.turnOf = seat.index;
+    for (let left = budget; left > 0 && this.#goOn(seat, left); left = end - clock.now()) {
+      if (this.handOver || this.#team || this.#words[this.#power] !== 0) break;
+    }
+    this.turnOf = -1;
+  }
+
+  /** The host's work, if the CPU is in its hands, and up to `budget` of the guest's instructions. False: no exit. */
+  #goOn(seat: Seat, budget: number): boolean {
+    const { words } = seat;
     if (this.#inHost(words)) {
-      if (halt === HALT.OFF || halt === HALT.STOPPED) return;
-      if (halt === HALT.RUNNING) this.#progress = true;
-      if (!this.#stepEl2(seat, this.el2 as El2Software)) return;
-    } else if (halt !== HALT.RUNNING && !resumeIfWoken(seat.core)) return;
+      if (words[WORD.HALT] === HALT.RUNNING) this.#progress = true;
+      if (!this.#stepEl2(seat, this.el2 as El2Software)) return false;
+      // The guest's instructions can wait for those of a CPU that they may be waiting for.
+      if (this.handOver) return false;
+    }
     this.#progress = true;
     const mayCome = (words[WORD.CHECK] as number) & CHECK.INTERRUPT;
     if (mayCome !== 0 || words[WORD.LINES] !== 0) pollInterrupts(seat.core);
     if (!this.#inHost(words)) this.#slice(seat, budget);
-    if (this.#inHost(words)) this.#arrive(seat, this.el2 as El2Software);
+    if (!this.#inHost(words)) return false;
+    this.#arrive(seat, this.el2 as El2Software);
+    return true;
   }
 
   /** The CPU has come to EL2 by an exception. */

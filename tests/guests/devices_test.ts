@@ -114,7 +114,7 @@ onEveryShape("a driver reads the entropy device through scattered host pages", (
 
 Deno.test("a device's state is part of the machine's hash and of its snapshots", () => {
   const guest = new UnitGuest();
-  guest.script(0, [op.mark(1), op.off()]).runToMark(0, 1);
+  guest.script(0, [op.mark(1), op.waitTicks(20_000), op.off()]).runToMark(0, 1);
   const { machine, guest: { board } } = guest;
   const [snapshot, before] = [machine.snapshot(), machine.stateHash()];
   board.gpio.state.dir = 0x55;
