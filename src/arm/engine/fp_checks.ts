@@ -10,8 +10,9 @@
  */
 import type { Step } from "./region_blocks.ts";
 import { isCompiled } from "./region_probe.ts";
+import type { VectorBinary } from "../isa/vector_ops.ts";
 import type { FunctionBody } from "./wasm_assembler.ts";
-import { V128 } from "./wasm_assembler.ts";
+import { F32, F64, V128, type ValType } from "./wasm_assembler.ts";
 
 /** A vector register or the number in its lowest bits, with zeros above. */
 export type NumberPart = "q" | "f32" | "f64";
@@ -36,17 +37,18 @@ interface Pending {
   readonly normal: boolean;
 }
 
-/** The greatest and the least exponent met, with the sign shifted out, in the lanes' upper 32 bits. */
-type Extreme = "max" | "min";
-/** Whose exponents: of all lanes, or of single numbers. */
+/**
+ * What is collected: the sum of all that must be finite, which is not finite if one of them is not; and the least
+ * exponent, with the sign shifted out, in the lanes' upper 32 bits.
+ */
+type Collected = "sum" | "min";
+/** Of what: of all lanes, or of single numbers. */
 type Kind = `${32 | 64}${"q" | "s"}`;
 const KINDS: readonly Kind[] = ["32q", "64q", "32s", "64s"];
 
-/** Upper 32 bits without the sign: of the greatest finite exponent's end, and of twice the least normal number. */
-const LIMITS = {
-  32: { max: 0xfeff_ffff, min: 0x0200_0000 },
-  64: { max: 0xffdf_ffff, min: 0x0040_0000 },
-} as const;
+/** Upper 32 bits without the sign of twice the least normal number. */
+const LEAST = { 32: 0x0200_0000, 64: 0x0040_0000 } as const;
+const LANES = { 32: "f32x4", 64: "f64x2" } as const;
 
 /** The checks of one region, run by run. */
 export class ResultChecks {
@@ -98,26 +100,28 @@ export class ResultChecks {
     const { part, size, finite, normal } = known;
     if (!finite && !normal) return;
     const kind: Kind = `${size}${part === "q" ? "q" : "s"}`;
+    if (finite) {
+      this.pushRegister(slot);
+      this.#keep("sum", kind, `${LANES[size]}.add`);
+    }
+    if (!normal) return;
     this.pushRegister(slot);
     asm.i32(1).vector("i32x4.shl");
-    if (finite && normal) asm.tee(this.#local("value"));
-    if (finite) this.#keep("max", kind);
-    if (finite && normal) asm.get(this.#local("value"));
-    if (normal) this.#keep("min", kind);
+    this.#keep("min", kind, "i32x4.min_u");
   }
 
-  #local(name: string): number {
-    const local = this.#locals.get(name) ?? this.asm.local(V128);
+  #local(name: string, type: ValType = V128): number {
+    const local = this.#locals.get(name) ?? this.asm.local(type);
     this.#locals.set(name, local);
     return local;
   }
 
   /** Takes what is on the stack into account. */
-  #keep(extreme: Extreme, kind: Kind): void {
+  #keep(what: Collected, kind: Kind, op: VectorBinary): void {
     const { asm } = this;
-    const name = `${extreme}${kind}`;
+    const name = `${what}${kind}`;
     const local = this.#local(name);
-    if (this.#used.has(name)) asm.get(local).vector(`i32x4.${extreme}_u`);
+    if (this.#used.has(name)) asm.get(local).vector(op);
     this.#used.add(name);
     asm.set(local);
   }
@@ -127,37 +131,46 @@ export class ResultChecks {
     for (const slot of [...this.#pending.keys()]) this.#collect(slot);
     for (const kind of KINDS) {
       const size = kind.startsWith("32") ? 32 : 64;
-      const met = (["max", "min"] as const).filter((extreme) => this.#used.has(extreme + kind));
+      const met = (["min", "sum"] as const).filter((what) => this.#used.has(what + kind));
       if (met.length === 0) continue;
       if (kind.endsWith("q")) this.#checkLanes(size, met, label);
-      else for (const extreme of met) this.#checkNumber(size, extreme, label);
+      else for (const what of met) this.#checkNumber(size, what, label);
     }
   }
 
-  #checkNumber(size: 32 | 64, extreme: Extreme, label: string): void {
+  #checkNumber(size: 32 | 64, what: Collected, label: string): void {
     const { asm } = this;
-    asm.get(this.#local(`${extreme}${size}s`)).extractLane(32, size === 32 ? 0 : 1);
-    asm.i32(LIMITS[size][extreme] | 0).op(extreme === "max" ? "i32.gt_u" : "i32.lt_u");
+    asm.get(this.#local(`${what}${size}s`));
+    if (what === "min") asm.extractLane(32, size === 32 ? 0 : 1).i32(LEAST[size]).op("i32.lt_u");
+    else {
+      const type = `f${size}` as const;
+      const local = this.#local(type, size === 32 ? F32 : F64);
+      asm.extractNumber(type, 0).tee(local).get(local).op(`${type}.sub`);
+      asm.tee(local).get(local).op(`${type}.ne`);
+    }
     asm.brIf(label, false);
   }
 
-  #checkLanes(size: 32 | 64, met: readonly Extreme[], label: string): void {
+  #checkLanes(size: 32 | 64, met: readonly Collected[], label: string): void {
     const { asm } = this;
-    for (const extreme of met) {
-      const limit = this.#limit(size, extreme);
-      const found = this.#local(`${extreme}${size}q`);
-      asm.get(extreme === "max" ? limit : found).get(extreme === "max" ? found : limit);
-      asm.vector("i32x4.ge_u");
+    for (const what of met) {
+      const found = this.#local(`${what}${size}q`);
+      asm.get(found);
+      if (what === "min") asm.get(this.#limit(size)).vector("i32x4.ge_u");
+      else {
+        asm.get(found).vector(`${LANES[size]}.sub`).tee(found).get(found);
+        asm.vector(`${LANES[size]}.eq`);
+      }
     }
     if (met.length > 1) asm.vector("v128.and");
     asm.vector(size === 32 ? "i32x4.bitmask" : "i64x2.bitmask").i32(size === 32 ? 15 : 3)
       .op("i32.ne").brIf(label, false);
   }
 
-  /** A local that holds a limit in all lanes: V8 would make the constant anew each time. */
-  #limit(size: 32 | 64, extreme: Extreme): number {
-    const name = `limit ${extreme}${size}`;
-    if (!this.#locals.has(name)) this.#limits.set(this.#local(name), LIMITS[size][extreme]);
+  /** A local that holds the limit in all lanes: V8 would make the constant anew each time. */
+  #limit(size: 32 | 64): number {
+    const name = `limit ${size}`;
+    if (!this.#locals.has(name)) this.#limits.set(this.#local(name), LEAST[size]);
     return this.#local(name);
   }
 

@@ -272,6 +272,11 @@ export abstract class VectorBuilder extends ExclusiveBuilder {
   shuffle(lanes: readonly number[], a: V128, b: V128): V128 {
     return this.#vectorNode([a, b], () => this.frame.asm.shuffle(lanes));
   }
+  /** A register of which the lane that begins at a bit is wanted. */
+  #laneSource(slot: Slot, bit: number): V128 {
+    if (bit >= 64 || !this.frame.registers.lowParts) return this.q(slot);
+    return this.register("v128", slot, "d");
+  }
   /** A value as the lane instructions take it. */
   #laneValue(bits: LaneBits, value: V64): Value {
     return bits === 64 ? value : this.wrap(value);
@@ -279,7 +284,7 @@ export abstract class VectorBuilder extends ExclusiveBuilder {
   splat(bits: LaneBits, value: V64): V128 {
     const from = this.#laneOf(bits, value);
     if (from !== undefined) {
-      const register = this.q(from.slot);
+      const register = this.#laneSource(from.slot, bits * from.index);
       const bytes = bits / 8;
       return this.shuffle(
         Array.from({ length: 16 }, (_, i) => from.index * bytes + i % bytes),
@@ -316,7 +321,7 @@ export abstract class VectorBuilder extends ExclusiveBuilder {
   #moveLane(bits: LaneBits, a: V128, index: number, slot: Slot, from: number): V128 {
     const { asm } = this.frame;
     const type = bits === 64 ? "f64" : bits === 32 ? "f32" : undefined;
-    return this.#vectorNode([a, this.q(slot)], () => {
+    return this.#vectorNode([a, this.#laneSource(slot, bits * from)], () => {
       if (type) asm.extractNumber(type, from).replaceNumber(type, index);
       else asm.extractLane(bits, from).replaceLane(bits, index);
     });
