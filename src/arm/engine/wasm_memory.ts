@@ -127,7 +127,8 @@ export abstract class MemoryBuilder extends ControlBuilder {
       return;
     }
     const { tag, addend, limit } = cache;
-    const misaligned = t.span <= t.aligned ? frame.misaligned?.() : undefined;
+    const narrow = t.span <= t.aligned && t.span < WIDE;
+    const misaligned = narrow ? frame.misaligned?.() : undefined;
     if (misaligned === undefined) {
       asm.get(a).getGlobal(tag).op("i64.sub").getGlobal(limit).op("i64.ge_u");
     } else asm.get(a).i64(BigInt(t.span - 1 - 4096)).op("i64.and").getGlobal(tag).op("i64.ne");
