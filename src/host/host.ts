@@ -387,7 +387,7 @@ export class Host {
   }
 
   #step(pcpu: number): StepResult {
-    this.takeInterrupts();
+    if (this.hardware.irqPending(pcpu)) this.takeInterrupts();
     const thread = this.#pick(pcpu);
     if (thread === undefined) return this.hardware.irqPending(pcpu) ? "again" : "idle";
     if (thread.inGuest) return "guest";
@@ -398,9 +398,10 @@ export class Host {
 
   #pick(pcpu: number): HostThread | undefined {
     const { scheduler } = this;
-    const current = scheduler.current(pcpu);
+    const queue = scheduler.queue(pcpu);
+    const current = scheduler.currentOf(queue, pcpu);
     if (current === undefined) return scheduler.schedule(pcpu);
-    if (!scheduler.queue(pcpu).needResched || current.inGuest) return current;
+    if (!queue.needResched || current.inGuest) return current;
     return this.port().irqsDisabled() ? current : scheduler.schedule(pcpu);
   }
 
@@ -425,7 +426,7 @@ export class Host {
       );
     }
     const kind = this.threads.kindOf(thread);
-    kind.guestLeft?.(thread);
+    kind.guestLeft?.(thread, this.#ports[pcpu] as El2Port);
     // A kernel at EL1 has the CPU again once EL2's code gives it back.
     if (this.hostEl === 1 && !this.#runEl2(pcpu)) return kind.guestReentered?.(thread);
     thread.inGuest = false;

@@ -13,6 +13,8 @@ import { GicV3Chip } from "./irq_gic_v3.ts";
 
 // Of the module itself: what is imported V8 looks up and checks at each use.
 const { INTID } = gicModule;
+/** Interrupts that can have handlers: all but LPIs. */
+const INTIDS = gicModule.INTID.FIRST_SPECIAL;
 
 /** Software-generated interrupts between physical CPUs, by Linux's numbers. */
 export const IPI = { RESCHEDULE: 0, CALL_FUNC: 1 } as const;
@@ -49,7 +51,8 @@ export interface IrqChip {
 
 /** Interrupts of all physical CPUs. */
 export class Irqs {
-  readonly #table = new Map<number, IrqDescriptor>();
+  /** By interrupt. */
+  readonly #table: (IrqDescriptor | undefined)[] = new Array<undefined>(INTIDS).fill(undefined);
   readonly #chip: IrqChip;
 
   constructor(readonly hardware: HostHardware) {
@@ -58,8 +61,10 @@ export class Irqs {
 
   /** request_irq: a handler for `intid`; with `forwarded`, the guest deactivates it. */
   request(intid: number, handler: IrqHandler, forwarded = false): void {
-    if (this.#table.has(intid)) throw new InternalError(`interrupt ${intid} has a handler`);
-    this.#table.set(intid, { handler, forwarded });
+    if (this.#table[intid] !== undefined) {
+      throw new InternalError(`interrupt ${intid} has a handler`);
+    }
+    this.#table[intid] = { handler, forwarded };
   }
 
   /** The distributor, once. */
@@ -84,7 +89,7 @@ export class Irqs {
       const irqstat = chip.acknowledge(pcpu);
       const intid = chip.intidOf(irqstat);
       if (intid >= INTID.FIRST_SPECIAL && intid < INTID.END_SPECIAL) return;
-      const irq = this.#table.get(intid);
+      const irq = intid < INTIDS ? this.#table[intid] : undefined;
       chip.eoi(pcpu, irqstat);
       this.hardware.port(pcpu).isb();
       irq?.handler(intid, pcpu);

@@ -14,9 +14,13 @@ import {
   ICC_SRE,
   INTID,
 } from "../arm/arch/gic.ts";
-import { R } from "../arm/arch/sysregs.ts";
+import * as sysregs from "../arm/arch/sysregs.ts";
+import type { El2Port } from "../arm/el2_port.ts";
 import type { HostHardware } from "./hardware.ts";
 import type { IrqChip } from "./irq.ts";
+
+// Of the module itself: what is imported V8 looks up and checks at each use.
+const { R } = sysregs;
 
 /** The priority of every host interrupt, and the mask that lets it through. */
 const DEFAULT_PRIORITY = 0xa0;
@@ -25,8 +29,15 @@ const PRIORITY_MASK = 0xf0;
 /** A GICv3: distributor, redistributors, CPU interfaces by system register. */
 export class GicV3Chip implements IrqChip {
   readonly #affinities: number[] = [];
+  readonly #ports: readonly El2Port[];
 
-  constructor(readonly hardware: HostHardware) {}
+  constructor(readonly hardware: HostHardware) {
+    this.#ports = Array.from({ length: hardware.pcpus }, (_, pcpu) => hardware.port(pcpu));
+  }
+
+  #port(pcpu: number): El2Port {
+    return this.#ports[pcpu] as El2Port;
+  }
 
   /** Affinity routing, group 1 on, all SPIs in group 1 and off. */
   initDistributor(): void {
@@ -85,7 +96,7 @@ export class GicV3Chip implements IrqChip {
   }
 
   acknowledge(pcpu: number): number {
-    return this.hardware.port(pcpu).readLo(R.ICC_IAR1_EL1);
+    return this.#port(pcpu).readLo(R.ICC_IAR1_EL1);
   }
 
   intidOf(irqstat: number): number {
@@ -93,11 +104,11 @@ export class GicV3Chip implements IrqChip {
   }
 
   eoi(pcpu: number, irqstat: number): void {
-    this.hardware.port(pcpu).write(R.ICC_EOIR1_EL1, irqstat, 0);
+    this.#port(pcpu).write(R.ICC_EOIR1_EL1, irqstat, 0);
   }
 
   deactivate(pcpu: number, irqstat: number): void {
-    this.hardware.port(pcpu).write(R.ICC_DIR_EL1, irqstat, 0);
+    this.#port(pcpu).write(R.ICC_DIR_EL1, irqstat, 0);
   }
 
   sendIpi(from: number, to: number, ipi: number): void {
@@ -105,7 +116,7 @@ export class GicV3Chip implements IrqChip {
     if (affinity === undefined) throw new InternalError(`no physical CPU ${to}`);
     const lo = (1 << (affinity & 15)) | (((affinity >>> 8) & 0xff) << 16) | (ipi << 24);
     const range = (affinity >>> 4) & 15;
-    const port = this.hardware.port(from);
+    const port = this.#port(from);
     port.dsb();
     port.write(R.ICC_SGI1R_EL1, lo >>> 0, ((affinity >>> 16) & 0xff) | (range << 12));
     port.isb();

@@ -1,14 +1,18 @@
 /** The emulated machine as the host kernel's hardware. */
 import { InternalError } from "../base/errors.ts";
-import { CpuLayout } from "../arm/arch/cpu_state.ts";
+import { CpuLayout, LINE } from "../arm/arch/cpu_state.ts";
 import { BOARD } from "../arm/board.ts";
 import type { Machine } from "../arm/machine.ts";
 import type { El2Port } from "../arm/el2_port.ts";
 import { DOORBELL_INTID, type HostHardware } from "./hardware.ts";
 
+// As constants of this module, V8 knows them.
+const LINES_WORD = CpuLayout.offset.irqLines >>> 2, IRQ = LINE.IRQ;
+
 /** The host hardware that `machine` is. Its CPUs must be started at EL2 before the host boots. */
 export function machineHardware(machine: Machine): HostHardware {
   const { bus, clock, gic } = machine.platform;
+  const words = machine.cores.map((core) => core.words);
   const device = (pa: number) => {
     const found = bus.find(pa, 4);
     if (found === undefined) throw new InternalError(`no device at 0x${pa.toString(16)}`);
@@ -26,7 +30,7 @@ export function machineHardware(machine: Machine): HostHardware {
     gicrPa: BOARD.gicr.pa,
     gicrStride: BOARD.gicr.stride,
     port: (index) => machine.ports[index] as El2Port,
-    irqPending: (index) => machine.irqPending(index),
+    irqPending: (index) => (((words[index] as Int32Array)[LINES_WORD] as number) & IRQ) !== 0,
     mmioRead: (index, pa) => {
       const { base, device: d } = device(pa);
       return Number(d.read(pa - base, 4, index));

@@ -83,7 +83,12 @@ export class Scheduler {
 
   /** The thread that the CPU runs, if it is not idle. */
   current(pcpu: number): HostThread | undefined {
-    const at = this.queue(pcpu).current;
+    return this.currentOf(this.queue(pcpu), pcpu);
+  }
+
+  /** The same of its run queue. */
+  currentOf(queue: RunQueue, pcpu: number): HostThread | undefined {
+    const at = queue.current;
     const last = this.#last[pcpu];
     if (last !== undefined && last.base === at) return last;
     return at === 0 ? undefined : this.#last[pcpu] = this.services.threads.at(at);

@@ -8,6 +8,7 @@ import { type Arena, Slab } from "../base/arena.ts";
 import { assert, InternalError } from "../base/errors.ts";
 import { listNode } from "../base/list.ts";
 import type { SharedMemory } from "../base/memory.ts";
+import type { El2Port } from "../arm/el2_port.ts";
 import * as struct from "../base/struct.ts";
 import { bool, i32, u32, u53, type ViewOf } from "../base/struct.ts";
 
@@ -83,8 +84,8 @@ export interface ThreadKind {
   /** Preempt notifiers: called around every change of the current thread while `notify` is set. */
   schedIn?(thread: HostThread): void;
   schedOut?(thread: HostThread): void;
-  /** For measurements: its guest has just been left, and entered again without the host kernel's having seen it. */
-  guestLeft?(thread: HostThread): void;
+  /** For measurements: its guest has just been left, on the CPU of `port`, and entered again without the host kernel's having seen it. */
+  guestLeft?(thread: HostThread, port: El2Port): void;
   guestReentered?(thread: HostThread): void;
 }
 

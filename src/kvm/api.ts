@@ -57,6 +57,7 @@ import {
   VgicV2CpuIfLayout,
   VgicV3CpuIfLayout,
 } from "./kvm_host.ts";
+import type { HostHardware } from "../host/hardware.ts";
 import { kvmVcpuExitingGuestMode } from "./kvm_main.ts";
 import { kvmInitStage2Mmu } from "./mmu.ts";
 import { KvmPmuEvents } from "./pmu.ts";
@@ -187,6 +188,7 @@ export class KvmSystem implements KvmHost {
   readonly perf: PerfEvents;
   readonly pmuPerfKind: number;
   readonly pmuEvents: KvmPmuEvents;
+  readonly #hardware: HostHardware;
   readonly #vcpus = new Map<number, VcpuHandle>();
   /** Those asked for lately, by their address: where several CPUs run vCPUs, not always the same. */
   readonly #recent: (Vcpu | undefined)[] = new Array<undefined>(RECENT).fill(undefined);
@@ -198,6 +200,7 @@ export class KvmSystem implements KvmHost {
   constructor(readonly kernel: Host, options: KvmSystemOptions) {
     const { arena, hardware } = kernel;
     const { observeArena, vgic = VGIC } = options;
+    this.#hardware = hardware;
     this.memory = hardware.memory;
     this.locks = kernel.locks;
     this.trace = kernel.trace;
@@ -307,9 +310,14 @@ export class KvmSystem implements KvmHost {
     return this.kernel.hardware.nowNs();
   }
   stamp(cell: Float64Array): void {
-    const { hardware } = this.kernel;
+    const hardware = this.#hardware;
     if (hardware.stamp === undefined) cell[0] = hardware.nowNs();
     else hardware.stamp(cell);
+  }
+  stampWords(at: number): void {
+    const { stampNow } = this.#hardware;
+    if (stampNow === undefined) this.memory.st53(4 * at, this.nowNs());
+    else stampNow(this.memory.i32, at);
   }
   port(index: number): El2Port {
     return this.#ports[index] as El2Port;

@@ -175,9 +175,8 @@ export class VcpuRunner implements ThreadKind {
     vcpu.meter?.pause(this.services.kernel.port(), thread.state === THREAD_STATE.BLOCKED);
   }
 
-  guestLeft(thread: HostThread): void {
-    const vcpu = this.#vcpu(thread);
-    vcpu.meter?.left(vcpu.port());
+  guestLeft(thread: HostThread, port: El2Port): void {
+    this.#vcpu(thread).meter?.left(port);
   }
 
   guestReentered(thread: HostThread): void {

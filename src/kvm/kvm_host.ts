@@ -351,6 +351,8 @@ export interface KvmHost {
   nowNs(): number;
   /** The same into `cell`: a result would be boxed. */
   stamp(cell: Float64Array): void;
+  /** The same into the two words of the memory from word `at` on. */
+  stampWords(at: number): void;
   /** The port of physical CPU `index`. */
   port(index: number): El2Port;
   /** The physical CPU that is executing host code now. */

@@ -420,9 +420,13 @@ function readHost(vcpu: Vcpu, p: SysRegParams, name: SysregName): void {
 
 const BY_KEY = new Map(SYS_REG_DESCS.map((desc) => [desc.key, desc]));
 
+/** The rows found lately: a guest has few that trap often. */
+const RECENT = new Array<SysRegDesc | undefined>(64).fill(undefined);
+
 /** find_reg: the row of an encoding. */
 export function sysRegDesc(key: number): SysRegDesc | undefined {
-  return BY_KEY.get(key);
+  const recent = RECENT[key & 63];
+  return recent?.key === key ? recent : RECENT[key & 63] = BY_KEY.get(key);
 }
 
 /** kvm_reset_sys_regs: every kept register gets its reset value, in memory. */

@@ -30,7 +30,6 @@ const { KVM_REQ, kvmMakeRequest, SAVED, VGIC_NR_PRIVATE_IRQS } = kvmHost;
 const { vgicGlobal } = vgicGlobalModule;
 const { recordLatency, VgicIrqStatLayout } = vgicStat;
 const add = memoryModule.addSmall;
-const STAT = VgicIrqStatLayout.offset;
 
 export const VGIC_CONFIG_EDGE = 0;
 export const VGIC_CONFIG_LEVEL = 1;
@@ -330,73 +329,70 @@ export function irqStatOf(kvm: Kvm, irq: VgicIrq): VgicIrqStat | undefined {
   return at === 0 ? undefined : irqStatAt(irq.memory, at);
 }
 
-const RAISED_AT = VgicIrqLayout.offset.raisedAtNs;
+const RAISED_AT = VgicIrqLayout.offset.raisedAtNs >>> 2;
 /** Where {@link KvmHost.stamp} writes. */
 const NOW = new Float64Array(1);
 
-/** The 64-bit word at address `at` becomes the time of now. */
-function stampWord(host: KvmHost, at: number): void {
-  host.stamp(NOW);
-  host.memory.st53(at, NOW[0] as number);
-}
+/** What is counted of an interrupt: words of its counters. */
+const STAT = VgicIrqStatLayout.offset;
+export const IRQ_EVENT = {
+  INJECTED: STAT.injected >>> 2,
+  ACKED: STAT.acked >>> 2,
+  EOIED: STAT.eoied >>> 2,
+} as const;
+const LAST_EVENT = STAT.lastEventNs >>> 2;
 
-/** Counts one of what an interrupt's counters at `stat` count, and when it was; 0: there are none. */
-export function countEvent(host: KvmHost, stat: number, counter: IrqEvent): void {
+/** Counts one of {@link IRQ_EVENT} in an interrupt's counters at address `stat`, and when it was; 0: there are none. */
+export function countEvent(host: KvmHost, stat: number, event: number): void {
   if (stat === 0) return;
-  add(host.memory.i32, (stat + STAT[counter]) >>> 2, 1);
-  stampWord(host, stat + STAT.lastEventNs);
+  const words = host.memory.i32;
+  add(words, (stat >>> 2) + event, 1);
+  host.stampWords((stat >>> 2) + LAST_EVENT);
 }
-
-type IrqEvent = "injected" | "acked" | "eoied";
 
 /** The interrupt begins to wait now. Requires the irq lock. */
 export function stampRaised(host: KvmHost, irq: VgicIrq): void {
-  stampWord(host, irq.base + RAISED_AT);
-}
-
-function waits({ memory, base }: VgicIrq): boolean {
-  return (memory.ldi32(base + RAISED_AT) | memory.ldi32(base + RAISED_AT + 4)) !== 0;
+  host.stampWords((irq.base >>> 2) + RAISED_AT);
 }
 
 /** Notes when the interrupt began to wait, unless it does already. Requires the irq lock. */
 export function noteRaiseTime(kvm: Kvm, irq: VgicIrq, wasPending: boolean): void {
-  if (!wasPending || !waits(irq)) stampRaised(kvm.host, irq);
+  if (!wasPending || irq.raisedAtNs === 0) stampRaised(kvm.host, irq);
 }
 
 /** Counts a raise, and notes its time. Requires the irq lock. */
 export function noteRaised(kvm: Kvm, irq: VgicIrq, wasPending: boolean): void {
-  countEvent(kvm.host, irqStatAddress(kvm, irq), "injected");
+  countEvent(kvm.host, irqStatAddress(kvm, irq), IRQ_EVENT.INJECTED);
   noteRaiseTime(kvm, irq, wasPending);
 }
 
-/** The guest has reached its vector for `intid`: enters the latency, once per raise. */
-export function onGuestVector(vcpu: Vcpu, intid: number): void {
-  const { kvm } = vcpu;
-  const irq = vgicGetIrq(kvm, vcpu, intid);
-  if (irq === undefined || !waits(irq)) return;
-  const stat = irqStatAddress(kvm, irq);
-  if (stat === 0) return;
-  const { memory, base } = irq;
-  kvm.host.stamp(NOW);
-  recordLatency(memory, stat, NOW[0] as number - memory.ld53(base + RAISED_AT));
-  memory.st32(base + RAISED_AT, 0);
-  memory.st32(base + RAISED_AT + 4, 0);
+/** The guest has reached the vector of the interrupt whose counters are at `stat`: enters the latency, once per raise. */
+function enterLatency(host: KvmHost, irq: VgicIrq, stat: number): void {
+  if (stat === 0 || irq.raisedAtNs === 0) return;
+  host.stamp(NOW);
+  recordLatency(irq.memory, stat, NOW[0] as number - irq.raisedAtNs);
+  const words = irq.memory.i32, at = (irq.base >>> 2) + RAISED_AT;
+  words[at] = 0;
+  words[at + 1] = 0;
 }
 
-/** Counts what the guest has done with `intid`. */
-function onGuest(vcpu: Vcpu, intid: number, counter: IrqEvent): void {
-  const { kvm } = vcpu;
-  const irq = vgicGetIrq(kvm, vcpu, intid);
-  if (irq !== undefined) countEvent(kvm.host, irqStatAddress(kvm, irq), counter);
+/** The guest has reached its vector for `intid`. */
+export function onGuestVector(vcpu: Vcpu, intid: number): void {
+  const { kvm } = vcpu, irq = vgicGetIrq(kvm, vcpu, intid);
+  if (irq !== undefined) enterLatency(kvm.host, irq, irqStatAddress(kvm, irq));
 }
 
 /** The guest has acknowledged `intid` (for machines whose {@link GicKvmInfo.countsGuestAcks} is set). */
 export function onGuestAck(vcpu: Vcpu, intid: number): void {
-  onGuestVector(vcpu, intid);
-  onGuest(vcpu, intid, "acked");
+  const { kvm } = vcpu, irq = vgicGetIrq(kvm, vcpu, intid);
+  if (irq === undefined) return;
+  const stat = irqStatAddress(kvm, irq);
+  enterLatency(kvm.host, irq, stat);
+  countEvent(kvm.host, stat, IRQ_EVENT.ACKED);
 }
 
 /** The guest has deactivated `intid` (for machines whose {@link GicKvmInfo.countsGuestAcks} is set). */
 export function onGuestEoi(vcpu: Vcpu, intid: number): void {
-  onGuest(vcpu, intid, "eoied");
+  const { kvm } = vcpu, irq = vgicGetIrq(kvm, vcpu, intid);
+  if (irq !== undefined) countEvent(kvm.host, irqStatAddress(kvm, irq), IRQ_EVENT.EOIED);
 }

@@ -11,6 +11,7 @@ import * as vgicIrq from "./vgic_irq.ts";
 const { vgicGlobal } = vgicGlobalModule;
 const {
   countEvent,
+  IRQ_EVENT,
   irqStatAddress,
   stampRaised,
   VGIC_CONFIG_EDGE,
@@ -34,9 +35,9 @@ function countTransition(
   const wasPending = (vcpu.vgic.flushedPending >>> lr) & 1;
   const wasActive = (vcpu.vgic.flushedActive >>> lr) & 1;
   const acked = wasPending && !pending;
-  if (acked) countEvent(host, stat, "acked");
+  if (acked) countEvent(host, stat, IRQ_EVENT.ACKED);
   const eoied = (wasActive || acked) && !active;
-  if (eoied) countEvent(host, stat, "eoied");
+  if (eoied) countEvent(host, stat, IRQ_EVENT.EOIED);
 }
 
 /** State that list register `lr` came back with into its interrupt. Requires the irq lock. */

@@ -1,5 +1,5 @@
 /**
- * The virtual GICv3's registers as tables, and SGIs by ICC_SGI<n>R_EL1. Mirrors
+ * The virtual GICv3's registers as tables; SGIs are in vgic_sgi.ts. Mirrors
  * arch/arm64/kvm/vgic/vgic-mmio-v3.c.
  *
  * What differs: no LPIs, hence GICR_CTLR.EnableLPIs, PROPBASER, PENDBASER and the invalidation
@@ -13,25 +13,19 @@ import {
   GICR,
   GICR_SGI,
   GICR_TYPER,
-  SGIR_HI,
-  SGIR_LO,
   withField,
 } from "../../arm/arch/gic.ts";
 import { bits53 } from "../../base/bits.ts";
 import { ERRNO } from "./errno.ts";
 import { type Kvm, type Vcpu, VGIC_NR_PRIVATE_IRQS } from "../kvm_host.ts";
-import { vgicKickVcpus, vgicQueueIrqUnlock } from "./vgic.ts";
+import { vgicKickVcpus } from "./vgic.ts";
 import {
   dropIrqRestore,
   IMPLEMENTER_ARM,
-  irqIsPending,
   KVM_VGIC_IMP_REV_2,
   KVM_VGIC_IMP_REV_3,
   kvmMpidrToVcpu,
   kvmVcpuGetMpidrAff,
-  kvmVcpuGetMpidrAff3,
-  kvmVcpuGetMpidrAffLo,
-  noteRaised,
   PRODUCT_ID_KVM,
   takeIrqSave,
   vgicGetIrq,
@@ -229,50 +223,6 @@ export const VGIC_V3_RD_REGISTERS: readonly mmio.VgicRegisterRegion[] = [
   withLength("GICR_IGRPMODR0", GICR_SGI.IGRPMODR0, 4, W, raz, wi),
   withLength("GICR_NSACR", GICR_SGI.NSACR, 4, W, raz, wi),
 ];
-
-/** Makes one SGI of a vCPU pending, if its group may be reached by the register that was written. */
-function raiseSgi(vcpu: Vcpu, sgi: number, allowGroup1: boolean): void {
-  const { kvm } = vcpu;
-  const irq = vgicGetIrq(kvm, vcpu, sgi);
-  if (!irq) return;
-  const flags = takeIrqSave(kvm.host, irq);
-  if (irq.group === 0 || allowGroup1) {
-    noteRaised(kvm, irq, irqIsPending(irq));
-    irq.pendingLatch = true;
-    vgicQueueIrqUnlock(kvm, irq, flags);
-  } else {
-    dropIrqRestore(kvm.host, irq, flags);
-  }
-  vgicPutIrq(kvm, irq);
-}
-
-/**
- * A vCPU has written ICC_SGI1R_EL1 (`allowGroup1`), ICC_SGI0R_EL1 or ICC_ASGI1R_EL1: `lo` and `hi` are
- * the value's halves. With IRM all vCPUs but the writer get the SGI, else those of the target list
- * under the affinity. The range selector is not implemented, as KVM says in ICC_CTLR_EL1.RSS.
- */
-export function vgicV3DispatchSgi(vcpu: Vcpu, lo: number, hi: number, allowGroup1: boolean): void {
-  const sgi = fieldOf(lo, SGIR_LO.INTID);
-  const broadcast = (hi & SGIR_HI.IRM) !== 0;
-  const affinity = (fieldOf(lo, SGIR_LO.Aff1) << 8) | (fieldOf(hi, SGIR_HI.Aff2) << 16);
-  const aff3 = fieldOf(hi, SGIR_HI.Aff3);
-  let targets = fieldOf(lo, SGIR_LO.TargetList);
-  const { vcpus } = vcpu.kvm;
-  for (let i = 0; i < vcpus.length; i++) {
-    const target = vcpus[i] as Vcpu;
-    if (broadcast) {
-      if (target !== vcpu) raiseSgi(target, sgi, allowGroup1);
-      continue;
-    }
-    if (targets === 0) break;
-    const aff = kvmVcpuGetMpidrAffLo(target);
-    const bit = (aff & 0xff) < 16 ? 1 << (aff & 0xff) : 0;
-    if ((targets & bit) === 0 || (aff & ~0xff) !== affinity) continue;
-    if (kvmVcpuGetMpidrAff3(target) !== aff3) continue;
-    targets &= ~bit;
-    raiseSgi(target, sgi, allowGroup1);
-  }
-}
 
 /** A 32-bit access of user space to the distributor; see {@link mmio.vgicUaccessRead}. */
 export const vgicV3DistUaccessRead = (vcpu: Vcpu, offset: number): number =>

@@ -21,7 +21,7 @@ import {
   kvmVgicVcpuInit,
   vgicInit,
 } from "./vgic_init.ts";
-import { vgicV3DispatchSgi } from "./vgic_mmio_v3.ts";
+import { vgicV3DispatchSgi } from "./vgic_sgi.ts";
 
 /** The functions of this folder that other files call. */
 export const VGIC: ArmVgic = {

@@ -7,7 +7,7 @@ import { listNext, listPrev } from "../../../src/base/list.ts";
 import { IRQ_OPS } from "../../../src/kvm/arm_vgic.ts";
 import { kvmVgicMapPhysIrq } from "../../../src/kvm/vgic/vgic.ts";
 import { apListDepth, apListIntids } from "../../../src/kvm/vgic/vgic_debug.ts";
-import { vgicV3DispatchSgi } from "../../../src/kvm/vgic/vgic_mmio_v3.ts";
+import { vgicV3DispatchSgi } from "../../../src/kvm/vgic/vgic_sgi.ts";
 import { KVM_VGIC_V2_DIST_SIZE } from "../../../src/kvm/vgic/vgic_v2.ts";
 import { VgicCpuStatLayout } from "../../../src/kvm/vgic/vgic_stat.ts";
 import { GICD_BASE, GICR_BASE, World } from "./world.ts";

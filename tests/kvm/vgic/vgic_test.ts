@@ -12,7 +12,7 @@ import {
   vgicKickVcpus,
 } from "../../../src/kvm/vgic/vgic.ts";
 import { apListIntids } from "../../../src/kvm/vgic/vgic_debug.ts";
-import { vgicV3DispatchSgi } from "../../../src/kvm/vgic/vgic_mmio_v3.ts";
+import { vgicV3DispatchSgi } from "../../../src/kvm/vgic/vgic_sgi.ts";
 import { ERRNO } from "../../../src/kvm/vgic/errno.ts";
 import { SPURIOUS, World } from "./world.ts";
 

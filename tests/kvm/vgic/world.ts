@@ -215,6 +215,7 @@ export class World {
       hyp: CALL_HYP_VHE,
       nowNs: () => this.now,
       stamp: (cell) => void (cell[0] = this.now),
+      stampWords: (at) => this.memory.st53(4 * at, this.now),
       port: (n) => this.el2(n),
       currentCpu: () => this.currentCpu,
       runningVcpu: () => this.running,
