@@ -15,7 +15,6 @@ import {
   writeHandler,
 } from "./records.ts";
 import { PAGE, type Step } from "./region_blocks.ts";
-import { meetsMisaligned } from "./region_alignment.ts";
 import { callsOf, type Graph, isSwitched, regionGraph } from "./region_graph.ts";
 import { effectsOf, type Instruction } from "./region_probe.ts";
 import { regionModule, type Unit, usesFp } from "./region_module.ts";
@@ -226,15 +225,14 @@ export class Regions {
       if (graph === undefined) continue;
       const usualFp = hot.usualFp && usesFp(graph) &&
         !this.#unusualFp.has(recordAt(records, offset));
-      if (meetsMisaligned(graph)) this.#misaligned.add(records);
-      found.push({ ...hot, graph, usualFp, misaligned: false });
+      found.push({ ...hot, graph, usualFp, misaligned: this.#misaligned.has(records) });
       for (const target of callsOf(graph)) {
         if (this.#regionAt(records, target)?.loops) continue;
         const by = target - offset;
         work.push({ ...hot, offset: target, va: va + BigInt(by), pa: pa + by });
       }
     }
-    return found.map((unit) => ({ ...unit, misaligned: this.#misaligned.has(unit.records) }));
+    return found;
   }
 
   /** Offsets in a page that have often been branched to, what is `waiting` to be translated among them. */
