@@ -3,7 +3,7 @@
  * execution of the single instructions that generated code leaves. It knows nothing of KVM.
  */
 import * as cpuState from "./arch/cpu_state.ts";
-import { type Cpu, RegisterFile } from "./arch/cpu_state.ts";
+import { type Cpu, CpuLayout, RegisterFile } from "./arch/cpu_state.ts";
 import * as syndrome from "./arch/syndrome.ts";
 import { ABORT } from "./arch/syndrome.ts";
 import * as tlbLayout from "./arch/tlb_layout.ts";
@@ -53,10 +53,18 @@ const { executeSystemOperation } = systemOperationAccess;
 const { sendEvent, waitForEvent, waitForInterrupt } = waiting;
 
 // V8 folds what it knows of a constant of the module itself, and has to look up imported ones.
-const TLB_MASK = CODE_TLB_ENTRIES - 1, TLB_ENTRY = CODE_TLB_ENTRY;
-const TLB_TAG = CODE_TLB.TAG, TLB_RECORDS = CODE_TLB.RECORDS;
-/** Bytes of records for a byte of a page; from a page's records to its words. */
-const RECORD_PER_BYTE = RECORD_SIZE / 4, WORDS_AT = RECORD_WORDS;
+const TLB_MASK = CODE_TLB_ENTRIES - 1, TLB_ENTRY_WORDS = CODE_TLB_ENTRY >>> 2;
+const TLB_TAG = CODE_TLB.TAG >>> 2, TLB_RECORDS = CODE_TLB.RECORDS >>> 2;
+/** Words of records for a byte of a page; bytes from a page's records to its instructions. */
+const RECORD_WORDS_PER_BYTE = RECORD_SIZE / 4 / 4, WORDS_AT = RECORD_WORDS;
+/** Words of a CPU's state. */
+const WORD = {
+  PC: CpuLayout.offset.pc >>> 2,
+  IL: CpuLayout.offset.il >>> 2,
+  SINGLE: CpuLayout.offset.single >>> 2,
+  ARMED: CpuLayout.offset.debugArmed >>> 2,
+  CODE_TLB: CpuLayout.offset.codeTlb >>> 2,
+} as const;
 const NOT_DECODED = HANDLER.DECODE, STEP = SINGLE.STEP, NO = DIRECT.NO, DONE = DIRECT.DONE;
 
 /** Leaves the instruction unless `done`: the exception has been taken. */
@@ -71,6 +79,7 @@ export class CpuCore implements Environment, Core {
   readonly sysregs: SysregAccess;
   readonly data: DataAccess;
   readonly #evaluator: Evaluator;
+  readonly #memory: Int32Array;
   /** The instruction word being executed. */
   #word = 0;
   /** It was a Load-Exclusive. */
@@ -79,6 +88,7 @@ export class CpuCore implements Environment, Core {
   constructor(readonly platform: Platform, readonly cpu: Cpu, readonly firmware?: Firmware) {
     this.regs = new RegisterFile(platform.memory, cpu.base);
     this.words = wordsOf(cpu);
+    this.#memory = platform.memory.i32;
     this.sysregs = new SysregAccess(this);
     this.data = new DataAccess(this);
     this.#evaluator = new Evaluator(cpu, this);
@@ -89,7 +99,7 @@ export class CpuCore implements Environment, Core {
    * every exception taken. Interrupts are the caller's, and so is counting the instruction.
    */
   executeSlow(): void {
-    const stepping = (this.cpu.single & STEP) !== 0;
+    const stepping = ((this.words[WORD.SINGLE] as number) & STEP) !== 0;
     if (stepping && this.cpu.ss === 0) return takeSoftwareStep(this);
     this.#exclusive = false;
     if (this.#executeOne() && stepping) advanceStep(this, this.#exclusive);
@@ -110,7 +120,7 @@ export class CpuCore implements Environment, Core {
    * nothing is done.
    */
   takeStage2Fault(): boolean {
-    const at = this.#fetchDecoded(pcLo(this.cpu));
+    const at = this.#fetchDecoded(this.words[WORD.PC] as number);
     if (at < 0) return false;
     const word = this.platform.memory.ldi32(at);
     // What orders its accesses checks their alignment before all else.
@@ -123,12 +133,11 @@ export class CpuCore implements Environment, Core {
   #executeOne(): boolean {
     const at = this.#fetch();
     if (at < 0) return false;
-    const { memory } = this.platform;
     // Signed: V8 boxes numbers from 2^31 on, which most instruction words are.
-    const word = memory.ldi32(at);
+    const word = this.#memory[at >>> 2] as number;
     this.data.word = word;
     const direct = executeDirectly(this, word);
-    return direct === NO ? this.#evaluate(memory.ld32(at)) : direct === DONE;
+    return direct === NO ? this.#evaluate(word >>> 0) : direct === DONE;
   }
 
   #evaluate(word: number): boolean {
@@ -149,41 +158,43 @@ export class CpuCore implements Environment, Core {
 
   /** Where the instruction word at the PC is, or -1 after an exception: in the order of their priorities. */
   #fetch(): number {
-    const { cpu } = this;
+    const { words } = this;
     untagPc(this);
-    const lo = pcLo(cpu);
-    if (lo & 3) return this.#failedFetch(takePcAlignment);
-    const at = this.#fetchWord(lo);
+    const lo = words[WORD.PC] as number;
+    if ((lo & 3) !== 0) return this.#failedFetch(takePcAlignment);
+    const known = this.#fetchDecoded(lo);
+    const at = known >= 0 ? known : this.#fetchAnew();
     if (at < 0) return at;
-    if (cpu.debugArmed !== 0 && meetsBreakpoint(this, lo, pcHi(cpu))) {
+    if (words[WORD.ARMED] !== 0 && meetsBreakpoint(this, lo >>> 0, pcHi(this.cpu))) {
       return this.#failedFetch(takeBreakpoint);
     }
-    return cpu.il ? this.#failedFetch(takeIllegalState) : at;
+    return words[WORD.IL] !== 0 ? this.#failedFetch(takeIllegalState) : at;
   }
 
-  #fetchWord(lo: number): number {
+  #fetchAnew(): number {
     const { cpu } = this;
     const { mmu, ram } = this.platform;
-    const known = this.#fetchDecoded(lo);
-    if (known >= 0) return known;
-    if (!mmu.translateCode(cpu, lo, pcHi(cpu))) return this.#failedFetch(takeInstructionAbort);
+    if (!mmu.translateCode(cpu, pcLo(cpu), pcHi(cpu))) {
+      return this.#failedFetch(takeInstructionAbort);
+    }
     const at = ramOffset(ram, mmu.pa, 4);
     return at < 0 ? this.#failedFetch(takeExternalFetchAbort) : at;
   }
 
   /** Where the word is that the interpreter has decoded for this PC, without a walk; -1 if it has none at hand. */
   #fetchDecoded(lo: number): number {
-    const { cpu } = this;
-    const { memory } = this.platform;
-    if (cpu.codeTlb === 0) return -1;
-    const at = cpu.codeTlb + ((lo >>> 12) & TLB_MASK) * TLB_ENTRY;
-    const hit = memory.ldi32(at + TLB_TAG) === (lo & ~0xfff) &&
-      memory.ld32(at + TLB_TAG + 4) === pcHi(cpu);
-    if (!hit) return -1;
-    const records = memory.ld32(at + TLB_RECORDS);
+    const { words } = this, memory = this.#memory;
+    const codeTlb = words[WORD.CODE_TLB] as number;
+    if (codeTlb === 0) return -1;
+    const at = (codeTlb >>> 2) + ((lo >>> 12) & TLB_MASK) * TLB_ENTRY_WORDS;
+    if (
+      memory[(at + TLB_TAG) | 0] !== (lo & ~0xfff) ||
+      memory[(at + TLB_TAG + 1) | 0] !== words[WORD.PC + 1]
+    ) return -1;
+    const records = (memory[(at + TLB_RECORDS) | 0] as number) >>> 2;
     const offset = lo & 0xfff;
-    const decoded = memory.ld16(records + offset * RECORD_PER_BYTE) !== NOT_DECODED;
-    return decoded ? records + WORDS_AT + offset : -1;
+    const handler = (memory[(records + offset * RECORD_WORDS_PER_BYTE) | 0] as number) & 0xffff;
+    return handler === NOT_DECODED ? -1 : 4 * records + WORDS_AT + offset;
   }
 
   #failedFetch(take: (core: Core) => void): -1 {

@@ -4,12 +4,11 @@
  * functions as the evaluator's environment calls; only decoding and the way there are short: halves
  * instead of bigints, results instead of thrown exceptions. A test executes both and compares.
  */
-import { type Cpu, SLOT } from "./arch/cpu_state.ts";
+import { CpuLayout, SLOT } from "./arch/cpu_state.ts";
 import type { CpuCore } from "./cpu.ts";
 import type { ExceptionCall } from "./isa/builder.ts";
 import { callException } from "./exception_calls.ts";
 import { exceptionReturn, takeUndefined } from "./exceptions.ts";
-import { advancePc } from "./pstate.ts";
 import { executeSystemOperation } from "./system_operation_access.ts";
 import { waitForEvent, waitForInterrupt } from "./waiting.ts";
 
@@ -24,6 +23,11 @@ export const DIRECT = {
 
 /** Bits 31 to 20 of the encodings. */
 const GROUP = { CALL: 0xd40, SYS: 0xd50, MSR: 0xd51, MRS: 0xd53, BRANCH: 0xd69 } as const;
+
+// V8 folds what it knows of a constant of the module itself, and has to look up imported ones.
+const SLOTS = SLOT;
+/** Words of a CPU's state: X0 and the PC. */
+const GPR = CpuLayout.offset.gpr >>> 2, PC = CpuLayout.offset.pc >>> 2;
 
 /** As signed numbers. */
 const ERET = 0xd69f_03e0 | 0;
@@ -40,28 +44,31 @@ function keyOf(word: number): number {
   return (word >>> 5) & 0xffff;
 }
 
-function end(cpu: Cpu, done: boolean): number {
+function end({ words }: CpuCore, done: boolean): number {
   if (!done) return DIRECT.EXCEPTION;
-  advancePc(cpu);
+  const lo = ((words[PC] as number) + 4) | 0;
+  words[PC] = lo;
+  // It has passed 2^32 when it is one of the first.
+  if (lo >= 0 && lo < 4) words[PC + 1] = (words[PC + 1] as number) + 1;
   return DIRECT.DONE;
 }
 
 function mrs(core: CpuCore, word: number): number {
-  const { cpu, sysregs } = core;
+  const { words, sysregs } = core;
   const rt = word & 31;
   if (!sysregs.read(keyOf(word), rt)) return DIRECT.EXCEPTION;
-  const at = cpu.gpr + 8 * (rt === SLOT.ZR ? SLOT.SINK : rt);
-  cpu.memory.st32(at, sysregs.lo);
-  cpu.memory.st32(at + 4, sysregs.hi);
-  return end(cpu, true);
+  const at = GPR + 2 * (rt === SLOTS.ZR ? SLOTS.SINK : rt);
+  words[at | 0] = sysregs.lo;
+  words[(at + 1) | 0] = sysregs.hi;
+  return end(core, true);
 }
 
 function msr(core: CpuCore, word: number): number {
-  const { cpu } = core;
+  const { words } = core;
   const rt = word & 31;
-  const at = cpu.gpr + 8 * rt;
-  const lo = cpu.memory.ld32(at), hi = cpu.memory.ld32(at + 4);
-  return end(cpu, core.sysregs.write(keyOf(word), rt, lo, hi));
+  const at = GPR + 2 * rt;
+  const lo = words[at | 0] as number, hi = words[(at + 1) | 0] as number;
+  return end(core, core.sysregs.write(keyOf(word), rt, lo, hi));
 }
 
 function sys(core: CpuCore, word: number): number {
@@ -69,7 +76,7 @@ function sys(core: CpuCore, word: number): number {
   const rt = word & 31;
   const at = cpu.gpr + 8 * rt;
   const lo = cpu.memory.ld32(at), hi = cpu.memory.ld32(at + 4);
-  return end(cpu, executeSystemOperation(core.sysregs, keyOf(word), rt, lo, hi));
+  return end(core, executeSystemOperation(core.sysregs, keyOf(word), rt, lo, hi));
 }
 
 /** SVC, HVC and SMC; BRK and HLT are rare. */
@@ -89,8 +96,8 @@ export function executeDirectly(core: CpuCore, word: number): number {
       return msr(core, word);
     case GROUP.SYS:
       if ((word & SYS_OP0) !== 0) return sys(core, word);
-      if (word === WFI) return end(core.cpu, waitForInterrupt(core));
-      return word === WFE ? end(core.cpu, waitForEvent(core)) : DIRECT.NO;
+      if (word === WFI) return end(core, waitForInterrupt(core));
+      return word === WFE ? end(core, waitForEvent(core)) : DIRECT.NO;
     case GROUP.BRANCH:
       return word === ERET ? eret(core) : DIRECT.NO;
     default:

@@ -51,8 +51,9 @@ export class El2Registers {
   readonly #words: Uint32Array;
   /** The same as signed numbers, which V8 need not box. */
   readonly #signed: Int32Array;
-  /** The word of the first counter, and that where the clock has its time; 0 with the host's clock. */
-  readonly #counts: number;
+  /** The words of {@link counters}. */
+  readonly #own: Int32Array;
+  /** The word where the clock has its time; 0 with the host's clock. */
   readonly #clockNs: number;
   readonly #storage: El2Storage;
   /** The address of X0. */
@@ -67,7 +68,7 @@ export class El2Registers {
     this.cpuIndex = core.cpu.index;
     this.#words = this.memory.u32;
     this.#signed = this.memory.i32;
-    this.#counts = this.counters.base >>> 2;
+    this.#own = new Int32Array(this.#signed.buffer, this.counters.base, PortLayout.size >>> 2);
     this.#clockNs = (core.platform.clock.addedNsAt ?? 0) >>> 2;
     this.#storage = new El2Storage(core);
     this.#gpr = core.cpu.gpr;
@@ -75,11 +76,11 @@ export class El2Registers {
 
   /** Counts an operation: its kind, and what the log says of it. */
   protected count(kind: number, operand: number | string): void {
-    const words = this.#signed, at = this.#counts, clock = this.#clockNs;
+    const own = this.#own, clock = this.#clockNs;
     const cost = COST[kind] as number;
-    add(words, (at + (kind << 1)) | 0, 1);
-    add(words, (at + NS) | 0, cost);
-    if (clock !== 0) add(words, clock, cost);
+    add(own, kind << 1, 1);
+    add(own, NS, cost);
+    if (clock !== 0) add(this.#signed, clock, cost);
     if (this.log !== undefined) this.log(PORT_KINDS[kind] as PortKind, operand);
   }
 

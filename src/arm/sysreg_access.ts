@@ -6,6 +6,7 @@
  * All of it is tables by register-file index: `sysreg_traps.ts`, `sysreg_views.ts`,
  * `sysreg_masks.ts`; this file only puts them in order.
  */
+import { CpuLayout } from "./arch/cpu_state.ts";
 import { HCR } from "./arch/fields.ts";
 import { EC, issSys64 } from "./arch/syndrome.ts";
 import { setDaif } from "./debug_enable.ts";
@@ -14,8 +15,8 @@ import { fpTrap, takeFpTrap, takeSync, takeUndefined, type Target } from "./exce
 import { ABSENT } from "./id_registers.ts";
 import type { Core, Halves } from "./parts.ts";
 import { elOf, isE2h, isEl0Host } from "./pstate.ts";
-import { VERDICT, verdictOn } from "./sysreg_traps.ts";
-import { READERS, WRITERS } from "./sysreg_views.ts";
+import { VERDICT, verdictAtEl1, verdictOn } from "./sysreg_traps.ts";
+import { type Reader, READERS, type Writer, WRITERS } from "./sysreg_views.ts";
 
 const NONE = -1;
 const KEYS = 1 << 16;
@@ -44,8 +45,13 @@ const HOST_EL0 = Int16Array.from(SYSREGS, (r) => {
   return (timer ? AT_EL2[1] : BELOW)[r.index] as number;
 });
 
-const READABLE = SYSREGS.map((r) => r.access !== "wo");
-const WRITABLE = SYSREGS.map((r) => r.access !== "ro");
+const READABLE = Uint8Array.from(SYSREGS, (r) => r.access === "wo" ? 0 : 1);
+const WRITABLE = Uint8Array.from(SYSREGS, (r) => r.access === "ro" ? 0 : 1);
+
+// V8 folds what it knows of a constant of the module itself, and has to look up imported ones.
+const VERDICTS = VERDICT, BY_READ = READERS, BY_WRITE = WRITERS;
+/** The word of a CPU's level. */
+const EL = CpuLayout.offset.el >>> 2;
 
 const LR0 = R.ICH_LR0_EL2, LR15 = R.ICH_LR15_EL2;
 /** What only a GICv3 has. */
@@ -53,10 +59,10 @@ const OF_GICV3 = SYSREGS.map((r) => /^IC[CH]_/.test(r.name));
 
 /** Whether MRS reaches the register named by file index `named`, and MSR. */
 export function isReadable(named: number): boolean {
-  return READABLE[named] === true;
+  return READABLE[named] === 1;
 }
 export function isWritable(named: number): boolean {
-  return WRITABLE[named] === true;
+  return WRITABLE[named] === 1;
 }
 
 /**
@@ -95,7 +101,14 @@ export class SysregAccess implements Halves {
   lo = 0;
   hi = 0;
 
+  /** The register that EL1 reaches by each name: nothing of it changes in a run. */
+  #atEl1: Int16Array | undefined;
+
   constructor(readonly core: Core) {}
+
+  #resolveAtEl1(): Int16Array {
+    return this.#atEl1 = Int16Array.from(SYSREGS, ({ index }) => resolve(this.core, index, 1));
+  }
 
   /** MRS of encoding `key` into Xrt. False: an exception has been taken instead. */
   read(key: number, rt: number): boolean {
@@ -115,25 +128,27 @@ export class SysregAccess implements Halves {
 
   /** Reads the register named by file index `named` from the current level, if the verdict is OK. */
   tryRead(named: number): number {
-    const el = elOf(this.core.cpu);
-    const index = resolve(this.core, named, el);
-    if (index === NONE || !READABLE[named]) return VERDICT.UNDEFINED;
-    const verdict = verdictOn(this.core, named, false, el);
-    if (verdict === VERDICT.OK) {
-      (READERS[index] as typeof READERS[number])(this.core, index, this);
-    }
+    const { core } = this;
+    const el = core.words[EL] as number;
+    const index = el === 1
+      ? (this.#atEl1 ?? this.#resolveAtEl1())[named] as number
+      : resolve(core, named, el);
+    if (index === NONE || READABLE[named] === 0) return VERDICTS.UNDEFINED;
+    const verdict = el === 1 ? verdictAtEl1(core, named, false) : verdictOn(core, named, false, el);
+    if (verdict === VERDICTS.OK) (BY_READ[index] as Reader)(core, index, this);
     return verdict;
   }
 
   /** Writes the register named by file index `named` from the current level, if the verdict is OK. */
   tryWrite(named: number, lo: number, hi: number): number {
-    const el = elOf(this.core.cpu);
-    const index = resolve(this.core, named, el);
-    if (index === NONE || !WRITABLE[named]) return VERDICT.UNDEFINED;
-    const verdict = verdictOn(this.core, named, true, el);
-    if (verdict === VERDICT.OK) {
-      (WRITERS[index] as typeof WRITERS[number])(this.core, index, lo, hi);
-    }
+    const { core } = this;
+    const el = core.words[EL] as number;
+    const index = el === 1
+      ? (this.#atEl1 ?? this.#resolveAtEl1())[named] as number
+      : resolve(core, named, el);
+    if (index === NONE || WRITABLE[named] === 0) return VERDICTS.UNDEFINED;
+    const verdict = el === 1 ? verdictAtEl1(core, named, true) : verdictOn(core, named, true, el);
+    if (verdict === VERDICTS.OK) (BY_WRITE[index] as Writer)(core, index, lo, hi);
     return verdict;
   }
 

@@ -8,6 +8,7 @@
 import { MDSCR } from "./arch/debug_registers.ts";
 import { CNTHCTL, CNTKCTL, HCR, HCR_HI, ICH_HCR, MDCR, SCTLR } from "./arch/fields.ts";
 import { EVENT_COUNTERS, PMUSERENR } from "./arch/pmu.ts";
+import { sysregOffset } from "./arch/cpu_state.ts";
 import { R, type SysregName, SYSREGS } from "./arch/sysregs.ts";
 import { fpTrap } from "./exceptions.ts";
 import type { Core } from "./parts.ts";
@@ -22,6 +23,14 @@ export type Check = (core: Core, write: boolean) => number;
 /** The accesses a trap is for. */
 export type Direction = "read" | "write" | "both";
 
+/** Of a check that traps EL1 to EL2 while one of these bits of HCR_EL2 (31 to 0) or ICH_HCR_EL2 is set: that. */
+interface BitCheck {
+  readonly hcr: number;
+  readonly ich: number;
+  readonly on: Direction;
+}
+const BIT_CHECKS = new Map<Check, BitCheck>();
+
 /** A trap to EL1 that HCR_EL2.TGE turns into one to EL2. */
 function trapEl1(core: Core): number {
   return isTge(core.regs) ? VERDICT.EL2 : VERDICT.EL1;
@@ -29,12 +38,14 @@ function trapEl1(core: Core): number {
 
 /** Traps to EL2 while any bit of `mask` in HCR_EL2 (or another register) is set, but never the host's EL0. */
 function bitTrap(reg: number, high: boolean, mask: number, on: Direction): Check {
-  return (core, write) => {
+  const check: Check = (core, write) => {
     if (on !== "both" && write !== (on === "write")) return VERDICT.OK;
     const value = high ? core.regs.hi(reg) : core.regs.lo(reg);
     if ((value & mask) === 0) return VERDICT.OK;
     return core.cpu.el === 0 && isEl0Host(core.regs) ? VERDICT.OK : VERDICT.EL2;
   };
+  if (reg === R.HCR_EL2 && !high) BIT_CHECKS.set(check, { hcr: mask, ich: 0, on });
+  return check;
 }
 
 /** A trap by HCR_EL2 bits 31 to 0. */
@@ -112,9 +123,14 @@ const physicalTimer = counterEl2(CNTKCTL.EL1PTEN, CNTHCTL.EL1PCEN);
 
 // Interrupt controller
 
+function ichHcr(core: Core): number {
+  return core.platform.gic.virtualInterface(core.cpu.index).state.hcr;
+}
+
 function ichTrap(mask: number): Check {
-  return (core) =>
-    core.platform.gic.virtualInterface(core.cpu.index).state.hcr & mask ? VERDICT.EL2 : VERDICT.OK;
+  const check: Check = (core) => ichHcr(core) & mask ? VERDICT.EL2 : VERDICT.OK;
+  BIT_CHECKS.set(check, { hcr: 0, ich: mask, on: "both" });
+  return check;
 }
 
 const sgiRouted = hcrTrap(HCR.FMO | HCR.IMO);
@@ -235,6 +251,38 @@ function compile(level: 0 | 1 | 2): readonly (readonly Check[] | undefined)[] {
 
 /** `CHECKS[el][index]`: the checks of a register, or undefined where it has none. */
 export const CHECKS = [compile(0), compile(1), compile(2)] as const;
+
+/**
+ * EL1's checks where all of them look at bits, as tables by register: 1 where that is so, the bits of HCR_EL2
+ * that trap a read and a write, the bits of ICH_HCR_EL2.
+ */
+const BY_BITS = new Uint8Array(SYSREGS.length);
+const HCR_ON_READ = new Int32Array(SYSREGS.length), HCR_ON_WRITE = new Int32Array(SYSREGS.length);
+const ICH_ON_ACCESS = new Int32Array(SYSREGS.length);
+CHECKS[1].forEach((checks = [], index) => {
+  const bits = checks.map((check) => BIT_CHECKS.get(check));
+  if (bits.includes(undefined)) return;
+  BY_BITS[index] = 1;
+  for (const { hcr, ich, on } of bits as BitCheck[]) {
+    if (on !== "write") HCR_ON_READ[index] = (HCR_ON_READ[index] as number) | hcr;
+    if (on !== "read") HCR_ON_WRITE[index] = (HCR_ON_WRITE[index] as number) | hcr;
+    ICH_ON_ACCESS[index] = (ICH_ON_ACCESS[index] as number) | ich;
+  }
+});
+
+// V8 folds what it knows of a constant of the module itself.
+const VERDICTS = VERDICT;
+/** The word of HCR_EL2 in a CPU's state. */
+const HCR_WORD = sysregOffset(R.HCR_EL2) >>> 2;
+
+/** {@link verdictOn} at EL1. */
+export function verdictAtEl1(core: Core, index: number, write: boolean): number {
+  if (BY_BITS[index] === 0) return firstVerdict(core, CHECKS[1][index], write);
+  const traps = (write ? HCR_ON_WRITE : HCR_ON_READ)[index] as number;
+  if (((core.words[HCR_WORD] as number) & traps) !== 0) return VERDICTS.EL2;
+  const ich = ICH_ON_ACCESS[index] as number;
+  return ich !== 0 && (ichHcr(core) & ich) !== 0 ? VERDICTS.EL2 : VERDICTS.OK;
+}
 
 /** The verdict on an access to register `index` at the current level, which is `el`. */
 export function verdictOn(

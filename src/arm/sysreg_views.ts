@@ -4,6 +4,7 @@
  * GICv3 (IHI 0069) chapter 12.
  */
 import { MDSCR, MDSCR_EXTERNAL, OSLSR } from "./arch/debug_registers.ts";
+import { CpuLayout, sysregOffset } from "./arch/cpu_state.ts";
 import { HCR } from "./arch/fields.ts";
 import { R, type SysregName, SYSREGS } from "./arch/sysregs.ts";
 import { FPCR_MASK, FPSR_MASK } from "./fp/format.ts";
@@ -120,24 +121,33 @@ function counter(virtual: boolean): Reader {
 
 // Interrupt controller
 
+/** Words of a CPU's state. */
+const WORD = {
+  EL: CpuLayout.offset.el >>> 2,
+  INDEX: CpuLayout.offset.index >>> 2,
+  HCR: sysregOffset(R.HCR_EL2) >>> 2,
+} as const;
+
 /** Whether ICC_* at the current level reaches the virtual CPU interface: EL1 under the routing bits `mask`. */
 function isVirtual(core: Core, mask: number): boolean {
-  return core.cpu.el === 1 && (core.regs.lo(R.HCR_EL2) & mask) !== 0;
+  const { words } = core;
+  return words[WORD.EL] === 1 && ((words[WORD.HCR] as number) & mask) !== 0;
 }
 
 function iccView(mask: number): View {
   return {
     read: (core, index, out) => {
       const { gic } = core.platform;
-      const cpu = core.cpu.index;
+      const cpu = core.words[WORD.INDEX] as number;
       out.lo = isVirtual(core, mask) ? gic.icvRead(cpu, index) : gic.iccRead(cpu, index);
       out.hi = 0;
       refreshInterrupts(core);
     },
     write: (core, index, lo, hi) => {
       const { gic } = core.platform;
-      if (isVirtual(core, mask)) gic.icvWrite(core.cpu.index, index, lo, hi);
-      else gic.iccWrite(core.cpu.index, index, lo, hi);
+      const cpu = core.words[WORD.INDEX] as number;
+      if (isVirtual(core, mask)) gic.icvWrite(cpu, index, lo, hi);
+      else gic.iccWrite(cpu, index, lo, hi);
       refreshInterrupts(core);
       core.platform.hooks.onEndSlice(core.cpu, true);
     },
