@@ -3,7 +3,7 @@
  * out, and the virtual CPU interfaces.
  */
 import { assert } from "../../base/errors.ts";
-import { type Cpu, LINE } from "../arch/cpu_state.ts";
+import { type Cpu, CpuLayout, LINE, wordsOf } from "../arch/cpu_state.ts";
 import { INTID, MAINTENANCE_INTID } from "../arch/gic.ts";
 import type { Bank } from "./bank.ts";
 import type { CpuInterface } from "./cpu_interface.ts";
@@ -30,6 +30,8 @@ export interface InterruptView {
 const MAX_SPIS = 960;
 // V8 folds what it knows of a constant of the module itself, and has to look up imported ones.
 const MAINTENANCE = MAINTENANCE_INTID;
+/** The word of a CPU's `irqLines`. */
+const LINES = CpuLayout.offset.irqLines >>> 2;
 const PHYSICAL = LINE.IRQ | LINE.FIQ;
 const VIRTUAL = LINE.VIRQ | LINE.VFIQ;
 
@@ -71,7 +73,12 @@ export abstract class Gic {
   abstract readonly version: 2 | 3;
   abstract readonly interrupts: Interrupts;
 
-  constructor(readonly cpus: readonly Cpu[], readonly lrs: number) {}
+  /** The words of {@link cpus}. */
+  readonly #words: readonly Int32Array[];
+
+  constructor(readonly cpus: readonly Cpu[], readonly lrs: number) {
+    this.#words = cpus.map(wordsOf);
+  }
 
   /** The physical CPU interface of a CPU. */
   abstract cpuInterface(cpuIndex: number): CpuInterface;
@@ -124,21 +131,27 @@ export abstract class Gic {
     this.#setLines(n, PHYSICAL, this.cpuInterface(n).refresh());
   }
 
+  /** The same where the interrupts are as they were, and only what is signalled of them may have changed. */
+  protected refreshMask(n: number): void {
+    this.#setLines(n, PHYSICAL, this.cpuInterface(n).lines());
+  }
+
   protected refreshVirtual(n: number): void {
     const virtual = this.virtualInterface(n);
-    this.#setLines(n, VIRTUAL, virtual.lines());
-    const { maintenance } = virtual;
+    const isOn = virtual.on;
+    this.#setLines(n, VIRTUAL, isOn ? virtual.lines() : 0);
+    const maintenance = isOn && virtual.maintenance;
     const bank = this.interrupts.privates[n] as Bank;
-    if (bank.test(bank.level, MAINTENANCE) === maintenance) return;
-    this.interrupts.drive(n, MAINTENANCE, maintenance);
+    const level = (bank.words[bank.level >>> 2] as number) & (1 << MAINTENANCE);
+    if ((level !== 0) !== maintenance) this.interrupts.drive(n, MAINTENANCE, maintenance);
   }
 
   #setLines(n: number, mask: number, lines: number): void {
-    const cpu = this.cpus[n] as Cpu;
-    const before = cpu.irqLines;
+    const words = this.#words[n] as Int32Array;
+    const before = words[LINES] as number;
     const after = (before & ~mask) | lines;
     if (after === before) return;
-    cpu.irqLines = after;
+    words[LINES] = after;
     this.linesChanged(n);
   }
 

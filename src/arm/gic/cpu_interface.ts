@@ -35,12 +35,25 @@ const GiccLayout = layout("gicc", {
   pendingGroup: u32("cache"),
 });
 
+// V8 folds what it knows of a constant of the module itself, and has to look up imported ones.
+const SPURIOUS = INTID.SPURIOUS;
+/** Words of a state. */
+const WORD = {
+  PENDING: GiccLayout.offset.pending >>> 2,
+  PRIORITY: GiccLayout.offset.pendingPriority >>> 2,
+  GROUP: GiccLayout.offset.pendingGroup >>> 2,
+} as const;
+
 /** A view of one CPU interface. Methods change state only; the controller refreshes the lines afterwards. */
 export abstract class CpuInterface implements BinaryPoints {
   readonly state: ViewOf<typeof GiccLayout>;
+  /** The state's words. */
+  readonly #words: Int32Array;
 
   constructor(arena: Arena, readonly cpu: number, readonly interrupts: Interrupts) {
     this.state = arena.make(GiccLayout);
+    const { buffer } = arena.memory.i32;
+    this.#words = new Int32Array(buffer, this.state.base, GiccLayout.size >>> 2);
   }
 
   /** Group 1 uses BPR0 too (CBPR). */
@@ -75,13 +88,21 @@ export abstract class CpuInterface implements BinaryPoints {
 
   /** Takes over the highest pending interrupt and returns the LINE bits it raises, 0 for none. */
   refresh(): number {
-    const { state } = this;
-    const intid = this.interrupts.highestPending(this.cpu);
-    state.pending = intid;
-    if (intid === INTID.SPURIOUS) return 0;
-    state.pendingPriority = this.interrupts.foundPriority;
-    state.pendingGroup = this.interrupts.groupOf(this.cpu, intid);
-    return this.signals(state.pendingGroup) ? this.lineOf(state.pendingGroup) : 0;
+    const words = this.#words, { interrupts, cpu } = this;
+    const intid = interrupts.highestPending(cpu);
+    words[WORD.PENDING] = intid;
+    if (intid === SPURIOUS) return 0;
+    words[WORD.PRIORITY] = interrupts.foundPriority;
+    words[WORD.GROUP] = interrupts.groupOf(cpu, intid);
+    return this.lines();
+  }
+
+  /** The LINE bits that the pending interrupt of the last {@link refresh} raises, as priorities are masked now. */
+  lines(): number {
+    const words = this.#words;
+    if (words[WORD.PENDING] === SPURIOUS) return 0;
+    const group = words[WORD.GROUP] as number;
+    return this.signals(group) ? this.lineOf(group) : 0;
   }
 
   /** Whether an interrupt of `group` is pending that passes the mask and the running priority. */

@@ -149,7 +149,8 @@ export class Gicv3 extends Gic {
     const row = ICC_REGISTERS.row(reg);
     if (row.constant) return;
     row.write?.(this.cpuInterface(cpuIndex), lo, hi);
-    if (row.tells !== true) this.refreshPhysical(cpuIndex);
+    if (row.masks === true) this.refreshMask(cpuIndex);
+    else if (row.tells !== true) this.refreshPhysical(cpuIndex);
   }
 
   /** Reads the ICV register that stands behind an ICC name for the guest. */

@@ -53,7 +53,11 @@ type Row = RegisterRow<Gicv3CpuInterface>;
 
 const ofGroup = (group: 0 | 1): Row[] => [
   { name: `ICC_IAR${group}_EL1`, read: (c) => c.acknowledge(group), readActs: true },
-  { name: `ICC_EOIR${group}_EL1`, write: (c, lo) => c.endOfInterrupt(group, lo & INTID_MASK) },
+  {
+    name: `ICC_EOIR${group}_EL1`,
+    write: (c, lo) => c.endOfInterrupt(group, lo & INTID_MASK),
+    masks: true,
+  },
   { name: `ICC_HPPIR${group}_EL1`, read: (c) => c.pending(group) },
   {
     name: `ICC_IGRPEN${group}_EL1`,
@@ -75,6 +79,7 @@ export const ICC_REGISTERS: RegisterTable<Gicv3CpuInterface> = new RegisterTable
     name: "ICC_PMR_EL1",
     read: (c) => c.state.pmr,
     write: (c, lo) => c.state.pmr = lo & PRIORITY_MASK,
+    masks: true,
   },
   {
     name: "ICC_BPR0_EL1",

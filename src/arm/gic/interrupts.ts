@@ -8,6 +8,8 @@ import { INTID } from "../arch/gic.ts";
 import type { Bank } from "./bank.ts";
 import { lowestBit } from "./priorities.ts";
 
+// V8 folds what it knows of a constant of the module itself, and has to look up imported ones.
+const SPURIOUS = INTID.SPURIOUS;
 /** Below every priority. */
 const NO_PRIORITY = 0x100;
 
@@ -15,7 +17,7 @@ const NO_PRIORITY = 0x100;
 export abstract class Interrupts {
   /** Priority of what {@link highestPending} found. */
   foundPriority = NO_PRIORITY;
-  #found: number = INTID.SPURIOUS;
+  #found: number = SPURIOUS;
 
   constructor(
     /** The SPIs; and each CPU's SGIs and PPIs. */
@@ -51,10 +53,10 @@ export abstract class Interrupts {
    * the CPU interface disables is not forwarded, so it hides no other.
    */
   highestPending(cpu: number): number {
-    this.#found = INTID.SPURIOUS;
+    this.#found = SPURIOUS;
     this.foundPriority = NO_PRIORITY;
     const groups = this.forwarded(cpu);
-    if (groups === 0) return INTID.SPURIOUS;
+    if (groups === 0) return SPURIOUS;
     const own = this.privates[cpu] as Bank;
     const candidates = own.candidateWord(0);
     if (candidates !== 0) this.#choose(own, 0, candidates, groups, -1);
@@ -117,7 +119,8 @@ export abstract class Interrupts {
     const bank = this.bankOf(cpu, intid);
     if (!bank || !bank.test(bank.active, intid)) return;
     bank.put(bank.active, intid, false);
-    this.#tell(cpu, intid);
+    // What is not pending besides concerns nobody now.
+    if ((bank.candidateWord(intid >>> 5) & (1 << (intid & 31))) !== 0) this.#tell(cpu, intid);
   }
 
   /** What may concern any CPU has changed. */

@@ -17,6 +17,8 @@ export interface RegisterRow<T> {
   readonly constant?: boolean;
   /** Whether writing changes nothing but interrupts, which tell whom they concern. */
   readonly tells?: boolean;
+  /** Whether writing changes no interrupt, unless it tells so: only which priorities are signalled. */
+  readonly masks?: boolean;
 }
 
 /** Rows by register-file index. */
