@@ -8,6 +8,7 @@ import type { Arena } from "../base/arena.ts";
 import { addSmall, type SharedMemory } from "../base/memory.ts";
 import { bool, layout, u53, type ViewOf } from "../base/struct.ts";
 import { type Cpu, CpuLayout } from "./arch/cpu_state.ts";
+import { SliceLayout } from "./engine/turn_loop.ts";
 
 /** Nanoseconds of one tick of the system counter. */
 export const NS_PER_TICK = 16;
@@ -19,6 +20,8 @@ const MOST = 0x7fff_ffff;
 
 // As a constant of this module, V8 knows it.
 const add = addSmall;
+/** From the word of a slice's CPU to that of what it was given. */
+const BUDGET_GIVEN = (SliceLayout.offset.budget - SliceLayout.offset.cpu) >>> 2;
 /** Words of a CPU's state. */
 const INSNS = CpuLayout.offset.insns >>> 2, BUDGET = CpuLayout.offset.budget >>> 2;
 
@@ -38,13 +41,19 @@ export class Clock {
   readonly #words: Int32Array;
   /** Address of `ns`, which is read and added to at every operation of EL2 software. */
   readonly #nsAt: number;
-  #running: Cpu | undefined;
-  /** Instructions the running slice was given; 0 outside a slice. */
-  #sliceBudget = 0;
+  /** The address of the {@link SliceLayout} of this worker. */
+  readonly sliceAt: number;
+  /** Its word. */
+  readonly #slice: number;
 
-  /** `hostNs`: the host's clock in ns, the same for all workers; without it time is made of instructions. */
-  constructor(arena: Arena, readonly hostNs?: () => number) {
+  /**
+   * `hostNs`: the host's clock in ns, the same for all workers; without it time is made of instructions. `sliceAt`:
+   * where the running slice is noted, if not in the arena.
+   */
+  constructor(arena: Arena, readonly hostNs?: () => number, sliceAt?: number) {
     this.#state = arena.make(ClockLayout);
+    this.sliceAt = sliceAt ?? arena.make(SliceLayout).base;
+    this.#slice = this.sliceAt >>> 2;
     this.#memory = arena.memory;
     this.#words = arena.memory.i32;
     this.#nsAt = this.#state.base + ClockLayout.offset.ns;
@@ -52,8 +61,10 @@ export class Clock {
 
   /** Instructions of the running slice that are already retired. Exact whenever `cpu.budget` is. */
   #retired(): number {
-    const cpu = this.#running;
-    return cpu === undefined ? 0 : this.#sliceBudget - cpu.budget;
+    const words = this.#words, slice = this.#slice;
+    const cpu = words[slice] as number;
+    if (cpu === 0) return 0;
+    return (words[slice + BUDGET_GIVEN] as number) - (words[(cpu >>> 2) + BUDGET] as number);
   }
 
   /** Virtual time in ns, exact also in the middle of a slice. */
@@ -116,21 +127,23 @@ export class Clock {
 
   /** Starts a slice: `cpu` may retire `budget` instructions (below 2^31). */
   beginSlice(cpu: Cpu, budget: number): void {
-    this.#words[(cpu.base >>> 2) + BUDGET] = budget;
-    this.#sliceBudget = budget;
-    this.#running = cpu;
+    const words = this.#words, slice = this.#slice;
+    words[(cpu.base >>> 2) + BUDGET] = budget;
+    words[slice + BUDGET_GIVEN] = budget;
+    words[slice] = cpu.base;
   }
 
   /** Ends the slice and returns the instructions it retired. */
   endSlice(): number {
-    const cpu = this.#running;
-    if (cpu === undefined) return 0;
-    const words = this.#words, at = cpu.base >>> 2;
-    const retired = this.#sliceBudget - (words[at + BUDGET] as number);
+    const words = this.#words, slice = this.#slice;
+    const cpu = words[slice] as number;
+    if (cpu === 0) return 0;
+    const at = cpu >>> 2;
+    const retired = (words[slice + BUDGET_GIVEN] as number) - (words[at + BUDGET] as number);
     add(words, at + INSNS, retired);
     if (this.hostNs === undefined) add(words, this.#nsAt >>> 2, retired);
-    this.#sliceBudget = 0;
-    this.#running = undefined;
+    words[slice + BUDGET_GIVEN] = 0;
+    words[slice] = 0;
     return retired;
   }
 
@@ -141,23 +154,38 @@ export class Clock {
 
   /** Whether `cpu` is in a slice: there is an instruction at hand. */
   isRunning(cpu: Cpu): boolean {
-    return this.#running === cpu;
+    return this.#words[this.#slice] === (cpu.base | 0);
   }
 
   /** The running slice ends after `left` more instructions, if it would not before. */
   shortenSlice(left: number): void {
-    const cpu = this.#running;
-    if (cpu === undefined || cpu.budget <= left) return;
-    this.#sliceBudget -= cpu.budget - left;
-    cpu.budget = left;
+    const words = this.#words, slice = this.#slice;
+    const cpu = words[slice] as number;
+    if (cpu === 0) return;
+    const at = (cpu >>> 2) + BUDGET, budget = words[at] as number;
+    if (budget <= left) return;
+    words[slice + BUDGET_GIVEN] = (words[slice + BUDGET_GIVEN] as number) - (budget - left);
+    words[at] = left;
   }
 
   /** Takes what is left of the running slice away, without losing count of what has retired. */
   cutSlice(): void {
-    const cpu = this.#running;
-    if (cpu === undefined) return;
-    this.#sliceBudget -= cpu.budget;
-    cpu.budget = 0;
+    const words = this.#words, slice = this.#slice;
+    const cpu = words[slice] as number;
+    if (cpu === 0) return;
+    const at = (cpu >>> 2) + BUDGET;
+    words[slice + BUDGET_GIVEN] = (words[slice + BUDGET_GIVEN] as number) - (words[at] as number);
+    words[at] = 0;
+  }
+
+  /** Virtual time in ns when the running slice began, while nothing else has passed. */
+  get sliceBegan(): number {
+    return this.#memory.ld53(this.#nsAt);
+  }
+
+  /** The byte address of virtual time, a 64-bit word; with the host's clock it is not always up to date. */
+  get nsAt(): number {
+    return this.#nsAt;
   }
 
   /** Where generated code adds such time: a 64-bit word's byte address; undefined with the host's clock. */

@@ -108,6 +108,7 @@ export class Machine implements Hooks, TeamMachine {
     return new Turns({
       platform,
       interpreter,
+      cacheArena,
       team,
       cores: cores.filter(isOwn),
       executors: executors.filter(({ core }) => isOwn(core)),
@@ -282,7 +283,7 @@ export class Machine implements Hooks, TeamMachine {
     while (this.#self.power === 0) {
       if (clock.now() >= limitNs) return "limit";
       if (this.insns >= end) return "budget";
-      if (turns.round(limitNs)) continue;
+      if (turns.round(limitNs, undefined, end)) continue;
       if (turns.deadlineNs === Infinity) return "stalled";
       clock.jumpTo(Math.min(turns.deadlineNs, limitNs));
       turns.updateTimers();

@@ -3,6 +3,7 @@
  * is there, and executes instructions of one that is not. What a turn looks at is found once and read as words:
  * with short turns that is a good part of what an exit costs.
  */
+import type { Arena } from "../base/arena.ts";
 import { TWO32 } from "../base/bits.ts";
 import * as memoryModule from "../base/memory.ts";
 import * as cpuState from "./arch/cpu_state.ts";
@@ -13,6 +14,8 @@ import { ramOffset } from "./arch/tlb_layout.ts";
 import type { Clock } from "./clock.ts";
 import type { CpuCore } from "./cpu.ts";
 import type { Interpreter } from "./engine/interpreter.ts";
+import { MODE, TURN, TurnLayout } from "./engine/turn_loop.ts";
+import { EXIT } from "./engine/wasm_frame.ts";
 import * as exceptions from "./exceptions.ts";
 import type { Executor } from "./executor.ts";
 import type { DeviceAlarms, El2Software } from "./machine_options.ts";
@@ -48,9 +51,34 @@ const WORD = {
   MONITOR: CpuLayout.offset.monitorOpen >>> 2,
   EVENT: CpuLayout.offset.eventRegister >>> 2,
   PMU: CpuLayout.offset.pmuActive >>> 2,
+  SINGLE: CpuLayout.offset.single >>> 2,
+  UNSURE: CpuLayout.offset.codeUnsure >>> 2,
   MAINTENANCE: CpuLayout.offset.maintenance >>> 2,
   HCR: sysregOffset(R.HCR_EL2) >>> 2,
 } as const;
+
+/** Words of a {@link TurnLayout}. */
+const BLOCK = {
+  COUNT: TurnLayout.offset.count >>> 2,
+  CPUS: TurnLayout.offset.cpus >>> 2,
+  INSNS: TurnLayout.offset.insns >>> 2,
+  TURNS: TurnLayout.offset.turns >>> 2,
+  POWER: TurnLayout.offset.power >>> 2,
+  NS: TurnLayout.offset.ns >>> 2,
+  SLICE: TurnLayout.offset.slice >>> 2,
+  QUANTUM: TurnLayout.offset.quantum >>> 2,
+  HOST_EL: TurnLayout.offset.hostEl >>> 2,
+  SEVERAL: TurnLayout.offset.several >>> 2,
+  PAUSE: TurnLayout.offset.pause >>> 2,
+  PROGRESS: TurnLayout.offset.progress >>> 2,
+  FRESH: TurnLayout.offset.fresh >>> 2,
+  GIVEN: TurnLayout.offset.given >>> 2,
+  EXIT: TurnLayout.offset.exit >>> 2,
+  LIMIT: TurnLayout.offset.limit >>> 2,
+  DEADLINE: TurnLayout.offset.deadline >>> 2,
+  END: TurnLayout.offset.end >>> 2,
+} as const;
+const MODES = MODE, TURNS = TURN, HOT = EXIT.HOT;
 
 /** Where a machine counts and has its power event: words of the memory. */
 export interface TurnWords {
@@ -66,6 +94,7 @@ export interface TurnWords {
 export interface TurnParts {
   readonly platform: Platform;
   readonly interpreter: Interpreter;
+  readonly cacheArena: Arena;
   readonly team: Team | undefined;
   /** The CPUs of this worker, and what executes their instructions. */
   readonly cores: readonly CpuCore[];
@@ -84,19 +113,28 @@ interface Seat {
   readonly words: Int32Array;
 }
 
-/** A moment of virtual time in whole ns as the two words of {@link Clock.until}. */
+/** A moment of virtual time in whole ns, or a count, as the two words of {@link Clock.until}; also at `at` of a block. */
 class Moment {
   lo = 0;
   hi = 0;
   /** As it was set: Infinity for never. */
-  ns = 0;
+  value = 0;
 
-  set(ns: number): void {
-    this.ns = ns;
-    const whole = Math.ceil(ns);
-    this.lo = ns === Infinity ? -1 : whole | 0;
-    this.hi = ns === Infinity ? 0x7fff_ffff : Math.floor(whole / TWO32) | 0;
+  constructor(readonly block: Int32Array, readonly at: number) {}
+
+  set(value: number): void {
+    this.value = value;
+    const whole = Math.ceil(value);
+    this.lo = value === Infinity ? -1 : whole | 0;
+    this.hi = value === Infinity ? 0x7fff_ffff : Math.floor(whole / TWO32) | 0;
+    this.block[this.at] = this.lo;
+    this.block[this.at + 1] = this.hi;
   }
+}
+
+/** Whether generated code alone can execute the CPU's instructions: it does not step, nor count them. */
+function isPlain(words: Int32Array): boolean {
+  return words[WORD.PMU] === 0 && words[WORD.SINGLE] === 0 && words[WORD.UNSURE] === 0;
 }
 
 /** The turns of a worker's CPUs. */
@@ -107,7 +145,7 @@ export class Turns {
   alarms: DeviceAlarms | undefined;
   /** Called before each turn of a CPU. */
   beforeTurn: (() => void) | undefined;
-  /** The CPU whose turn it is; -1 between turns. */
+  /** The CPU whose turn it is; -1, or one whose turn is over, between turns. */
   turnOf = -1;
   /** Its turn is to end: another CPU has an interrupt to take. */
   handOver = false;
@@ -124,13 +162,20 @@ export class Turns {
   /** Other CPUs' turns may write what one has reserved. */
   readonly #several: boolean;
   readonly #toOffset: (pa: number) => number;
-  readonly #deadline = new Moment();
-  readonly #limit = new Moment();
+  /** The words of a {@link TurnLayout}, and its address in the memory. */
+  readonly #block: Int32Array;
+  readonly #blockAt: number;
+  readonly #deadline: Moment;
+  readonly #limit: Moment;
+  readonly #end: Moment;
   /** Instructions of a turn where CPUs run in parallel: as many as fit into its time. */
   #teamQuantum = TEAM_QUANTUM;
-  #progress = false;
+  /** In ns: when the turn at hand is over. */
+  #turnEnd = 0;
 
-  constructor({ platform, interpreter, team, cores, executors, words, quantum }: TurnParts) {
+  constructor(
+    { platform, interpreter, team, cores, executors, words, quantum, cacheArena }: TurnParts,
+  ) {
     this.#words = platform.memory.i32;
     this.#platform = platform;
     this.#clock = platform.clock;
@@ -141,6 +186,14 @@ export class Turns {
     this.#power = words.power;
     this.#quantum = quantum;
     this.#several = platform.cpus.length > 1;
+    // Each worker has its own.
+    const block = cacheArena.reserve((team?.workers ?? 1) * TurnLayout.size, 8) +
+      (team?.worker ?? 0) * TurnLayout.size;
+    this.#blockAt = block;
+    this.#block = new Int32Array(this.#words.buffer, block, TurnLayout.size >>> 2);
+    this.#deadline = new Moment(this.#block, BLOCK.DEADLINE);
+    this.#limit = new Moment(this.#block, BLOCK.LIMIT);
+    this.#end = new Moment(this.#block, BLOCK.END);
     const { ram } = platform;
     this.#toOffset = (pa) => ramOffset(ram, pa, 4);
     this.#seats = cores.map((core, n): Seat => ({
@@ -150,11 +203,24 @@ export class Turns {
       executor: executors[n] as Executor,
       words: core.words,
     }));
+    this.#fillBlock();
+  }
+
+  #fillBlock(): void {
+    const block = this.#block, { clock } = this.#platform;
+    block[BLOCK.COUNT] = this.#seats.length;
+    this.#seats.forEach(({ cpu }, n) => block[BLOCK.CPUS + n] = cpu.base);
+    block[BLOCK.INSNS] = 4 * this.#insns;
+    block[BLOCK.TURNS] = 4 * this.#turns;
+    block[BLOCK.POWER] = 4 * this.#power;
+    block[BLOCK.NS] = clock.nsAt;
+    block[BLOCK.SLICE] = clock.sliceAt;
+    block[BLOCK.SEVERAL] = this.#several ? 1 : 0;
   }
 
   /** Earliest moment at which something happens of itself, as of the last {@link updateTimers}; Infinity if never. */
   get deadlineNs(): number {
-    return this.#deadline.ns;
+    return this.#deadline.value;
   }
 
   /** Timers are to be looked at, and the running slice ends. */
@@ -182,11 +248,18 @@ export class Turns {
     this.#deadline.set(next);
   }
 
-  /** One turn for every CPU. False: none had anything to do. */
-  round(limitNs: number, quantum = this.#quantum): boolean {
+  /**
+   * One turn for every CPU, or several where nothing comes between them and less than `end` instructions were
+   * retired. False: in the last round no CPU had anything to do.
+   */
+  round(limitNs: number, quantum = this.#quantum, end = 0): boolean {
     const limit = this.#limit;
-    if (limitNs !== limit.ns) limit.set(limitNs);
-    this.#progress = false;
+    if (limitNs !== limit.value) limit.set(limitNs);
+    this.#block[BLOCK.PROGRESS] = 0;
+    // Long turns, and those that somebody sees, are not worth a function of their own.
+    if (quantum !== undefined && !this.#team && !this.beforeTurn) {
+      return this.#quickRounds(quantum, end);
+    }
     const seats = this.#seats;
     for (let i = 0; i < seats.length; i++) {
       if (this.#words[this.#power] !== 0) break;
@@ -197,8 +270,70 @@ export class Turns {
       if (this.beforeTurn !== undefined) this.beforeTurn();
       this.#turn(seat, most < left ? most : left);
     }
+    return this.#roundOver();
+  }
+
+  #roundOver(): boolean {
     addSmall(this.#words, this.#turns, 1);
-    return this.#progress;
+    return this.#block[BLOCK.PROGRESS] !== 0;
+  }
+
+  /** {@link round} by {@link Interpreter.turns}, which leaves to TypeScript what is not just instructions. */
+  #quickRounds(quantum: number, end: number): boolean {
+    const block = this.#block, seats = this.#seats, interpreter = this.#interpreter;
+    if (end !== this.#end.value) this.#end.set(end);
+    block[BLOCK.QUANTUM] = quantum;
+    block[BLOCK.HOST_EL] = this.el2 === undefined ? 0 : this.el2.hostEl ?? 2;
+    block[BLOCK.PAUSE] = interpreter.settle((seats[0] as Seat).cpu) ? 1 : 0;
+    let n = 0, mode: number = MODES.TURN;
+    for (;;) {
+      const answer = interpreter.turns(this.#blockAt, n, mode);
+      const what = answer >>> 8;
+      if (what === TURNS.END) return block[BLOCK.PROGRESS] !== 0;
+      n = answer & 0xff;
+      mode = MODES.TURN;
+      const seat = seats[n] as Seat;
+      if (what === TURNS.EXIT) {
+        mode = this.#afterExit(seat, block[BLOCK.EXIT] as number);
+        if (mode === MODES.TURN) n++;
+      } else if (what === TURNS.TIMERS) {
+        this.updateTimers();
+        block[BLOCK.PAUSE] = interpreter.settle(seat.cpu) ? 1 : 0;
+        n++;
+      } else {
+        if (this.#words[this.#power] !== 0) return this.#roundOver();
+        const { lo, hi } = this.#limit;
+        const left = this.#clock.until(lo, hi);
+        if (left === 0) return true;
+        const budget = quantum < left ? quantum : left;
+        if (this.#startTurn(seat, budget)) mode = this.#nextSlice(seat);
+        if (mode === MODES.TURN) n++;
+      }
+    }
+  }
+
+  /** What comes next in a turn that has begun: {@link MODE.SLICE}, or {@link MODE.TURN} when it is over. */
+  #nextSlice(seat: Seat): number {
+    const { words } = seat;
+    while (this.#advance(seat)) {
+      if (isPlain(words)) return MODES.SLICE;
+      this.#slice(seat, this.#block[BLOCK.GIVEN] as number);
+      if (!this.#arrives(seat)) return MODES.TURN;
+    }
+    return MODES.TURN;
+  }
+
+  /** Generated code was left with `exit` in the middle of the CPU's slice: a {@link MODE}, TURN where the turn is over. */
+  #afterExit(seat: Seat, exit: number): number {
+    const block = this.#block, interpreter = this.#interpreter;
+    if (block[BLOCK.FRESH] !== 0) {
+      this.#note(seat, this.#clock.sliceBegan + (block[BLOCK.GIVEN] as number));
+    }
+    const goesOn = interpreter.goOn(exit, seat.cpu, seat.executor, this.#toOffset);
+    if (exit === HOT) block[BLOCK.PAUSE] = interpreter.regions.isWaiting ? 1 : 0;
+    if (goesOn) return MODES.GO_ON;
+    this.#endSlice(seat);
+    return this.#arrives(seat) ? this.#nextSlice(seat) : MODES.TURN;
   }
 
   /** Instructions of a turn that nobody has said the length of. */
@@ -235,36 +370,60 @@ export class Turns {
    * included. It ends early where another CPU has an interrupt to take.
    */
   #turn(seat: Seat, budget: number): void {
-    const { words } = seat;
-    const halt = words[WORD.HALT];
-    if (halt === HALT.OFF || halt === HALT.STOPPED) return;
-    if (halt !== HALT.RUNNING && !this.#inHost(words) && !resumeIfWoken(seat.core)) return;
-    const clock = this.#clock;
-    const end = clock.now() + budget;
-    this.handOver = false;
-    this.turnOf = seat.index;
-    for (let left = budget; left > 0 && this.#goOn(seat, left); left = end - clock.now()) {
-      if (this.handOver || this.#team || this.#words[this.#power] !== 0) break;
+    if (!this.#startTurn(seat, budget)) return;
+    while (this.#advance(seat)) {
+      this.#slice(seat, this.#block[BLOCK.GIVEN] as number);
+      if (!this.#arrives(seat)) break;
     }
     this.turnOf = -1;
   }
 
-  /** The host's work, if the CPU is in its hands, and up to `budget` of the guest's instructions. False: no exit. */
-  #goOn(seat: Seat, budget: number): boolean {
+  /** Whether the CPU has a turn. */
+  #startTurn(seat: Seat, budget: number): boolean {
     const { words } = seat;
-    if (this.#inHost(words)) {
-      if (words[WORD.HALT] === HALT.RUNNING) this.#progress = true;
-      if (!this.#stepEl2(seat, this.el2 as El2Software)) return false;
-      // The guest's instructions can wait for those of a CPU that they may be waiting for.
-      if (this.handOver) return false;
-    }
-    this.#progress = true;
-    const mayCome = (words[WORD.CHECK] as number) & CHECK.INTERRUPT;
-    if (mayCome !== 0 || words[WORD.LINES] !== 0) pollInterrupts(seat.core);
-    if (!this.#inHost(words)) this.#slice(seat, budget);
-    if (!this.#inHost(words)) return false;
-    this.#arrive(seat, this.el2 as El2Software);
+    const halt = words[WORD.HALT];
+    if (halt === HALT.OFF || halt === HALT.STOPPED) return false;
+    if (halt !== HALT.RUNNING && !this.#inHost(words) && !resumeIfWoken(seat.core)) return false;
+    this.#note(seat, this.#clock.now() + budget);
     return true;
+  }
+
+  /** The turn of the CPU has begun, and is over at `end`. */
+  #note({ index }: Seat, end: number): void {
+    this.#block[BLOCK.FRESH] = 0;
+    this.#turnEnd = end;
+    this.handOver = false;
+    this.turnOf = index;
+  }
+
+  /** The host's work, if the CPU is in its hands. True: so many instructions as are given come next; false: the turn is over. */
+  #advance(seat: Seat): boolean {
+    const { words } = seat, block = this.#block;
+    for (;;) {
+      const left = this.#turnEnd - this.#clock.now();
+      if (left <= 0) return false;
+      if (this.#inHost(words)) {
+        if (words[WORD.HALT] === HALT.RUNNING) block[BLOCK.PROGRESS] = 1;
+        if (!this.#stepEl2(seat, this.el2 as El2Software)) return false;
+        // The guest's instructions can wait for those of a CPU that they may be waiting for.
+        if (this.handOver) return false;
+      }
+      block[BLOCK.PROGRESS] = 1;
+      const mayCome = (words[WORD.CHECK] as number) & CHECK.INTERRUPT;
+      if (mayCome !== 0 || words[WORD.LINES] !== 0) pollInterrupts(seat.core);
+      if (!this.#inHost(words)) {
+        block[BLOCK.GIVEN] = left;
+        return true;
+      }
+      if (!this.#arrives(seat)) return false;
+    }
+  }
+
+  /** After instructions: true if they have led to EL2's software and the turn goes on. */
+  #arrives(seat: Seat): boolean {
+    if (!this.#inHost(seat.words)) return false;
+    this.#arrive(seat, this.el2 as El2Software);
+    return !this.handOver && this.#team === undefined && this.#words[this.#power] === 0;
   }
 
   /** The CPU has come to EL2 by an exception. */
@@ -280,7 +439,7 @@ export class Turns {
       if (((words[WORD.LINES] as number) & LINE.IRQ) === 0) return false;
       words[WORD.HALT] = HALT.RUNNING;
       // It may give another CPU something to do, whose turn of this round is over, and idle again.
-      this.#progress = true;
+      this.#block[BLOCK.PROGRESS] = 1;
     }
     for (let i = 0; i < MAX_STEPS; i++) {
       const result = el2.step(index);
@@ -292,24 +451,29 @@ export class Turns {
         return false;
       }
     }
-    this.#progress = true;
+    this.#block[BLOCK.PROGRESS] = 1;
     return false;
   }
 
   #slice(seat: Seat, budget: number): void {
-    const { words, cpu, core } = seat;
+    const { cpu } = seat;
     const clock = this.#clock;
     clock.beginSlice(cpu, this.#sliceLength(seat, budget));
     const started = this.#team ? clock.now() : 0;
     this.#interpreter.run(cpu, seat.executor, this.#toOffset);
-    const insns = clock.endSlice();
+    const insns = this.#endSlice(seat);
+    if (!this.#team) return;
+    this.#teamQuantum = nextQuantum(this.#teamQuantum, insns, clock.now() - started);
+  }
+
+  /** The instructions that the slice has retired. */
+  #endSlice({ words, core }: Seat): number {
+    const insns = this.#clock.endSlice();
     addSmall(this.#words, this.#insns, insns);
-    if (this.#team) {
-      this.#teamQuantum = nextQuantum(this.#teamQuantum, insns, clock.now() - started);
-    }
     if (words[WORD.PMU] !== 0) syncPmu(core);
     if (words[WORD.MONITOR] !== 0 && this.#several) this.#closeMonitor(words);
     this.updateTimers();
+    return insns;
   }
 
   /** At most `budget`, up to what happens next. */

@@ -32,6 +32,7 @@ import {
   writeHandler,
   writeRecord,
 } from "./records.ts";
+import type { TurnLoop } from "./turn_loop.ts";
 import { EXIT } from "./wasm_frame.ts";
 import { reachedInline } from "./inline_registers.ts";
 
@@ -160,6 +161,7 @@ const WORD = {
   BUDGET: CpuLayout.offset.budget >>> 2,
   UNSURE: CpuLayout.offset.codeUnsure >>> 2,
   SINGLE: CpuLayout.offset.single >>> 2,
+  PMU: CpuLayout.offset.pmuActive >>> 2,
 } as const;
 
 /** Bytes of an instruction cache line (CTR_EL0.IminLine). */
@@ -178,6 +180,8 @@ const TABLE_STEP = 256;
 /** The interpreter over one machine's memory. */
 export class Interpreter {
   readonly #run: (cpu: number, budget: number) => number;
+  /** Turns of CPUs for as long as they are nothing but generated code. */
+  readonly turns: TurnLoop;
   readonly #pages = new Map<number, CodePage>();
   readonly #poolStart: number;
   readonly #poolPages: number;
@@ -211,6 +215,7 @@ export class Interpreter {
     const instance = new WebAssembly.Instance(code.module, { env });
     this.#table = instance.exports["table"] as WebAssembly.Table;
     this.#run = instance.exports["run"] as (cpu: number, budget: number) => number;
+    this.turns = instance.exports["turns"] as TurnLoop;
     this.#poolPages = pool;
     this.#poolStart = arena.reserve(pool * RECORD_PAGE_SIZE, 64);
   }
@@ -348,8 +353,7 @@ export class Interpreter {
    * address of code.
    */
   run(cpu: Cpu, host: ExecutionHost, toOffset: (pa: number) => number): void {
-    this.regions.settle();
-    if (this.regions.changed) this.#publish(cpu);
+    this.settle(cpu);
     const { words } = host;
     while ((words[WORD.BUDGET] as number) > 0 && !host.stopped) {
       if (words[WORD.UNSURE] !== 0) {
@@ -360,17 +364,51 @@ export class Interpreter {
         ? SLOW
         : this.#execute(cpu.base, words[WORD.BUDGET] as number);
       if (exit === NEXT) return;
-      if (exit === IRQ) {
-        host.checkInterrupts();
-        continue;
-      }
-      const left = words[WORD.BUDGET] as number;
-      // A branch that was the last of the budget may leave with a fetch that is not to be made yet.
-      if (left <= 0 && exit !== HOT) continue;
-      if (exit !== SLOW && this.#resume(exit, cpu, host, toOffset)) continue;
-      words[WORD.BUDGET] = (words[WORD.BUDGET] as number) - 1;
-      host.executeSlow();
+      this.#serve(exit, cpu, host, toOffset);
     }
+  }
+
+  /** Does what generated code was left for. */
+  #serve(
+    exit: number,
+    cpu: Cpu,
+    host: ExecutionHost,
+    toOffset: (pa: number) => number,
+  ): void {
+    if (exit === IRQ) return host.checkInterrupts();
+    const { words } = host;
+    const left = words[WORD.BUDGET] as number;
+    // A branch that was the last of the budget may leave with a fetch that is not to be made yet.
+    if (left <= 0 && exit !== HOT) return;
+    if (exit !== SLOW && this.#resume(exit, cpu, host, toOffset)) return;
+    words[WORD.BUDGET] = (words[WORD.BUDGET] as number) - 1;
+    host.executeSlow();
+  }
+
+  /**
+   * Does what {@link turns} has left a slice for, with the answer `exit` of generated code. True: it goes on
+   * with generated code; false: it is over.
+   */
+  goOn(
+    exit: number,
+    cpu: Cpu,
+    host: ExecutionHost,
+    toOffset: (pa: number) => number,
+  ): boolean {
+    this.#serve(exit, cpu, host, toOffset);
+    const { words } = host;
+    if ((words[WORD.BUDGET] as number) <= 0 || host.stopped) return false;
+    if (words[WORD.UNSURE] === 0 && words[WORD.SINGLE] === 0 && words[WORD.PMU] === 0) return true;
+    this.run(cpu, host, toOffset);
+    return false;
+  }
+
+  /** What {@link run} does at the beginning of each slice, for those of {@link turns}: true if it is to be done again. */
+  settle(cpu: Cpu): boolean {
+    const { regions } = this;
+    regions.settle();
+    if (regions.changed) this.#publish(cpu);
+    return regions.isWaiting;
   }
 
   /**

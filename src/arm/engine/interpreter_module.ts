@@ -8,6 +8,7 @@ import { CODE_TLB, CODE_TLB_ENTRIES, CODE_TLB_ENTRY } from "../arch/tlb_layout.t
 import type { Row, Shape } from "../isa/row.ts";
 import { giveFlagsToRegion, packFunction, pushFlagsOfRegion } from "./region_flags.ts";
 import { RECORD, RECORD_REGIONS, RECORD_SIZE, type RecordPlan, REGION_ENTRY } from "./records.ts";
+import { turnLoop } from "./turn_loop.ts";
 import { F32, F64, FunctionBody, I32, I64, V128, type ValType } from "./wasm_assembler.ts";
 import { ModuleAssembler } from "./wasm_module.ts";
 import { WasmBuilder } from "./wasm_builder.ts";
@@ -297,7 +298,8 @@ export function handlerModule(
 /**
  * The module's bytes for `handlers`, hot ones first: handler number `HANDLER.FIRST + i` is
  * `handlers[i]`, of which the first `hotCount` are in the loop; the others, and all beyond them, are
- * called through the table. Exports `run(cpu, budget) -> EXIT` and the `table`, which may be grown.
+ * called through the table. Exports `run(cpu, budget) -> EXIT`, the `table`, which may be grown, and `turns`
+ * (turn_loop.ts).
  */
 export function interpreterModule(
   handlers: readonly HandlerSpec[],
@@ -361,6 +363,6 @@ export function interpreterModule(
   asm.get(f.code);
   const cold = handlers.slice(hotCount).map((spec) => handlerFunction(spec, parallel));
   module.table(cold.map((body) => module.add(body)), "table");
-  module.add(asm, "run");
+  module.add(turnLoop(module.add(asm, "run")), "turns");
   return module.bytes();
 }

@@ -168,6 +168,11 @@ export class Regions {
     return this.memory.ld16(recordAt(records, offset) + RECORD.HANDLER) === HANDLER.REGION;
   }
 
+  /** Whether something waits to be translated with others. */
+  get isWaiting(): boolean {
+    return this.#waiting.length > 0;
+  }
+
   /** To be called once a slice: what is waiting does not wait for ever. */
   settle(): void {
     if (this.#waiting.length > 0 && ++this.#waited > MAX_WAIT) this.translate();
