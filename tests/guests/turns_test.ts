@@ -1,0 +1,84 @@
+/** Turns by the function beside the interpreter end where turns by TypeScript alone do, at every stop. */
+import assert from "node:assert/strict";
+import { CONFIG, H, op, type Operation } from "../support/unit_operations.ts";
+import { UnitGuest, type UnitGuestOptions } from "../support/unit_guest.ts";
+
+const ENDLESS = 2 ** 40;
+const STOPS = 60;
+
+type Scripts = readonly (readonly Operation[])[];
+
+/** Two vCPUs that answer each other's SGIs. */
+function sgis(): Scripts {
+  const sgi = (to: number, intid: number) => (BigInt(intid) << 24n) | (1n << BigInt(to));
+  const side = (me: number, intid: number, answer: bigint): Operation[] => [
+    op.handler(H.EOI | H.NO_LOG),
+    op.config(intid, 0x80, CONFIG.GROUP1 | CONFIG.ENABLE, me + 1),
+    op.hook(0, intid, 0, answer, 16),
+    op.unmask(),
+  ];
+  return [
+    [
+      ...side(0, 2, sgi(1, 1)),
+      op.cpuOn(1),
+      op.waitTicks(500),
+      op.sgi(1, 1),
+      op.waitInterrupts(ENDLESS),
+    ],
+    [...side(1, 1, sgi(0, 2)), op.waitInterrupts(ENDLESS)],
+  ];
+}
+
+/** Three vCPUs with timers that fire all the time, of which one waits for them in WFI. */
+function timers(): Scripts {
+  const ticking = (n: number): Operation[] => [
+    op.handler(H.EOI | H.NO_LOG),
+    op.config(27, 0x80, CONFIG.GROUP1 | CONFIG.ENABLE, n),
+    op.config(30, 0x80, CONFIG.GROUP1 | CONFIG.ENABLE, n),
+    op.unmask(),
+    op.timerPeriod(1, 200 + 20 * n, 1e6),
+    op.timerPeriod(0, 377, 1e6),
+  ];
+  const reads = op.read(0x0a00_0000, 4, ENDLESS);
+  return [
+    [op.cpuOn(1), op.cpuOn(2), ...ticking(1), reads],
+    [...ticking(2), op.wfi(ENDLESS)],
+    [...ticking(3), reads],
+  ];
+}
+
+function made(scripts: Scripts, options: UnitGuestOptions, byTypeScript: boolean): UnitGuest {
+  const guest = new UnitGuest({ vcpus: scripts.length, ...options });
+  // The last vCPU's first: the boot vCPU's script starts the others.
+  for (let n = scripts.length - 1; n >= 0; n--) guest.script(n, scripts[n] as Operation[]);
+  if (byTypeScript) guest.machine.beforeTurn = () => {};
+  guest.boot();
+  return guest;
+}
+
+/** Runs on by instructions, by time, or turn by turn; where that ends. */
+function runTo({ machine }: UnitGuest, stop: number): (number | string)[] {
+  if (stop % 3 === 0) machine.run(3001);
+  else if (stop % 3 === 1) machine.run(1e6, machine.nowNs + 4003);
+  else for (let n = 0; n < 40; n++) machine.stepRound(1 + 7 * n);
+  return [machine.insns, machine.turns, machine.nowNs, machine.stateHash()];
+}
+
+function compare(scripts: Scripts, options: UnitGuestOptions): void {
+  const quick = made(scripts, options, false), slow = made(scripts, options, true);
+  for (let stop = 0; stop < STOPS; stop++) {
+    assert.deepEqual(runTo(quick, stop), runTo(slow, stop), `stop ${stop}`);
+  }
+  assert.ok(quick.machine.turns > 1000);
+}
+
+for (const quantum of [1, 50, 333]) {
+  for (const mode of ["vhe", "nvhe"] as const) {
+    Deno.test(`SGIs, turns of ${quantum} instructions, ${mode}`, () => {
+      compare(sgis(), { quantum, pcpus: 2, mode });
+    });
+    Deno.test(`timers on two CPUs, turns of ${quantum} instructions, ${mode}`, () => {
+      compare(timers(), { quantum, pcpus: 2, mode });
+    });
+  }
+}
