@@ -1,6 +1,6 @@
 /** System registers and operations that compiled code reaches itself. */
 import { CpuLayout, sysregOffset } from "../arch/cpu_state.ts";
-import { HCR } from "../arch/fields.ts";
+import { HCR, SPSR } from "../arch/fields.ts";
 import { sysreg, sysregKey } from "../arch/sysregs.ts";
 
 const O = CpuLayout.offset;
@@ -17,6 +17,8 @@ export interface Inline {
   /** Bits of HCR_EL2 (31 to 0) that trap it. */
   readonly unlessHcr?: number;
   readonly spsel?: boolean;
+  /** The bits that a value may have to be written here; with others it is left to the register's own rules. */
+  readonly plainBits?: number;
   /** Traps as FP does. */
   readonly fp?: boolean;
 }
@@ -29,6 +31,9 @@ const stored = (
   { offset: sysregOffset(sysreg(name).index), size: 8, shift: 0, ...more },
 ];
 
+/** What SPSR_EL1 has on every core: not all have UAO and DIT. */
+const SPSR_BITS = ((0xf << SPSR.NZCV_SHIFT) | SPSR.PAN | SPSR.SS | SPSR.IL | 0x3df) >>> 0;
+
 /** The registers an operating system touches at every turn; all others go through the evaluator. */
 export const INLINE = new Map<number, Inline>([
   stored("TPIDR_EL0", { readFrom: 0, writeFrom: 0 }),
@@ -38,7 +43,9 @@ export const INLINE = new Map<number, Inline>([
   stored("CTR_EL0", { readFrom: 1, writeFrom: undefined, unlessHcr: HCR.TID2 }),
   stored("DCZID_EL0", { readFrom: 1, writeFrom: undefined, unlessHcr: HCR.TDZ }),
   stored("ELR_EL1", { readFrom: 1, writeFrom: 1, onlyEl1: true }),
-  stored("SPSR_EL1", { readFrom: 1, writeFrom: undefined, onlyEl1: true }),
+  stored("SPSR_EL1", { readFrom: 1, writeFrom: 1, onlyEl1: true, plainBits: SPSR_BITS }),
+  stored("ESR_EL1", { readFrom: 1, writeFrom: undefined, onlyEl1: true, unlessHcr: HCR.TRVM }),
+  stored("FAR_EL1", { readFrom: 1, writeFrom: undefined, onlyEl1: true, unlessHcr: HCR.TRVM }),
   [sysreg("NZCV").key, { offset: O.nzcv, size: 4, shift: 28, readFrom: 0, writeFrom: undefined }],
   [sysreg("FPCR").key, {
     offset: O.fpcr,

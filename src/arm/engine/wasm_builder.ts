@@ -154,6 +154,10 @@ export class WasmBuilder extends VectorBuilder implements FpTarget {
     const r = INLINE.get(key);
     if (!r || r.writeFrom === undefined) return this.slow();
     this.#requireInline(r, r.writeFrom);
+    if (r.plainBits !== undefined) {
+      const others = BigInt.asUintN(64, ~BigInt(r.plainBits));
+      this.require(this.isZero(this.and(value, this.c64(others))));
+    }
     this.setField(r.offset, value);
   }
   #writeDaif(next: (old: V32) => V32): void {

@@ -285,3 +285,39 @@ onEveryTier("addresses that cannot be mapped fault in hot code, at once and each
     assert.deepEqual(addresses, expected);
   },
 });
+
+/** Values of SPSR_EL1: flags and modes, fields that not every core has, bits that none has. */
+const SAVED_STATES = [
+  0x3c5n,
+  0xf070_03dfn,
+  1n << 23n,
+  0x8180_0000n,
+  0x0e0f_fc20n,
+  0xffff_ffffn,
+  (1n << 32n) + 5n,
+  1n << 63n,
+];
+/** What is kept of them by a core that has all. */
+const SAVED_BITS = 0xf1f0_03dfn;
+
+onEveryTier("SPSR_EL1 is written in hot code with bits that it has and with others", {
+  load: (m) => {
+    const a = prologue(m);
+    for (const [i, value] of SAVED_STATES.entries()) {
+      a.mov(10, 60).mov(5, value).mov(7, 0).label(`loop ${i}`).msr("SPSR_EL1", 5).mrs(
+        6,
+        "SPSR_EL1",
+      );
+      a.addReg(7, 7, 6).subs(10, 10, 1).bCond(COND.NE, `loop ${i}`);
+      logWord(logWord(a, 6), 7);
+    }
+    m.load(off(a), vectors().label("sync").b("sync").label("irq").b("irq"));
+  },
+  check: (m) => {
+    const kept = SAVED_STATES.map((value) => value & SAVED_BITS);
+    assert.deepEqual(
+      m.log(),
+      kept.flatMap((value) => [value, 60n * value].map((n) => n.toString(16))),
+    );
+  },
+});

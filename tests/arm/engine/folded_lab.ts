@@ -67,6 +67,8 @@ const STORED: ReadonlyMap<SysregName, readonly [read: number, write: number]> = 
   ["SP_EL0", [1, 1]],
   ["ELR_EL1", [1, 1]],
   ["SPSR_EL1", [1, 1]],
+  ["ESR_EL1", [1, 3]],
+  ["FAR_EL1", [1, 3]],
   ["CTR_EL0", [1, 3]],
   ["DCZID_EL0", [1, 3]],
 ]);
@@ -74,6 +76,8 @@ const STORED: ReadonlyMap<SysregName, readonly [read: number, write: number]> = 
 const HCR_TRAPS: ReadonlyMap<SysregName, number> = new Map([
   ["CTR_EL0", HCR.TID2],
   ["DCZID_EL0", HCR.TDZ],
+  ["ESR_EL1", HCR.TRVM],
+  ["FAR_EL1", HCR.TRVM],
 ]);
 /** DC CVAC, CVAU and CIVAC, and what traps them. */
 const CLEANING: ReadonlyMap<number, number> = new Map([
