@@ -101,12 +101,13 @@ export class GenericTimer {
 
   /** Takes the count that `spec` compares with into `countLo` and `countHi`. */
   #count(regs: RegisterFile, virtual: boolean): void {
-    const ticks = this.clock.ticks();
-    const lo = ticks >>> 0, hi = (ticks / TWO32) >>> 0;
-    const offLo = virtual ? regs.lo(R.CNTVOFF_EL2) : 0;
-    const offHi = virtual ? regs.hi(R.CNTVOFF_EL2) : 0;
+    const { clock } = this;
+    clock.takeTicks();
+    const lo = clock.tickLo, hi = clock.tickHi;
+    const offLo = virtual ? regs.lo(R.CNTVOFF_EL2) | 0 : 0;
+    const offHi = virtual ? regs.hi(R.CNTVOFF_EL2) | 0 : 0;
     this.countLo = (lo - offLo) >>> 0;
-    this.countHi = (hi - offHi - (lo < offLo ? 1 : 0)) >>> 0;
+    this.countHi = (hi - offHi - ((lo >>> 0) < (offLo >>> 0) ? 1 : 0)) >>> 0;
   }
 
   /** Takes the system counter, less CNTVOFF_EL2 where `virtual`, into `countLo` and `countHi`. */

@@ -63,21 +63,27 @@ export class Gicv3Interrupts extends Interrupts {
    */
   sendSgi(from: number, lo: number, hi: number, group: number): void {
     const intid = fieldOf(lo, SGIR_LO.INTID);
-    for (let cpu = 0; cpu < this.redists.length; cpu++) {
-      if (!this.#isSgiTarget(cpu, from, lo, hi) || this.groupOf(cpu, intid) !== group) continue;
-      const { bank } = this.redist(cpu);
-      bank.put(bank.latch, intid, true);
-      this.changed(cpu);
+    const { redists } = this;
+    const toOthers = (hi & SGIR_HI.IRM) !== 0;
+    const cluster = (fieldOf(hi, SGIR_HI.Aff3) << 16) | (fieldOf(hi, SGIR_HI.Aff2) << 8) |
+      fieldOf(lo, SGIR_LO.Aff1);
+    const first = this.rangeSelector ? 16 * fieldOf(hi, SGIR_HI.RS) : 0;
+    for (let cpu = 0; cpu < redists.length; cpu++) {
+      const { affinity } = redists[cpu] as Redistributor;
+      const named = affinity >>> 8 === cluster && isListed(lo, (affinity & 0xff) - first);
+      if (toOthers ? cpu !== from : named) this.#makePending(cpu, intid, group);
     }
   }
 
-  #isSgiTarget(cpu: number, from: number, lo: number, hi: number): boolean {
-    if (hi & SGIR_HI.IRM) return cpu !== from;
-    const { affinity } = this.redist(cpu);
-    const aff321 = (fieldOf(hi, SGIR_HI.Aff3) << 16) | (fieldOf(hi, SGIR_HI.Aff2) << 8) |
-      fieldOf(lo, SGIR_LO.Aff1);
-    const range = this.rangeSelector ? fieldOf(hi, SGIR_HI.RS) : 0;
-    const at = (affinity & 0xff) - 16 * range;
-    return affinity >>> 8 === aff321 && at >= 0 && at < 16 && ((lo >>> at) & 1) !== 0;
+  #makePending(cpu: number, intid: number, group: number): void {
+    const { bank } = this.redist(cpu);
+    if (bank.test(bank.group, intid) !== (group === 1)) return;
+    bank.put(bank.latch, intid, true);
+    this.changed(cpu);
   }
+}
+
+/** Whether TargetList, in bits 15 to 0, has bit `at`. */
+function isListed(list: number, at: number): boolean {
+  return at >= 0 && at < 16 && ((list >>> at) & 1) !== 0;
 }
