@@ -1,7 +1,6 @@
 /**
  * The run loop: the CPUs of a worker by turns in a fixed order. A turn lets the software at EL2 have a CPU that
- * is there, and executes instructions of one that is not. What a turn looks at is found once and read as words:
- * with short turns that is a good part of what an exit costs.
+ * is there, and executes instructions of one that is not. What a turn looks at is read as words: that counts.
  */
 import type { Arena } from "../base/arena.ts";
 import { TWO32 } from "../base/bits.ts";
@@ -159,7 +158,6 @@ export class Turns {
   readonly #turns: number;
   readonly #power: number;
   readonly #quantum: number | undefined;
-  /** Other CPUs' turns may write what one has reserved. */
   readonly #several: boolean;
   readonly #toOffset: (pa: number) => number;
   /** The words of a {@link TurnLayout}, and its address in the memory. */
@@ -256,10 +254,9 @@ export class Turns {
     const limit = this.#limit;
     if (limitNs !== limit.value) limit.set(limitNs);
     this.#block[BLOCK.PROGRESS] = 0;
-    // Long turns, and those that somebody sees, are not worth a function of their own.
-    if (quantum !== undefined && !this.#team && !this.beforeTurn) {
-      return this.#quickRounds(quantum, end);
-    }
+    // Others are long, or somebody sees each.
+    const quick = quantum !== undefined && !this.#team && !this.beforeTurn;
+    if (quick) return this.#quickRounds(quantum, end);
     const seats = this.#seats;
     for (let i = 0; i < seats.length; i++) {
       if (this.#words[this.#power] !== 0) break;
@@ -306,16 +303,16 @@ export class Turns {
         const left = this.#clock.until(lo, hi);
         if (left === 0) return true;
         const budget = quantum < left ? quantum : left;
-        if (this.#startTurn(seat, budget)) mode = this.#nextSlice(seat);
+        if (this.#startTurn(seat, budget)) mode = this.#nextSlice(seat, budget);
         if (mode === MODES.TURN) n++;
       }
     }
   }
 
   /** What comes next in a turn that has begun: {@link MODE.SLICE}, or {@link MODE.TURN} when it is over. */
-  #nextSlice(seat: Seat): number {
+  #nextSlice(seat: Seat, budget: number): number {
     const { words } = seat;
-    while (this.#advance(seat)) {
+    for (let left = budget; this.#advance(seat, left); left = this.#timeLeft()) {
       if (isPlain(words)) return MODES.SLICE;
       this.#slice(seat, this.#block[BLOCK.GIVEN] as number);
       if (!this.#arrives(seat)) return MODES.TURN;
@@ -333,7 +330,7 @@ export class Turns {
     if (exit === HOT) block[BLOCK.PAUSE] = interpreter.regions.isWaiting ? 1 : 0;
     if (goesOn) return MODES.GO_ON;
     this.#endSlice(seat);
-    return this.#arrives(seat) ? this.#nextSlice(seat) : MODES.TURN;
+    return this.#arrives(seat) ? this.#nextSlice(seat, this.#timeLeft()) : MODES.TURN;
   }
 
   /** Instructions of a turn that nobody has said the length of. */
@@ -371,7 +368,7 @@ export class Turns {
    */
   #turn(seat: Seat, budget: number): void {
     if (!this.#startTurn(seat, budget)) return;
-    while (this.#advance(seat)) {
+    for (let left = budget; this.#advance(seat, left); left = this.#timeLeft()) {
       this.#slice(seat, this.#block[BLOCK.GIVEN] as number);
       if (!this.#arrives(seat)) break;
     }
@@ -397,11 +394,9 @@ export class Turns {
   }
 
   /** The host's work, if the CPU is in its hands. True: so many instructions as are given come next; false: the turn is over. */
-  #advance(seat: Seat): boolean {
+  #advance(seat: Seat, budget: number): boolean {
     const { words } = seat, block = this.#block;
-    for (;;) {
-      const left = this.#turnEnd - this.#clock.now();
-      if (left <= 0) return false;
+    for (let left = budget; left > 0; left = this.#timeLeft()) {
       if (this.#inHost(words)) {
         if (words[WORD.HALT] === HALT.RUNNING) block[BLOCK.PROGRESS] = 1;
         if (!this.#stepEl2(seat, this.el2 as El2Software)) return false;
@@ -417,6 +412,11 @@ export class Turns {
       }
       if (!this.#arrives(seat)) return false;
     }
+    return false;
+  }
+
+  #timeLeft(): number {
+    return this.#turnEnd - this.#clock.now();
   }
 
   /** After instructions: true if they have led to EL2's software and the turn goes on. */
