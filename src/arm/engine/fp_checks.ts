@@ -35,13 +35,15 @@ interface Pending {
   readonly size: 32 | 64;
   readonly finite: boolean;
   readonly normal: boolean;
+  /** It is not below zero: a number times itself. */
+  readonly square: boolean;
 }
 
 /**
- * What is collected: the sum of all that must be finite, which is not finite if one of them is not; and the least
- * exponent, with the sign shifted out, in the lanes' upper 32 bits.
+ * What is collected: the sum of all that must be finite, which is not finite if one of them is not; the least
+ * exponent, with the sign shifted out, in the lanes' upper 32 bits; and the least of numbers without a sign.
  */
-type Collected = "sum" | "min";
+type Collected = "sum" | "min" | "square";
 /** Of what: of all lanes, or of single numbers. */
 type Kind = `${32 | 64}${"q" | "s"}`;
 const KINDS: readonly Kind[] = ["32q", "64q", "32s", "64s"];
@@ -81,8 +83,9 @@ export class ResultChecks {
   /** And behind it. */
   after(result: ResultCheck | undefined): void {
     if (result === undefined) return;
-    const { slot, part, size, normal } = result;
-    this.#pending.set(slot, { part, size, finite: true, normal });
+    const { slot, part, size, normal, reads } = result;
+    const square = reads.length === 2 && reads[0] === reads[1];
+    this.#pending.set(slot, { part, size, finite: true, normal, square });
   }
 
   #implied(slot: number, by: ResultCheck): void {
@@ -97,7 +100,7 @@ export class ResultChecks {
     if (known === undefined) return;
     this.#pending.delete(slot);
     const { asm } = this;
-    const { part, size, finite, normal } = known;
+    const { part, size, finite, normal, square } = known;
     if (!finite && !normal) return;
     const kind: Kind = `${size}${part === "q" ? "q" : "s"}`;
     if (finite) {
@@ -106,8 +109,8 @@ export class ResultChecks {
     }
     if (!normal) return;
     this.pushRegister(slot);
-    asm.i32(1).vector("i32x4.shl");
-    this.#keep("min", kind, "i32x4.min_u");
+    if (!square) asm.i32(1).vector("i32x4.shl");
+    this.#keep(square ? "square" : "min", kind, "i32x4.min_u");
   }
 
   #local(name: string, type: ValType = V128): number {
@@ -131,11 +134,19 @@ export class ResultChecks {
     for (const slot of [...this.#pending.keys()]) this.#collect(slot);
     for (const kind of KINDS) {
       const size = kind.startsWith("32") ? 32 : 64;
+      this.#meetSquares(kind);
       const met = (["min", "sum"] as const).filter((what) => this.#used.has(what + kind));
       if (met.length === 0) continue;
       if (kind.endsWith("q")) this.#checkLanes(size, met, label);
       else for (const what of met) this.#checkNumber(size, what, label);
     }
+  }
+
+  /** Takes squares together with all else that must not be too small. */
+  #meetSquares(kind: Kind): void {
+    if (!this.#used.has(`square${kind}`)) return;
+    this.asm.get(this.#local(`square${kind}`)).i32(1).vector("i32x4.shl");
+    this.#keep("min", kind, "i32x4.min_u");
   }
 
   #checkNumber(size: 32 | 64, what: Collected, label: string): void {
