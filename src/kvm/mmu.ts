@@ -39,7 +39,7 @@ const { granule, VTCR } = pgtable;
 const { kvmInjectPabt, kvmInjectSizeFault, kvmInjectVabt } = injectFault;
 const { ERRNO, KVM_DIRTY_LOG, KVM_IPA_BITS, KVM_MAX_MEMSLOTS, RET } = kvmHost;
 const { ioMemAbort } = mmio;
-const { farOf, pcOf, TP, trace } = kvmTrace;
+const { esrOf, farOf, pcOf, TP, trace } = kvmTrace;
 
 const PAGE = 4096;
 const BLOCK = 512 * PAGE;
@@ -464,7 +464,7 @@ export function kvmHandleGuestAbort(vcpu: Vcpu): number {
     kvmInjectVabt(vcpu);
     return RET.GUEST;
   }
-  trace(vcpu, TP.kvm_guest_fault, faultIpa, vcpu.state.faultEsr, farOf(vcpu), pcOf(vcpu));
+  trace(vcpu, TP.kvm_guest_fault, faultIpa, esrOf(vcpu), farOf(vcpu), pcOf(vcpu));
   if (!isHandled(type)) return ERRNO.EFAULT;
   return resolveFault(vcpu, faultIpa, type);
 }

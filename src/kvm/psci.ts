@@ -221,16 +221,28 @@ function features(vcpu: Vcpu, fn: number, minor: number): number {
   return has ? 0 : PSCI_RET.NOT_SUPPORTED;
 }
 
+type PsciCalls = ReadonlyMap<number, PsciCall>;
+
+/** By numbers as signed ones: V8 would box the others for each look-up. */
+function bySignedNumber(calls: Readonly<Record<number, PsciCall>>): PsciCalls {
+  return new Map(Object.entries(calls).map(([fn, call]) => [Number(fn) | 0, call]));
+}
+const CALLS = {
+  V0_1: bySignedNumber(V0_1),
+  V0_2: bySignedNumber(V0_2),
+  V1_X: bySignedNumber(V1_X),
+} as const;
+
 /** The functions of each version. */
-function callsOf(version: number): Readonly<Record<number, PsciCall>> | undefined {
+function callsOf(version: number): PsciCalls | undefined {
   switch (version) {
     case PSCI_VERSION.V0_1:
-      return V0_1;
+      return CALLS.V0_1;
     case PSCI_VERSION.V0_2:
-      return V0_2;
+      return CALLS.V0_2;
     case PSCI_VERSION.V1_0:
     case PSCI_VERSION.V1_1:
-      return V1_X;
+      return CALLS.V1_X;
     default:
       return undefined;
   }
@@ -241,6 +253,6 @@ export function kvmPsciCall(vcpu: Vcpu): number {
   const version = kvmPsciVersion(vcpu);
   const calls = callsOf(version);
   if (calls === undefined) return ERRNO.EINVAL;
-  const call = calls[vcpuGetRegLo(vcpu, 0)];
+  const call = calls.get(vcpuGetRegLo(vcpu, 0) | 0);
   return call === undefined ? answer(vcpu, PSCI_RET.NOT_SUPPORTED) : call(vcpu, version & 0xffff);
 }
