@@ -37,9 +37,12 @@ function named(kind: PortKind, operand: number | string): string {
   return `${kind} ${name}`.trim();
 }
 
+/** Short turns: exits do not end one, and a mark is looked for after each. */
+const TURN = 100;
+
 /** Operations of the first CPU between events, each event as a line `- name`. */
 function record(script: readonly Operation[], options?: UnitGuestOptions): string[] {
-  const guest = new UnitGuest({ quantum: 10_000, ...options })
+  const guest = new UnitGuest({ quantum: TURN, ...options })
     .script(0, [...script])
     .runToMark(0, START);
   const lines: string[] = [];
@@ -183,7 +186,7 @@ function flushesOf(count: number, enabled: number, hvcs: number): Flushes {
     { length: enabled },
     (_, i) => op.config(64 + i, 0x80, GROUP1_LEVEL_ENABLED),
   );
-  const guest = new UnitGuest({ quantum: 10_000, lrs: 16 })
+  const guest = new UnitGuest({ quantum: TURN, lrs: 16 })
     .script(0, [...others, ...pending(count), op.mark(START), op.hvc(hvcs, PSCI_VERSION)])
     .runToMark(0, START);
   const { kvmMachine } = guest.guest;
