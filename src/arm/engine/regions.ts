@@ -97,7 +97,7 @@ interface Region {
   readonly usualFp: boolean;
   /** It is made for misaligned accesses. */
   readonly misaligned: boolean;
-  /** It has loops: what it takes to call it does not matter. */
+  /** It has loops and calls nothing: what it takes to call it does not matter. */
   readonly loops: boolean;
   readonly module: Module;
 }
@@ -209,8 +209,8 @@ export class Regions {
   }
 
   /**
-   * What is hot, and what it calls in the same page, so that the calls are direct: but what has loops is not made
-   * again for that.
+   * What is hot, and what it calls in the same page, so that the calls are direct: but what has loops and
+   * calls nothing is not made again for that.
    */
   #graphs(waiting: readonly Hot[]): (Hot & Unit)[] {
     const { maxInsns, copies } = this.options;
@@ -301,7 +301,8 @@ export class Regions {
     this.memory.st16(entry + REGION_ENTRY.HANDLER, handler);
     this.memory.st16(entry + REGION_ENTRY.PLACE, place);
     writeHandler(this.memory, record, HANDLER.REGION, 0);
-    const loops = [...graph.nodes.values()].some((node) => node.isLoop);
+    const nodes = [...graph.nodes.values()];
+    const loops = nodes.some((node) => node.isLoop) && !nodes.some((node) => node.calls);
     const region = { place, records, offset, usualFp, misaligned, loops, module };
     const ofPage = this.#byPage.get(records);
     if (ofPage) ofPage.add(region);
