@@ -14,7 +14,6 @@ import type { Clock } from "./clock.ts";
 import type { CpuCore } from "./cpu.ts";
 import type { Interpreter } from "./engine/interpreter.ts";
 import { MODE, TURN, TurnLayout } from "./engine/turn_loop.ts";
-import { EXIT } from "./engine/wasm_frame.ts";
 import * as exceptions from "./exceptions.ts";
 import type { Executor } from "./executor.ts";
 import type { DeviceAlarms, El2Software } from "./machine_options.ts";
@@ -77,7 +76,7 @@ const BLOCK = {
   DEADLINE: TurnLayout.offset.deadline >>> 2,
   END: TurnLayout.offset.end >>> 2,
 } as const;
-const MODES = MODE, TURNS = TURN, HOT = EXIT.HOT;
+const MODES = MODE, TURNS = TURN;
 
 /** Where a machine counts and has its power event: words of the memory. */
 export interface TurnWords {
@@ -281,7 +280,8 @@ export class Turns {
     if (end !== this.#end.value) this.#end.set(end);
     block[BLOCK.QUANTUM] = quantum;
     block[BLOCK.HOST_EL] = this.el2 === undefined ? 0 : this.el2.hostEl ?? 2;
-    block[BLOCK.PAUSE] = interpreter.settle((seats[0] as Seat).cpu) ? 1 : 0;
+    interpreter.settle((seats[0] as Seat).cpu);
+    this.#pauseIfWaiting();
     let n = 0, mode: number = MODES.TURN;
     for (;;) {
       const answer = interpreter.turns(this.#blockAt, n, mode);
@@ -295,7 +295,8 @@ export class Turns {
         if (mode === MODES.TURN) n++;
       } else if (what === TURNS.TIMERS) {
         this.updateTimers();
-        block[BLOCK.PAUSE] = interpreter.settle(seat.cpu) ? 1 : 0;
+        interpreter.settle(seat.cpu);
+        this.#pauseIfWaiting();
         n++;
       } else {
         if (this.#words[this.#power] !== 0) return this.#roundOver();
@@ -327,10 +328,15 @@ export class Turns {
       this.#note(seat, this.#clock.sliceBegan + (block[BLOCK.GIVEN] as number));
     }
     const goesOn = interpreter.goOn(exit, seat.cpu, seat.executor, this.#toOffset);
-    if (exit === HOT) block[BLOCK.PAUSE] = interpreter.regions.isWaiting ? 1 : 0;
+    this.#pauseIfWaiting();
     if (goesOn) return MODES.GO_ON;
     this.#endSlice(seat);
     return this.#arrives(seat) ? this.#nextSlice(seat, this.#timeLeft()) : MODES.TURN;
+  }
+
+  /** Each slice ends in TypeScript while hot code waits to be translated. */
+  #pauseIfWaiting(): void {
+    this.#block[BLOCK.PAUSE] = this.#interpreter.regions.isWaiting ? 1 : 0;
   }
 
   /** Instructions of a turn that nobody has said the length of. */
@@ -461,6 +467,7 @@ export class Turns {
     clock.beginSlice(cpu, this.#sliceLength(seat, budget));
     const started = this.#team ? clock.now() : 0;
     this.#interpreter.run(cpu, seat.executor, this.#toOffset);
+    this.#pauseIfWaiting();
     const insns = this.#endSlice(seat);
     if (!this.#team) return;
     this.#teamQuantum = nextQuantum(this.#teamQuantum, insns, clock.now() - started);

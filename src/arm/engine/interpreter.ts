@@ -403,12 +403,11 @@ export class Interpreter {
     return false;
   }
 
-  /** What {@link run} does at the beginning of each slice, for those of {@link turns}: true if it is to be done again. */
-  settle(cpu: Cpu): boolean {
+  /** What {@link run} does at the beginning of each slice, for those of {@link turns}. */
+  settle(cpu: Cpu): void {
     const { regions } = this;
     regions.settle();
     if (regions.changed) this.#publish(cpu);
-    return regions.isWaiting;
   }
 
   /**
