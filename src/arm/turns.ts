@@ -147,6 +147,8 @@ export class Turns {
   turnOf = -1;
   /** Its turn is to end: another CPU has an interrupt to take. */
   handOver = false;
+  /** Low word of the instructions retired when the turn began. */
+  #insnsBefore = 0;
   readonly #words: Int32Array;
   readonly #platform: Platform;
   readonly #clock: Clock;
@@ -395,6 +397,7 @@ export class Turns {
   #note({ index }: Seat, end: number): void {
     this.#block[BLOCK.FRESH] = 0;
     this.#turnEnd = end;
+    this.#insnsBefore = this.#words[this.#insns] as number;
     this.handOver = false;
     this.turnOf = index;
   }
@@ -406,8 +409,8 @@ export class Turns {
       if (this.#inHost(words)) {
         if (words[WORD.HALT] === HALT.RUNNING) block[BLOCK.PROGRESS] = 1;
         if (!this.#stepEl2(seat, this.el2 as El2Software)) return false;
-        // The guest's instructions can wait for those of a CPU that they may be waiting for.
-        if (this.handOver) return false;
+        // A guest that got something done can wait for another that it may be waiting for.
+        if (this.handOver && this.#words[this.#insns] !== this.#insnsBefore) return false;
       }
       block[BLOCK.PROGRESS] = 1;
       const mayCome = (words[WORD.CHECK] as number) & CHECK.INTERRUPT;
