@@ -4,7 +4,8 @@
  * turns, each runs through so many exits, and the median of its times is what counts.
  */
 import { VGIC_CTRL_INIT, VGIC_GRP, VGIC_V3_ADDR_TYPE } from "../src/kvm/api.ts";
-import { CONFIG, H, op, type Operation } from "../tests/support/unit_operations.ts";
+import { sgiScripts } from "../tests/support/sgi_guest.ts";
+import { op, type Operation } from "../tests/support/unit_operations.ts";
 import { UnitGuest, type UnitGuestOptions } from "../tests/support/unit_guest.ts";
 import { type Bench, median, type Report } from "./harness.ts";
 
@@ -38,23 +39,10 @@ function subject(name: string, script: readonly Operation[], options?: UnitGuest
 
 /** Two vCPUs, each on a CPU of its own, send each other an SGI whenever they get one. */
 function sgis(name: string): Subject {
-  const sgi = (to: number, intid: number) => (BigInt(intid) << 24n) | (1n << BigInt(to));
-  const side = (me: number, intid: number, answer: bigint): Operation[] => [
-    op.handler(H.EOI | H.NO_LOG),
-    op.config(intid, 0x80, CONFIG.GROUP1 | CONFIG.ENABLE, me + 1),
-    op.hook(0, intid, 0, answer, 16),
-    op.unmask(),
-  ];
   // An SGI ends the sender's turn: what it would do while that is on the way is no part of the cost.
   const guest = new UnitGuest({ vcpus: 2, pcpus: 2, quantum: 10_000 });
-  guest.script(1, [...side(1, 1, sgi(0, 2)), op.waitInterrupts(ENDLESS)]);
-  guest.script(0, [
-    ...side(0, 2, sgi(1, 1)),
-    op.cpuOn(1),
-    op.waitTicks(20_000),
-    op.sgi(1, 1),
-    op.waitInterrupts(ENDLESS),
-  ]);
+  const [first, second] = sgiScripts(20_000);
+  guest.script(1, second).script(0, first);
   return { name, guest, done: () => guest.interrupts(0) + guest.interrupts(1) };
 }
 

@@ -5,6 +5,7 @@
 import assert from "node:assert/strict";
 import { GICD, ICH_HCR } from "../../src/arm/arch/gic.ts";
 import { R } from "../../src/arm/arch/sysregs.ts";
+import type { Sequence } from "../../src/arm/port_sequence.ts";
 import { type VgicIrq, VgicIrqLayout } from "../../src/kvm/kvm_host.ts";
 import { vgicGetIrq } from "../../src/kvm/vgic/vgic.ts";
 import { apListDepth } from "../../src/kvm/vgic/vgic_debug.ts";
@@ -22,6 +23,10 @@ const DEVICE = { line: 0x0b00_0004, ack: 0x0b00_0008 } as const;
 const LOWERS: Operation = op.hook(0, DEVICE_SPI, DEVICE.ack, 1);
 
 // The only way in
+
+const isListRegister = (reg: number): boolean => reg >= R.ICH_LR0_EL2 && reg < R.ICH_LR0_EL2 + 16;
+/** What {@link interpose} sees written by sequences. */
+const INTERFACE = [R.ICH_HCR_EL2, ...Array.from({ length: 16 }, (_, n) => R.ICH_LR0_EL2 + n)];
 
 /** One interrupt of every kind for CPU 0, and SGIs to CPU 1. Nothing waits for any of them. */
 function everyKind(): UnitGuest {
@@ -49,6 +54,12 @@ function everyKind(): UnitGuest {
   ]);
 }
 
+/** Registers that a sequence writes. */
+function writtenBy({ steps }: Sequence): number[] {
+  const writes = ["restore", "load", "loadWord", "write", "change"];
+  return [...new Set(steps.flatMap((s) => "reg" in s && writes.includes(s.step) ? [s.reg] : []))];
+}
+
 /** Lets `change` decide what is written to a register of the hypervisor's: undefined drops the write. */
 function interpose(
   guest: UnitGuest,
@@ -69,11 +80,25 @@ function interpose(
       const hi = port.memory.ld32(from + 4);
       apply(reg, port.memory.ld32(from), () => restore(reg, from), (v) => write(reg, v, hi));
     };
+    const run = port.run.bind(port);
+    const valueOf = (reg: number) => [port.readLo(reg), port.readHi(reg)] as const;
+    port.run = (sequence, ...args) => {
+      const regs = writtenBy(sequence).filter((reg) => INTERFACE.includes(reg));
+      const before = regs.map(valueOf);
+      run(sequence, ...args);
+      regs.forEach((reg, i) => {
+        const [lo, hi] = valueOf(reg);
+        const result = change(reg, lo);
+        if (result === lo) return;
+        seen.changed++;
+        const [was, wasHi] = before[i] as readonly [number, number];
+        if (result === undefined) write(reg, was, wasHi);
+        else write(reg, result, hi);
+      });
+    };
   }
   return seen;
 }
-
-const isListRegister = (reg: number): boolean => reg >= R.ICH_LR0_EL2 && reg < R.ICH_LR0_EL2 + 16;
 
 Deno.test("with list registers and the interface on, every kind of interrupt arrives", () => {
   const guest = everyKind();
@@ -95,7 +120,7 @@ Deno.test("with writes of list registers dropped, no interrupt arrives anywhere"
 
 Deno.test("with ICH_HCR_EL2.En forced to 0, no interrupt arrives anywhere", () => {
   const guest = everyKind();
-  const seen = interpose(guest, (reg, lo) => reg === R.ICH_HCR_EL2 ? lo & ~ICH_HCR.En : lo);
+  const seen = interpose(guest, (reg, lo) => reg === R.ICH_HCR_EL2 ? (lo & ~ICH_HCR.En) >>> 0 : lo);
   guest.run();
   assert.ok(seen.changed > 0);
   assert.deepEqual([guest.irqs(0), guest.irqs(1), guest.spurious], [[], [], 0]);

@@ -1,5 +1,6 @@
 /** Turns by the function beside the interpreter end where turns by TypeScript alone do, at every stop. */
 import assert from "node:assert/strict";
+import { sgiScripts } from "../support/sgi_guest.ts";
 import { CONFIG, H, op, type Operation } from "../support/unit_operations.ts";
 import { UnitGuest, type UnitGuestOptions } from "../support/unit_guest.ts";
 
@@ -7,27 +8,6 @@ const ENDLESS = 2 ** 40;
 const STOPS = 60;
 
 type Scripts = readonly (readonly Operation[])[];
-
-/** Two vCPUs that answer each other's SGIs. */
-function sgis(): Scripts {
-  const sgi = (to: number, intid: number) => (BigInt(intid) << 24n) | (1n << BigInt(to));
-  const side = (me: number, intid: number, answer: bigint): Operation[] => [
-    op.handler(H.EOI | H.NO_LOG),
-    op.config(intid, 0x80, CONFIG.GROUP1 | CONFIG.ENABLE, me + 1),
-    op.hook(0, intid, 0, answer, 16),
-    op.unmask(),
-  ];
-  return [
-    [
-      ...side(0, 2, sgi(1, 1)),
-      op.cpuOn(1),
-      op.waitTicks(500),
-      op.sgi(1, 1),
-      op.waitInterrupts(ENDLESS),
-    ],
-    [...side(1, 1, sgi(0, 2)), op.waitInterrupts(ENDLESS)],
-  ];
-}
 
 /** Three vCPUs with timers that fire all the time, of which one waits for them in WFI. */
 function timers(): Scripts {
@@ -75,7 +55,7 @@ function compare(scripts: Scripts, options: UnitGuestOptions): void {
 for (const quantum of [1, 50, 333]) {
   for (const mode of ["vhe", "nvhe"] as const) {
     Deno.test(`SGIs, turns of ${quantum} instructions, ${mode}`, () => {
-      compare(sgis(), { quantum, pcpus: 2, mode });
+      compare(sgiScripts(500), { quantum, pcpus: 2, mode });
     });
     Deno.test(`timers on two CPUs, turns of ${quantum} instructions, ${mode}`, () => {
       compare(timers(), { quantum, pcpus: 2, mode });

@@ -4,7 +4,8 @@
  * own: where V8 has met several machines, it inlines less.
  */
 import assert from "node:assert/strict";
-import { CONFIG, H, op, type Operation } from "./unit_operations.ts";
+import { sgiScripts } from "./sgi_guest.ts";
+import { type Operation } from "./unit_operations.ts";
 import { UnitGuest } from "./unit_guest.ts";
 
 export const ENDLESS = 2 ** 40;
@@ -45,22 +46,8 @@ export const guestOf = (script: readonly Operation[]): UnitGuest =>
 
 /** Two vCPUs that send each other an SGI whenever they get one. */
 export function sgis(): UnitGuest {
-  const sgi = (to: number, intid: number) => (BigInt(intid) << 24n) | (1n << BigInt(to));
-  const side = (me: number, intid: number, answer: bigint): Operation[] => [
-    op.handler(H.EOI | H.NO_LOG),
-    op.config(intid, 0x80, CONFIG.GROUP1 | CONFIG.ENABLE, me + 1),
-    op.hook(0, intid, 0, answer, 16),
-    op.unmask(),
-  ];
-  return new UnitGuest({ vcpus: 2, pcpus: 2, quantum: 10_000 })
-    .script(1, [...side(1, 1, sgi(0, 2)), op.waitInterrupts(ENDLESS)])
-    .script(0, [
-      ...side(0, 2, sgi(1, 1)),
-      op.cpuOn(1),
-      op.waitTicks(20_000),
-      op.sgi(1, 1),
-      op.waitInterrupts(ENDLESS),
-    ]);
+  const [first, second] = sgiScripts(20_000);
+  return new UnitGuest({ vcpus: 2, pcpus: 2, quantum: 10_000 }).script(1, second).script(0, first);
 }
 
 /** A boxed number has 16 bytes; what the measurement itself takes is less than half of that for an exit. */
