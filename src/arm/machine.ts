@@ -292,14 +292,17 @@ export class Machine implements Hooks, TeamMachine {
   }
 
   /**
-   * One turn of at most `insns` instructions for every CPU, or a jump of the clock when all wait. False:
+   * One turn of at most `insns` instructions, up to an exit, for every CPU, or a jump of the clock when all wait. False:
    * nothing will ever happen without outside input. For stepping by hand.
    */
   stepRound(insns: number): boolean {
     const turns = this.#turns;
     turns.rearm();
     turns.updateTimers();
-    if (turns.round(Infinity, insns)) return true;
+    turns.endAtExit = true;
+    const progress = turns.round(Infinity, insns);
+    turns.endAtExit = false;
+    if (progress) return true;
     if (turns.deadlineNs === Infinity) return false;
     this.platform.clock.jumpTo(turns.deadlineNs);
     turns.updateTimers();

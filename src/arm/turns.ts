@@ -147,6 +147,8 @@ export class Turns {
   turnOf = -1;
   /** Its turn is to end: another CPU has an interrupt to take. */
   handOver = false;
+  /** Turns end with an exit to EL2's software, too: for whoever steps from one to the next. */
+  endAtExit = false;
   /** Low word of the instructions retired when the turn began. */
   #insnsBefore = 0;
   readonly #words: Int32Array;
@@ -432,7 +434,8 @@ export class Turns {
   #arrives(seat: Seat): boolean {
     if (!this.#inHost(seat.words)) return false;
     this.#arrive(seat, this.el2 as El2Software);
-    return !this.handOver && this.#team === undefined && this.#words[this.#power] === 0;
+    if (this.handOver || this.endAtExit || this.#team !== undefined) return false;
+    return this.#words[this.#power] === 0;
   }
 
   /** The CPU has come to EL2 by an exception. */

@@ -62,3 +62,18 @@ for (const quantum of [1, 50, 333]) {
     });
   }
 }
+
+Deno.test("a step by hand ends at an exit, however many would fit into the turn", () => {
+  const guest = new UnitGuest({ quantum: 100_000 }).script(0, [op.hvc(ENDLESS, 0x8400_0000)]);
+  const { stat } = guest.vcpu(0).vcpu;
+  guest.boot();
+  guest.machine.run(20_000);
+  for (let i = 0; i < 20; i++) {
+    const before = stat.exits;
+    assert.ok(guest.machine.stepRound(100_000));
+    assert.ok(stat.exits - before <= 1, `${stat.exits - before} exits`);
+  }
+  const before = stat.exits;
+  guest.machine.run(20_000);
+  assert.ok(stat.exits - before > 100);
+});
