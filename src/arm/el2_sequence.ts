@@ -1,7 +1,8 @@
 /**
  * A hot {@link Sequence} as one WebAssembly function: registers that are plain storage to EL2
- * (el2_storage.ts), always or as things are (el2_conditional.ts), are moved straight from and to their words, and the operations are counted and timed
- * together. The function is made for one CPU, and for EL2 on its own stack with HCR_EL2.E2H as it was.
+ * (el2_storage.ts), always or as things are (el2_conditional.ts), are moved straight from and to their
+ * words, and the operations are counted and timed together. The function is made for one CPU, and for EL2
+ * on its own stack with HCR_EL2.E2H as it was.
  *
  * Where it does not do all of the sequence's steps, it answers how many it has done: nothing is counted
  * yet, and the step that comes next is one that only the register's own functions can do.

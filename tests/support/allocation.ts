@@ -1,7 +1,7 @@
 /**
  * The world switch and KVM's way in and out allocate nothing: what V8 has to allocate for a round trip, once
- * its code is compiled, stays below a bound that a boxed number would exceed. Each kind is a test file of its own, hence an isolate of its
- * own: where V8 has met several machines, it inlines less.
+ * its code is compiled, stays below a bound that a boxed number would exceed. Each kind is a test file, hence an
+ * isolate, of its own: where V8 has met several machines, it inlines less.
  */
 import assert from "node:assert/strict";
 import { sgiScripts } from "./sgi_guest.ts";
