@@ -9,11 +9,12 @@
  * interface is: then the function says so, and both are made anew once, after the sequence. Nothing looks at
  * them between two of its steps.
  */
-import { CpuLayout } from "./arch/cpu_state.ts";
+import { CpuLayout, LINE } from "./arch/cpu_state.ts";
 import { TIMER_CTL } from "./arch/fields.ts";
-import { ICC_SRE } from "./arch/gic.ts";
+import { ICC_SRE, MAINTENANCE_INTID } from "./arch/gic.ts";
 import { R } from "./arch/sysregs.ts";
 import { TIMERS } from "./generic_timer.ts";
+import type { Bank } from "./gic/bank.ts";
 import {
   apRegisterAt,
   lrHiAt,
@@ -59,6 +60,14 @@ export interface ConditionalRead {
   readonly from: ReadFrom;
 }
 
+/** What the virtual CPU interface signals: nothing while it is off. */
+export interface Signals {
+  /** The address of ICH_HCR_EL2. */
+  readonly hcr: number;
+  /** What is so where it has signalled nothing when it was looked at last. */
+  readonly nothing: readonly NeedAt[];
+}
+
 /** A write: `keep` of a value, with `set`; to 32 or 64 bits at `address`, 0 where it is ignored. */
 export interface ConditionalWrite {
   readonly needs: readonly NeedAt[];
@@ -66,8 +75,8 @@ export interface ConditionalWrite {
   readonly valueNeeds: readonly Need[];
   /** Timers of which none may be due once the value is stored; where one is on, the machine's deadline changes. */
   readonly timers: readonly TimerAt[];
-  /** The address of ICH_HCR_EL2, where what the virtual CPU interface signals may change if that is on. */
-  readonly signals?: number;
+  /** Where what the virtual CPU interface signals may change if that is on. */
+  readonly signals?: Signals;
   readonly address: number;
   readonly bits: 32 | 64;
   readonly keep: bigint;
@@ -170,12 +179,29 @@ function gicReadFrom(virtual: VirtualInterface, reg: number): ReadFrom | undefin
   return address === undefined ? undefined : { address, bits: 32 };
 }
 
+function signalsOf({ cpu, platform: { gic } }: Core, { hcrAt }: VirtualInterface): Signals {
+  const { level } = gic.interrupts.privates[cpu.index] as Bank;
+  return {
+    hcr: hcrAt,
+    nothing: [
+      is(cpu.base + CpuLayout.offset.irqLines, LINE.VIRQ | LINE.VFIQ, 0),
+      is(level, 1 << MAINTENANCE_INTID, 0),
+    ],
+  };
+}
+
 function gicWrite(core: Core, reg: number): ConditionalWrite | undefined {
   const { gic } = core.platform;
   if (gic.version !== 3) return undefined;
   if (reg === R.ICC_SRE_EL2) return IGNORED;
   const virtual = gic.virtualInterface(core.cpu.index);
-  const write = { needs: [], valueNeeds: [], timers: [], signals: virtual.hcrAt, set: 0n };
+  const write = {
+    needs: [],
+    valueNeeds: [],
+    timers: [],
+    signals: signalsOf(core, virtual),
+    set: 0n,
+  };
   const n = listRegister(virtual, reg);
   if (n >= 0) {
     const keep = (BigInt(PLAIN_LR_HI >>> 0) << 32n) | BigInt(ALL);

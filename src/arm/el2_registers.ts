@@ -11,7 +11,7 @@ import { CpuLayout, DAIF } from "./arch/cpu_state.ts";
 import { HCR } from "./arch/fields.ts";
 import { R, SYSREGS } from "./arch/sysregs.ts";
 import type { CpuCore } from "./cpu.ts";
-import { ALL_DONE, compileSequence, type FastSequence, rearms, signals } from "./el2_sequence.ts";
+import { ALL_DONE, compileSequence, REARM, SIGNALS } from "./el2_sequence.ts";
 import { El2Storage } from "./el2_storage.ts";
 import { refreshInterrupts } from "./exceptions.ts";
 import {
@@ -28,17 +28,19 @@ import {
 } from "./port_operations.ts";
 import type { Half, Sequence, SequenceStep } from "./port_sequence.ts";
 import { elOf } from "./pstate.ts";
+import { type RunSequence, SequenceTable } from "./sequence_table.ts";
 import { VERDICT } from "./sysreg_traps.ts";
 
 // V8 folds what it knows of a constant of the module itself, and nothing of an imported one.
 const COST = COSTS, READING = READ, WRITING = WRITE, SAVING = SAVE, RESTORING = RESTORE;
-const add = addSmall, DONE = ALL_DONE;
+const add = addSmall, DONE = ALL_DONE, REARMS = REARM, SIGNALLED = SIGNALS;
 /** The word behind the first counter that sums times. */
 const NS = PortLayout.offset.ns >>> 2;
 const GPR_BYTES = 31 * 8;
 /** The word of a CPU's `told`. */
 const TOLD = CpuLayout.offset.told >>> 2;
 const IRQS_OFF = DAIF.I | DAIF.F;
+type Unless = SequenceStep & { readonly step: "saveUnless" };
 /** Runs of a sequence one by one before it gets a function. */
 const HOT = 100;
 
@@ -47,7 +49,7 @@ export class El2Registers {
   readonly counters: ViewOf<typeof PortLayout>;
   readonly memory: SharedMemory;
   readonly cpuIndex: number;
-  log: PortLog | undefined;
+  #log: PortLog | undefined;
   readonly #words: Uint32Array;
   /** The same as signed numbers, which V8 need not box. */
   readonly #signed: Int32Array;
@@ -58,8 +60,12 @@ export class El2Registers {
   readonly #storage: El2Storage;
   /** The address of X0. */
   readonly #gpr: number;
-  /** By the sequences' ids: their functions, and how often they were done without. */
-  readonly #fast: (FastSequence | undefined)[] = [];
+  /** Where the sequences' functions are: the port's row of the table, and that in use. */
+  readonly #table: SequenceTable;
+  readonly #fast: RunSequence;
+  readonly #ownRow: number;
+  #row: number;
+  /** By the sequences' ids: how often they were done without. */
   readonly #runs: number[] = [];
 
   constructor(readonly core: CpuCore, arena: Arena) {
@@ -72,6 +78,18 @@ export class El2Registers {
     this.#clockNs = (core.platform.clock.addedNsAt ?? 0) >>> 2;
     this.#storage = new El2Storage(core);
     this.#gpr = core.cpu.gpr;
+    this.#table = SequenceTable.of(this.memory);
+    this.#fast = this.#table.run;
+    this.#row = this.#ownRow = this.#table.addRow();
+  }
+
+  /** Is told each operation before it is done. */
+  get log(): PortLog | undefined {
+    return this.#log;
+  }
+  set log(log: PortLog | undefined) {
+    this.#log = log;
+    this.#row = log === undefined ? this.#ownRow : this.#table.empty;
   }
 
   /** Counts an operation: its kind, and what the log says of it. */
@@ -81,7 +99,7 @@ export class El2Registers {
     add(own, kind << 1, 1);
     add(own, NS, cost);
     if (clock !== 0) add(this.#signed, clock, cost);
-    if (this.log !== undefined) this.log(PORT_KINDS[kind] as PortKind, operand);
+    if (this.#log !== undefined) this.#log(PORT_KINDS[kind] as PortKind, operand);
   }
 
   #fail(what: string, reg: number): never {
@@ -216,51 +234,79 @@ export class El2Registers {
   // Sequences
 
   /**
-   * Does the operations of a sequence in their order, with what its places and values name as arguments.
+   * Does the operations of a sequence in their order, `a` being its argument: what its places and values name.
    * Hot ones by WebAssembly, unless they are logged.
    */
-  run(sequence: Sequence, a: number, b = 0, c = 0, d = 0): void {
-    const fast = this.#fast[sequence.id];
-    if (fast === undefined || this.log !== undefined) this.#runSteps(sequence, 0, a, b, c, d);
-    else {
-      const done = fast(a, b, c, d);
-      if (done !== DONE) this.#complete(sequence, done, a, b, c, d);
-    }
+  run(sequence: Sequence, a: number): void {
+    const answer = this.#fast(this.#row + sequence.id, a, 0, 0, 0);
+    if (answer !== DONE) this.#complete(sequence, answer, a, 0, 0, 0);
   }
 
-  /** The function of a sequence has not done all that is to be done: its answer is `done`. */
+  /** The same with more than one argument. */
+  runWith(sequence: Sequence, a: number, b: number, c = 0, d = 0): void {
+    const answer = this.#fast(this.#row + sequence.id, a, b, c, d);
+    if (answer !== DONE) this.#complete(sequence, answer, a, b, c, d);
+  }
+
+  /** The function of a sequence has not done all that is to be done, or there is none. */
   #complete(
     sequence: Sequence,
-    done: number,
+    answer: number,
     a: number,
     b: number,
     c: number,
     d: number,
   ): void {
+    if (answer >= 0) return this.#runRest(sequence, answer, a, b, c, d);
+    const more = DONE - answer;
+    if ((more & REARMS) !== 0) this.#rearm();
+    if ((more & SIGNALLED) !== 0) this.#signal();
+  }
+
+  #rearm(): void {
     const { core } = this;
-    // Of those that are done before it is left, one may be of a timer, or of the virtual CPU interface.
-    if (done > 0 || rearms(done)) core.platform.hooks.onEndSlice(core.cpu);
-    if (done > 0 || signals(done)) {
-      core.platform.gic.virtualChanged(this.cpuIndex);
-      refreshInterrupts(core);
+    core.platform.hooks.onEndSlice(core.cpu);
+  }
+
+  #signal(): void {
+    const { core } = this;
+    core.platform.gic.virtualChanged(this.cpuIndex);
+    refreshInterrupts(core);
+  }
+
+  /** The first `done` steps are done. */
+  #runRest(sequence: Sequence, done: number, ...args: readonly number[]): void {
+    // One of them may be of a timer, or of the virtual CPU interface.
+    if (done > 0) {
+      this.#rearm();
+      this.#signal();
     }
-    if (done >= 0) this.#runSteps(sequence, done, a, b, c, d);
+    this.#runSteps(sequence, done, args);
   }
 
   /** The first `done` are done, but not counted. */
-  #runSteps(sequence: Sequence, done: number, ...args: readonly number[]): void {
+  #runSteps(sequence: Sequence, done: number, args: readonly number[]): void {
     const { steps } = sequence;
     for (let i = 0; i < steps.length; i++) {
       const step = steps[i] as SequenceStep;
+      if (step.step === "saveUnless" && this.#isTold(step.bit)) {
+        if (i >= done) this.#clear(step, args);
+        continue;
+      }
       this.count(step.kind, "reg" in step ? step.reg : "");
       if (i >= done) this.#step(step, args);
     }
     this.#warm(sequence);
   }
 
-  /** What the last "tell" of a sequence has read: bits 31 to 0, signed. */
-  get told(): number {
-    return this.core.words[TOLD] as number;
+  /** What the last "tell" of a sequence has read. */
+  #isTold(bit: number): boolean {
+    return ((this.core.words[TOLD] as number) & (1 << bit)) !== 0;
+  }
+
+  #clear({ at, clear }: Unless, args: readonly number[]): void {
+    const words = this.#signed, hi = ((args[at.arg] as number) + at.offset + 4) >>> 2;
+    words[hi] = (words[hi] as number) & ~clear;
   }
 
   /** What the last step of that kind has read, signed. */
@@ -281,6 +327,7 @@ export class El2Registers {
       case "restoreGprs":
         return this.#copyGprs(this.#gpr, place);
       case "save":
+      case "saveUnless":
         return this.#save(step.reg, place);
       case "readLow":
         return this.memory.st53(place, this.#low(step.reg));
@@ -295,7 +342,7 @@ export class El2Registers {
       case "change":
         return this.#write(step.reg, (this.#looked & ~step.clear) | step.set, 0);
       case "loadWord":
-        return this.#write(step.reg, this.#signed[place >>> 2] as number, 0);
+        return this.#write(step.reg, (this.#signed[place >>> 2] as number) & ~step.clear, 0);
       case "write":
         return this.#write(step.reg, half(step.lo), half(step.hi));
       default:
@@ -309,11 +356,12 @@ export class El2Registers {
     const times = this.#runs[id] ?? 0;
     this.#runs[id] = times + 1;
     const { e2h } = this.#storage;
-    if (times < HOT || e2h === undefined || this.#fast[id] !== undefined) return;
+    if (times < HOT || e2h === undefined || this.#table.has(this.#ownRow, id)) return;
     const { base } = this.counters;
-    this.#fast[id] = compileSequence(this.#storage, sequence, e2h, {
+    const fast = compileSequence(this.#storage, sequence, e2h, {
       kinds: base,
       sums: [base + 4 * NS, ...(this.#clockNs === 0 ? [] : [4 * this.#clockNs])],
     });
+    this.#table.set(this.#ownRow, id, fast);
   }
 }

@@ -22,6 +22,7 @@ import {
   type Need,
   type NeedAt,
   type ReadFrom,
+  type Signals,
   type TimerAt,
 } from "./el2_conditional.ts";
 import type { El2Storage, PlainWrite } from "./el2_storage.ts";
@@ -41,17 +42,9 @@ import {
 /** What a {@link FastSequence} answers when it has done everything. */
 export const ALL_DONE = -1;
 /** What is less in the answer where the machine's next deadline is to be made anew. */
-const REARM = 1;
+export const REARM = 1;
 /** The same where what the virtual CPU interface signals is to be looked at. */
-const SIGNALS = 2;
-
-/** Whether a {@link FastSequence} that has done everything has this to say besides. */
-export function rearms(answer: number): boolean {
-  return answer < 0 && ((ALL_DONE - answer) & REARM) !== 0;
-}
-export function signals(answer: number): boolean {
-  return answer < 0 && ((ALL_DONE - answer) & SIGNALS) !== 0;
-}
+export const SIGNALS = 2;
 
 /** How many steps are done, or {@link ALL_DONE} less what is to be done besides; unused arguments are 0. */
 export type FastSequence = (a: number, b: number, c: number, d: number) => number;
@@ -87,8 +80,12 @@ class SequenceCode {
   /** Of each, bit 0 counts: see {@link REARM} and {@link SIGNALS}. */
   readonly #rearm = this.body.local(I32);
   readonly #signals = this.body.local(I32);
-  /** What the steps so far cost, the one at hand included. */
-  #cost = 0;
+  /** What the steps so far cost, the one at hand included; undefined after one that is not always done. */
+  #cost: number | undefined = 0;
+  /** The virtual CPU interface, where one of its registers is written. */
+  #interface: Signals | undefined;
+  /** Of the kinds that have steps that are not always done: how many were. */
+  readonly #done = new Map<number, number>();
   readonly #cpu: number;
 
   /** `clockNs`: the byte address of virtual time; undefined with the host's clock. */
@@ -123,7 +120,7 @@ class SequenceCode {
   /** Writes one step, the `done`th. False: it is not one that can be. */
   step(step: SequenceStep, done: number): boolean {
     const { body } = this;
-    this.#cost += COSTS[step.kind] as number;
+    if (this.#cost !== undefined) this.#cost += COSTS[step.kind] as number;
     switch (step.step) {
       case "trap":
         return true;
@@ -145,6 +142,8 @@ class SequenceCode {
         this.#load32(this.#cpu + CpuLayout.offset.daif).i32(IRQS_OFF).op("i32.or");
         body.mem("i32.store", this.#cpu + CpuLayout.offset.daif);
         return true;
+      case "saveUnless":
+        return this.#saveUnless(step, done);
       case "save":
       case "readLow":
       case "readWord":
@@ -154,6 +153,19 @@ class SequenceCode {
       default:
         return this.#writeStep(step, done - reachesBack(step));
     }
+  }
+
+  #saveUnless(step: ReadStep & { readonly step: "saveUnless" }, done: number): boolean {
+    const { body } = this, { kind, bit, at, clear } = step;
+    this.#load32(this.#cpu + CpuLayout.offset.told).i32(1 << bit).op("i32.and").if("told");
+    body.get(at.arg).get(at.arg).mem("i32.load", at.offset + 4);
+    body.i32(~clear).op("i32.and").mem("i32.store", at.offset + 4).else();
+    const known = this.#readStep(step, done);
+    const times = this.#done.get(kind) ?? body.local(I32);
+    this.#done.set(kind, times);
+    body.get(times).i32(1).op("i32.add").set(times).end();
+    this.#cost = undefined;
+    return known;
   }
 
   #readStep(step: ReadStep, done: number): boolean {
@@ -193,6 +205,7 @@ class SequenceCode {
         body.mem("i32.store", step.at.offset);
         return;
       case "save":
+      case "saveUnless":
         if ("address" in from && from.bits === 64) return this.#toMemory(from.address, step.at);
     }
     body.get(step.at.arg);
@@ -243,6 +256,7 @@ class SequenceCode {
         return true;
       case "loadWord":
         body.get(step.at.arg).mem("i64.load32_u", step.at.offset);
+        if (step.clear !== 0) body.i64(~BigInt(step.clear >>> 0)).op("i64.and");
         return true;
       case "change":
         return this.#changed(step);
@@ -299,14 +313,14 @@ class SequenceCode {
     if (timers.length > 0) body.i32(0).mem("i64.load", address).set(this.#old);
     if (signals !== undefined) this.#noteSignals(signals);
     body.i32(0).get(value).mem(bits === 64 ? "i64.store" : "i64.store32", address);
-    if (signals === address) this.#noteSignals(signals);
+    if (signals?.hcr === address) this.#noteSignals(signals);
     this.#requireNotDue(timers, address, done);
   }
 
-  /** The virtual CPU interface, whose ICH_HCR_EL2 is at `hcr`, signals nothing while it is off. */
-  #noteSignals(hcr: number): void {
+  #noteSignals(signals: Signals): void {
     const { body } = this;
-    this.#load32(hcr).i32(ICH_HCR.En).op("i32.and").get(this.#signals).op("i32.or");
+    this.#interface = signals;
+    this.#load32(signals.hcr).i32(ICH_HCR.En).op("i32.and").get(this.#signals).op("i32.or");
     body.set(this.#signals);
   }
 
@@ -339,10 +353,10 @@ class SequenceCode {
 
   /** Does `then` where the timer's condition is met when the step at hand is done, or cannot be looked at. */
   #ifDue({ cval, offset }: TimerAt, then: () => void): void {
-    const { body, clockNs } = this;
-    if (clockNs === undefined) return then();
+    const { body, clockNs } = this, cost = this.#cost;
+    if (clockNs === undefined || cost === undefined) return then();
     body.i32(0).mem("i64.load", cval);
-    body.i32(0).mem("i64.load", clockNs).i64(BigInt(this.#cost)).op("i64.add");
+    body.i32(0).mem("i64.load", clockNs).i64(BigInt(cost)).op("i64.add");
     body.i64(BigInt(Math.log2(NS_PER_TICK))).op("i64.shr_u");
     if (offset !== 0) body.i32(0).mem("i64.load", offset).op("i64.sub");
     body.op("i64.le_u").if("due", false);
@@ -350,9 +364,22 @@ class SequenceCode {
     body.end();
   }
 
+  /** Where it is off now, and has signalled nothing before, there is nothing to look at. */
+  #forgetSignals({ hcr, nothing }: Signals): void {
+    const { body } = this;
+    this.#load32(hcr).i32(ICH_HCR.En).op("i32.and");
+    for (const { address, mask } of nothing) {
+      this.#load32(address).i32(mask).op("i32.and").op("i32.or");
+    }
+    body.op("i32.eqz").if("nothing").i32(0).set(this.#signals).end();
+  }
+
   /** Answers that everything is done. */
   end(): void {
     const { body } = this;
+    // Elsewhere a look makes anew what else is derived for instructions.
+    const { hostAtEl2 } = this.storage.core.platform;
+    if (this.#interface !== undefined && hostAtEl2 === true) this.#forgetSignals(this.#interface);
     body.i32(ALL_DONE).get(this.#rearm).op("i32.sub");
     body.get(this.#signals).i32(SIGNALS).op("i32.mul").op("i32.sub");
   }
@@ -396,20 +423,34 @@ class SequenceCode {
     }
   }
 
-  #add(address: number, n: number): void {
+  /** Adds what `n` puts on the stack to the 64-bit word. */
+  #add(address: number, n: () => void): void {
     const { body } = this;
-    body.i32(0).i32(0).mem("i64.load", address).i64(BigInt(n)).op("i64.add");
-    body.mem("i64.store", address);
+    body.i32(0).i32(0).mem("i64.load", address);
+    n();
+    body.op("i64.add").mem("i64.store", address);
   }
 
-  count(steps: readonly SequenceStep[], { kinds, sums }: SequenceCounters): void {
+  count(steps: readonly SequenceStep[], counters: SequenceCounters): void {
     const times = new Map<number, number>();
-    for (const { kind } of steps) times.set(kind, (times.get(kind) ?? 0) + 1);
+    for (const { step, kind } of steps) {
+      if (step !== "saveUnless") times.set(kind, (times.get(kind) ?? 0) + 1);
+    }
     let cost = 0;
     for (const [kind, n] of times) {
-      this.#add(kinds + 8 * kind, n);
+      this.#add(counters.kinds + 8 * kind, () => this.body.i64(BigInt(n)));
       cost += n * (COSTS[kind] as number);
     }
+    for (const sum of counters.sums) this.#add(sum, () => this.body.i64(BigInt(cost)));
+    for (const [kind, done] of this.#done) this.#countDone(kind, done, counters);
+  }
+
+  /** Counts as many of the kind as local `done` says. */
+  #countDone(kind: number, done: number, { kinds, sums }: SequenceCounters): void {
+    const { body } = this;
+    this.#add(kinds + 8 * kind, () => body.get(done).op("i64.extend_i32_u"));
+    const cost = () =>
+      body.get(done).i32(COSTS[kind] as number).op("i32.mul").op("i64.extend_i32_u");
     for (const sum of sums) this.#add(sum, cost);
   }
 }

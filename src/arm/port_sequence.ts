@@ -3,6 +3,7 @@
  * memory, as data: `El2Port.run` does them one by one, or, once they are hot, by WebAssembly made of them
  * (el2_sequence.ts). They count, cost and are logged as the same operations done alone.
  */
+import { assert } from "../base/errors.ts";
 import { K, READ, RESTORE, SAVE, WRITE } from "./port_operations.ts";
 
 /** A place in memory: byte `offset` from the address that argument `arg` of the run is. */
@@ -15,7 +16,7 @@ export interface At {
 export type Half = number | { readonly arg: number };
 
 type Out = "save" | "readLow" | "readWord";
-type In = "restore" | "load" | "loadWord";
+type In = "restore" | "load";
 
 interface OfKind {
   /** How it counts: a number of port_operations.ts. */
@@ -28,11 +29,18 @@ interface OfRegister extends OfKind {
 /** An operation that reads a register. */
 export type ReadStep =
   | OfRegister & { readonly step: Out; readonly at: At }
+  | OfRegister & {
+    readonly step: "saveUnless";
+    readonly bit: number;
+    readonly at: At;
+    readonly clear: number;
+  }
   | OfRegister & { readonly step: "look" | "tell" };
 
 /** An operation that writes one; "change" follows the "look" at its register. */
 export type WriteStep =
   | OfRegister & { readonly step: In; readonly at: At }
+  | OfRegister & { readonly step: "loadWord"; readonly at: At; readonly clear: number }
   | OfRegister & { readonly step: "write"; readonly lo: Half; readonly hi: Half }
   | OfRegister & { readonly step: "change"; readonly clear: number; readonly set: number };
 
@@ -53,10 +61,13 @@ export interface Sequence {
   readonly steps: readonly SequenceStep[];
 }
 
+/** Sequences there can be. */
+export const MAX_SEQUENCES = 512;
 let sequences = 0;
 
 /** Makes a sequence: once for each there is, never while a machine runs. */
 export function sequence(...steps: readonly (SequenceStep | readonly SequenceStep[])[]): Sequence {
+  assert(sequences < MAX_SEQUENCES, "sequences are made once for each there is");
   return { id: sequences++, steps: steps.flat() };
 }
 
@@ -86,14 +97,23 @@ export const STEP = {
   /** A register to a 64-bit word, and from there. */
   save: (reg: number, at: At): SequenceStep => read("save", SAVE, reg, at),
   restore: (reg: number, at: At): SequenceStep => write("restore", RESTORE, reg, at),
+  /**
+   * The same to a 64-bit word, unless bit `bit` of what was told last is set: then nothing is read, and the word
+   * only loses bits `clear` of its bits 63 to 32.
+   */
+  saveUnless: (bit: number, reg: number, at: At, clear: number): SequenceStep => (
+    { step: "saveUnless", kind: SAVE[reg] as number, reg, bit, at, clear }
+  ),
   /** A write of what a 64-bit word holds: it counts as a write of a value at hand. */
   load: (reg: number, at: At): SequenceStep => write("load", WRITE, reg, at),
-  /** The same of what a 32-bit word holds, and a read into one. */
-  loadWord: (reg: number, at: At): SequenceStep => write("loadWord", WRITE, reg, at),
+  /** The same of what a 32-bit word holds, without bits `clear`, and a read into one. */
+  loadWord: (reg: number, at: At, clear = 0): SequenceStep => (
+    { step: "loadWord", kind: WRITE[reg] as number, reg, at, clear }
+  ),
   readWord: (reg: number, at: At): SequenceStep => read("readWord", READ, reg, at),
   /** A read of what need not be kept. */
   look: (reg: number): SequenceStep => ({ step: "look", kind: READ[reg] as number, reg }),
-  /** A read of bits 31 to 0, which are what `El2Port.told` is then. */
+  /** A read of bits 31 to 0, for what {@link STEP.saveUnless} says. */
   tell: (reg: number): SequenceStep => ({ step: "tell", kind: READ[reg] as number, reg }),
   /** A read of a register of 32 bits, and a write of that without bits `clear` and with `set`. */
   change: (reg: number, clear: number, set: number): readonly SequenceStep[] => [

@@ -27,7 +27,10 @@ function doStep(port: StepPort, step: SequenceStep, argument: number): void {
     case "readWord":
       return port.memory.st32(place, port.readLo(step.reg));
     case "loadWord":
-      return port.write(step.reg, port.memory.ld32(place), 0);
+      return port.write(step.reg, port.memory.ld32(place) & ~step.clear, 0);
+    case "saveUnless":
+      if ((port.told & (1 << step.bit)) === 0) return port.save(step.reg, place);
+      return port.memory.st32(place + 4, port.memory.ld32(place + 4) & ~step.clear);
     case "save":
       return port.save(step.reg, place);
     case "restore":

@@ -80,7 +80,7 @@ export function vttbrHi({ memory, base }: KvmState): number {
 
 /** __load_stage2 by itself. */
 export function loadStage2(port: El2Port, kvm: KvmState): void {
-  port.run(STAGE2, 0, kvm.base, vttbrLo(kvm), vttbrHi(kvm));
+  port.runWith(STAGE2, 0, kvm.base, vttbrLo(kvm), vttbrHi(kvm));
 }
 
 const { mdcr: MDCR_AT, mdcrHost: MDCR_HOST_AT } = KvmVcpuLayout.offset;
@@ -154,13 +154,13 @@ const GUEST_EXIT = sequence(guestExitSteps(at(0), at(0, 1)));
 
 /** __guest_enter: what EL2 has in SP_EL0 to `hypCtxt`, the guest's and its general registers in, ERET. */
 export function guestEnter(port: El2Port, vcpu: HypVcpu, hypCtxt: KvmCpuContext): void {
-  port.run(GUEST_ENTER, vcpu.ctxt.base, hypCtxt.base);
+  port.runWith(GUEST_ENTER, vcpu.ctxt.base, hypCtxt.base);
   port.eret();
 }
 
 /** __guest_exit: the other way round. */
 export function guestExit(port: El2Port, vcpu: HypVcpu, hypCtxt: KvmCpuContext): void {
-  port.run(GUEST_EXIT, vcpu.ctxt.base, hypCtxt.base);
+  port.runWith(GUEST_EXIT, vcpu.ctxt.base, hypCtxt.base);
 }
 
 /**

@@ -19,8 +19,8 @@ import {
 } from "../../arm/el2_port.ts";
 import { type VgicV3CpuIf, VgicV3CpuIfLayout } from "../kvm_host.ts";
 
-/** Bits 63 to 32 of a list register without its state. */
-const NO_STATE = ~(ICH_LR_HI.PENDING | ICH_LR_HI.ACTIVE);
+/** The state in bits 63 to 32 of a list register. */
+const STATE = ICH_LR_HI.PENDING | ICH_LR_HI.ACTIVE;
 
 /** Number of implemented list registers less one, from ICH_VTR_EL2; bit 4 of the field is ignored (at most 16). */
 export function vtrToMaxLrIdx(vtr: number): number {
@@ -38,9 +38,6 @@ const MAX_LRS = 16;
 const lrAt = (n: number): At => at(LR_AT + 8 * n);
 const numbers = (count: number): number[] => Array.from({ length: count }, (_, n) => n);
 
-/** What is free, and off with the interface: argument 0 is ICH_HCR_EL2. */
-const TURN_OFF = sequence(STEP.tell(R.ICH_ELRSR_EL2), STEP.write(R.ICH_HCR_EL2, { arg: 0 }));
-
 /** By the number of list registers in use. Argument 0 of all below is the interface's shadow. */
 const RESTORE = once(() =>
   numbers(MAX_LRS + 1).map((used) =>
@@ -51,24 +48,16 @@ const RESTORE = once(() =>
   )
 );
 
-const LRS_AT_ONCE = 4;
-
-/** Saves and clears `count` list registers from `first` on; those with a bit in `empty` are only cleared. */
-function saveSequence(first: number, count: number, empty: number): Sequence {
-  return sequence(
-    numbers(count).map((n) => {
-      const reg = R.ICH_LR0_EL2 + first + n;
-      const clear = STEP.write(reg, 0);
-      return (empty & (1 << n)) !== 0 ? [clear] : [STEP.save(reg, lrAt(first + n)), clear];
-    }).flat(),
-  );
-}
-
-/** By the first one / 4, by how many, by which of them are empty. */
-const SAVE_LRS = once(() =>
-  numbers(MAX_LRS / LRS_AT_ONCE).map((four) =>
-    numbers(LRS_AT_ONCE + 1).map((count) =>
-      numbers(1 << count).map((empty) => saveSequence(LRS_AT_ONCE * four, count, empty))
+/** The same after an exit: what is free, off with the interface, and its list registers emptied. */
+const SAVE = once(() =>
+  numbers(MAX_LRS + 1).map((used) =>
+    sequence(
+      STEP.tell(R.ICH_ELRSR_EL2),
+      STEP.loadWord(R.ICH_HCR_EL2, at(HCR_AT), ICH_HCR.En),
+      numbers(used).map((n) => [
+        STEP.saveUnless(n, R.ICH_LR0_EL2 + n, lrAt(n), STATE),
+        STEP.write(R.ICH_LR0_EL2 + n, 0),
+      ]).flat(),
     )
   )
 );
@@ -79,24 +68,7 @@ const SAVE_LRS = once(() =>
  */
 export function __vgicV3SaveState(port: El2Port, cpuIf: VgicV3CpuIf): void {
   const { usedLrs } = cpuIf;
-  if (usedLrs === 0) return;
-  port.run(TURN_OFF, cpuIf.vgicHcr & ~ICH_HCR.En);
-  const elrsr = port.told;
-  for (let i = 0; i < usedLrs; i++) {
-    if ((elrsr & (1 << i)) === 0) continue;
-    const at = cpuIf.lr + 8 * i + 4;
-    cpuIf.memory.st32(at, cpuIf.memory.ld32(at) & NO_STATE);
-  }
-  let i = 0;
-  // By fours, and what is left.
-  for (; usedLrs - i > LRS_AT_ONCE; i += LRS_AT_ONCE) saveLrs(port, cpuIf, i, LRS_AT_ONCE, elrsr);
-  saveLrs(port, cpuIf, i, usedLrs - i, elrsr);
-}
-
-function saveLrs(port: El2Port, cpuIf: VgicV3CpuIf, from: number, n: number, elrsr: number): void {
-  const empty = (elrsr >>> from) & ((1 << n) - 1);
-  const sequences = SAVE_LRS()[from / LRS_AT_ONCE]?.[n] as readonly Sequence[];
-  port.run(sequences[empty] as Sequence, cpuIf.base);
+  if (usedLrs !== 0) port.run(SAVE()[usedLrs] as Sequence, cpuIf.base);
 }
 
 /** Before an entry: turns the interface on and fills the used list registers. Nothing when none is used. */

@@ -42,5 +42,5 @@ const RESTORE = sequence(
 
 /** __sysreg_restore_state_nvhe. */
 export function sysregRestoreStateNvhe(port: El2Port, ctxt: KvmCpuContext): void {
-  port.run(RESTORE, ctxt.base, el2ReturnPstate(ctxt));
+  port.runWith(RESTORE, ctxt.base, el2ReturnPstate(ctxt));
 }

@@ -140,13 +140,13 @@ export function vcpuRunEnter(vcpu: Vcpu): void {
   if (!vcpuGetFlag(vcpu, IN_THE_WAY)) {
     kvmAdjustPc(port, vcpu);
     if (isLegalReturn(vcpu.ctxt)) {
-      port.run(fp ? ENTER_FP : ENTER, base, kvm.base, lo, hi);
+      port.runWith(fp ? ENTER_FP : ENTER, base, kvm.base, lo, hi);
       return port.eret();
     }
   }
-  port.run(fp ? ACTIVATE_FP : ACTIVATE, base, kvm.base, lo, hi);
+  port.runWith(fp ? ACTIVATE_FP : ACTIVATE, base, kvm.base, lo, hi);
   kvmAdjustPc(port, vcpu);
-  port.run(RESTORE_GUEST_STATE, base, el2ReturnPstate(vcpu.ctxt));
+  port.runWith(RESTORE_GUEST_STATE, base, el2ReturnPstate(vcpu.ctxt));
   debugSwitchToGuest(port, vcpu);
   guestEnter(port, vcpu, vcpu.hostCtxt);
 }

@@ -6,5 +6,5 @@ const SET_CNTVOFF = sequence(STEP.write(R.CNTVOFF_EL2, { arg: 0 }, { arg: 1 }));
 
 /** Sets CNTVOFF_EL2 from its two halves. */
 export function kvmTimerSetCntvoff(port: El2Port, lo: number, hi: number): void {
-  port.run(SET_CNTVOFF, lo, hi);
+  port.runWith(SET_CNTVOFF, lo, hi);
 }
