@@ -13,7 +13,6 @@ import { R, SYSREGS } from "./arch/sysregs.ts";
 import type { CpuCore } from "./cpu.ts";
 import { ALL_DONE, compileSequence, REARM, SIGNALS } from "./el2_sequence.ts";
 import { El2Storage } from "./el2_storage.ts";
-import { refreshInterrupts } from "./exceptions.ts";
 import {
   COSTS,
   K,
@@ -269,9 +268,7 @@ export class El2Registers {
   }
 
   #signal(): void {
-    const { core } = this;
-    core.platform.gic.virtualChanged(this.cpuIndex);
-    refreshInterrupts(core);
+    this.core.platform.gic.virtualChanged(this.cpuIndex);
   }
 
   /** The first `done` steps are done. */

@@ -57,18 +57,31 @@ const REG = {
   TCR_EL2: word(R.TCR_EL2),
   SCTLR_EL1: word(R.SCTLR_EL1),
   SCTLR_EL2: word(R.SCTLR_EL2),
-  SPSR_EL1: word(R.SPSR_EL1),
-  SPSR_EL2: word(R.SPSR_EL2),
-  ELR_EL1: word(R.ELR_EL1),
-  ELR_EL2: word(R.ELR_EL2),
-  ESR_EL1: word(R.ESR_EL1),
-  ESR_EL2: word(R.ESR_EL2),
-  VBAR_EL1: word(R.VBAR_EL1),
-  VBAR_EL2: word(R.VBAR_EL2),
 } as const;
 
+/** The same of what a level has for the exceptions that it takes. */
+interface Banked {
+  readonly SPSR: number;
+  readonly ELR: number;
+  readonly ESR: number;
+  readonly VBAR: number;
+}
+const EL1: Banked = {
+  SPSR: word(R.SPSR_EL1),
+  ELR: word(R.ELR_EL1),
+  ESR: word(R.ESR_EL1),
+  VBAR: word(R.VBAR_EL1),
+};
+const EL2: Banked = {
+  SPSR: word(R.SPSR_EL2),
+  ELR: word(R.ELR_EL2),
+  ESR: word(R.ESR_EL2),
+  VBAR: word(R.VBAR_EL2),
+};
+
+const VECTORS = { SYNC: 0x000, IRQ: 0x080, FIQ: 0x100, SERROR: 0x180 } as const;
 /** Offsets of the vectors within a group of VBAR_ELx. */
-export const VECTOR = { SYNC: 0x000, IRQ: 0x080, FIQ: 0x100, SERROR: 0x180 } as const;
+export const VECTOR = VECTORS;
 
 /** For {@link takeException}: ESR_ELx keeps its value (IRQ and FIQ). */
 const NO_SYNDROME = -1;
@@ -90,10 +103,10 @@ function hostsEl0(words: Int32Array): boolean {
   return (hcr & HCR.TGE) !== 0 && (hi & HCR_HI.E2H) !== 0;
 }
 
-function panOnEntry(words: Int32Array, target: Target): boolean {
-  if (target === 2 && !hostsEl0(words)) return false;
-  const sctlr = words[target === 1 ? REG.SCTLR_EL1 : REG.SCTLR_EL2] as number;
-  return (sctlr & SCTLR.SPAN) === 0;
+/** Whether an exception taken to `target` sets PSTATE.PAN. */
+function setsPan(words: Int32Array, target: Target): boolean {
+  if (target === 1) return ((words[REG.SCTLR_EL1] as number) & SCTLR.SPAN) === 0;
+  return ((words[REG.SCTLR_EL2] as number) & SCTLR.SPAN) === 0 && hostsEl0(words);
 }
 
 /**
@@ -109,41 +122,57 @@ export function takeException(
   returnOffset: 0 | 4 = 0,
 ): void {
   const { words } = core;
-  if (words[WORD.PMU] !== 0) pmuLeaves(core, PMU_EVENT.EXC_TAKEN);
+  const isCounted = words[WORD.PMU] !== 0;
+  if (isCounted) pmuLeaves(core, PMU_EVENT.EXC_TAKEN);
   untagPc(core);
-  saveReturn(words, target, returnOffset);
-  if (syndrome !== NO_SYNDROME) {
-    const to = target === 1 ? REG.ESR_EL1 : REG.ESR_EL2;
-    words[to] = syndrome;
-    words[to + 1] = 0;
-  }
-  const group = words[WORD.EL] !== target ? 0x400 : words[WORD.SPSEL] !== 0 ? 0x200 : 0;
+  const from = words[WORD.EL] as number;
+  const group = from !== target ? 0x400 : words[WORD.SPSEL] !== 0 ? 0x200 : 0;
+  if (target === 1) vectorTo(words, EL1, group + vector, syndrome, returnOffset);
+  else vectorTo(words, EL2, group + vector, syndrome, returnOffset);
   switchStack(words, target, 1);
   words[WORD.DAIF] = DAIF.D | DAIF.A | DAIF.I | DAIF.F;
   words[WORD.IL] = 0;
   words[WORD.SS] = 0;
-  words[WORD.UAO] = 0;
   words[WORD.DIT] = 0;
   words[WORD.STEPPED] = 0;
-  if (panOnEntry(words, target)) words[WORD.PAN] = 1;
-  const vbar = target === 1 ? REG.VBAR_EL1 : REG.VBAR_EL2;
-  words[WORD.PC] = ((words[vbar] as number) & ~0x7ff) + group + vector;
-  words[WORD.PC + 1] = words[vbar + 1] as number;
-  if (target === 1 || core.platform.hostAtEl2 !== true) contextSwitched(core);
+  const changesPan = words[WORD.PAN] === 0 && setsPan(words, target);
+  const changes = from !== target || changesPan || words[WORD.UAO] !== 0;
+  words[WORD.UAO] = 0;
+  if (changesPan) words[WORD.PAN] = 1;
+  if (target === 1 || core.platform.hostAtEl2 !== true) pstateChanged(core, changes);
   words[WORD.UNSURE] = words[WORD.UNCACHED] as number;
-  if (words[WORD.PMU] !== 0) boundSliceByPmu(core);
+  if (isCounted) boundSliceByPmu(core);
 }
 
-/** SPSR_ELx and ELR_ELx. */
-function saveReturn(words: Int32Array, target: Target, offset: 0 | 4): void {
-  const spsr = target === 1 ? REG.SPSR_EL1 : REG.SPSR_EL2;
-  words[spsr] = spsrOf(words);
-  words[spsr + 1] = 0;
-  const elr = target === 1 ? REG.ELR_EL1 : REG.ELR_EL2;
-  const lo = ((words[WORD.PC] as number) + offset) | 0;
-  const carry = (lo >>> 0) < offset ? 1 : 0;
-  words[elr] = lo;
-  words[elr + 1] = (words[WORD.PC + 1] as number) + carry;
+/** SPSR_ELx, ELR_ELx and ESR_ELx of the level whose words are `at`, and the PC `offset` into its vectors. */
+function vectorTo(
+  words: Int32Array,
+  at: Banked,
+  offset: number,
+  syndrome: number,
+  returnOffset: 0 | 4,
+): void {
+  words[at.SPSR] = spsrOf(words);
+  words[at.SPSR + 1] = 0;
+  const lo = ((words[WORD.PC] as number) + returnOffset) | 0;
+  words[at.ELR] = lo;
+  // It has passed 2^32 when it is one of the first.
+  words[at.ELR + 1] = (words[WORD.PC + 1] as number) + (lo >= 0 && lo < returnOffset ? 1 : 0);
+  if (syndrome !== NO_SYNDROME) {
+    words[at.ESR] = syndrome;
+    words[at.ESR + 1] = 0;
+  }
+  words[WORD.PC] = ((words[at.VBAR] as number) & ~0x7ff) + offset;
+  words[WORD.PC + 1] = words[at.VBAR + 1] as number;
+}
+
+/**
+ * PSTATE was changed by an exception or a return. Where neither the level nor PAN nor UAO `changes`, what is
+ * derived from them for the instructions to come is right as it is, but for stepping.
+ */
+function pstateChanged(core: Core, changes: boolean): void {
+  if (changes) contextSwitched(core);
+  else refreshSingle(core);
 }
 
 /** The instruction at hand, if it is this that leaves the level, counts where it was. */
@@ -162,7 +191,7 @@ export function takeSync(
 ): void {
   if (returnOffset === 0) core.cpu.aborted++;
   // Signed: V8 boxes arguments from 2^31 on. No class is all ones, as NO_SYNDROME is.
-  takeException(core, target, VECTOR.SYNC, esr(ec, iss) | 0, returnOffset);
+  takeException(core, target, VECTORS.SYNC, esr(ec, iss) | 0, returnOffset);
 }
 
 /** An UNDEFINED instruction. */
@@ -196,8 +225,9 @@ export function contextSwitched(core: Core): void {
 
 // FP/SIMD access
 
+const FP_TRAPS = { NONE: 0, EL1: 1, EL2: 2, EL2_UNKNOWN: 3 } as const;
 /** No trap, or what traps an FP/SIMD instruction. */
-export const FP_TRAP = { NONE: 0, EL1: 1, EL2: 2, EL2_UNKNOWN: 3 } as const;
+export const FP_TRAP = FP_TRAPS;
 
 function cptrTraps(words: Int32Array, el: number): boolean {
   const cptr = words[REG.CPTR] as number;
@@ -215,24 +245,31 @@ export function fpTrap(core: Core): number {
   if (el === 1 || (el === 0 && !hostsEl0(words))) {
     const fpen = ((words[REG.CPACR] as number) >>> 20) & 3;
     if ((fpen & 1) === 0 || (fpen === 1 && el === 0)) {
-      return isTge(core.regs) ? FP_TRAP.EL2_UNKNOWN : FP_TRAP.EL1;
+      return isTge(core.regs) ? FP_TRAPS.EL2_UNKNOWN : FP_TRAPS.EL1;
     }
   }
-  return cptrTraps(words, el) ? FP_TRAP.EL2 : FP_TRAP.NONE;
+  return cptrTraps(words, el) ? FP_TRAPS.EL2 : FP_TRAPS.NONE;
 }
 
 /** Takes the exception for a trapped FP/SIMD access. */
 export function takeFpTrap(core: Core, trap: number): void {
-  if (trap === FP_TRAP.EL2_UNKNOWN) takeSync(core, 2, EC.UNKNOWN, 0);
-  else takeSync(core, trap === FP_TRAP.EL2 ? 2 : 1, EC.FP_ASIMD, ISS_CONDITION);
+  if (trap === FP_TRAPS.EL2_UNKNOWN) takeSync(core, 2, EC.UNKNOWN, 0);
+  else takeSync(core, trap === FP_TRAPS.EL2 ? 2 : 1, EC.FP_ASIMD, ISS_CONDITION);
 }
 
 /** Recomputes `cpu.fpEnabled`: after writes of CPACR_EL1, CPTR_EL2 and HCR_EL2. */
 export function refreshFp(core: Core): void {
-  core.words[WORD.FP] = fpTrap(core) === FP_TRAP.NONE ? 1 : 0;
+  core.words[WORD.FP] = fpTrap(core) === FP_TRAPS.NONE ? 1 : 0;
 }
 
 // Exception return
+
+/** Places of one-bit fields of SPSR_ELx. */
+const SHIFT = {
+  PAN: 31 - Math.clz32(SPSR.PAN),
+  UAO: 31 - Math.clz32(SPSR.UAO),
+  DIT: 31 - Math.clz32(SPSR.DIT),
+} as const;
 
 function isIllegal(words: Int32Array, mode: number): boolean {
   if (mode & 16) return true; // AArch32
@@ -245,28 +282,31 @@ function isIllegal(words: Int32Array, mode: number): boolean {
 export function exceptionReturn(core: Core): void {
   const { words } = core;
   const from = words[WORD.EL] as Target;
-  if (words[WORD.PMU] !== 0) pmuLeaves(core, PMU_EVENT.EXC_RETURN);
-  const spsr = words[from === 1 ? REG.SPSR_EL1 : REG.SPSR_EL2] as number;
+  const isCounted = words[WORD.PMU] !== 0;
+  if (isCounted) pmuLeaves(core, PMU_EVENT.EXC_RETURN);
+  const spsr = words[from === 1 ? EL1.SPSR : EL2.SPSR] as number;
   const mode = spsr & 31;
   const illegal = isIllegal(words, mode);
   const to = illegal ? from : mode >> 2;
   words[WORD.SS] = stepsAfter(core, to, spsr);
   words[WORD.IL] = illegal || (spsr & SPSR.IL) !== 0 ? 1 : 0;
   if (!illegal) switchStack(words, to, mode & 1);
-  words[WORD.PAN] = spsr & SPSR.PAN ? 1 : 0;
-  words[WORD.UAO] = spsr & SPSR.UAO ? 1 : 0;
-  words[WORD.DIT] = spsr & SPSR.DIT ? 1 : 0;
+  const pan = (spsr >>> SHIFT.PAN) & 1, uao = (spsr >>> SHIFT.UAO) & 1;
+  const changes = from !== to || words[WORD.PAN] !== pan || words[WORD.UAO] !== uao;
+  words[WORD.PAN] = pan;
+  words[WORD.UAO] = uao;
+  words[WORD.DIT] = (spsr >>> SHIFT.DIT) & 1;
   words[WORD.NZCV] = spsr >>> SPSR.NZCV_SHIFT;
   words[WORD.DAIF] = (spsr >>> SPSR.DAIF_SHIFT) & 15;
-  const elr = from === 1 ? REG.ELR_EL1 : REG.ELR_EL2;
+  const elr = from === 1 ? EL1.ELR : EL2.ELR;
   words[WORD.PC] = words[elr] as number;
   words[WORD.PC + 1] = untagged(core, words[elr + 1] as number);
   words[WORD.MONITOR] = 0;
   words[WORD.EVENT] = 1;
   // A host that stays at EL2 executes no instructions: as on the way to it.
-  if (to !== 2 || core.platform.hostAtEl2 !== true) contextSwitched(core);
+  if (to !== 2 || core.platform.hostAtEl2 !== true) pstateChanged(core, changes);
   words[WORD.UNSURE] = words[WORD.UNCACHED] as number;
-  if (words[WORD.PMU] !== 0) boundSliceByPmu(core);
+  if (isCounted) boundSliceByPmu(core);
 }
 
 /** PSTATE.SS after a return to level `to` with `spsr`. */
@@ -309,7 +349,7 @@ export function untagPc(core: Core): void {
 // Interrupts
 
 /** Levels pending at the virtual inputs, as LINE bits VIRQ, VFIQ and (for vSError) SERROR. */
-function virtualPending({ words }: Core): number {
+function virtualPending(words: Int32Array): number {
   const hcr = words[REG.HCR] as number;
   if (words[WORD.EL] === 2 || hcr & HCR.TGE) return 0;
   const lines = words[WORD.LINES] as number;
@@ -327,10 +367,10 @@ const KINDS = [
     virtualLine: LINE.SERROR,
     mask: DAIF.A,
     route: HCR.AMO,
-    vector: VECTOR.SERROR,
+    vector: VECTORS.SERROR,
   },
-  { line: LINE.FIQ, virtualLine: LINE.VFIQ, mask: DAIF.F, route: HCR.FMO, vector: VECTOR.FIQ },
-  { line: LINE.IRQ, virtualLine: LINE.VIRQ, mask: DAIF.I, route: HCR.IMO, vector: VECTOR.IRQ },
+  { line: LINE.FIQ, virtualLine: LINE.VFIQ, mask: DAIF.F, route: HCR.FMO, vector: VECTORS.FIQ },
+  { line: LINE.IRQ, virtualLine: LINE.VIRQ, mask: DAIF.I, route: HCR.IMO, vector: VECTORS.IRQ },
 ] as const;
 
 /** An interrupt that can be taken: bits 10 and 9 the target level, bit 0 virtual, the rest the vector. 0: none. */
@@ -341,33 +381,41 @@ const VIRTUAL = 1;
 const VIRTUAL_BITS = HCR.VI | HCR.VF | HCR.VSE;
 
 const PHYSICAL = LINE.IRQ | LINE.FIQ | LINE.SERROR;
+const MASKS = DAIF.A | DAIF.I | DAIF.F;
 
-/** The highest-priority interrupt to take now, with PSTATE.DAIF being `daif`; physical before virtual. */
-function selectInterrupt(core: Core, daif: number): Interrupt {
-  const { words } = core;
-  const lines = words[WORD.LINES] as number;
-  const hcr = words[REG.HCR] as number;
-  if (lines === 0 && (hcr & VIRTUAL_BITS) === 0) return 0;
+/** The highest-priority interrupt to take now; physical before virtual. */
+function selectInterrupt(words: Int32Array): Interrupt {
+  const lines = words[WORD.LINES] as number, daif = words[WORD.DAIF] as number;
   if ((lines & PHYSICAL) !== 0) {
+    const hcr = words[REG.HCR] as number;
     const physical = selectPhysical(lines, hcr, words[WORD.EL] as number, daif);
     if (physical !== 0) return physical;
-  }
-  const pending = virtualPending(core);
+  } else if ((daif & MASKS) === MASKS) return 0;
+  const pending = virtualPending(words);
   return pending === 0 ? 0 : selectVirtual(pending, daif);
+}
+
+/** Whether {@link selectInterrupt} would find one with PSTATE.DAIF all clear. */
+function mayInterrupt(words: Int32Array): boolean {
+  const lines = words[WORD.LINES] as number, hcr = words[REG.HCR] as number;
+  if (lines === 0 && (hcr & VIRTUAL_BITS) === 0) return false;
+  const el = words[WORD.EL] as number;
+  if ((lines & PHYSICAL) !== 0 && (el < 2 || selectPhysical(lines, hcr, el, 0) !== 0)) return true;
+  return virtualPending(words) !== 0;
 }
 
 function selectPhysical(lines: number, hcr: number, el: number, daif: number): Interrupt {
   if (lines & LINE.SERROR) {
     const target = takenTo(hcr & (HCR.TGE | HCR.AMO), el, daif & DAIF.A);
-    if (target !== 0) return (target << 9) | VECTOR.SERROR;
+    if (target !== 0) return (target << 9) | VECTORS.SERROR;
   }
   if (lines & LINE.FIQ) {
     const target = takenTo(hcr & (HCR.TGE | HCR.FMO), el, daif & DAIF.F);
-    if (target !== 0) return (target << 9) | VECTOR.FIQ;
+    if (target !== 0) return (target << 9) | VECTORS.FIQ;
   }
   if (lines & LINE.IRQ) {
     const target = takenTo(hcr & (HCR.TGE | HCR.IMO), el, daif & DAIF.I);
-    if (target !== 0) return (target << 9) | VECTOR.IRQ;
+    if (target !== 0) return (target << 9) | VECTORS.IRQ;
   }
   return 0;
 }
@@ -382,9 +430,9 @@ function takenTo(routed: number, el: number, masked: number): Target | 0 {
 
 function selectVirtual(pending: number, daif: number): Interrupt {
   const to = (1 << 9) | VIRTUAL;
-  if (pending & LINE.SERROR && !(daif & DAIF.A)) return to | VECTOR.SERROR;
-  if (pending & LINE.VFIQ && !(daif & DAIF.F)) return to | VECTOR.FIQ;
-  return pending & LINE.VIRQ && !(daif & DAIF.I) ? to | VECTOR.IRQ : 0;
+  if (pending & LINE.SERROR && !(daif & DAIF.A)) return to | VECTORS.SERROR;
+  if (pending & LINE.VFIQ && !(daif & DAIF.F)) return to | VECTORS.FIQ;
+  return pending & LINE.VIRQ && !(daif & DAIF.I) ? to | VECTORS.IRQ : 0;
 }
 
 /** The interrupt that the CPU takes before its next instruction, or 0. */
@@ -392,19 +440,24 @@ export function pendingInterrupt(core: Core): Interrupt {
   const { words } = core;
   const check = words[WORD.CHECK] as number;
   if (words[WORD.LINES] === 0 && (check & CHECK.INTERRUPT) === 0) return 0;
-  return selectInterrupt(core, words[WORD.DAIF] as number);
+  return selectInterrupt(words);
 }
 
 /** Takes what {@link pendingInterrupt} returned. */
 export function takeInterrupt(core: Core, interrupt: Interrupt): void {
-  const target = (interrupt >> 9) as Target;
   const vector = interrupt & 0x180;
-  const serror = vector === VECTOR.SERROR;
-  if (serror && interrupt & VIRTUAL) {
-    core.words[REG.HCR] = (core.words[REG.HCR] as number) & ~HCR.VSE;
-  } else if (serror) core.cpu.irqLines &= ~LINE.SERROR;
-  else if (interrupt & VIRTUAL) core.platform.hooks.onVirtualInterrupt?.(core.cpu);
-  takeException(core, target, vector, serror ? esr(EC.SERROR, 0) : NO_SYNDROME);
+  if (vector === VECTORS.SERROR) return takeSError(core, interrupt);
+  if ((interrupt & VIRTUAL) !== 0) core.platform.hooks.onVirtualInterrupt?.(core.cpu);
+  takeException(core, (interrupt >> 9) as Target, vector, NO_SYNDROME);
+}
+
+/** Unlike the others it is pending no more once it is taken. */
+function takeSError(core: Core, interrupt: Interrupt): void {
+  const { words } = core;
+  if ((interrupt & VIRTUAL) !== 0) words[REG.HCR] = (words[REG.HCR] as number) & ~HCR.VSE;
+  else words[WORD.LINES] = (words[WORD.LINES] as number) & ~LINE.SERROR;
+  takeException(core, (interrupt >> 9) as Target, VECTORS.SERROR, esr(EC.SERROR, 0));
+  refreshInterrupts(core);
 }
 
 /** Takes a pending unmasked interrupt, if there is one. */
@@ -421,13 +474,13 @@ export function refreshInterrupts(core: Core): void {
   const { words } = core;
   if (words[WORD.EL] === 2 && core.platform.hostAtEl2 === true) return;
   const step = (words[REG.MDSCR] as number) & MDSCR.SS ? CHECK.STEP : 0;
-  words[WORD.CHECK] = step | (selectInterrupt(core, 0) === 0 ? 0 : CHECK.INTERRUPT);
+  words[WORD.CHECK] = step | (mayInterrupt(words) ? CHECK.INTERRUPT : 0);
 }
 
 /** Whether WFI would return at once: an interrupt is pending, masked by PSTATE or not. */
 export function hasWakeUpEvent(core: Core): boolean {
   const lines = core.words[WORD.LINES] as number;
-  return (lines & PHYSICAL) !== 0 || virtualPending(core) !== 0;
+  return (lines & PHYSICAL) !== 0 || virtualPending(core.words) !== 0;
 }
 
 /** ISR_EL1: pending SError (bit 8), IRQ (7), FIQ (6); the virtual ones below EL2 where HCR_EL2 routes. */
@@ -435,7 +488,7 @@ export function isrEl1(core: Core): number {
   const { cpu, regs } = core;
   const hcr = regs.lo(R.HCR_EL2);
   const below = cpu.el < 2 && !(hcr & HCR.TGE);
-  const pending = virtualPending(core);
+  const pending = virtualPending(core.words);
   let isr = 0;
   for (const kind of KINDS) {
     const virtual = below && (hcr & kind.route) !== 0;

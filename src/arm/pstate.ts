@@ -32,6 +32,14 @@ const WORD = {
   SP_EL2: sysregOffset(R.SP_EL2) >>> 2,
 } as const;
 const SPSR_BITS = SPSR;
+/** Places of the one-bit fields of SPSR_ELx. */
+const SHIFT = {
+  PAN: 31 - Math.clz32(SPSR.PAN),
+  UAO: 31 - Math.clz32(SPSR.UAO),
+  DIT: 31 - Math.clz32(SPSR.DIT),
+  SS: 31 - Math.clz32(SPSR.SS),
+  IL: 31 - Math.clz32(SPSR.IL),
+} as const;
 const HCR_EL2 = R.HCR_EL2, TGE = HCR.TGE, E2H = HCR_HI.E2H;
 
 /** The word of the stack pointer's bank that (el, spsel) uses. */
@@ -49,9 +57,9 @@ export function pstateToSpsr(cpu: Cpu): number {
 export function spsrOf(words: Int32Array): number {
   const bits = SPSR_BITS;
   return ((words[WORD.NZCV] as number) << bits.NZCV_SHIFT) |
-    (words[WORD.PAN] !== 0 ? bits.PAN : 0) | (words[WORD.UAO] !== 0 ? bits.UAO : 0) |
-    (words[WORD.DIT] !== 0 ? bits.DIT : 0) | (words[WORD.SS] !== 0 ? bits.SS : 0) |
-    (words[WORD.IL] !== 0 ? bits.IL : 0) |
+    ((words[WORD.PAN] as number) << SHIFT.PAN) | ((words[WORD.UAO] as number) << SHIFT.UAO) |
+    ((words[WORD.DIT] as number) << SHIFT.DIT) | ((words[WORD.SS] as number) << SHIFT.SS) |
+    ((words[WORD.IL] as number) << SHIFT.IL) |
     ((words[WORD.DAIF] as number) << bits.DAIF_SHIFT) |
     ((words[WORD.EL] as number) << bits.EL_SHIFT) | (words[WORD.SPSEL] as number);
 }

@@ -119,7 +119,7 @@ function counter(virtual: boolean): Reader {
   };
 }
 
-// Interrupt controller
+// Interrupt controller: lines that change are told of ({@link Gic.linesChanged})
 
 /** Words of a CPU's state. */
 const WORD = {
@@ -141,14 +141,12 @@ function iccView(mask: number): View {
       const cpu = core.words[WORD.INDEX] as number;
       out.lo = isVirtual(core, mask) ? gic.icvRead(cpu, index) : gic.iccRead(cpu, index);
       out.hi = 0;
-      refreshInterrupts(core);
     },
     write: (core, index, lo, hi) => {
       const { gic } = core.platform;
       const cpu = core.words[WORD.INDEX] as number;
       if (isVirtual(core, mask)) gic.icvWrite(cpu, index, lo, hi);
       else gic.iccWrite(cpu, index, lo, hi);
-      refreshInterrupts(core);
       core.platform.hooks.onEndSlice(core.cpu, true);
     },
   };
@@ -162,7 +160,6 @@ const ICH_VIEW: View = {
   },
   write: (core, index, lo, hi) => {
     core.platform.gic.ichWrite(core.cpu.index, index, lo, hi);
-    refreshInterrupts(core);
   },
 };
 

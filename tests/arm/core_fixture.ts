@@ -6,7 +6,7 @@ import type { RamRange } from "../../src/arm/arch/tlb_layout.ts";
 import { Bus } from "../../src/arm/bus.ts";
 import { Clock } from "../../src/arm/clock.ts";
 import { CpuCore } from "../../src/arm/cpu.ts";
-import { contextSwitched } from "../../src/arm/exceptions.ts";
+import { contextSwitched, refreshInterrupts } from "../../src/arm/exceptions.ts";
 import { type Conduit, Firmware } from "../../src/arm/firmware.ts";
 import { GenericTimer } from "../../src/arm/generic_timer.ts";
 import { Gicv3 } from "../../src/arm/gic/gicv3.ts";
@@ -72,6 +72,7 @@ export class Machine implements Platform {
     });
     this.mmu = new Mmu(this.memory, this.ram, this.arena, cpus);
     this.gic = new Gicv3(this.memory, this.arena, { cpus: this.cpus, lrs });
+    this.gic.linesChanged = (cpu) => refreshInterrupts(this.core(cpu));
     this.clock = new Clock(this.arena);
     this.timer = new GenericTimer(
       this.arena,

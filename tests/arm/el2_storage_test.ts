@@ -2,6 +2,8 @@
 import assert from "node:assert/strict";
 import { R, SYSREGS } from "../../src/arm/arch/sysregs.ts";
 import { El2Port } from "../../src/arm/el2_port.ts";
+import { exceptionReturn } from "../../src/arm/exceptions.ts";
+import { isTge } from "../../src/arm/pstate.ts";
 import { VERDICT } from "../../src/arm/sysreg_traps.ts";
 import { E2H, Machine, RW, TGE } from "./core_fixture.ts";
 
@@ -30,11 +32,12 @@ function registerFile(m: Machine): Uint32Array {
   return m.memory.u32.slice(at, at + 2 * SYSREGS.length);
 }
 
-/** What a guest would run under: caches that a write may leave behind until the next ERET. */
+/** What a guest would run under: caches that a write may leave behind until the next ERET to it. */
 function afterReturn(m: Machine): unknown[] {
   const { cpu, regs } = m.core();
-  regs.set(R.SPSR_EL2, 5, 0);
-  m.execute(0xd69f_03e0);
+  regs.set(R.SPSR_EL2, isTge(regs) ? 0 : 5, 0);
+  exceptionReturn(m.core());
+  assert.notEqual(cpu.el, 2);
   const { fpEnabled, checkIrq, single, debugArmed, pmuActive, alignMask, spAlignMask } = cpu;
   return [cpu.el, fpEnabled, checkIrq, single, debugArmed, pmuActive, alignMask, spAlignMask];
 }
