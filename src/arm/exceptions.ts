@@ -264,13 +264,6 @@ export function refreshFp(core: Core): void {
 
 // Exception return
 
-/** Places of one-bit fields of SPSR_ELx. */
-const SHIFT = {
-  PAN: 31 - Math.clz32(SPSR.PAN),
-  UAO: 31 - Math.clz32(SPSR.UAO),
-  DIT: 31 - Math.clz32(SPSR.DIT),
-} as const;
-
 function isIllegal(words: Int32Array, mode: number): boolean {
   if (mode & 16) return true; // AArch32
   const to = mode >> 2;
@@ -291,11 +284,11 @@ export function exceptionReturn(core: Core): void {
   words[WORD.SS] = stepsAfter(core, to, spsr);
   words[WORD.IL] = illegal || (spsr & SPSR.IL) !== 0 ? 1 : 0;
   if (!illegal) switchStack(words, to, mode & 1);
-  const pan = (spsr >>> SHIFT.PAN) & 1, uao = (spsr >>> SHIFT.UAO) & 1;
+  const pan = (spsr >>> SPSR.PAN_SHIFT) & 1, uao = (spsr >>> SPSR.UAO_SHIFT) & 1;
   const changes = from !== to || words[WORD.PAN] !== pan || words[WORD.UAO] !== uao;
   words[WORD.PAN] = pan;
   words[WORD.UAO] = uao;
-  words[WORD.DIT] = (spsr >>> SHIFT.DIT) & 1;
+  words[WORD.DIT] = (spsr >>> SPSR.DIT_SHIFT) & 1;
   words[WORD.NZCV] = spsr >>> SPSR.NZCV_SHIFT;
   words[WORD.DAIF] = (spsr >>> SPSR.DAIF_SHIFT) & 15;
   const elr = from === 1 ? EL1.ELR : EL2.ELR;
@@ -384,13 +377,12 @@ const PHYSICAL = LINE.IRQ | LINE.FIQ | LINE.SERROR;
 const MASKS = DAIF.A | DAIF.I | DAIF.F;
 
 /** The highest-priority interrupt to take now; physical before virtual. */
-function selectInterrupt(words: Int32Array): Interrupt {
-  const lines = words[WORD.LINES] as number, daif = words[WORD.DAIF] as number;
+function selectInterrupt(words: Int32Array, lines: number, daif: number): Interrupt {
   if ((lines & PHYSICAL) !== 0) {
     const hcr = words[REG.HCR] as number;
     const physical = selectPhysical(lines, hcr, words[WORD.EL] as number, daif);
     if (physical !== 0) return physical;
-  } else if ((daif & MASKS) === MASKS) return 0;
+  }
   const pending = virtualPending(words);
   return pending === 0 ? 0 : selectVirtual(pending, daif);
 }
@@ -438,9 +430,11 @@ function selectVirtual(pending: number, daif: number): Interrupt {
 /** The interrupt that the CPU takes before its next instruction, or 0. */
 export function pendingInterrupt(core: Core): Interrupt {
   const { words } = core;
-  const check = words[WORD.CHECK] as number;
-  if (words[WORD.LINES] === 0 && (check & CHECK.INTERRUPT) === 0) return 0;
-  return selectInterrupt(words);
+  const lines = words[WORD.LINES] as number, daif = words[WORD.DAIF] as number;
+  if (lines === 0 && ((words[WORD.CHECK] as number) & CHECK.INTERRUPT) === 0) return 0;
+  // All are masked, unless one goes to a higher level.
+  if ((daif & MASKS) === MASKS && ((lines & PHYSICAL) === 0 || words[WORD.EL] === 2)) return 0;
+  return selectInterrupt(words, lines, daif);
 }
 
 /** Takes what {@link pendingInterrupt} returned. */

@@ -32,14 +32,6 @@ const WORD = {
   SP_EL2: sysregOffset(R.SP_EL2) >>> 2,
 } as const;
 const SPSR_BITS = SPSR;
-/** Places of the one-bit fields of SPSR_ELx. */
-const SHIFT = {
-  PAN: 31 - Math.clz32(SPSR.PAN),
-  UAO: 31 - Math.clz32(SPSR.UAO),
-  DIT: 31 - Math.clz32(SPSR.DIT),
-  SS: 31 - Math.clz32(SPSR.SS),
-  IL: 31 - Math.clz32(SPSR.IL),
-} as const;
 const HCR_EL2 = R.HCR_EL2, TGE = HCR.TGE, E2H = HCR_HI.E2H;
 
 /** The word of the stack pointer's bank that (el, spsel) uses. */
@@ -57,9 +49,11 @@ export function pstateToSpsr(cpu: Cpu): number {
 export function spsrOf(words: Int32Array): number {
   const bits = SPSR_BITS;
   return ((words[WORD.NZCV] as number) << bits.NZCV_SHIFT) |
-    ((words[WORD.PAN] as number) << SHIFT.PAN) | ((words[WORD.UAO] as number) << SHIFT.UAO) |
-    ((words[WORD.DIT] as number) << SHIFT.DIT) | ((words[WORD.SS] as number) << SHIFT.SS) |
-    ((words[WORD.IL] as number) << SHIFT.IL) |
+    ((words[WORD.PAN] as number) << bits.PAN_SHIFT) |
+    ((words[WORD.UAO] as number) << bits.UAO_SHIFT) |
+    ((words[WORD.DIT] as number) << bits.DIT_SHIFT) |
+    ((words[WORD.SS] as number) << bits.SS_SHIFT) |
+    ((words[WORD.IL] as number) << bits.IL_SHIFT) |
     ((words[WORD.DAIF] as number) << bits.DAIF_SHIFT) |
     ((words[WORD.EL] as number) << bits.EL_SHIFT) | (words[WORD.SPSEL] as number);
 }

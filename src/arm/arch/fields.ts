@@ -114,6 +114,11 @@ export const SPSR = {
   PAN: 1 << 22,
   UAO: 1 << 23,
   DIT: 1 << 24,
+  IL_SHIFT: 20,
+  SS_SHIFT: 21,
+  PAN_SHIFT: 22,
+  UAO_SHIFT: 23,
+  DIT_SHIFT: 24,
   NZCV_SHIFT: 28,
 } as const;
 
