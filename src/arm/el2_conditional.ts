@@ -15,14 +15,8 @@ import { ICC_SRE, MAINTENANCE_INTID } from "./arch/gic.ts";
 import { R } from "./arch/sysregs.ts";
 import { TIMERS } from "./generic_timer.ts";
 import type { Bank } from "./gic/bank.ts";
-import {
-  apRegisterAt,
-  lrHiAt,
-  PLAIN_HCR,
-  PLAIN_LR_HI,
-  PLAIN_VMCR,
-  type VirtualInterface,
-} from "./gic/virtual_interface.ts";
+import { apRegisterAt, lrHiAt, type VirtualInterface } from "./gic/virtual_interface.ts";
+import { PLAIN_HCR, PLAIN_LR_HI, PLAIN_VMCR } from "./gic/virtual_layout.ts";
 import type { Core } from "./parts.ts";
 
 /** What a 32-bit word must be: `word & mask` is `value`, or is not. */
@@ -180,12 +174,12 @@ function gicReadFrom(virtual: VirtualInterface, reg: number): ReadFrom | undefin
 }
 
 function signalsOf({ cpu, platform: { gic } }: Core, { hcrAt }: VirtualInterface): Signals {
-  const { level } = gic.interrupts.privates[cpu.index] as Bank;
+  const { levelAt } = gic.interrupts.privates[cpu.index] as Bank;
   return {
     hcr: hcrAt,
     nothing: [
       is(cpu.base + CpuLayout.offset.irqLines, LINE.VIRQ | LINE.VFIQ, 0),
-      is(level, 1 << MAINTENANCE_INTID, 0),
+      is(levelAt, 1 << MAINTENANCE_INTID, 0),
     ],
   };
 }

@@ -82,8 +82,8 @@ export class Machine implements Hooks, TeamMachine {
     this.team = team && new Team(memory, this.observeArena, team);
     const place = { memory, ram, arena, cacheArena, hooks: this };
     this.platform = makePlatform(place, options);
-    this.platform.gic.linesChanged = (cpu) => this.#linesChanged(cpu);
     this.cores = this.platform.cpus.map((cpu) => new CpuCore(this.platform, cpu, firmware));
+    this.platform.gic.linesChanged = (cpu) => this.#linesChanged(this.cores[cpu] as CpuCore);
     this.platform.cores.push(...this.cores);
     this.ports = this.cores.map((core) => new El2Port(core, this.observeArena));
     this.ownCpus = this.platform.cpus.filter((cpu) => this.isOwn(cpu));
@@ -122,13 +122,11 @@ export class Machine implements Hooks, TeamMachine {
     return this.team === undefined || this.team.workerOf(index) === this.team.worker;
   }
 
-  #linesChanged(cpu: number): void {
-    const core = this.cores?.[cpu];
-    if (!core) return;
+  #linesChanged(core: CpuCore): void {
     refreshInterrupts(core);
     if (!this.isOwn(core.cpu)) return this.#ringFor(core.cpu);
     const { turnOf } = this.#turns;
-    if (turnOf < 0 || turnOf === cpu || core.cpu.irqLines === 0) return;
+    if (turnOf < 0 || turnOf === core.cpu.index || core.cpu.irqLines === 0) return;
     this.#turns.handOver = true;
     this.onEndSlice(core.cpu, true);
   }
@@ -366,6 +364,7 @@ export class Machine implements Hooks, TeamMachine {
     this.#requireOneWorker();
     this.state.restore(snapshot);
     this.interpreter.dropAll();
+    this.platform.gic.updateAll();
     for (const core of this.cores) {
       contextSwitched(core);
       refreshArmed(core);

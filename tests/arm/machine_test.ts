@@ -1,10 +1,12 @@
 /** The machine's run loop, its access from outside, and the roles of its state. */
 import assert from "node:assert/strict";
 import { HALT, LINE } from "../../src/arm/arch/cpu_state.ts";
+import { GICD, GICR, INTID } from "../../src/arm/arch/gic.ts";
 import { R, sysreg } from "../../src/arm/arch/sysregs.ts";
 import type { CpuCore } from "../../src/arm/cpu.ts";
 import { contextSwitched } from "../../src/arm/exceptions.ts";
 import { Firmware } from "../../src/arm/firmware.ts";
+import { Gicv3 } from "../../src/arm/gic/gicv3.ts";
 import { BOARD, Machine } from "../../src/arm/machine.ts";
 import type { El2Software, MachineOptions } from "../../src/arm/machine_options.ts";
 import { rangesOf } from "../../src/base/struct.ts";
@@ -437,4 +439,26 @@ Deno.test("an exception between such a branch and its target saves the untagged 
   machine.raiseSError(0);
   machine.stepRound(1);
   assert.equal(core.regs.get("ELR_EL2"), BigInt(RAM + 0x100));
+});
+
+Deno.test("an interrupt that is pending in a snapshot is so again, where nothing was when that is put back", () => {
+  const machine = machineWith([A64.self]);
+  const { gic } = machine.platform;
+  assert.ok(gic instanceof Gicv3);
+  const word = 40 >> 5, bit = 1 << (40 & 31);
+  gic.distWrite(GICD.CTLR, 4, 3);
+  gic.redistWrite(GICR.WAKER, 4, 0);
+  for (const [reg, value] of [[R.ICC_PMR_EL1, 0xff], [R.ICC_IGRPEN1_EL1, 1]] as const) {
+    gic.iccWrite(0, reg, value, 0);
+  }
+  gic.distWrite(GICD.IGROUPR + 4 * word, 4, bit);
+  gic.distWrite(GICD.ISENABLER + 4 * word, 4, bit);
+  gic.setSpi(40, true);
+  const snapshot = machine.snapshot();
+  assert.equal(gic.iccRead(0, R.ICC_IAR1_EL1), 40);
+  gic.iccWrite(0, R.ICC_EOIR1_EL1, 40, 0);
+  gic.setSpi(40, false);
+  assert.equal(gic.iccRead(0, R.ICC_IAR1_EL1), INTID.SPURIOUS);
+  machine.restore(snapshot);
+  assert.equal(gic.iccRead(0, R.ICC_IAR1_EL1), 40);
 });

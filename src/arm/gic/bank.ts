@@ -38,30 +38,43 @@ export function bankFields(words: number): BankFields {
 
 /** A view of one bank. Interrupts are numbered by INTID; words outside `first` to `end` - 1 are RAZ/WI. */
 export class Bank {
+  /** The places of the bitmaps' first words in {@link words}. */
   readonly group: number;
   readonly enable: number;
   readonly latch: number;
   readonly level: number;
   readonly active: number;
   readonly edge: number;
+  /** The byte address of the priorities. */
   readonly priority: number;
+  /** The memory's words. */
   readonly words: Int32Array;
+  /** The place of {@link quiet}'s word, 0 for none. */
+  readonly #quiet: number;
 
+  /** `quietAt`: the byte address of a word for {@link quiet}, 0 where that is not wanted. */
   constructor(
     readonly memory: SharedMemory,
     at: Readonly<Record<BitmapName | "priority", number>>,
     /** First word of 32 interrupts implemented, and one past the last. */
     readonly first: number,
     readonly end: number,
+    quietAt = 0,
   ) {
     this.words = memory.i32;
-    this.group = at.group;
-    this.enable = at.enable;
-    this.latch = at.latch;
-    this.level = at.level;
-    this.active = at.active;
-    this.edge = at.edge;
+    this.group = at.group >>> 2;
+    this.enable = at.enable >>> 2;
+    this.latch = at.latch >>> 2;
+    this.level = at.level >>> 2;
+    this.active = at.active >>> 2;
+    this.edge = at.edge >>> 2;
     this.priority = at.priority;
+    this.#quiet = quietAt >>> 2;
+  }
+
+  /** The byte address of the input lines' first word. */
+  get levelAt(): number {
+    return 4 * this.level;
   }
 
   /** Whether word `w` is of implemented interrupts. */
@@ -69,28 +82,53 @@ export class Bank {
     return w >= this.first && w < this.end;
   }
 
+  /**
+   * Bit w: word `w` has been found without a {@link candidateWord | candidate}, and has not been touched since.
+   * Most of the machine's interrupts never are pending, and are not to be searched for those that are.
+   */
+  get quiet(): number {
+    return this.words[this.#quiet] as number;
+  }
+
+  /** No word is known to be without candidates. */
+  forget(): void {
+    if (this.#quiet !== 0) this.words[this.#quiet] = 0;
+  }
+
+  /** Notes that word `w` has been found without a candidate. */
+  noteQuiet(w: number): void {
+    this.words[this.#quiet] = this.quiet | (1 << w);
+  }
+
+  #touch(w: number): void {
+    const at = this.#quiet;
+    if (at !== 0) this.words[at] = (this.words[at] as number) & ~(1 << w);
+  }
+
   /** 32 interrupts' bits of the bitmap at `map`, unsigned. */
   word(map: number, w: number): number {
-    return this.has(w) ? this.memory.ld32(map + 4 * w) : 0;
+    return this.has(w) ? (this.words[map + w] as number) >>> 0 : 0;
   }
 
   /** Replaces the bits in `mask` of word `w`. */
   setWord(map: number, w: number, value: number, mask = 0xffff_ffff): void {
     if (!this.has(w)) return;
-    const at = map + 4 * w;
-    this.memory.st32(at, (this.memory.ld32(at) & ~mask) | (value & mask));
+    const { words } = this;
+    words[map + w] = ((words[map + w] as number) & ~mask) | (value & mask);
+    this.#touch(w);
   }
 
   /** The interrupt's bit in the bitmap at `map`. */
   test(map: number, intid: number): boolean {
-    return ((this.memory.ld32(map + 4 * (intid >>> 5)) >>> (intid & 31)) & 1) !== 0;
+    return (((this.words[(map + (intid >>> 5)) | 0] as number) >>> (intid & 31)) & 1) !== 0;
   }
 
   /** Sets or clears the interrupt's bit in the bitmap at `map`. */
   put(map: number, intid: number, on: boolean): void {
-    const at = map + 4 * (intid >>> 5);
-    const bit = 1 << (intid & 31);
-    this.memory.st32(at, on ? this.memory.ld32(at) | bit : this.memory.ld32(at) & ~bit);
+    const { words } = this, w = intid >>> 5, at = (map + w) | 0;
+    const bit = 1 << (intid & 31), before = words[at] as number;
+    words[at] = on ? before | bit : before & ~bit;
+    this.#touch(w);
   }
 
   /** Pending bits of word `w`: the latch, or the line where level-sensitive. */
@@ -101,11 +139,10 @@ export class Bank {
   /** Bits of word `w` that could be signalled: enabled, and pending but not active. */
   candidateWord(w: number): number {
     const { words } = this;
-    const line = (words[((this.level >>> 2) + w) | 0] as number) &
-      ~(words[((this.edge >>> 2) + w) | 0] as number);
-    const pending = (words[((this.latch >>> 2) + w) | 0] as number) | line;
-    return pending & (words[((this.enable >>> 2) + w) | 0] as number) &
-      ~(words[((this.active >>> 2) + w) | 0] as number);
+    const line = (words[(this.level + w) | 0] as number) & ~(words[(this.edge + w) | 0] as number);
+    const pending = (words[(this.latch + w) | 0] as number) | line;
+    return pending & (words[(this.enable + w) | 0] as number) &
+      ~(words[(this.active + w) | 0] as number);
   }
 
   /** The interrupt's priority: 0 is the highest. */
@@ -126,7 +163,28 @@ export class Bank {
 
   /** Pending to active (or to active and pending, where the line is still high). */
   acknowledge(intid: number): void {
-    this.put(this.active, intid, true);
-    this.put(this.latch, intid, false);
+    const { words } = this, w = intid >>> 5, bit = 1 << (intid & 31);
+    const active = (this.active + w) | 0, latch = (this.latch + w) | 0;
+    words[active] = (words[active] as number) | bit;
+    words[latch] = (words[latch] as number) & ~bit;
+    this.#touch(w);
+  }
+
+  /** Sets the latch of a private interrupt that is of `group`. Returns whether it is. */
+  makePending(intid: number, group: number): boolean {
+    const { words } = this, { latch } = this;
+    if ((((words[this.group] as number) >>> intid) & 1) !== group) return false;
+    words[latch] = (words[latch] as number) | (1 << intid);
+    return true;
+  }
+
+  /** Active to inactive, or active and pending to pending. Returns whether it could be signalled now. */
+  deactivate(intid: number): boolean {
+    const { words } = this, w = intid >>> 5, bit = 1 << (intid & 31);
+    const at = (this.active + w) | 0, active = words[at] as number;
+    if ((active & bit) === 0) return false;
+    words[at] = active & ~bit;
+    this.#touch(w);
+    return (this.candidateWord(w) & bit) !== 0;
   }
 }

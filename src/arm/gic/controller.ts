@@ -3,12 +3,13 @@
  * out, and the virtual CPU interfaces.
  */
 import { assert } from "../../base/errors.ts";
-import { type Cpu, CpuLayout, LINE, wordsOf } from "../arch/cpu_state.ts";
-import { INTID, MAINTENANCE_INTID } from "../arch/gic.ts";
-import type { Bank } from "./bank.ts";
+import type { Cpu } from "../arch/cpu_state.ts";
+import { INTID } from "../arch/gic.ts";
 import type { CpuInterface } from "./cpu_interface.ts";
+import { CpuLines, type LinesListener } from "./cpu_lines.ts";
 import type { Interrupts } from "./interrupts.ts";
-import { MAX_LRS, type VirtualInterface } from "./virtual_interface.ts";
+import type { VirtualInterface, VirtualWatcher } from "./virtual_interface.ts";
+import { MAX_LRS } from "./virtual_layout.ts";
 
 /** What is known of one interrupt, for people. */
 export interface InterruptView {
@@ -28,13 +29,6 @@ export interface InterruptView {
 
 /** The most SPIs in whole words below the special INTIDs. */
 const MAX_SPIS = 960;
-// V8 folds what it knows of a constant of the module itself, and has to look up imported ones.
-const MAINTENANCE = MAINTENANCE_INTID;
-/** The word of a CPU's `irqLines`. */
-const LINES = CpuLayout.offset.irqLines >>> 2;
-const PHYSICAL = LINE.IRQ | LINE.FIQ;
-const VIRTUAL = LINE.VIRQ | LINE.VFIQ;
-
 /** Machine parameters of an interrupt controller. */
 export interface GicOptions {
   /** The CPUs in order of their number, `mpidr` already set and distinct. */
@@ -61,7 +55,7 @@ export function checkedSpis({ lrs, spis = 224 }: GicOptions): number {
  * An interrupt controller. All state lies in the arena; after memory was changed from outside (a snapshot
  * put back) {@link Gic.updateAll} rebuilds what is derived from it. Values are in 32-bit halves.
  */
-export abstract class Gic {
+export abstract class Gic implements LinesListener, VirtualWatcher {
   /** Bits 63 to 32 of what the last read gave; the read's result is bits 31 to 0. */
   hi = 0;
   /** Called when the lines of a CPU changed, after `cpu.irqLines` is set. */
@@ -73,11 +67,11 @@ export abstract class Gic {
   abstract readonly version: 2 | 3;
   abstract readonly interrupts: Interrupts;
 
-  /** The words of {@link cpus}. */
-  readonly #words: readonly Int32Array[];
+  /** The lines of {@link cpus}. */
+  protected readonly lines: readonly CpuLines[];
 
   constructor(readonly cpus: readonly Cpu[], readonly lrs: number) {
-    this.#words = cpus.map(wordsOf);
+    this.lines = cpus.map((cpu, n) => new CpuLines(cpu, n, this));
   }
 
   /** The physical CPU interface of a CPU. */
@@ -113,46 +107,19 @@ export abstract class Gic {
 
   /** Recomputes `irqLines` (IRQ, FIQ, VIRQ, VFIQ) and the maintenance interrupt of a CPU. */
   update(cpuIndex: number): void {
-    this.refreshPhysical(cpuIndex);
-    this.refreshVirtual(cpuIndex);
+    this.cpuInterface(cpuIndex).refresh();
+    this.virtualInterface(cpuIndex).refresh();
   }
 
   /** The state of a CPU's virtual interface was changed by whoever knows where it lies. */
   virtualChanged(cpuIndex: number): void {
-    this.refreshVirtual(cpuIndex);
+    this.virtualInterface(cpuIndex).refresh();
   }
 
   /** {@link update} for every CPU. */
   updateAll(): void {
+    this.interrupts.forget();
     for (let n = 0; n < this.cpus.length; n++) this.update(n);
-  }
-
-  protected refreshPhysical(n: number): void {
-    this.#setLines(n, PHYSICAL, this.cpuInterface(n).refresh());
-  }
-
-  /** The same where the interrupts are as they were, and only what is signalled of them may have changed. */
-  protected refreshMask(n: number): void {
-    this.#setLines(n, PHYSICAL, this.cpuInterface(n).lines());
-  }
-
-  protected refreshVirtual(n: number): void {
-    const virtual = this.virtualInterface(n);
-    const isOn = virtual.on;
-    this.#setLines(n, VIRTUAL, isOn ? virtual.lines() : 0);
-    const maintenance = isOn && virtual.maintenance;
-    const bank = this.interrupts.privates[n] as Bank;
-    const level = (bank.words[bank.level >>> 2] as number) & (1 << MAINTENANCE);
-    if ((level !== 0) !== maintenance) this.interrupts.drive(n, MAINTENANCE, maintenance);
-  }
-
-  #setLines(n: number, mask: number, lines: number): void {
-    const words = this.#words[n] as Int32Array;
-    const before = words[LINES] as number;
-    const after = (before & ~mask) | lines;
-    if (after === before) return;
-    words[LINES] = after;
-    this.linesChanged(n);
   }
 
   /** Drives the input line of an SPI; INTIDs that are not one are ignored. */

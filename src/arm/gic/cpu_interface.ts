@@ -6,12 +6,14 @@
 import type { Arena } from "../../base/arena.ts";
 import { layout, u32, type ViewOf } from "../../base/struct.ts";
 import { INTID } from "../arch/gic.ts";
+import type { CpuLines } from "./cpu_lines.ts";
 import type { Interrupts } from "./interrupts.ts";
 import {
   activeBit,
   binaryPoint,
   type BinaryPoints,
-  groupMask,
+  groupMask0,
+  groupMask1,
   MIN_BPR0,
   MIN_BPR1,
   preempts,
@@ -36,31 +38,60 @@ const GiccLayout = layout("gicc", {
 });
 
 // V8 folds what it knows of a constant of the module itself, and has to look up imported ones.
-const SPURIOUS = INTID.SPURIOUS;
+const SPURIOUS = INTID.SPURIOUS, FIRST_SPI = INTID.FIRST_SPI;
 /** Words of a state. */
 const WORD = {
+  CTLR: GiccLayout.offset.ctlr >>> 2,
+  PMR: GiccLayout.offset.pmr >>> 2,
+  BPR0: GiccLayout.offset.bpr0 >>> 2,
+  BPR1: GiccLayout.offset.bpr1 >>> 2,
+  AP0R: GiccLayout.offset.ap0r >>> 2,
+  AP1R: GiccLayout.offset.ap1r >>> 2,
   PENDING: GiccLayout.offset.pending >>> 2,
   PRIORITY: GiccLayout.offset.pendingPriority >>> 2,
   GROUP: GiccLayout.offset.pendingGroup >>> 2,
 } as const;
 
-/** A view of one CPU interface. Methods change state only; the controller refreshes the lines afterwards. */
+/** Bits of the control register, whose places GICv2 and GICv3 do not share. */
+export interface ControlBits {
+  readonly CBPR: number;
+  readonly EOImode: number;
+}
+
+/** A view of one CPU interface. What changes it leaves the CPU's lines to {@link refresh} and {@link signal}. */
 export abstract class CpuInterface implements BinaryPoints {
   readonly state: ViewOf<typeof GiccLayout>;
   /** The state's words. */
   readonly #words: Int32Array;
+  readonly #cbpr: number;
+  readonly #eoiMode: number;
 
-  constructor(arena: Arena, readonly cpu: number, readonly interrupts: Interrupts) {
+  constructor(
+    arena: Arena,
+    readonly interrupts: Interrupts,
+    readonly lines: CpuLines,
+    bits: ControlBits,
+  ) {
     this.state = arena.make(GiccLayout);
     const { buffer } = arena.memory.i32;
     this.#words = new Int32Array(buffer, this.state.base, GiccLayout.size >>> 2);
+    this.#cbpr = bits.CBPR;
+    this.#eoiMode = bits.EOImode;
+  }
+
+  get cpu(): number {
+    return this.lines.cpuIndex;
   }
 
   /** Group 1 uses BPR0 too (CBPR). */
-  abstract get common(): boolean;
+  get common(): boolean {
+    return ((this.#words[WORD.CTLR] as number) & this.#cbpr) !== 0;
+  }
 
   /** EOI only drops the priority (EOImode). */
-  protected abstract get splitsEoi(): boolean;
+  get #splitsEoi(): boolean {
+    return ((this.#words[WORD.CTLR] as number) & this.#eoiMode) !== 0;
+  }
 
   /** The LINE bit by which interrupts of `group` are signalled. */
   protected abstract lineOf(group: number): number;
@@ -86,45 +117,62 @@ export abstract class CpuInterface implements BinaryPoints {
     return runningPriority(this.state.ap0r, this.state.ap1r);
   }
 
-  /** Takes over the highest pending interrupt and returns the LINE bits it raises, 0 for none. */
-  refresh(): number {
-    const words = this.#words, { interrupts, cpu } = this;
-    const intid = interrupts.highestPending(cpu);
+  /** Takes over the highest pending interrupt, and signals it. */
+  refresh(): void {
+    const words = this.#words, { interrupts, lines } = this;
+    const intid = interrupts.highestPending(lines.cpuIndex);
     words[WORD.PENDING] = intid;
-    if (intid === SPURIOUS) return 0;
+    if (intid === SPURIOUS) return lines.drivePhysical(0);
     words[WORD.PRIORITY] = interrupts.foundPriority;
-    words[WORD.GROUP] = interrupts.groupOf(cpu, intid);
-    return this.lines();
+    words[WORD.GROUP] = interrupts.foundGroup;
+    this.signal();
   }
 
-  /** The LINE bits that the pending interrupt of the last {@link refresh} raises, as priorities are masked now. */
-  lines(): number {
+  /**
+   * Signals the pending interrupt of the last {@link refresh}, as priorities are masked now: where the interrupts
+   * are as they were.
+   */
+  signal(): void {
+    const words = this.#words, { lines } = this;
+    const passes = words[WORD.PENDING] !== SPURIOUS && this.#passes();
+    lines.drivePhysical(passes ? this.lineOf(words[WORD.GROUP] as number) : 0);
+  }
+
+  /** Whether the pending interrupt passes the mask and the running priority. */
+  #passes(): boolean {
+    const words = this.#words, priority = words[WORD.PRIORITY] as number;
+    if (priority >= (words[WORD.PMR] as number)) return false;
+    const active = (words[WORD.AP0R] as number) | (words[WORD.AP1R] as number);
+    return active === 0 || preempts(priority, active, this.#mask());
+  }
+
+  /** The mask of the group priority bits of the pending interrupt. */
+  #mask(): number {
     const words = this.#words;
-    if (words[WORD.PENDING] === SPURIOUS) return 0;
-    const group = words[WORD.GROUP] as number;
-    return this.signals(group) ? this.lineOf(group) : 0;
+    return words[WORD.GROUP] === 0 || this.common
+      ? groupMask0(words[WORD.BPR0] as number)
+      : groupMask1(words[WORD.BPR1] as number);
   }
 
   /** Whether an interrupt of `group` is pending that passes the mask and the running priority. */
   signals(group: number): boolean {
-    const { state } = this;
-    if (this.pending(group) === INTID.SPURIOUS) return false;
-    return preempts(state.pendingPriority, state.pmr, this.running, groupMask(this, group));
+    return this.pending(group) !== SPURIOUS && this.#passes();
   }
 
   /** The pending interrupt if it is of `group`, or 1023. */
   pending(group: number): number {
-    return this.state.pendingGroup === group ? this.state.pending : INTID.SPURIOUS;
+    const words = this.#words;
+    return words[WORD.GROUP] === group ? words[WORD.PENDING] as number : SPURIOUS;
   }
 
   /** Takes the pending interrupt of `group`: what the acknowledge register reads as, 1023 for none. */
   acknowledge(group: number): number {
-    const { state } = this;
-    if (!this.signals(group)) return INTID.SPURIOUS;
-    const bit = activeBit(state.pendingPriority & groupMask(this, group));
-    if (group === 0) state.ap0r |= bit;
-    else state.ap1r |= bit;
-    return this.interrupts.acknowledge(this.cpu, state.pending);
+    const intid = this.pending(group);
+    if (intid === SPURIOUS || !this.#passes()) return SPURIOUS;
+    const words = this.#words, at = group === 0 ? WORD.AP0R : WORD.AP1R;
+    words[at] = (words[at] as number) |
+      activeBit((words[WORD.PRIORITY] as number) & this.#mask());
+    return this.interrupts.acknowledge(this.lines.cpuIndex, intid);
   }
 
   /** Group of the highest active priority, or -1. */
@@ -134,17 +182,17 @@ export abstract class CpuInterface implements BinaryPoints {
 
   /** Drops the running priority, and deactivates unless EOImode splits that off. */
   endOfInterrupt(group: number, intid: number): void {
-    const { state } = this;
-    if (!this.interrupts.bankOf(this.cpu, intid)) return;
-    if (this.runningGroup !== group) return;
-    if (group === 0) state.ap0r &= state.ap0r - 1;
-    else state.ap1r &= state.ap1r - 1;
-    if (!this.splitsEoi) this.interrupts.deactivate(this.cpu, intid);
+    const words = this.#words;
+    if (intid >= FIRST_SPI && !this.interrupts.hasSpi(intid)) return;
+    if (runningGroup(words[WORD.AP0R] as number, words[WORD.AP1R] as number) !== group) return;
+    const at = group === 0 ? WORD.AP0R : WORD.AP1R, active = words[at] as number;
+    words[at] = active & (active - 1);
+    if (!this.#splitsEoi) this.interrupts.deactivate(this.lines.cpuIndex, intid);
   }
 
   /** Deactivates, while EOImode splits that off the EOI. */
   deactivate(intid: number): void {
-    if (this.splitsEoi) this.interrupts.deactivate(this.cpu, intid);
+    if (this.#splitsEoi) this.interrupts.deactivate(this.lines.cpuIndex, intid);
   }
 
   /** Writes the binary point of group 1: ignored with CBPR. */

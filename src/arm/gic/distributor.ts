@@ -18,6 +18,8 @@ export const IIDR = 0x0000_043b;
 const GicdLayout = layout("gicd", {
   /** GICD_CTLR's group enables. */
   ctlr: u32(),
+  /** {@link Bank.quiet} of the SPIs. */
+  quiet: u32("cache"),
   ...bankFields(WORDS),
   /** GICD_IROUTER.IRM, one bit each. */
   anyCpu: space(4 * WORDS),
@@ -46,7 +48,8 @@ export class Distributor {
   constructor(arena: Arena, options: DistributorOptions) {
     this.state = arena.make(GicdLayout);
     this.end = INTID.FIRST_SPI + options.spis;
-    this.bank = new Bank(arena.memory, this.state, 1, this.end / 32);
+    const quietAt = this.state.base + GicdLayout.offset.quiet;
+    this.bank = new Bank(arena.memory, this.state, 1, this.end / 32, quietAt);
     this.#typer = typerOf(this.end, options.rangeSelector);
   }
 
@@ -80,7 +83,7 @@ export class Distributor {
 
   /** Whether the SPI is routed to any CPU (IRM). */
   routedToAny(intid: number): boolean {
-    return this.bank.test(this.state.anyCpu, intid);
+    return this.bank.test(this.state.anyCpu >>> 2, intid);
   }
 
   /** GICD_IROUTER<intid>, bits 31 to 0 (`half` 0) or 63 to 32. */
@@ -99,7 +102,7 @@ export class Distributor {
     const aff210 = half === 0 ? value & GICD_IROUTER.AFF210 : route & GICD_IROUTER.AFF210;
     const aff3 = half === 1 ? value & GICD_IROUTER.AFF3_HI : route >>> 24;
     this.state.memory.st32(this.state.route + 4 * intid, (aff3 << 24) | aff210);
-    if (half === 0) this.bank.put(this.state.anyCpu, intid, (value & GICD_IROUTER.IRM) !== 0);
+    if (half === 0) this.bank.put(this.state.anyCpu >>> 2, intid, (value & GICD_IROUTER.IRM) !== 0);
   }
 }
 

@@ -39,19 +39,23 @@ export class Gicv2 extends Gic {
     assert(cpus.length <= GICV2_MAX_CPUS, `a GICv2 for ${cpus.length} CPUs: 8 are possible`);
     super(cpus, lrs);
     this.dist = new Gicv2Distributor(arena, checkedSpis(options), cpus.length);
-    this.interrupts = new Gicv2Interrupts(
+    const interrupts = new Gicv2Interrupts(
       this.dist,
       (cpu) => this.cpuInterface(cpu).state.ctlr,
-      (cpu) => this.refreshPhysical(cpu),
     );
-    this.#interfaces = cpus.map((_, n) => new Gicv2CpuInterface(arena, n, this.interrupts));
-    const deactivate = (cpu: number, intid: number) => this.interrupts.deactivate(cpu, intid);
-    this.#virtuals = cpus.map((_, n) =>
-      new VirtualInterface(arena, n, lrs, false, deactivate, true)
+    this.interrupts = interrupts;
+    this.#interfaces = this.lines.map((lines) => new Gicv2CpuInterface(arena, interrupts, lines));
+    this.#virtuals = this.lines.map((lines) =>
+      new VirtualInterface(arena, {
+        lrs,
+        rangeSelector: false,
+        mapped: true,
+        interrupts,
+        lines,
+        watcher: this,
+      })
     );
-    this.#virtuals.forEach((virtual, n) => {
-      virtual.deactivated = (id) => this.virtualDeactivated?.(n, id & INTID_BITS);
-    });
+    interrupts.connect(this.#interfaces);
     this.#accesses = cpus.map((_, cpu) => ({
       dist: this.dist,
       cpu,
@@ -96,13 +100,13 @@ export class Gicv2 extends Gic {
   /** Reads the GICC frame: an acknowledge register takes the interrupt. */
   giccRead(cpu: number, offset: number, size: number): number {
     const value = GICC_REGIONS.read(this.cpuInterface(cpu), offset, size);
-    if (acknowledges(offset)) this.refreshPhysical(cpu);
+    if (acknowledges(offset)) this.interrupts.changed(cpu);
     return value >>> 0;
   }
 
   giccWrite(cpu: number, offset: number, size: number, value: number): void {
     GICC_REGIONS.write(this.cpuInterface(cpu), offset, size, value, 0);
-    this.refreshPhysical(cpu);
+    this.interrupts.changed(cpu);
   }
 
   gichRead(cpu: number, offset: number, size: number): number {
@@ -111,14 +115,14 @@ export class Gicv2 extends Gic {
 
   gichWrite(cpu: number, offset: number, size: number, value: number): void {
     GICH_REGIONS.write(this.virtualInterface(cpu), offset, size, value, 0);
-    this.refreshVirtual(cpu);
+    this.virtualInterface(cpu).refresh();
   }
 
   /** Reads the GICV frame, as GICC. */
   gicvRead(cpu: number, offset: number, size: number): number {
     const value = GICV_REGIONS.read(this.virtualInterface(cpu), offset, size) >>> 0;
     if (!acknowledges(offset)) return value;
-    this.refreshVirtual(cpu);
+    this.virtualInterface(cpu).refresh();
     const intid = value & INTID_BITS;
     if (size === 4 && intid < INTID.FIRST_SPECIAL) this.virtualAcknowledged?.(cpu, intid);
     return value;
@@ -126,7 +130,7 @@ export class Gicv2 extends Gic {
 
   gicvWrite(cpu: number, offset: number, size: number, value: number): void {
     GICV_REGIONS.write(this.virtualInterface(cpu), offset, size, value, 0);
-    this.refreshVirtual(cpu);
+    this.virtualInterface(cpu).refresh();
   }
 
   override implemented(_reg: number): boolean {

@@ -9,6 +9,7 @@ import { GICC, GICC_CTLR, GICC_IAR, INTID_GROUP1 } from "../arch/gicv2.ts";
 import { LINE } from "../arch/cpu_state.ts";
 import { PRIORITY_MASK } from "./bank.ts";
 import { CpuInterface } from "./cpu_interface.ts";
+import type { CpuLines } from "./cpu_lines.ts";
 import type { Gicv2Interrupts } from "./gicv2_interrupts.ts";
 import { binaryPoint, MIN_BPR0, visibleBpr1 } from "./priorities.ts";
 import { type Region, RegionTable, register } from "./regions.ts";
@@ -20,16 +21,10 @@ export const GICC_IIDR = 0x0002_043b;
 
 /** A view of one CPU interface. */
 export class Gicv2CpuInterface extends CpuInterface implements MappedInterface {
-  constructor(arena: Arena, cpu: number, override readonly interrupts: Gicv2Interrupts) {
-    super(arena, cpu, interrupts);
+  constructor(arena: Arena, override readonly interrupts: Gicv2Interrupts, lines: CpuLines) {
+    super(arena, interrupts, lines, GICC_CTLR);
   }
 
-  override get common(): boolean {
-    return (this.state.ctlr & GICC_CTLR.CBPR) !== 0;
-  }
-  protected override get splitsEoi(): boolean {
-    return (this.state.ctlr & GICC_CTLR.EOImode) !== 0;
-  }
   protected override lineOf(group: number): number {
     return group === 0 && (this.state.ctlr & GICC_CTLR.FIQEn) !== 0 ? LINE.FIQ : LINE.IRQ;
   }

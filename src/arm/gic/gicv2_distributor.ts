@@ -20,6 +20,8 @@ const GROUPS = GICD_CTLR.EnableGrp0 | GICD_CTLR.EnableGrp1;
 const Gicv2DistLayout = layout("gicv2_dist", {
   /** GICD_CTLR's group enables. */
   ctlr: u32(),
+  /** {@link Bank.quiet} of the SPIs. */
+  quiet: u32("cache"),
   ...bankFields(WORDS),
   /** GICD_ITARGETSR: a byte for each interrupt. */
   targets: space(32 * WORDS),
@@ -50,7 +52,8 @@ export class Gicv2Distributor {
   constructor(arena: Arena, spis: number, cpus: number) {
     this.state = arena.make(Gicv2DistLayout);
     this.end = INTID.FIRST_SPI + spis;
-    this.bank = new Bank(arena.memory, this.state, 1, this.end / 32);
+    const quietAt = this.state.base + Gicv2DistLayout.offset.quiet;
+    this.bank = new Bank(arena.memory, this.state, 1, this.end / 32, quietAt);
     this.cpus = Array.from({ length: cpus }, () => {
       const state = arena.make(Gicv2PrivateLayout);
       return { state, bank: new Bank(arena.memory, state, 0, 1) };

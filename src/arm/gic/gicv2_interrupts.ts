@@ -20,9 +20,8 @@ export class Gicv2Interrupts extends Interrupts {
     readonly dist: Gicv2Distributor,
     /** GICC_CTLR of a CPU. */
     readonly interfaceCtlr: (cpu: number) => number,
-    changed: (cpu: number) => void,
   ) {
-    super(dist.bank, dist.cpus.map(({ bank }) => bank), changed);
+    super(dist.bank, dist.cpus.map(({ bank }) => bank));
   }
 
   protected override forwarded(cpu: number): number {

@@ -8,7 +8,8 @@ import { PRIORITY_MASK } from "./bank.ts";
 import { GICC_IIDR, readHppir, readIar } from "./gicv2_cpu_interface.ts";
 import { binaryPoint, MIN_BPR0, MIN_BPR1, visibleBpr1 } from "./priorities.ts";
 import { type Region, RegionTable, register } from "./regions.ts";
-import { MAX_LRS, type VirtualInterface } from "./virtual_interface.ts";
+import type { VirtualInterface } from "./virtual_interface.ts";
+import { MAX_LRS } from "./virtual_layout.ts";
 
 type Row = Region<VirtualInterface>;
 type Read = (v: VirtualInterface) => number;

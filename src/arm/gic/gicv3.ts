@@ -16,14 +16,19 @@ import {
   INTID,
   packedAffinity,
 } from "../arch/gic.ts";
+import { R } from "../arch/sysregs.ts";
 import { checkedSpis, Gic, type GicOptions } from "./controller.ts";
 import { Distributor, DISTRIBUTOR_REGIONS } from "./distributor.ts";
 import { Gicv3CpuInterface, ICC_REGISTERS } from "./gicv3_cpu_interface.ts";
 import { Gicv3Interrupts } from "./gicv3_interrupts.ts";
 import { Redistributor, REDISTRIBUTOR_REGIONS } from "./redistributor.ts";
 import type { RegisterTable } from "./register_table.ts";
-import { VirtualInterface } from "./virtual_interface.ts";
+import { isSpecial, VirtualInterface } from "./virtual_interface.ts";
 import { ichRegisters, ICV_REGISTERS } from "./virtual_registers.ts";
+
+// V8 folds what it knows of a constant of the module itself, and has to look up imported ones.
+const IAR0 = R.ICC_IAR0_EL1, IAR1 = R.ICC_IAR1_EL1, EOIR1 = R.ICC_EOIR1_EL1;
+const DIR = R.ICC_DIR_EL1, SGI1R = R.ICC_SGI1R_EL1;
 
 /** Machine parameters of a GICv3. */
 export interface Gicv3Options extends GicOptions {
@@ -49,20 +54,20 @@ export class Gicv3 extends Gic {
     this.redists = cpus.map((cpu, n) =>
       new Redistributor(arena, n, packedAffinity(cpu.mpidr), n === cpus.length - 1)
     );
-    this.interrupts = new Gicv3Interrupts(
-      this.dist,
-      this.redists,
-      rangeSelector,
-      (cpu) => this.refreshPhysical(cpu),
+    const interrupts = new Gicv3Interrupts(this.dist, this.redists, rangeSelector);
+    this.interrupts = interrupts;
+    this.#interfaces = this.lines.map((lines) => new Gicv3CpuInterface(arena, interrupts, lines));
+    this.#virtuals = this.lines.map((lines) =>
+      new VirtualInterface(arena, {
+        lrs,
+        rangeSelector,
+        mapped: false,
+        interrupts,
+        lines,
+        watcher: this,
+      })
     );
-    const deactivate = (cpu: number, intid: number) => this.interrupts.deactivate(cpu, intid);
-    this.#interfaces = cpus.map((_, n) => new Gicv3CpuInterface(arena, n, this.interrupts));
-    this.#virtuals = cpus.map((_, n) =>
-      new VirtualInterface(arena, n, lrs, rangeSelector, deactivate)
-    );
-    this.#virtuals.forEach((virtual, n) => {
-      virtual.deactivated = (intid) => this.virtualDeactivated?.(n, intid);
-    });
+    interrupts.connect(this.#interfaces);
     this.#ich = ichRegisters(lrs);
     if (!attach) this.reset();
   }
@@ -132,44 +137,52 @@ export class Gicv3 extends Gic {
     if (!redist || !REDISTRIBUTOR_REGIONS.write(redist, inFrames, size, lo, hi)) return;
     // Waking up or going to sleep moves 1-of-N interrupts; the SGI frame concerns its CPU alone.
     if (inFrames < GICR_FRAME_SIZE) this.interrupts.everyCpuChanged();
-    else this.refreshPhysical(redist.index);
+    else this.interrupts.changed(redist.index);
   }
 
   /** Reads an ICC register of the physical interface. */
   override iccRead(cpuIndex: number, reg: number): number {
-    const row = ICC_REGISTERS.row(reg);
+    const cpuInterface = this.#interfaces[cpuIndex] as Gicv3CpuInterface;
     this.hi = 0;
-    const lo = row.read ? row.read(this.cpuInterface(cpuIndex)) : 0;
-    if (row.readActs) this.refreshPhysical(cpuIndex);
-    return lo >>> 0;
+    if (reg !== IAR1 && reg !== IAR0) {
+      const { read } = ICC_REGISTERS.row(reg);
+      return read === undefined ? 0 : read(cpuInterface) >>> 0;
+    }
+    const intid = cpuInterface.acknowledge(reg === IAR1 ? 1 : 0);
+    cpuInterface.refresh();
+    return intid;
   }
 
-  /** Writes an ICC register of the physical interface. */
+  /** Writes an ICC register of the physical interface. What every interrupt comes by is first. */
   override iccWrite(cpuIndex: number, reg: number, lo: number, hi: number): void {
-    const row = ICC_REGISTERS.row(reg);
-    if (row.constant) return;
-    row.write?.(this.cpuInterface(cpuIndex), lo, hi);
-    if (row.masks === true) this.refreshMask(cpuIndex);
-    else if (row.tells !== true) this.refreshPhysical(cpuIndex);
+    const cpuInterface = this.#interfaces[cpuIndex] as Gicv3CpuInterface;
+    if (reg === EOIR1) cpuInterface.writeEoir(1, lo);
+    else if (reg === DIR) cpuInterface.writeDir(lo);
+    else if (reg === SGI1R) cpuInterface.sendSgi(1, lo, hi);
+    else ICC_REGISTERS.row(reg).write?.(cpuInterface, lo, hi);
   }
 
   /** Reads the ICV register that stands behind an ICC name for the guest. */
   override icvRead(cpuIndex: number, reg: number): number {
-    const row = ICV_REGISTERS.row(reg);
+    const virtual = this.#virtuals[cpuIndex] as VirtualInterface;
     this.hi = 0;
-    const lo = row.read ? row.read(this.virtualInterface(cpuIndex)) : 0;
-    if (row.readActs) {
-      this.refreshVirtual(cpuIndex);
-      const special = lo >= INTID.FIRST_SPECIAL && lo < INTID.END_SPECIAL;
-      if (!special) this.virtualAcknowledged?.(cpuIndex, lo);
+    if (reg !== IAR1 && reg !== IAR0) {
+      const { read } = ICV_REGISTERS.row(reg);
+      return read === undefined ? 0 : read(virtual) >>> 0;
     }
-    return lo >>> 0;
+    const intid = virtual.acknowledge(reg === IAR1 ? 1 : 0);
+    virtual.refresh();
+    const told = this.virtualAcknowledged;
+    if (told !== undefined && !isSpecial(intid)) told(cpuIndex, intid);
+    return intid;
   }
 
   /** Writes the ICV register that stands behind an ICC name for the guest. */
   override icvWrite(cpuIndex: number, reg: number, lo: number, hi: number): void {
-    ICV_REGISTERS.row(reg).write?.(this.virtualInterface(cpuIndex), lo, hi);
-    this.refreshVirtual(cpuIndex);
+    const virtual = this.#virtuals[cpuIndex] as VirtualInterface;
+    if (reg === EOIR1) virtual.endOfInterrupt(1, lo);
+    else ICV_REGISTERS.row(reg).write?.(virtual, lo, hi);
+    virtual.refresh();
   }
 
   /** Reads an ICH register: bits 31 to 0, the upper half in `hi`. */
@@ -186,7 +199,7 @@ export class Gicv3 extends Gic {
     const wasOn = virtual.on;
     this.#ich.row(reg).write?.(virtual, lo, hi);
     // While it is off it signals nothing, whatever is in its registers.
-    if (wasOn || virtual.on) this.refreshVirtual(cpuIndex);
+    if (wasOn || virtual.on) virtual.refresh();
   }
 }
 

@@ -3,20 +3,27 @@
  * 12.2).
  */
 import { fieldOf, SGIR_HI, SGIR_LO } from "../arch/gic.ts";
+import type { Bank } from "./bank.ts";
 import type { Distributor } from "./distributor.ts";
 import { Interrupts } from "./interrupts.ts";
 import type { Redistributor } from "./redistributor.ts";
 
+// V8 folds what it knows of a constant of the module itself, and has to look up imported ones.
+const LO = SGIR_LO, HI = SGIR_HI;
+
 /** The distributor and redistributors together. */
 export class Gicv3Interrupts extends Interrupts {
+  /** The CPUs' packed affinities. */
+  readonly #affinities: Int32Array;
+
   constructor(
     readonly dist: Distributor,
     readonly redists: readonly Redistributor[],
     /** Whether ICC_SGI*R_EL1.RS is looked at. */
     readonly rangeSelector: boolean,
-    changed: (cpu: number) => void,
   ) {
-    super(dist.bank, redists.map(({ bank }) => bank), changed);
+    super(dist.bank, redists.map(({ bank }) => bank));
+    this.#affinities = Int32Array.from(redists, ({ affinity }) => affinity);
   }
 
   /** The redistributor of CPU `cpu`. */
@@ -62,24 +69,19 @@ export class Gicv3Interrupts extends Interrupts {
    * becomes pending where its INTID is configured for that group (IHI 0069, table 12-18, DS = 1).
    */
   sendSgi(from: number, lo: number, hi: number, group: number): void {
-    const intid = fieldOf(lo, SGIR_LO.INTID);
-    const { redists } = this;
-    const toOthers = (hi & SGIR_HI.IRM) !== 0;
-    const cluster = (fieldOf(hi, SGIR_HI.Aff3) << 16) | (fieldOf(hi, SGIR_HI.Aff2) << 8) |
-      fieldOf(lo, SGIR_LO.Aff1);
-    const first = this.rangeSelector ? 16 * fieldOf(hi, SGIR_HI.RS) : 0;
-    for (let cpu = 0; cpu < redists.length; cpu++) {
-      const { affinity } = redists[cpu] as Redistributor;
+    const affinities = this.#affinities, toOthers = (hi & HI.IRM) !== 0;
+    const cluster = (fieldOf(hi, HI.Aff3) << 16) | (fieldOf(hi, HI.Aff2) << 8) |
+      fieldOf(lo, LO.Aff1);
+    const first = this.rangeSelector ? 16 * fieldOf(hi, HI.RS) : 0;
+    for (let cpu = 0; cpu < affinities.length; cpu++) {
+      const affinity = affinities[cpu] as number;
       const named = affinity >>> 8 === cluster && isListed(lo, (affinity & 0xff) - first);
-      if (toOthers ? cpu !== from : named) this.#makePending(cpu, intid, group);
+      if (toOthers ? cpu !== from : named) this.#makePending(cpu, fieldOf(lo, LO.INTID), group);
     }
   }
 
   #makePending(cpu: number, intid: number, group: number): void {
-    const { bank } = this.redist(cpu);
-    if (bank.test(bank.group, intid) !== (group === 1)) return;
-    bank.put(bank.latch, intid, true);
-    this.changed(cpu);
+    if ((this.privates[cpu] as Bank).makePending(intid, group)) this.changed(cpu);
   }
 }
 

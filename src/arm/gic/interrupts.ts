@@ -2,10 +2,11 @@
  * All interrupts of the machine: which is the highest pending one of a CPU, and the transitions that
  * lines, acknowledgement and deactivation make (IHI 0069, 4.1; IHI 0048, 3.2). What a GICv2 and a GICv3
  * do differently (which CPU an SPI is for, SGIs) is in gicv2_interrupts.ts and gicv3_interrupts.ts.
- * Whatever changes an interrupt tells the CPU concerned through `changed`.
+ * Whatever changes an interrupt tells the CPU concerned.
  */
 import { INTID } from "../arch/gic.ts";
 import type { Bank } from "./bank.ts";
+import type { CpuInterface } from "./cpu_interface.ts";
 import { lowestBit } from "./priorities.ts";
 
 // V8 folds what it knows of a constant of the module itself, and has to look up imported ones.
@@ -15,17 +16,34 @@ const NO_PRIORITY = 0x100;
 
 /** The interrupts of one controller. */
 export abstract class Interrupts {
-  /** Priority of what {@link highestPending} found. */
+  /** Priority and group of what {@link highestPending} found. */
   foundPriority = NO_PRIORITY;
+  foundGroup = 0;
   #found: number = SPURIOUS;
+  /** The SPIs' {@link Bank.quiet} where none is a candidate. */
+  readonly #allQuiet: number;
+  /** The CPUs' interfaces, by number. */
+  #interfaces: readonly CpuInterface[] = [];
 
   constructor(
     /** The SPIs; and each CPU's SGIs and PPIs. */
     readonly spis: Bank,
     readonly privates: readonly Bank[],
-    /** Recomputes what the CPU with this number is told. */
-    readonly changed: (cpu: number) => void,
-  ) {}
+  ) {
+    let all = 0;
+    for (let w = spis.first; w < spis.end; w++) all |= 1 << w;
+    this.#allQuiet = all;
+  }
+
+  /** Names the CPUs' interfaces, in order of their number. */
+  connect(interfaces: readonly CpuInterface[]): void {
+    this.#interfaces = interfaces;
+  }
+
+  /** Recomputes what CPU `cpu` is told. */
+  changed(cpu: number): void {
+    (this.#interfaces[cpu] as CpuInterface).refresh();
+  }
 
   /** The groups (bit 0 and 1) that are forwarded to CPU `cpu` at all. */
   protected abstract forwarded(cpu: number): number;
@@ -37,14 +55,14 @@ export abstract class Interrupts {
   protected abstract tellTargets(intid: number): void;
 
   /** Whether `intid` is an implemented SPI. */
-  #hasSpi(intid: number): boolean {
+  hasSpi(intid: number): boolean {
     return intid < INTID.END_SPI && this.spis.has(intid >>> 5);
   }
 
   /** The bank that holds `intid` as CPU `cpu` sees it, or undefined when not implemented. */
   bankOf(cpu: number, intid: number): Bank | undefined {
     if (intid < INTID.FIRST_SPI) return this.privates[cpu];
-    return this.#hasSpi(intid) ? this.spis : undefined;
+    return this.hasSpi(intid) ? this.spis : undefined;
   }
 
   /**
@@ -53,48 +71,43 @@ export abstract class Interrupts {
    * the CPU interface disables is not forwarded, so it hides no other.
    */
   highestPending(cpu: number): number {
+    const own = this.privates[cpu] as Bank, candidates = own.candidateWord(0);
+    if (candidates === 0 && this.spis.quiet === this.#allQuiet) return SPURIOUS;
     this.#found = SPURIOUS;
     this.foundPriority = NO_PRIORITY;
     const groups = this.forwarded(cpu);
     if (groups === 0) return SPURIOUS;
-    const own = this.privates[cpu] as Bank;
-    const candidates = own.candidateWord(0);
     if (candidates !== 0) this.#choose(own, 0, candidates, groups, -1);
-    this.#chooseSpi(groups, cpu);
+    const loud = ~this.spis.quiet & this.#allQuiet;
+    if (loud !== 0) this.#chooseSpi(loud, groups, cpu);
     return this.#found;
   }
 
-  #chooseSpi(groups: number, cpu: number): void {
+  /** Looks at these words of the SPIs. */
+  #chooseSpi(words: number, groups: number, cpu: number): void {
     const { spis } = this;
-    const { words, end } = spis, enable = spis.enable >>> 2;
-    for (let w = spis.first; w < end; w++) {
-      // Most words have no interrupt that is enabled.
-      if (words[(enable + w) | 0] === 0) continue;
-      const candidates = spis.candidateWord(w);
-      if (candidates !== 0) this.#choose(spis, w, candidates, groups, cpu);
+    for (let left = words; left !== 0; left &= left - 1) {
+      const w = lowestBit(left), candidates = spis.candidateWord(w);
+      if (candidates === 0) spis.noteQuiet(w);
+      else this.#choose(spis, w, candidates, groups, cpu);
     }
   }
 
   /** Looks at these of 32 interrupts; `cpu`: the one that an SPI must be for, -1 for private interrupts. */
   #choose(bank: Bank, w: number, of: number, groups: number, cpu: number): void {
     let candidates = of;
-    const ofGroup1 = bank.memory.ldi32(bank.group + 4 * w);
+    const ofGroup1 = bank.words[(bank.group + w) | 0] as number;
     if ((groups & 1) === 0) candidates &= ofGroup1;
     if ((groups & 2) === 0) candidates &= ~ofGroup1;
     for (; candidates !== 0; candidates &= candidates - 1) {
-      const intid = 32 * w + lowestBit(candidates);
+      const at = lowestBit(candidates), intid = (w << 5) | at;
       const priority = bank.priorityOf(intid);
       if (priority >= this.foundPriority) continue;
       if (cpu >= 0 && !this.isFor(cpu, intid)) continue;
       this.#found = intid;
       this.foundPriority = priority;
+      this.foundGroup = (ofGroup1 >>> at) & 1;
     }
-  }
-
-  /** 0 or 1. */
-  groupOf(cpu: number, intid: number): number {
-    const bank = this.bankOf(cpu, intid);
-    return bank && bank.test(bank.group, intid) ? 1 : 0;
   }
 
   #tell(cpu: number, intid: number): void {
@@ -117,10 +130,13 @@ export abstract class Interrupts {
   /** Active to inactive, or active and pending to pending; other states stay. */
   deactivate(cpu: number, intid: number): void {
     const bank = this.bankOf(cpu, intid);
-    if (!bank || !bank.test(bank.active, intid)) return;
-    bank.put(bank.active, intid, false);
     // What is not pending besides concerns nobody now.
-    if ((bank.candidateWord(intid >>> 5) & (1 << (intid & 31))) !== 0) this.#tell(cpu, intid);
+    if (bank !== undefined && bank.deactivate(intid)) this.#tell(cpu, intid);
+  }
+
+  /** Nothing is known of what is pending: the memory may have been changed from outside. */
+  forget(): void {
+    this.spis.forget();
   }
 
   /** What may concern any CPU has changed. */

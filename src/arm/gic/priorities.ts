@@ -19,10 +19,14 @@ export interface BinaryPoints {
   readonly common: boolean;
 }
 
-/** The mask of the group priority bits for `group` 0 or 1: BPR0 n leaves bits 7 to n + 1, BPR1 n bits 7 to n. */
-export function groupMask(points: BinaryPoints, group: number): number {
-  const shift = group === 0 || points.common ? points.bpr0 + 1 : points.bpr1;
-  return (0xff << shift) & 0xff;
+/** The mask of the group priority bits that BPR0 leaves: 7 to n + 1. */
+export function groupMask0(bpr0: number): number {
+  return (0xff << (bpr0 + 1)) & 0xff;
+}
+
+/** The same of BPR1, without CBPR: 7 to n. */
+export function groupMask1(bpr1: number): number {
+  return (0xff << bpr1) & 0xff;
 }
 
 /** What BPR1 reads as: with CBPR, BPR0 + 1 but at most 7. */
@@ -53,12 +57,12 @@ export function runningPriority(ap0: number, ap1: number): number {
 
 /** Group of the highest active priority, or -1. At equal priority group 0 counts as the higher. */
 export function runningGroup(ap0: number, ap1: number): -1 | 0 | 1 {
-  if ((ap0 | ap1) === 0) return -1;
-  return lowestBit(ap1) < lowestBit(ap0) ? 1 : 0;
+  const active = ap0 | ap1;
+  if (active === 0) return -1;
+  return (ap0 & active & -active) !== 0 ? 0 : 1;
 }
 
-/** Whether an interrupt of `priority` may be signalled over `running`, given the mask `pmr` and its group's mask. */
-export function preempts(priority: number, pmr: number, running: number, mask: number): boolean {
-  if (priority >= pmr) return false;
-  return running === IDLE_PRIORITY || (priority & mask) < (running & mask);
+/** Whether an interrupt of `priority` may be signalled over the active priorities, given its group's mask. */
+export function preempts(priority: number, active: number, mask: number): boolean {
+  return active === 0 || (priority & mask) < ((lowestBit(active) << (8 - PRIBITS)) & mask);
 }

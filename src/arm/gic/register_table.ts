@@ -9,16 +9,8 @@ export interface RegisterRow<T> {
   readonly read?: (owner: T) => number;
   /** Bits 63 to 32, where not zero. */
   readonly readHi?: (owner: T) => number;
-  /** Absent for read-only registers; constant ones ignore it. */
+  /** Absent for read-only registers. */
   readonly write?: (owner: T, lo: number, hi: number) => void;
-  /** Whether reading changes state. */
-  readonly readActs?: boolean;
-  /** Whether writing changes nothing. */
-  readonly constant?: boolean;
-  /** Whether writing changes nothing but interrupts, which tell whom they concern. */
-  readonly tells?: boolean;
-  /** Whether writing changes no interrupt, unless it tells so: only which priorities are signalled. */
-  readonly masks?: boolean;
 }
 
 /** Rows by register-file index. */

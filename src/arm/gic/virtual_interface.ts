@@ -10,7 +10,7 @@
  * drops the priority before anything is checked; DIR with EOImode 0 is ignored.
  */
 import type { Arena } from "../../base/arena.ts";
-import { array, layout, u32, type ViewOf } from "../../base/struct.ts";
+import type { ViewOf } from "../../base/struct.ts";
 import { LINE } from "../arch/cpu_state.ts";
 import {
   fieldOf,
@@ -19,41 +19,42 @@ import {
   ICH_LR_HI,
   ICH_MISR,
   ICH_VMCR,
-  ICH_VTR,
   IDLE_PRIORITY,
   INTID,
   INTID_MASK,
+  MAINTENANCE_INTID,
   withField,
 } from "../arch/gic.ts";
 import { R } from "../arch/sysregs.ts";
-import { PRIBITS, PRIORITY_MASK } from "./bank.ts";
+import type { Bank } from "./bank.ts";
+import type { CpuLines } from "./cpu_lines.ts";
+import type { Interrupts } from "./interrupts.ts";
 import {
   activeBit,
   binaryPoint,
   type BinaryPoints,
-  groupMask,
+  groupMask0,
+  groupMask1,
   MIN_BPR0,
   MIN_BPR1,
   preempts,
   runningGroup,
   runningPriority,
 } from "./priorities.ts";
-
-/** The most list registers there can be. */
-export const MAX_LRS = 16;
-
-/** State of one virtual CPU interface. */
-const GichLayout = layout("gich", {
-  hcr: u32(),
-  vmcr: u32(),
-  /** ICH_AP0R0_EL2 and ICH_AP1R0_EL2. */
-  ap0r: u32(),
-  ap1r: u32(),
-  lr: array("u64", MAX_LRS),
-});
+import {
+  CTLR_FIXED,
+  GichLayout,
+  HCR_MAPPED,
+  HCR_WRITABLE,
+  LR_HI_RES0,
+  VMCR_MAPPED,
+  VMCR_WRITABLE,
+  VTR_FIXED,
+} from "./virtual_layout.ts";
 
 // V8 folds what it knows of a constant of the module itself, and has to look up imported ones.
 const HCR = ICH_HCR, LR_HI = ICH_LR_HI, VMCR = ICH_VMCR, LINES = LINE, IDLE = IDLE_PRIORITY;
+const INTIDS = INTID, MAINTENANCE_BIT = 1 << MAINTENANCE_INTID;
 /** Words of a state; that of the first list register's bits 63 to 32. */
 const WORD = {
   HCR: GichLayout.offset.hcr >>> 2,
@@ -65,66 +66,56 @@ const WORD = {
 /** What else than an EOI can be a reason for a maintenance interrupt. */
 const REASONS = 0xff & ~ICH_HCR.En;
 
-const HCR_WRITABLE = 0xff | ICH_HCR.TC | ICH_HCR.TALL0 | ICH_HCR.TALL1 | ICH_HCR.TSEI |
-  ICH_HCR.TDIR | (0x1f << ICH_HCR.EOIcount.shift);
-const VMCR_WRITABLE = ICH_VMCR.VENG0 | ICH_VMCR.VENG1 | ICH_VMCR.VCBPR | ICH_VMCR.VEOIM |
-  (7 << ICH_VMCR.VBPR1.shift) | (7 << ICH_VMCR.VBPR0.shift) |
-  (PRIORITY_MASK << ICH_VMCR.VPMR.shift);
-/** What a GICv2 has besides in VMCR. Its GICH_VMCR has no more. */
-const VMCR_MAPPED = ICH_VMCR.VAckCtl | ICH_VMCR.VFIQEn;
-const HCR_MAPPED = 0xff | (0x1f << ICH_HCR.EOIcount.shift);
-const VTR_FIXED = ICH_VTR.TDS | ICH_VTR.nV4 | ICH_VTR.A3V | (1 << ICH_VTR.IDbits.shift) |
-  ((PRIBITS - 1) << ICH_VTR.PREbits.shift) | ((PRIBITS - 1) << ICH_VTR.PRIbits.shift);
-const CTLR_FIXED = ICC_CTLR.A3V | ((PRIBITS - 1) << ICC_CTLR.PRIbits.shift) |
-  (1 << ICC_CTLR.IDbits.shift);
-/** What a write to a GICv3's ICH_VMCR_EL2 keeps and sets, unless a field is one of `never`: that is raised. */
-export const PLAIN_VMCR = {
-  keep: VMCR_WRITABLE,
-  set: ICH_VMCR.VFIQEn,
-  never: [...below(ICH_VMCR.VBPR0, MIN_BPR0), ...below(ICH_VMCR.VBPR1, MIN_BPR1)],
-} as const;
-
-/** The values of a field of 3 bits that are less than `least`. */
-function below({ shift }: { readonly shift: number }, least: number) {
-  return Array.from({ length: least }, (_, n) => ({ mask: 7 << shift, value: n << shift }));
-}
-
-/** What a write to a GICv3's ICH_HCR_EL2 keeps, and to bits 63 to 32 of a list register. */
-export const PLAIN_HCR: number = HCR_WRITABLE;
-/** Priority bits of a list register that are RES0. */
-const LR_HI_RES0 = (~PRIORITY_MASK & 0xff) << ICH_LR_HI.Priority.shift;
-
-export const PLAIN_LR_HI: number = ~LR_HI_RES0;
-
 const STATE_INVALID = 0;
 const ENDED_MASK = ICH_LR_HI.PENDING | ICH_LR_HI.ACTIVE | ICH_LR_HI.HW | ICH_LR_HI.EOI;
 const STATE_PENDING = 1;
 
-/** Passes a deactivation on to the physical interrupt. */
-export type DeactivatePhysical = (cpu: number, hwIntid: number) => void;
+/** What a virtual interface is part of. */
+export interface VirtualParts {
+  /** List registers, 1 to 16. */
+  readonly lrs: number;
+  /** What ICV_CTLR_EL1.RSS says. */
+  readonly rangeSelector: boolean;
+  /** Of a GICv2. */
+  readonly mapped: boolean;
+  /** The physical interrupts, of which list registers with HW deactivate some, and one is the maintenance interrupt. */
+  readonly interrupts: Interrupts;
+  readonly lines: CpuLines;
+  readonly watcher: VirtualWatcher;
+}
 
-/** A view of one virtual CPU interface. Methods change state only; the controller refreshes the lines afterwards. */
+/** Called when a guest has deactivated the interrupt of a list register. For whoever watches. */
+export interface VirtualWatcher {
+  virtualDeactivated: ((cpuIndex: number, intid: number) => void) | undefined;
+}
+
+/** A view of one virtual CPU interface. Methods change state only; {@link refresh} makes of it what is signalled. */
 export class VirtualInterface implements BinaryPoints {
   readonly state: ViewOf<typeof GichLayout>;
+  readonly lrs: number;
+  readonly rangeSelector: boolean;
+  readonly mapped: boolean;
+  readonly interrupts: Interrupts;
+  readonly #lines: CpuLines;
+  readonly #watcher: VirtualWatcher;
   /** The state's words: V8 reads one at a constant place with three instructions. */
   readonly #words: Int32Array;
   readonly #lr: number;
-  /** Called when the guest has deactivated the interrupt of a list register. */
-  deactivated: (intid: number) => void = () => {};
+  /** The CPU's private interrupts. */
+  readonly #bank: Bank;
 
-  /** `lrs`: list registers, 1 to 16. `rangeSelector`: what ICV_CTLR_EL1.RSS says. `mapped`: of a GICv2. */
-  constructor(
-    arena: Arena,
-    readonly cpu: number,
-    readonly lrs: number,
-    readonly rangeSelector: boolean,
-    readonly deactivatePhysical: DeactivatePhysical,
-    readonly mapped = false,
-  ) {
+  constructor(arena: Arena, parts: VirtualParts) {
+    this.lrs = parts.lrs;
+    this.rangeSelector = parts.rangeSelector;
+    this.mapped = parts.mapped;
+    this.interrupts = parts.interrupts;
+    this.#lines = parts.lines;
+    this.#watcher = parts.watcher;
     this.state = arena.make(GichLayout);
     const { memory, base, lr } = this.state;
     this.#words = new Int32Array(memory.i32.buffer, base, GichLayout.size >>> 2);
     this.#lr = lr;
+    this.#bank = parts.interrupts.privates[parts.lines.cpuIndex] as Bank;
   }
 
   /** The byte addresses of ICH_VMCR_EL2 and ICH_HCR_EL2, each a word. */
@@ -220,15 +211,17 @@ export class VirtualInterface implements BinaryPoints {
 
   /** The list register with the highest priority pending interrupt of an enabled group, or -1; the lowest among equals. */
   highestPending(): number {
-    const words = this.#words, { lrs } = this;
-    const enabled = (words[WORD.VMCR] as number) & (VMCR.VENG0 | VMCR.VENG1);
-    let found = -1;
-    if (enabled === 0) return found;
-    let best: number = IDLE;
-    for (let n = 0; n < lrs; n++) {
+    const words = this.#words;
+    if ((this.#anySetFrom1() & LR_HI.PENDING) !== 0) return this.#searchPending();
+    return isDeliverable(words[WORD.LR_HI] as number, words[WORD.VMCR] as number) ? 0 : -1;
+  }
+
+  #searchPending(): number {
+    const words = this.#words, vmcr = words[WORD.VMCR] as number;
+    let found = -1, best: number = IDLE;
+    for (let n = 0; n < this.lrs; n++) {
       const hi = words[(WORD.LR_HI + 2 * n) | 0] as number;
-      if (hi >>> LR_HI.State.shift !== STATE_PENDING) continue;
-      if ((enabled & (hi & LR_HI.Group ? VMCR.VENG1 : VMCR.VENG0)) === 0) continue;
+      if (!isDeliverable(hi, vmcr)) continue;
       const priority = (hi >>> LR_HI.Priority.shift) & 0xff;
       if (priority < best) {
         best = priority;
@@ -244,21 +237,63 @@ export class VirtualInterface implements BinaryPoints {
     if (((words[WORD.HCR] as number) & HCR.En) === 0) return false;
     const hi = words[(WORD.LR_HI + 2 * n) | 0] as number;
     const priority = (hi >>> LR_HI.Priority.shift) & 0xff;
-    const vmcr = words[WORD.VMCR] as number;
+    if (priority >= (words[WORD.VMCR] as number) >>> VMCR.VPMR.shift) return false;
     const active = (words[WORD.AP0R] as number) | (words[WORD.AP1R] as number);
-    if (active === 0) return priority < vmcr >>> VMCR.VPMR.shift;
-    const mask = groupMask(this, hi & LR_HI.Group ? 1 : 0);
-    return preempts(priority, this.pmr, this.running, mask);
+    return active === 0 || preempts(priority, active, this.#mask(hi & LR_HI.Group));
+  }
+
+  /** The mask of the group priority bits: of group 0 if `group1` is 0. */
+  #mask(group1: number): number {
+    const vmcr = this.#words[WORD.VMCR] as number;
+    return group1 === 0 || (vmcr & VMCR.VCBPR) !== 0
+      ? groupMask0(fieldOf(vmcr, VMCR.VBPR0))
+      : groupMask1(fieldOf(vmcr, VMCR.VBPR1));
+  }
+
+  /** Signals to the guest, and drives the maintenance interrupt, as the registers say now. */
+  refresh(): void {
+    const words = this.#words, hcr = words[WORD.HCR] as number;
+    let line = 0, maintenance = 0;
+    if ((hcr & HCR.En) !== 0) {
+      const set = (words[WORD.LR_HI] as number) | this.#anySetFrom1();
+      if ((set & LR_HI.PENDING) !== 0) line = this.#line();
+      // Most often nothing but an EOI can be the maintenance interrupt's reason.
+      if ((hcr & REASONS) !== 0) maintenance = this.misr();
+      else if ((set & LR_HI.EOI) !== 0) maintenance = this.eisr();
+    }
+    this.#lines.driveVirtual(line);
+    const bank = this.#bank, level = (bank.words[bank.level] as number) & MAINTENANCE_BIT;
+    if ((level !== 0) !== (maintenance !== 0)) this.#driveMaintenance(maintenance !== 0);
+  }
+
+  /**
+   * The bits 63 to 32 that any list register but the first has set. Those that do not exist are zero; of those that
+   * do the first is the only one in use most often.
+   */
+  #anySetFrom1(): number {
+    const words = this.#words;
+    const set = (words[WORD.LR_HI + 2] as number) | (words[WORD.LR_HI + 4] as number) |
+      (words[WORD.LR_HI + 6] as number);
+    return this.lrs <= 4 ? set : set | this.#anySetFrom4();
+  }
+
+  #anySetFrom4(): number {
+    let set = 0;
+    for (let n = 4; n < this.lrs; n++) set |= this.lrHi(n);
+    return set;
+  }
+
+  #driveMaintenance(level: boolean): void {
+    this.interrupts.drive(this.#lines.cpuIndex, MAINTENANCE_INTID, level);
   }
 
   /** LINE.VIRQ, LINE.VFIQ or 0: what the guest is signalled. */
-  lines(): number {
-    const words = this.#words;
-    if (((words[WORD.HCR] as number) & HCR.En) === 0) return 0;
+  #line(): number {
     const n = this.highestPending();
     if (n < 0 || !this.#signals(n)) return 0;
-    const ofGroup0 = ((words[(WORD.LR_HI + 2 * n) | 0] as number) & LR_HI.Group) === 0;
-    return ofGroup0 && ((words[WORD.VMCR] as number) & VMCR.VFIQEn) !== 0 ? LINES.VFIQ : LINES.VIRQ;
+    const words = this.#words, hi = words[(WORD.LR_HI + 2 * n) | 0] as number;
+    const fiq = (hi & LR_HI.Group) === 0 && ((words[WORD.VMCR] as number) & VMCR.VFIQEn) !== 0;
+    return fiq ? LINES.VFIQ : LINES.VIRQ;
   }
 
   /** ICH_HCR_EL2.En. */
@@ -266,19 +301,12 @@ export class VirtualInterface implements BinaryPoints {
     return ((this.#words[WORD.HCR] as number) & HCR.En) !== 0;
   }
 
-  /** The level of the maintenance interrupt. */
-  get maintenance(): boolean {
-    const words = this.#words, hcr = words[WORD.HCR] as number;
-    if ((hcr & HCR.En) === 0) return false;
-    // Most often nothing but an EOI can be its reason.
-    return (hcr & REASONS) === 0 ? this.eisr() !== 0 : this.misr() !== 0;
-  }
-
   /** The pending list register if its interrupt is of `group`, or -1. */
   #pendingOf(group: number): number {
     const n = this.highestPending();
     if (n < 0) return -1;
-    return (this.lrHi(n) & ICH_LR_HI.Group ? 1 : 0) === group ? n : -1;
+    const group1 = (this.#words[(WORD.LR_HI + 2 * n) | 0] as number) & LR_HI.Group;
+    return (group1 !== 0 ? 1 : 0) === group ? n : -1;
   }
 
   /** GICV_CTLR.AckCtl. */
@@ -301,35 +329,37 @@ export class VirtualInterface implements BinaryPoints {
   /** ICV_IAR<group>_EL1: pending to active. A special INTID in a list register is returned and dropped. */
   acknowledge(group: number): number {
     const n = this.#pendingOf(group);
-    if (n < 0 || !this.#signals(n)) return INTID.SPURIOUS;
-    const intid = this.lrLo(n);
-    const hi = this.lrHi(n) & ~ICH_LR_HI.PENDING;
+    if (n < 0 || !this.#signals(n)) return INTIDS.SPURIOUS;
+    const words = this.#words, hiAt = (WORD.LR_HI + 2 * n) | 0;
+    const intid = (words[(hiAt - 1) | 0] as number) >>> 0, hi = words[hiAt] as number;
     if (isSpecial(intid)) {
-      this.#setLrHi(n, hi);
+      words[hiAt] = hi & ~LR_HI.PENDING;
       return intid;
     }
-    this.#setLrHi(n, hi | ICH_LR_HI.ACTIVE);
-    const bit = activeBit(fieldOf(hi, ICH_LR_HI.Priority) & groupMask(this, group));
-    if (group === 0 || this.mapped) this.state.ap0r |= bit;
-    else this.state.ap1r |= bit;
+    words[hiAt] = (hi & ~LR_HI.PENDING) | LR_HI.ACTIVE;
+    const bit = activeBit((hi >>> LR_HI.Priority.shift) & this.#mask(hi & LR_HI.Group));
+    if (group === 0 || this.mapped) words[WORD.AP0R] = (words[WORD.AP0R] as number) | bit;
+    else words[WORD.AP1R] = (words[WORD.AP1R] as number) | bit;
     return intid;
   }
 
   /** The list register in which `intid` is active, or -1. */
   #findActive(intid: number): number {
-    for (let n = 0; n < this.lrs; n++) {
-      if ((this.lrHi(n) & ICH_LR_HI.ACTIVE) !== 0 && this.lrLo(n) === intid) return n;
+    const words = this.#words, { lrs } = this;
+    for (let n = 0; n < lrs; n++) {
+      const hiAt = (WORD.LR_HI + 2 * n) | 0;
+      if (((words[hiAt] as number) & LR_HI.ACTIVE) === 0) continue;
+      if (words[(hiAt - 1) | 0] === intid) return n;
     }
     return -1;
   }
 
-  /** Drops the highest active priority and returns it; idle if there was none. */
-  #dropPriority(): number {
-    const { state } = this;
-    const dropped = this.running;
-    if (runningGroup(state.ap0r, state.ap1r) === 0) state.ap0r &= state.ap0r - 1;
-    else state.ap1r &= state.ap1r - 1;
-    return dropped;
+  /** Drops the highest active priority. */
+  #dropPriority(): void {
+    const words = this.#words;
+    const ap0 = words[WORD.AP0R] as number, ap1 = words[WORD.AP1R] as number;
+    if (runningGroup(ap0, ap1) === 0) words[WORD.AP0R] = ap0 & (ap0 - 1);
+    else words[WORD.AP1R] = ap1 & (ap1 - 1);
   }
 
   #bumpEoiCount(): void {
@@ -340,10 +370,12 @@ export class VirtualInterface implements BinaryPoints {
 
   /** Active to invalid, or pending and active to pending; with HW the physical interrupt too. */
   #deactivateLr(n: number): void {
-    const hi = this.lrHi(n);
-    this.#setLrHi(n, hi & ~ICH_LR_HI.ACTIVE);
-    if (hi & ICH_LR_HI.HW) this.deactivatePhysical(this.cpu, fieldOf(hi, ICH_LR_HI.pINTID));
-    this.deactivated(this.lrLo(n));
+    const words = this.#words, hiAt = (WORD.LR_HI + 2 * n) | 0, hi = words[hiAt] as number;
+    words[hiAt] = hi & ~LR_HI.ACTIVE;
+    const { cpuIndex } = this.#lines;
+    if ((hi & LR_HI.HW) !== 0) this.interrupts.deactivate(cpuIndex, fieldOf(hi, LR_HI.pINTID));
+    const { virtualDeactivated } = this.#watcher;
+    if (virtualDeactivated !== undefined) virtualDeactivated(cpuIndex, this.intid(n));
   }
 
   /** Group of the list register in which `intid` is active; 0 when it is in none. */
@@ -356,18 +388,24 @@ export class VirtualInterface implements BinaryPoints {
   endOfInterrupt(group: number, value: number): void {
     const intid = value & INTID_MASK;
     if (isSpecial(intid)) return;
-    const dropped = this.#dropPriority();
-    if (dropped === IDLE_PRIORITY) return;
-    const isLpi = intid >= INTID.FIRST_LPI;
+    const words = this.#words;
+    const running = (words[WORD.AP0R] as number) | (words[WORD.AP1R] as number);
+    if (running === 0) return;
+    this.#dropPriority();
+    const isLpi = intid >= INTIDS.FIRST_LPI;
+    const deactivates = isLpi || ((words[WORD.VMCR] as number) & VMCR.VEOIM) === 0;
     const n = this.#findActive(intid);
-    if (n < 0) {
-      if (!this.#splitsEoi && !isLpi) this.#bumpEoiCount();
-      return;
-    }
-    const hi = this.lrHi(n);
-    if ((hi & ICH_LR_HI.Group ? 1 : 0) !== group) return;
-    if ((fieldOf(hi, ICH_LR_HI.Priority) & groupMask(this, group)) !== dropped) return;
-    if (!this.#splitsEoi || isLpi) this.#deactivateLr(n);
+    if (n >= 0) {
+      if (deactivates && this.#isRunning(n, group, running)) this.#deactivateLr(n);
+    } else if (deactivates && !isLpi) this.#bumpEoiCount();
+  }
+
+  /** Whether list register `n`'s interrupt is of `group`, and of the highest of the priorities `active`. */
+  #isRunning(n: number, group: number, active: number): boolean {
+    const hi = this.#words[(WORD.LR_HI + 2 * n) | 0] as number, group1 = hi & LR_HI.Group;
+    if ((group1 !== 0 ? 1 : 0) !== group) return false;
+    const priority = (hi >>> LR_HI.Priority.shift) & this.#mask(group1);
+    return priority === runningPriority(active, 0);
   }
 
   /** ICV_DIR_EL1. */
@@ -426,8 +464,15 @@ export class VirtualInterface implements BinaryPoints {
   }
 }
 
-function isSpecial(intid: number): boolean {
-  return intid >= INTID.FIRST_SPECIAL && intid < INTID.END_SPECIAL;
+/** Whether an interrupt is pending, of a group that is enabled. `hi`: bits 63 to 32 of its list register. */
+function isDeliverable(hi: number, vmcr: number): boolean {
+  if (hi >>> LR_HI.State.shift !== STATE_PENDING) return false;
+  return (vmcr & ((hi & LR_HI.Group) !== 0 ? VMCR.VENG1 : VMCR.VENG0)) !== 0;
+}
+
+/** Whether `intid` is no interrupt but says something. */
+export function isSpecial(intid: number): boolean {
+  return intid >= INTIDS.FIRST_SPECIAL && intid < INTIDS.END_SPECIAL;
 }
 
 /** The byte address of bits 63 to 32 of list register `n`. */

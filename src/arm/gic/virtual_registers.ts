@@ -4,7 +4,8 @@ import { ICC_CTLR, ICH_VMCR, withField } from "../arch/gic.ts";
 import { PRIORITY_MASK } from "./bank.ts";
 import { binaryPoint, MIN_BPR0, MIN_BPR1, visibleBpr1 } from "./priorities.ts";
 import { type RegisterRow, RegisterTable } from "./register_table.ts";
-import { MAX_LRS, type VirtualInterface } from "./virtual_interface.ts";
+import type { VirtualInterface } from "./virtual_interface.ts";
+import { MAX_LRS } from "./virtual_layout.ts";
 
 type Row = RegisterRow<VirtualInterface>;
 
@@ -37,7 +38,8 @@ const activePriorities = (ap0: SysregName, ap1: SysregName): Row[] => [
 ];
 
 const ofGroup = (group: 0 | 1, enable: number): Row[] => [
-  { name: `ICC_IAR${group}_EL1`, read: (v) => v.acknowledge(group), readActs: true },
+  // Its reading acts: see Gicv3.icvRead.
+  { name: `ICC_IAR${group}_EL1` },
   { name: `ICC_EOIR${group}_EL1`, write: (v, lo) => v.endOfInterrupt(group, lo) },
   { name: `ICC_HPPIR${group}_EL1`, read: (v) => v.pending(group) },
   {
