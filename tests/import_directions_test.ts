@@ -48,6 +48,7 @@ const NARROW: Readonly<Record<string, readonly string[]>> = {
     "src/arm/el2_port.ts",
     "src/kvm/hyp/",
     "src/kvm/kvm_host.ts",
+    "src/kvm/kvm_words.ts",
   ],
 };
 

@@ -254,6 +254,10 @@ export class Machine implements Hooks, TeamMachine {
   rearm(): void {
     this.#turns.rearm();
   }
+  /** Whether {@link updateTimers} would look at them. */
+  get timersDue(): boolean {
+    return this.#turns.timersDue;
+  }
   /** Re-evaluates timers when one is due, and remembers when the next one is. */
   updateTimers(): void {
     this.#turns.updateTimers();

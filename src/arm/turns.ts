@@ -232,8 +232,13 @@ export class Turns {
 
   /** Re-evaluates timers when one is due, and remembers when the next one is. */
   updateTimers(): void {
+    if (this.timersDue) this.#lookAtTimers();
+  }
+
+  /** Whether a timer is due, or {@link rearm} was called since they were looked at. */
+  get timersDue(): boolean {
     const { lo, hi } = this.#deadline;
-    if (this.#clock.until(lo, hi) === 0) this.#lookAtTimers();
+    return this.#clock.until(lo, hi) === 0;
   }
 
   #lookAtTimers(): void {

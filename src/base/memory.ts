@@ -51,6 +51,10 @@ export class SharedMemory {
   wordsAt(at: number, count: number): Uint32Array {
     return new Uint32Array(this.memory.buffer, at, count);
   }
+  /** The same, signed. */
+  signedAt(at: number, count: number): Int32Array {
+    return new Int32Array(this.memory.buffer, at, count);
+  }
 
   ld8(at: number): number {
     return this.u8[at] as number;

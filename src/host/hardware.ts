@@ -27,6 +27,8 @@ export interface HostHardware {
    * instructions. Not an operation of the CPU: costs nothing and is not counted.
    */
   irqPending(index: number): boolean;
+  /** Whether a timer is to be looked at before anything else is done; without it, one may be. */
+  timersDue?(): boolean;
   /** A 32-bit access of the CPU to a device (Device-nGnRE memory). */
   mmioRead(index: number, pa: number): number;
   mmioWrite(index: number, pa: number, value: number): void;

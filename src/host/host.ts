@@ -27,9 +27,9 @@ import * as irq from "./irq.ts";
 import { Irqs, PPI } from "./irq.ts";
 import { type PageRange, Pages } from "./pages.ts";
 import { PerfEvents } from "./perf_event.ts";
-import { Scheduler } from "./scheduler.ts";
+import { type CpuQueue, Scheduler } from "./scheduler.ts";
 import * as hostThreads from "./threads.ts";
-import { type HostThread, SUSPEND, Threads } from "./threads.ts";
+import { type HostThread, Threads } from "./threads.ts";
 
 // Of the module itself: what is imported V8 looks up and checks at each use.
 const { MDSCR } = debugRegisters;
@@ -38,7 +38,7 @@ const { PMCR } = pmu;
 const { DOORBELL_INTID } = hardwareModule;
 const { hypStubVectors } = hypStub;
 const { IPI } = irq;
-const { suspend, THREAD_STATE } = hostThreads;
+const { SUSPEND, suspend, THREAD_STATE } = hostThreads;
 
 /** Bytes, and alignment, of a vector table. */
 const VECTOR_TABLE_BYTES = 0x800;
@@ -108,6 +108,12 @@ function allCounters(port: El2Port): number {
   return (port.readLo(R.PMCR_EL0) >>> PMCR.N_SHIFT) & MDCR.HPMN;
 }
 
+/** A physical CPU, with what each step looks at. */
+interface Seat {
+  readonly port: El2Port;
+  readonly run: CpuQueue;
+}
+
 function spinlockHeld(): never {
   throw new InternalError("a spinlock is held across a suspension");
 }
@@ -132,15 +138,16 @@ export class Host {
   readonly perf: PerfEvents;
   readonly #work: (() => void)[] = [];
   readonly #workThread: HostThread;
-  readonly #ports: readonly El2Port[];
+  readonly #seats: readonly Seat[];
+  /** The CPU that is executing host code, and its {@link Seat}. */
   #pcpu = 0;
+  #seat: Seat;
   #executing = false;
   #booted = false;
 
   constructor(options: HostOptions) {
     const { hardware, locks, trace, arena } = options;
     this.hardware = hardware;
-    this.#ports = Array.from({ length: hardware.pcpus }, (_, pcpu) => hardware.port(pcpu));
     this.mode = options.mode ?? "vhe";
     this.hostEl = this.mode === "vhe" ? 2 : 1;
     this.locks = locks;
@@ -170,6 +177,11 @@ export class Host {
       perfSchedOut: (thread) => this.perf.schedOut(thread),
       sendReschedule: (pcpu) => this.irqs.sendIpi(this.#pcpu, pcpu, IPI.RESCHEDULE),
     }, arena);
+    this.#seats = Array.from({ length: hardware.pcpus }, (_, pcpu) => ({
+      port: hardware.port(pcpu),
+      run: this.scheduler.cpu(pcpu),
+    }));
+    this.#seat = this.#seats[0] as Seat;
     this.perf = new PerfEvents(
       {
         hardware,
@@ -234,7 +246,7 @@ export class Host {
 
   /** The port of the physical CPU that is executing host code. */
   port(): El2Port {
-    return this.#ports[this.#pcpu] as El2Port;
+    return this.#seat.port;
   }
 
   /** Brings every physical CPU up, from EL2 where it starts: EL2 set up, interrupt controller, interrupts open. Once. */
@@ -342,6 +354,7 @@ export class Host {
 
   #enter(pcpu: number): void {
     this.#pcpu = pcpu;
+    this.#seat = this.#seats[pcpu] as Seat;
     this.trace.pcpu = pcpu;
   }
 
@@ -373,8 +386,9 @@ export class Host {
   }
 
   /**
-   * Gives CPU `pcpu`, which is in the host, to it: at most one phase of one thread. "guest": the CPU
-   * has done ERET; "idle": it waits for an interrupt (WFI); "again": there is more to do.
+   * Gives CPU `pcpu`, which is in the host, to it: one phase of one thread at most, or two where nothing comes
+   * between them ({@link goesOn}). "guest": the CPU has done ERET; "idle": it waits for an interrupt (WFI); "again":
+   * there is more to do.
    */
   step(pcpu: number): StepResult {
     this.#enter(pcpu);
@@ -397,12 +411,21 @@ export class Host {
   }
 
   #pick(pcpu: number): HostThread | undefined {
-    const { scheduler } = this;
-    const queue = scheduler.queue(pcpu);
-    const current = scheduler.currentOf(queue, pcpu);
+    const { scheduler } = this, { run, port } = this.#seat;
+    const { current } = run;
     if (current === undefined) return scheduler.schedule(pcpu);
-    if (!queue.needResched || current.inGuest) return current;
-    return this.port().irqsDisabled() ? current : scheduler.schedule(pcpu);
+    if (!run.queue.needResched || current.inGuest) return current;
+    return port.irqsDisabled() ? current : scheduler.schedule(pcpu);
+  }
+
+  /**
+   * Whether nothing would come before the next phase of the current thread if it were left to {@link step}: no
+   * interrupt, no other thread, no timer. A phase may then go on with it itself.
+   */
+  get goesOn(): boolean {
+    const { hardware } = this;
+    return !hardware.irqPending(this.#pcpu) && !this.#seat.run.queue.needResched &&
+      hardware.timersDue !== undefined && !hardware.timersDue();
   }
 
   #suspend(pcpu: number, thread: HostThread, how: number): StepResult {
@@ -419,14 +442,14 @@ export class Host {
 
   /** CPU `pcpu` has taken an exception to EL2 through the vector at `vectorOffset` (0 to 0x780). */
   onEl2Exception(pcpu: number, vectorOffset: number): void {
-    const thread = this.scheduler.current(pcpu);
+    const { port, run } = this.#seats[pcpu] as Seat, thread = run.current;
     if (thread === undefined || !thread.inGuest) {
       throw new InternalError(
         `exception to EL2 of the host itself: CPU ${pcpu}, vector 0x${vectorOffset.toString(16)}`,
       );
     }
     const kind = this.threads.kindOf(thread);
-    kind.guestLeft?.(thread, this.#ports[pcpu] as El2Port);
+    kind.guestLeft?.(thread, port);
     // A kernel at EL1 has the CPU again once EL2's code gives it back.
     if (this.hostEl === 1 && !this.#runEl2(pcpu)) return kind.guestReentered?.(thread);
     thread.inGuest = false;
@@ -442,7 +465,7 @@ export class Host {
 
   /** need_resched of the current CPU. */
   get needResched(): boolean {
-    return this.scheduler.queue(this.#pcpu).needResched;
+    return this.#seat.run.queue.needResched;
   }
 
   /**

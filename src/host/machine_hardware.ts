@@ -31,6 +31,7 @@ export function machineHardware(machine: Machine): HostHardware {
     gicrStride: BOARD.gicr.stride,
     port: (index) => machine.ports[index] as El2Port,
     irqPending: (index) => (((words[index] as Int32Array)[LINES_WORD] as number) & IRQ) !== 0,
+    timersDue: () => machine.timersDue,
     mmioRead: (index, pa) => {
       const { base, device: d } = device(pa);
       return Number(d.read(pa - base, 4, index));

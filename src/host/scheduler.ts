@@ -56,22 +56,39 @@ export interface SchedulerServices {
   sendReschedule(pcpu: number): void;
 }
 
+/** A physical CPU's run queue, as whoever looks at it often has it. */
+export class CpuQueue {
+  /** The view that {@link current} has given last. */
+  #last: HostThread | undefined;
+
+  constructor(readonly queue: RunQueue, readonly threads: Threads) {}
+
+  /** The thread that the CPU runs, if it is not idle. */
+  get current(): HostThread | undefined {
+    const at = this.queue.current, last = this.#last;
+    return last !== undefined && last.base === at ? last : this.#find(at);
+  }
+
+  #find(at: number): HostThread | undefined {
+    return at === 0 ? undefined : this.#last = this.threads.at(at);
+  }
+}
+
 /** The run queues of all physical CPUs. */
 export class Scheduler {
   readonly #queues: RunQueue[];
-  /** The views that {@link current} has given last. */
-  readonly #last: (HostThread | undefined)[];
+  readonly #cpus: CpuQueue[];
 
   constructor(readonly services: SchedulerServices, arena: Arena) {
     const { hardware, hrtimers } = services;
     const kind = hrtimers.register((arg) => this.#sliceEnd(arg));
-    this.#last = new Array<undefined>(hardware.pcpus).fill(undefined);
     this.#queues = Array.from({ length: hardware.pcpus }, (_, pcpu) => {
       const queue = arena.make(RunQueueLayout);
       listInit(hardware.memory, queue.head);
       queue.sliceTimer = hrtimers.create(kind, pcpu);
       return queue;
     });
+    this.#cpus = this.#queues.map((queue) => new CpuQueue(queue, services.threads));
   }
 
   /** The run queue of a physical CPU. */
@@ -81,17 +98,16 @@ export class Scheduler {
     return queue;
   }
 
-  /** The thread that the CPU runs, if it is not idle. */
-  current(pcpu: number): HostThread | undefined {
-    return this.currentOf(this.queue(pcpu), pcpu);
+  /** The same with its current thread. */
+  cpu(pcpu: number): CpuQueue {
+    const cpu = this.#cpus[pcpu];
+    if (cpu === undefined) throw new InternalError(`no physical CPU ${pcpu}`);
+    return cpu;
   }
 
-  /** The same of its run queue. */
-  currentOf(queue: RunQueue, pcpu: number): HostThread | undefined {
-    const at = queue.current;
-    const last = this.#last[pcpu];
-    if (last !== undefined && last.base === at) return last;
-    return at === 0 ? undefined : this.#last[pcpu] = this.services.threads.at(at);
+  /** The thread that the CPU runs, if it is not idle. */
+  current(pcpu: number): HostThread | undefined {
+    return this.cpu(pcpu).current;
   }
 
   /** single_task_running: nobody else wants this CPU. */

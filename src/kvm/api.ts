@@ -226,6 +226,7 @@ export class KvmSystem implements KvmHost {
       kernel,
       host: this,
       vmids: this.vmids,
+      mdcrEl2: this.#mdcrEl2,
       setRunningVcpu: (pcpu, vcpu) =>
         this.memory.st32(this.#running + 4 * pcpu, vcpu?.state.base ?? 0),
       userExit: (vcpu, ret) => this.#handle(vcpu.state.base).exited(ret),
@@ -497,6 +498,7 @@ export class KvmSystem implements KvmHost {
 
   #forget(vm: Vm): void {
     for (const { vcpu } of vm.vcpus) this.#vcpus.delete(vcpu.state.base);
+    this.#recent.fill(undefined);
     this.vms.splice(this.vms.indexOf(vm), 1);
   }
 
@@ -550,6 +552,9 @@ export class KvmSystem implements KvmHost {
       ArchTimerContextLayout.at(m, timer.timers + index * ArchTimerContextLayout.size);
     return {
       kvm,
+      base: at,
+      words: m.signedAt(at, KvmVcpuLayout.size >>> 2),
+      statWords: m.signedAt(stat.base, KvmVcpuStatLayout.size >>> 2),
       state,
       vgic,
       timer,

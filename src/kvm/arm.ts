@@ -10,8 +10,9 @@ import * as memoryModule from "../base/memory.ts";
 import type { El2Port } from "../arm/el2_port.ts";
 import type { Host } from "../host/host.ts";
 import * as hostThreads from "../host/threads.ts";
-import { type HostThread, type Next, SUSPEND, type ThreadKind } from "../host/threads.ts";
+import type { HostThread, Next, ThreadKind } from "../host/threads.ts";
 import * as archTimer from "./arch_timer.ts";
+import type { CallHyp } from "./call_hyp.ts";
 import * as debug from "./debug.ts";
 import * as emulate from "./emulate.ts";
 import * as exitHandlers from "./handle_exit.ts";
@@ -19,30 +20,25 @@ import * as fpsimd from "./hyp/fpsimd.ts";
 import * as hypSwitch from "./hyp/switch.ts";
 import * as sysregSr from "./hyp/vhe/sysreg_sr.ts";
 import * as kvmHost from "./kvm_host.ts";
-import {
-  IFLAG,
-  type KvmHost,
-  KvmVcpuLayout,
-  KvmVcpuStatLayout,
-  RET,
-  type Vcpu,
-} from "./kvm_host.ts";
+import type { ArmVgic, KvmHost, Vcpu } from "./kvm_host.ts";
 import * as kvmMain from "./kvm_main.ts";
+import * as kvmWords from "./kvm_words.ts";
 import * as mmio from "./mmio.ts";
 import * as pvtime from "./pvtime.ts";
 import * as pmu from "./pmu.ts";
 import * as pmuEmul from "./pmu_emul.ts";
 import * as reset from "./reset.ts";
-import { SWITCH_REASON } from "./stats.ts";
 import * as kvmTrace from "./trace.ts";
 import * as sysregs from "../arm/arch/sysregs.ts";
+import * as vcpuCounts from "./vcpu_counts.ts";
+import * as vcpuRequests from "./vcpu_requests.ts";
 import type { VmidAllocator } from "./vmid.ts";
 
 // Of the module itself: what is imported V8 looks up and checks at each use.
 const { addSmall } = memoryModule;
-const { suspend, THREAD_STATE } = hostThreads;
-const { kvmTimerEnable, kvmTimerVcpuLoad, kvmTimerVcpuPut } = archTimer;
-const { kvmArmClearDebug, kvmArmSetupDebug, kvmArmSetupMdcrEl2 } = debug;
+const { SUSPEND, suspend, THREAD_STATE } = hostThreads;
+const { kvmTimerVcpuLoad, kvmTimerVcpuPut } = archTimer;
+const { kvmArmClearDebug, kvmArmDebugIdle, kvmArmDebugSettled, kvmArmSetupDebug } = debug;
 const { vcpuClearWfxTraps, vcpuSetWfxTraps } = emulate;
 const { handleExit, handleExitEarly } = exitHandlers;
 const { kvmArchVcpuLoadFp, kvmArchVcpuPutFp } = fpsimd;
@@ -51,37 +47,34 @@ const { kvmVcpuLoadSysregsVhe, kvmVcpuPutSysregsVhe } = sysregSr;
 const {
   ARM_EXCEPTION,
   ERRNO,
-  irqchipInKernel,
+  IFLAG,
   KVM_EXIT,
   KVM_REQ,
-  KVM_SYSTEM_EVENT,
   kvmCheckRequest,
   kvmMakeRequest,
-  MP_STATE,
+  RET,
   VCPU_MODE,
   vcpuClearFlag,
   vcpuGetFlag,
 } = kvmHost;
-const { kvmArchVcpuRunnable, kvmArmVcpuStopped, kvmVcpuWfi } = kvmMain;
+const { kvmArchVcpuRunnable } = kvmMain;
 const { ioMemAccess, kvmHandleMmioReturn } = mmio;
 const { kvmArmIsPvtimeEnabled, kvmUpdateStolenTime } = pvtime;
 const { kvmPmuUpdateVcpuEvents, kvmVcpuPmuRestoreGuest, kvmVcpuPmuRestoreHost } = pmu;
-const { kvmArmPmuV3Enable, kvmPmuFlushHwstate, kvmPmuHandlePmcr, kvmPmuSyncHwstate, pmuReg } =
-  pmuEmul;
+const {
+  kvmPmuFlushHwstate,
+  kvmPmuHandlePmcr,
+  kvmPmuIsQuiet,
+  kvmPmuSyncHwstate,
+  pmuReg,
+} = pmuEmul;
 const { kvmResetVcpu } = reset;
 const { pcOf, TP, trace, traceNumber, traceNumbers } = kvmTrace;
 const { R } = sysregs;
 
-// As constants of this module, V8 knows them.
-const add = addSmall;
-const STAT = {
-  EXITS: KvmVcpuStatLayout.offset.exits >>> 2,
-  ENTRIES: KvmVcpuStatLayout.offset.entries >>> 2,
-  INSNS: KvmVcpuStatLayout.offset.insns >>> 2,
-  IRQ_EXITS: KvmVcpuStatLayout.offset.irqExits >>> 2,
-  BY_CLASS: KvmVcpuStatLayout.offset.byClass >>> 2,
-} as const;
-const ENTRY_INSNS = KvmVcpuLayout.offset.entryInsns;
+const { STAT_WORD: STAT, VCPU_WORD: WORD } = kvmWords;
+const { accountExit } = vcpuCounts;
+const { kvmArchVcpuRunPidChange, kvmVcpuSuspend, mustSleep, SUSPENDED } = vcpuRequests;
 
 /** The phases of a vCPU's thread. */
 const PHASE = {
@@ -107,6 +100,8 @@ export interface VcpuRunServices {
   readonly kernel: Host;
   readonly host: KvmHost;
   readonly vmids: VmidAllocator;
+  /** mdcr_el2: a word of the memory per physical CPU. */
+  readonly mdcrEl2: number;
   /** Sets the vCPU that is loaded on a physical CPU (kvm_running_vcpu). */
   setRunningVcpu(pcpu: number, vcpu: Vcpu | undefined): void;
   /** Return to user space with KVM_RUN's result; true: run again. */
@@ -114,6 +109,18 @@ export interface VcpuRunServices {
 }
 
 const next = (phase: number): Next => suspend(SUSPEND.NONE, phase);
+/** In the guest. */
+const ENTERED: Next = suspend(SUSPEND.GUEST, PHASE.EXIT);
+
+/** A physical CPU, with what each exit and entry wants of it. */
+interface Pcpu {
+  readonly index: number;
+  readonly port: El2Port;
+  /** The two words in which it counts its instructions. */
+  readonly insns: Int32Array;
+  /** Its word of mdcr_el2. */
+  readonly mdcrEl2: Int32Array;
+}
 
 /** The vCPU threads' code. */
 export class VcpuRunner implements ThreadKind {
@@ -121,21 +128,31 @@ export class VcpuRunner implements ThreadKind {
   // As members of their own: they are looked at several times on each exit.
   readonly #kernel: Host;
   readonly #host: KvmHost;
-  /** Where each physical CPU counts its instructions. */
-  readonly #insnsAt: readonly number[];
+  readonly #vgic: ArmVgic;
+  readonly #hyp: CallHyp;
+  readonly #vmids: VmidAllocator;
+  readonly #pcpus: readonly Pcpu[];
 
   constructor(readonly services: VcpuRunServices) {
-    this.#kernel = services.kernel;
-    this.#host = services.host;
-    const { hardware } = services.kernel;
-    this.#insnsAt = Array.from({ length: hardware.pcpus }, (_, pcpu) => hardware.insnsAt(pcpu));
+    const { kernel, host, mdcrEl2 } = services, { hardware } = kernel;
+    this.#kernel = kernel;
+    this.#host = host;
+    this.#vgic = host.vgic;
+    this.#hyp = host.hyp;
+    this.#vmids = services.vmids;
+    this.#pcpus = Array.from({ length: hardware.pcpus }, (_, index) => ({
+      index,
+      port: hardware.port(index),
+      insns: host.memory.signedAt(hardware.insnsAt(index), 2),
+      mdcrEl2: host.memory.signedAt(mdcrEl2 + 4 * index, 1),
+    }));
   }
 
   run(thread: HostThread, phase: number): Next {
     const vcpu = this.#vcpu(thread);
     switch (phase) {
       case PHASE.LOOP:
-        return this.#loop(vcpu, thread);
+        return this.#loop(vcpu, thread, this.#pcpus[this.#kernel.currentCpu] as Pcpu);
       case PHASE.EXIT:
         return this.#exit(vcpu, thread);
       case PHASE.USER:
@@ -278,102 +295,97 @@ export class VcpuRunner implements ThreadKind {
     return this.#return(vcpu, ret);
   }
 
-  #loop(vcpu: Vcpu, thread: HostThread): Next {
-    const { kvm, state, run } = vcpu;
-    const signal = run.immediateExit;
-    if (signal) vcpu.stat.signal_exits++;
-    const ret = signal ? ERRNO.EINTR : state.requests === 0 ? RET.GUEST : this.#checkRequests(vcpu);
-    if (ret === RET.HALT) return suspend(SUSPEND.BLOCK, PHASE.SLEEP);
-    if (ret === SUSPENDED) return this.#halt(vcpu);
-    const kernel = this.#kernel, port = vcpu.port();
-    this.services.vmids.update(port, kernel.currentCpu, kvm.state);
-    kvmPmuFlushHwstate(vcpu);
+  #loop(vcpu: Vcpu, thread: HostThread, pcpu: Pcpu): Next {
+    const { words, kvm } = vcpu, { port } = pcpu, kernel = this.#kernel;
+    const asked = (words[WORD.REQUESTS] as number) | (words[WORD.IMMEDIATE_EXIT] as number);
+    const ret = asked === 0 ? RET.GUEST : this.#answer(vcpu);
+    if (ret > RET.GUEST) {
+      return ret === SUSPENDED ? this.#halt(vcpu) : suspend(SUSPEND.BLOCK, PHASE.SLEEP);
+    }
+    this.#vmids.update(port, pcpu.index, kvm.state);
+    if (!kvmPmuIsQuiet(words)) kvmPmuFlushHwstate(vcpu);
     port.irqDisable();
-    kvm.host.vgic.kvmVgicFlushHwstate(vcpu);
-    kvmPmuUpdateVcpuEvents(vcpu);
+    this.#vgic.kvmVgicFlushHwstate(vcpu, port);
+    if (!this.#hyp.vhe) kvmPmuUpdateVcpuEvents(vcpu);
     // After interrupts are off and before the last look at the requests: whoever makes one from now
     // on sees that a kick is needed.
-    state.mode = VCPU_MODE.IN_GUEST_MODE;
+    words[WORD.MODE] = VCPU_MODE.IN_GUEST_MODE;
     // kvm_vcpu_exit_request.
-    if (ret <= 0 || state.requests !== 0 || run.immediateExit || kernel.needResched) {
-      this.#backOut(vcpu);
+    const late = (words[WORD.REQUESTS] as number) | (words[WORD.IMMEDIATE_EXIT] as number);
+    if (ret <= 0 || late !== 0 || kernel.needResched) {
+      this.#backOut(vcpu, port);
       return ret <= 0 ? this.#out(vcpu, thread, ret) : next(PHASE.LOOP);
     }
-    return this.#enter(vcpu, port);
+    return this.#enter(vcpu, pcpu);
   }
 
-  #backOut(vcpu: Vcpu): void {
-    const port = vcpu.port();
+  /** What user space or somebody else wants before the next entry: as {@link #checkRequests}, or EINTR. */
+  #answer(vcpu: Vcpu): number {
+    if (!vcpu.run.immediateExit) return this.#checkRequests(vcpu);
+    vcpu.stat.signal_exits++;
+    return ERRNO.EINTR;
+  }
+
+  #backOut(vcpu: Vcpu, port: El2Port): void {
     vcpu.state.mode = VCPU_MODE.OUTSIDE_GUEST_MODE;
     port.isb();
     kvmPmuSyncHwstate(vcpu);
-    vcpu.kvm.host.vgic.kvmVgicSyncHwstate(vcpu);
+    this.#vgic.kvmVgicSyncHwstate(vcpu, port);
     port.irqEnable();
   }
 
-  #enter(vcpu: Vcpu, port: El2Port): Next {
-    const { state, stat } = vcpu, { host } = vcpu.kvm;
-    if (kvmArmSetupDebug(vcpu) && host.hyp.vhe) port.write(R.MDCR_EL2, state.mdcr, 0);
+  #enter(vcpu: Vcpu, { port, insns, mdcrEl2 }: Pcpu): Next {
+    const { words, statWords } = vcpu;
+    if (!kvmArmDebugSettled(words, mdcrEl2[0] as number)) this.#setupDebug(vcpu, port);
     traceNumber(vcpu, TP.kvm_entry, pcOf(vcpu));
-    add(stat.memory.i32, (stat.base >>> 2) + STAT.ENTRIES, 1);
-    state.memory.copy64(state.base + ENTRY_INSNS, this.#insnsAt[this.#kernel.currentCpu] as number);
-    host.hyp.vcpuRunEnter(vcpu);
+    addSmall(statWords, STAT.ENTRIES, 1);
+    words[WORD.ENTRY_INSNS] = insns[0] as number;
+    words[WORD.ENTRY_INSNS + 1] = insns[1] as number;
+    this.#hyp.vcpuRunEnter(port, vcpu);
     vcpu.meter?.entered(port);
-    return suspend(SUSPEND.GUEST, PHASE.EXIT);
+    return ENTERED;
+  }
+
+  #setupDebug(vcpu: Vcpu, port: El2Port): void {
+    const changed = kvmArmSetupDebug(vcpu);
+    if (changed && this.#hyp.vhe) port.write(R.MDCR_EL2, vcpu.state.mdcr, 0);
   }
 
   #exit(vcpu: Vcpu, thread: HostThread): Next {
-    const { kvm, state } = vcpu, { host } = kvm;
-    const code = host.hyp.vcpuRunExit(vcpu, thread.vector);
-    const port = vcpu.port();
+    const { words } = vcpu, pcpu = this.#pcpus[this.#kernel.currentCpu] as Pcpu, { port } = pcpu;
+    const code = this.#hyp.vcpuRunExit(port, vcpu, thread.vector);
     if (code === REENTERED) {
       vcpu.meter?.entered(port);
-      return suspend(SUSPEND.GUEST, PHASE.EXIT);
+      return ENTERED;
     }
-    const ec = code === ARM_EXCEPTION.TRAP ? state.faultEsr >>> 26 : 0;
-    this.#account(vcpu, code);
-    state.mode = VCPU_MODE.OUTSIDE_GUEST_MODE;
-    if (state.pause) this.#acknowledgeHalt(vcpu);
-    kvmArmClearDebug(vcpu);
+    const ec = code === ARM_EXCEPTION.TRAP ? (words[WORD.ESR] as number) >>> 26 : 0;
+    accountExit(vcpu, code, ec, pcpu.insns);
+    words[WORD.MODE] = VCPU_MODE.OUTSIDE_GUEST_MODE;
+    if (words[WORD.PAUSE] !== 0) this.#acknowledgeHalt(vcpu);
+    if (!kvmArmDebugIdle(words)) kvmArmClearDebug(vcpu);
     // The monitors first: their interrupt's level is for the vgic to see.
-    kvmPmuSyncHwstate(vcpu);
+    if (!kvmPmuIsQuiet(words)) kvmPmuSyncHwstate(vcpu);
     // The vgic before interrupts are opened: a timer's handler must find what the guest did with it.
-    host.vgic.kvmVgicSyncHwstate(vcpu);
-    if (code === ARM_EXCEPTION.IRQ) {
-      port.irqEnable();
-      port.isb();
-      this.#kernel.takeInterrupts();
-      port.irqDisable();
-    }
+    this.#vgic.kvmVgicSyncHwstate(vcpu, port);
+    if (code === ARM_EXCEPTION.IRQ) this.#takeInterrupts(port);
     port.irqEnable();
     traceNumbers(vcpu, TP.kvm_exit, code, ec, pcOf(vcpu));
+    if (code === ARM_EXCEPTION.IRQ) return this.#again(vcpu, thread, pcpu);
     handleExitEarly(vcpu, code);
-    return this.#after(vcpu, thread, handleExit(vcpu, code));
+    const ret = handleExit(vcpu, code);
+    return ret === RET.GUEST ? this.#again(vcpu, thread, pcpu) : this.#after(vcpu, thread, ret);
   }
 
-  #account(vcpu: Vcpu, code: number): void {
-    const { stat, state } = vcpu;
-    const words = stat.memory.i32, at = stat.base >>> 2;
-    add(words, at + STAT.EXITS, 1);
-    this.#countInsns(vcpu);
-    state.exitCode = code;
-    vcpu.meter?.because(switchReason(code, state.faultEsr));
-    if (code === ARM_EXCEPTION.IRQ) add(words, at + STAT.IRQ_EXITS, 1);
-    else if (code === ARM_EXCEPTION.EL1_SERROR) stat.serrorExits++;
-    else if (code === ARM_EXCEPTION.TRAP) {
-      add(words, at + STAT.BY_CLASS + 2 * (state.faultEsr >>> 26), 1);
-    }
+  #takeInterrupts(port: El2Port): void {
+    port.irqEnable();
+    port.isb();
+    this.#kernel.takeInterrupts();
+    port.irqDisable();
   }
 
-  /** What the guest has retired since it was entered. */
-  #countInsns({ stat, state }: Vcpu): void {
-    const { memory } = stat, words = memory.i32;
-    const now = this.#insnsAt[this.#kernel.currentCpu] as number, before = state.base + ENTRY_INSNS;
-    const done = ((words[now >>> 2] as number) - (words[before >>> 2] as number)) | 0;
-    // A guest that is not left for long has done more than a small number holds.
-    if (words[(now + 4) >>> 2] === words[(before + 4) >>> 2] && done >= 0) {
-      add(words, (stat.base >>> 2) + STAT.INSNS, done);
-    } else stat.insns += memory.ld53(now) - memory.ld53(before);
+  /** {@link PHASE}.LOOP comes next: at once where nothing comes between. */
+  #again(vcpu: Vcpu, thread: HostThread, pcpu: Pcpu): Next {
+    return this.#kernel.goesOn ? this.#loop(vcpu, thread, pcpu) : next(PHASE.LOOP);
   }
 
   /** Out of the guest on request: whoever waits for that looks again. */
@@ -472,50 +484,4 @@ export class VcpuRunner implements ThreadKind {
     if (still) kvmMakeRequest(vcpu, KVM_REQ.SLEEP);
     return next(PHASE.LOOP);
   }
-}
-
-/** Under which reason a switch is counted: its exception class, or what is none. */
-function switchReason(code: number, esr: number): number {
-  if (code === ARM_EXCEPTION.TRAP || code === ARM_EXCEPTION.IL) return esr >>> 26;
-  if (code === ARM_EXCEPTION.IRQ) return SWITCH_REASON.IRQ;
-  return code === ARM_EXCEPTION.HYP_GONE ? SWITCH_REASON.HYP_GONE : SWITCH_REASON.SERROR;
-}
-
-/** What {@link kvmVcpuSuspend} says when there is nothing to wake up for. */
-const SUSPENDED = 16;
-
-/** kvm_vcpu_suspend: user space alone ends the state, and is told when there is an interrupt. */
-function kvmVcpuSuspend(vcpu: Vcpu): number {
-  if (vcpu.state.mpState !== MP_STATE.SUSPENDED) return RET.GUEST;
-  kvmVcpuWfi(vcpu);
-  kvmMakeRequest(vcpu, KVM_REQ.SUSPEND);
-  if (!kvmArchVcpuRunnable(vcpu)) return SUSPENDED;
-  vcpuClearFlag(vcpu, IFLAG.IN_WFI);
-  vcpu.run.systemEventType = KVM_SYSTEM_EVENT.WAKEUP;
-  vcpu.run.systemEventFlags = 0;
-  vcpu.run.exitReason = KVM_EXIT.SYSTEM_EVENT;
-  return RET.USER;
-}
-
-function mustSleep(vcpu: Vcpu): boolean {
-  return kvmArmVcpuStopped(vcpu) || vcpu.state.pause;
-}
-
-/** kvm_arch_vcpu_run_pid_change: what the first run needs. 0 or an errno. */
-function kvmArchVcpuRunPidChange(vcpu: Vcpu): number {
-  const { state, kvm } = vcpu;
-  if (!state.targetInitialised) return ERRNO.ENOEXEC;
-  if (state.hasRunOnce) return 0;
-  kvmArmSetupMdcrEl2(vcpu);
-  if (irqchipInKernel(kvm)) {
-    const error = kvm.host.vgic.kvmVgicMapResources(kvm);
-    if (error !== 0) return error;
-  }
-  const error = kvmTimerEnable(vcpu);
-  if (error !== 0) return error;
-  const pmuError = kvmArmPmuV3Enable(vcpu);
-  if (pmuError !== 0) return pmuError;
-  kvm.state.hasRanOnce = true;
-  state.hasRunOnce = true;
-  return 0;
 }

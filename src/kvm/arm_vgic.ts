@@ -7,6 +7,7 @@
  */
 import { listNode } from "../base/list.ts";
 import { array, bool, layout, space, u32, u53, type ViewOf } from "../base/struct.ts";
+import type { El2Port } from "../arm/el2_port.ts";
 import type { Kvm, Vcpu } from "./kvm_host.ts";
 
 /** Private interrupts of a vCPU, and list registers of a bank at the most. */
@@ -149,8 +150,9 @@ export interface ArmVgic {
   kvmVgicVcpuDestroy(vcpu: Vcpu): void;
   /** Before the first run: initialises if that was left out, registers the MMIO regions. */
   kvmVgicMapResources(kvm: Kvm): number;
-  kvmVgicFlushHwstate(vcpu: Vcpu): void;
-  kvmVgicSyncHwstate(vcpu: Vcpu): void;
+  /** `port`: of the CPU that the vCPU is loaded on. */
+  kvmVgicFlushHwstate(vcpu: Vcpu, port: El2Port): void;
+  kvmVgicSyncHwstate(vcpu: Vcpu, port: El2Port): void;
   kvmVgicLoad(vcpu: Vcpu): void;
   kvmVgicPut(vcpu: Vcpu): void;
   /** Reads back what decides whether an interrupt is deliverable (PMR, group enables). */

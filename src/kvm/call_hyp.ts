@@ -28,12 +28,12 @@ export interface CallHyp {
   /** The host kernel is at EL2 (has_vhe). */
   readonly vhe: boolean;
   /** __kvm_vcpu_run up to the guest: the CPU is in it on return. */
-  vcpuRunEnter(vcpu: Vcpu): void;
+  vcpuRunEnter(port: El2Port, vcpu: Vcpu): void;
   /**
    * The rest, with the ISB after it, once the guest has been left through the vector at `vectorOffset`: an exit code,
    * or REENTERED.
    */
-  vcpuRunExit(vcpu: Vcpu, vectorOffset: number): number;
+  vcpuRunExit(port: El2Port, vcpu: Vcpu, vectorOffset: number): number;
   kvmAdjustPc(port: El2Port, vcpu: Vcpu): void;
   kvmFlushVmContext(port: El2Port): void;
   kvmFlushCpuContext(port: El2Port, kvm: KvmState): void;

@@ -67,13 +67,12 @@ export class CallHypNvhe implements CallHyp {
     return `0x${va.toString(16)}`;
   }
 
-  vcpuRunEnter(vcpu: Vcpu): void {
-    this.#callWith(vcpu.port(), "__kvm_vcpu_run", vcpu.state.base);
+  vcpuRunEnter(port: El2Port, vcpu: Vcpu): void {
+    this.#callWith(port, "__kvm_vcpu_run", vcpu.state.base);
   }
 
-  vcpuRunExit(vcpu: Vcpu): number {
+  vcpuRunExit(port: El2Port): number {
     // EL2's code has run already, and given the CPU back.
-    const port = vcpu.port();
     this.#checkPanic(port);
     port.isb();
     return port.gprLo(1);

@@ -8,25 +8,31 @@
  * use, and kvm_arm_set_regset not at all: an event has no room for it.
  */
 import * as debugRegisters from "../arm/arch/debug_registers.ts";
-import { MDSCR } from "../arm/arch/debug_registers.ts";
 import * as fields from "../arm/arch/fields.ts";
-import { MDCR } from "../arm/arch/fields.ts";
 import { DEBUG_REGISTERS } from "../trace/tracepoints.ts";
 import * as kvmHost from "./kvm_host.ts";
 import { type Vcpu, vcpuGetFlag } from "./kvm_host.ts";
+import * as kvmWords from "./kvm_words.ts";
 import * as kvmTrace from "./trace.ts";
 
 // Of the module itself: what is imported V8 looks up and checks at each use.
-const { OSLSR } = debugRegisters;
-const { SPSR } = fields;
+const { MDSCR, OSLSR } = debugRegisters;
+const { MDCR, SPSR } = fields;
 const { ARM_MAX_DBG_REGS, ERRNO, IFLAG, SAVED, vcpuClearFlag, vcpuSetFlag } = kvmHost;
 const { TP, trace } = kvmTrace;
+const { VCPU_WORD: WORD } = kvmWords;
 
 /** MDCR_EL2: trace filter and profiling registers trap. */
 const MDCR_TPMS = 1 << 14;
 const MDCR_TTRF = 1 << 19;
+/** What is in MDCR_EL2 of every guest. */
+const MDCR_ALWAYS = MDCR.TPM | MDCR_TPMS | MDCR_TTRF | MDCR.TPMCR | MDCR.TDRA | MDCR.TDOSA;
+/** Of one that does not debug, without the counters. */
+const MDCR_IDLE = MDCR_ALWAYS | MDCR.TDA, HPMN = MDCR.HPMN;
 /** OSLSR_EL1.OSLK. */
 export const OSLSR_OSLK = OSLSR.OSLK;
+// As constants of this module alone, V8 knows them.
+const OSLK = OSLSR.OSLK, DEBUG_DIRTY = IFLAG.DEBUG_DIRTY, DEBUG_EVENTS = MDSCR.KDE | MDSCR.MDE;
 
 /** KVM_GUESTDBG_*: `control` of KVM_SET_GUEST_DEBUG. */
 export const KVM_GUESTDBG = {
@@ -70,7 +76,22 @@ export function kvmArchVcpuIoctlSetGuestDebug(vcpu: Vcpu, debug: KvmGuestDebug):
 
 /** kvm_vcpu_os_lock_enabled. */
 function kvmVcpuOsLockEnabled(vcpu: Vcpu): boolean {
-  return (vcpu.state.memory.ld32(vcpu.ctxt.sysregs + 8 * SAVED.OSLSR_EL1) & OSLSR_OSLK) !== 0;
+  return (vcpu.state.memory.ld32(vcpu.ctxt.sysregs + 8 * SAVED.OSLSR_EL1) & OSLK) !== 0;
+}
+
+/**
+ * Of a vCPU's words: nobody debugs it, neither user space nor it itself, and its OS lock is open. Then
+ * {@link kvmArmClearDebug} has nothing to do.
+ */
+export function kvmArmDebugIdle(words: Int32Array): boolean {
+  return ((words[WORD.GUEST_DEBUG] as number) | ((words[WORD.IFLAGS] as number) & DEBUG_DIRTY) |
+    ((words[WORD.OSLSR] as number) & OSLK)) === 0;
+}
+
+/** The same for {@link kvmArmSetupDebug}: MDCR_EL2 is as it was, too. `mdcrEl2`: of the current CPU, as boot code left it. */
+export function kvmArmDebugSettled(words: Int32Array, mdcrEl2: number): boolean {
+  return kvmArmDebugIdle(words) && ((words[WORD.MDSCR] as number) & DEBUG_EVENTS) === 0 &&
+    words[WORD.MDCR] === (MDCR_IDLE | (mdcrEl2 & HPMN));
 }
 
 /** kvm_arm_setup_mdcr_el2. */
@@ -79,9 +100,8 @@ export function kvmArmSetupMdcrEl2(vcpu: Vcpu): void {
   const trapDebug = (guestDebug & KVM_GUESTDBG.USE_HW) !== 0 ||
     !vcpuGetFlag(vcpu, IFLAG.DEBUG_DIRTY) || kvmVcpuOsLockEnabled(vcpu);
   const counters = vcpu.kvm.host.initialMdcrEl2() & MDCR.HPMN;
-  vcpu.state.mdcr = counters | MDCR.TPM | MDCR_TPMS | MDCR_TTRF | MDCR.TPMCR | MDCR.TDRA |
-    MDCR.TDOSA |
-    (guestDebug !== 0 ? MDCR.TDE : 0) | (trapDebug ? MDCR.TDA : 0);
+  vcpu.state.mdcr = counters | MDCR_ALWAYS | (guestDebug !== 0 ? MDCR.TDE : 0) |
+    (trapDebug ? MDCR.TDA : 0);
   if (traced(vcpu)) traceRegister(vcpu, "MDCR_EL2", vcpu.state.mdcr);
 }
 

@@ -441,6 +441,9 @@ export interface KvmIoRange {
 /** A vCPU as code at EL2 has it: structures that are mapped there, and nothing of the host kernel. */
 export interface HypVcpu {
   readonly state: KvmVcpuState;
+  /** The address of that, and its words (kvm_words.ts). */
+  readonly base: number;
+  readonly words: Int32Array;
   readonly ctxt: KvmCpuContext;
   /** What the host keeps while the vCPU is loaded. */
   readonly hostCtxt: KvmCpuContext;
@@ -450,6 +453,8 @@ export interface HypVcpu {
 /** A vCPU: views of its structures. */
 export interface Vcpu extends HypVcpu {
   readonly kvm: Kvm;
+  /** The words of `stat` (kvm_words.ts). */
+  readonly statWords: Int32Array;
   readonly vgic: VgicCpu;
   readonly vgicV2: VgicV2CpuIf;
   readonly timer: ArchTimerCpu;

@@ -17,12 +17,15 @@ import {
   type SavedSysreg,
   type Vcpu,
 } from "./kvm_host.ts";
+import * as kvmWords from "./kvm_words.ts";
 import * as pmuModuleModule from "./pmu.ts";
 
 // Of the module itself: what is imported V8 looks up and checks at each use.
 const { CYCLE_COUNTER, PMU_EVENT, PMU_PPI } = pmuModule;
 const { ERRNO, irqchipInKernel, KVM_REQ, kvmMakeRequest, VGIC_NR_PRIVATE_IRQS } = kvmHost;
 const { kvmVcpuPmuRestoreGuest } = pmuModuleModule;
+const { VCPU_WORD: WORD } = kvmWords;
+const PMCR_E = pmuModule.PMCR.E;
 
 const VCPU_PMU_V3 = 3;
 const MASK32 = 0xffff_ffffn;
@@ -163,6 +166,11 @@ function kvmPmuUpdateState(vcpu: Vcpu): void {
   if (!irqchipInKernel(kvm)) return;
   const owner = state.pmuPerfEvents;
   kvm.host.vgic.kvmVgicInjectIrq(kvm, state.vcpuId, state.pmuIrqNum, level, owner);
+}
+
+/** Of a vCPU's words: its monitors are off, and so is their interrupt, so that neither flush nor sync has anything to do. */
+export function kvmPmuIsQuiet(words: Int32Array): boolean {
+  return (((words[WORD.PMCR] as number) & PMCR_E) | (words[WORD.PMU_LEVEL] as number)) === 0;
 }
 
 /** kvm_pmu_flush_hwstate: an overflow met while in the host. */

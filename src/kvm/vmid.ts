@@ -31,28 +31,30 @@ const AllocatorLayout = layout("kvm_vmid_allocator", {
   map: array("u32", VMIDS / 32),
 });
 
+// As constants of this module alone, V8 knows them.
+const WHOLE = -VMIDS, VMID_WORD = KvmLayout.offset.vmid >>> 2;
+const WORD = {
+  GENERATION: AllocatorLayout.offset.generation >>> 2,
+  ACTIVE: AllocatorLayout.offset.active >>> 2,
+} as const;
+
 /** The allocator of all VMs. */
 export class VmidAllocator {
   readonly #state: ViewOf<typeof AllocatorLayout>;
   readonly #memory: SharedMemory;
+  /** Those of its state. */
+  readonly #words: Int32Array;
 
   constructor(arena: Arena, readonly locks: Locks, readonly pcpus: number, readonly hyp: CallHyp) {
     this.#memory = arena.memory;
     this.#state = arena.make(AllocatorLayout);
+    this.#words = this.#memory.signedAt(this.#state.base, AllocatorLayout.size >>> 2);
     this.#state.generation = VMID_FIRST_VERSION;
     this.#state.nextIndex = 1;
   }
 
   #matches(vmid: number): boolean {
     return Math.floor(vmid / VMIDS) === this.#state.generation / VMIDS;
-  }
-
-  /** {@link #matches} of the VMID at an address. */
-  #isOfNow(at: number): boolean {
-    const m = this.#memory;
-    const generation = this.#state.base + AllocatorLayout.offset.generation;
-    return ((m.ld32(at) ^ m.ld32(generation)) & -VMIDS) === 0 &&
-      m.ld32(at + 4) === m.ld32(generation + 4);
   }
 
   #taken(index: number): boolean {
@@ -119,13 +121,18 @@ export class VmidAllocator {
 
   /** kvm_arm_vmid_update: the VM has a VMID of this generation and it is the one active on `pcpu`. */
   update(port: El2Port, pcpu: number, kvm: KvmState): void {
-    const at = this.#state.active + 8 * pcpu;
-    const m = this.#memory;
-    const vmidAt = kvm.base + KvmLayout.offset.vmid;
-    if ((m.ld32(at) | m.ld32(at + 4)) !== 0 && this.#isOfNow(vmidAt)) {
-      m.copy64(at, vmidAt);
-      return;
-    }
+    const words = this.#words, all = this.#memory.i32;
+    const active = WORD.ACTIVE + 2 * pcpu, vmid = (kvm.base >>> 2) + VMID_WORD;
+    const lo = all[vmid] as number, hi = all[vmid + 1] as number;
+    const isOfNow = ((lo ^ (words[WORD.GENERATION] as number)) & WHOLE) === 0 &&
+      hi === words[WORD.GENERATION + 1];
+    if (isOfNow && ((words[active] as number) | (words[active + 1] as number)) !== 0) {
+      words[active] = lo;
+      words[active + 1] = hi;
+    } else this.#renew(port, this.#state.active + 8 * pcpu, kvm);
+  }
+
+  #renew(port: El2Port, at: number, kvm: KvmState): void {
     const flags = port.irqSave();
     this.locks.with("vmid", this.#state.base, () => {
       if (!this.#matches(kvm.vmid)) kvm.vmid = this.#newVmid(port, kvm.vmid);

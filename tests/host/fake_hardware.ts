@@ -111,6 +111,8 @@ export class FakeHardware implements HostHardware {
   readonly mmio: string[] = [];
   time = 0;
   bell = false;
+  /** A timer is to be looked at. */
+  due = true;
 
   constructor(readonly pcpus: number) {
     this.ports = Array.from(
@@ -129,6 +131,9 @@ export class FakeHardware implements HostHardware {
   }
   irqPending(index: number): boolean {
     return this.fake(index).pending.length > 0;
+  }
+  timersDue(): boolean {
+    return this.due;
   }
   mmioRead(): number {
     return 0;

@@ -207,3 +207,25 @@ Deno.test("host: a spinlock held across a suspension fails at once", () => {
   scheduler.wake(threads.create(kind, 0, 1));
   assert.throws(() => steps(rig, 0, 1), /spinlock is held/);
 });
+
+Deno.test("host: a phase goes on with the next where no timer, interrupt or thread comes between", () => {
+  const rig = boot(1);
+  const { hardware, host } = rig, seen: boolean[] = [];
+  const kind = host.threads.register({
+    name: "asks",
+    run: () => {
+      seen.push(host.goesOn);
+      hardware.due = false;
+      seen.push(host.goesOn);
+      hardware.fake(0).pending.push(0);
+      seen.push(host.goesOn);
+      hardware.fake(0).pending.length = 0;
+      host.scheduler.resched(0);
+      seen.push(host.goesOn);
+      return suspend(SUSPEND.BLOCK, 0);
+    },
+  });
+  host.scheduler.wake(host.threads.create(kind, 0, 1));
+  host.step(0);
+  assert.deepEqual(seen, [false, true, false, false]);
+});

@@ -5,16 +5,17 @@
  * What differs: AArch64 EL1 only, as there are no other guests.
  */
 import { SCTLR, SPSR } from "../../arm/arch/fields.ts";
+import * as memoryModule from "../../base/memory.ts";
 import { R } from "../../arm/arch/sysregs.ts";
 import type { El2Port } from "../../arm/el2_port.ts";
-import {
-  type HypVcpu,
-  IFLAG,
-  KvmCpuContextLayout,
-  SAVED,
-  vcpuClearFlag,
-  vcpuGetFlag,
-} from "../kvm_host.ts";
+import * as kvmHost from "../kvm_host.ts";
+import { type HypVcpu, KvmCpuContextLayout, SAVED } from "../kvm_host.ts";
+import * as kvmWords from "../kvm_words.ts";
+
+// Of the module itself: what is imported V8 looks up and checks at each use.
+const { addSmall } = memoryModule;
+const { IFLAG } = kvmHost;
+const { VCPU_WORD: WORD } = kvmWords;
 
 const MODE_MASK = 0x1f;
 const MODE_EL1H = 5;
@@ -23,6 +24,8 @@ const MODE_EL1T = 4;
 const FROM = { EL1T: 0x000, EL1H: 0x200, LOWER: 0x400 } as const;
 const DAIF_ALL = 15 << SPSR.DAIF_SHIFT;
 const NZCV = 15 << SPSR.NZCV_SHIFT;
+/** Of PSTATE: SS and BTYPE. */
+const STEPPED = SPSR.SS | (3 << 10);
 
 function sctlrLo(port: El2Port, vcpu: HypVcpu): number {
   if (vcpu.state.sysregsLoadedOnCpu) return port.readLo(R.SCTLR_EL12);
@@ -56,14 +59,6 @@ function vectorFrom(mode: number): number {
   return mode === MODE_EL1H ? FROM.EL1H : mode === MODE_EL1T ? FROM.EL1T : FROM.LOWER;
 }
 
-/** Adds to the 64-bit word at `at` without making a bigint. */
-function add64(vcpu: HypVcpu, at: number, n: number): void {
-  const m = vcpu.state.memory;
-  const lo = m.ld32(at) + n;
-  m.st32(at, lo >>> 0);
-  if (lo >= 0x1_0000_0000) m.st32(at + 4, m.ld32(at + 4) + 1);
-}
-
 function enterException64(port: El2Port, vcpu: HypVcpu, type: number): void {
   const m = vcpu.state.memory;
   const pcAt = vcpu.ctxt.base + KvmCpuContextLayout.offset.pc;
@@ -72,26 +67,25 @@ function enterException64(port: El2Port, vcpu: HypVcpu, type: number): void {
   store(port, vcpu, R.ELR_EL12, SAVED.ELR_EL1, pcAt);
   store(port, vcpu, R.SPSR_EL12, SAVED.SPSR_EL1, pstateAt);
   load(port, vcpu, R.VBAR_EL12, SAVED.VBAR_EL1, pcAt);
-  add64(vcpu, pcAt, vectorFrom(old & MODE_MASK) + 0x80 * type);
+  addSmall(vcpu.words, WORD.PC, vectorFrom(old & MODE_MASK) + 0x80 * type);
   m.st32(pstateAt, exceptionPstate(old, sctlrLo(port, vcpu)));
   m.st32(pstateAt + 4, 0);
 }
 
 /** kvm_skip_instr64: past the instruction, out of a step, BTYPE gone. */
-function skipInstruction(vcpu: HypVcpu): void {
-  const { pc, pstate } = KvmCpuContextLayout.offset;
-  add64(vcpu, vcpu.ctxt.base + pc, 4);
-  const m = vcpu.state.memory;
-  m.st32(vcpu.ctxt.base + pstate, m.ld32(vcpu.ctxt.base + pstate) & ~(SPSR.SS | (3 << 10)));
+function skipInstruction(words: Int32Array): void {
+  addSmall(words, WORD.PC, 4);
+  words[WORD.PSTATE] = (words[WORD.PSTATE] as number) & ~STEPPED;
 }
 
 /** __kvm_adjust_pc: carries out what {@link kvmIncrPc} or an injected exception asked for. */
 export function kvmAdjustPc(port: El2Port, vcpu: HypVcpu): void {
-  if (vcpuGetFlag(vcpu, IFLAG.PENDING_EXCEPTION)) {
+  const { words } = vcpu, flags = words[WORD.IFLAGS] as number;
+  if ((flags & IFLAG.PENDING_EXCEPTION) !== 0) {
     enterException64(port, vcpu, vcpu.state.pendingException);
-    vcpuClearFlag(vcpu, IFLAG.PENDING_EXCEPTION);
-  } else if (vcpuGetFlag(vcpu, IFLAG.INCREMENT_PC)) {
-    skipInstruction(vcpu);
-    vcpuClearFlag(vcpu, IFLAG.INCREMENT_PC);
+    words[WORD.IFLAGS] = flags & ~IFLAG.PENDING_EXCEPTION;
+  } else if ((flags & IFLAG.INCREMENT_PC) !== 0) {
+    skipInstruction(words);
+    words[WORD.IFLAGS] = flags & ~IFLAG.INCREMENT_PC;
   }
 }

@@ -21,6 +21,7 @@ import {
   type KvmState,
   KvmVcpuLayout,
 } from "../kvm_host.ts";
+import * as kvmWords from "../kvm_words.ts";
 import * as fault from "./fault.ts";
 
 // Of the module itself: what is imported V8 looks up and checks at each use.
@@ -30,6 +31,7 @@ const { PMUSERENR } = pmu;
 const { EC } = syndromeModule;
 const { R } = sysregsModule;
 const { ARM_EXCEPTION, FP_STATE, SAVED } = kvmHost;
+const { VCPU_WORD: WORD } = kvmWords;
 const { populateFaultInfo } = fault;
 
 /** Instead of an exit code: the exit was dealt with, and the CPU is in the guest again. */
@@ -54,8 +56,8 @@ export const VECTOR_LOWER_AARCH64 = 0x400;
 export const VECTOR_LOWER_IRQ = 0x480;
 
 /** guest_owns_fp_regs. */
-export function guestOwnsFpRegs(vcpu: HypVcpu): boolean {
-  return vcpu.state.fpState === FP_STATE.GUEST_OWNED;
+export function guestOwnsFpRegs({ words }: HypVcpu): boolean {
+  return words[WORD.FP_STATE] === FP_STATE.GUEST_OWNED;
 }
 
 /**
@@ -69,18 +71,21 @@ export const LOAD_STAGE2: readonly SequenceStep[] = [
 
 const STAGE2 = sequence(LOAD_STAGE2);
 
-/** The halves of VTTBR_EL2 for a VM (kvm_get_vttbr). */
-export function vttbrLo({ memory, base }: KvmState): number {
-  return memory.ldi32(base + KvmLayout.offset.pgdPa);
+const PGD = KvmLayout.offset.pgdPa >>> 2, VMID = KvmLayout.offset.vmid >>> 2;
+
+/** The halves of VTTBR_EL2 for a VM (kvm_get_vttbr), whose structure is at word `kvm` of `words`. */
+export function vttbrLo(words: Int32Array, kvm: number): number {
+  return words[kvm + PGD] as number;
 }
-export function vttbrHi({ memory, base }: KvmState): number {
-  const vmid = memory.ldi32(base + KvmLayout.offset.vmid) & 0xff;
-  return memory.ldi32(base + KvmLayout.offset.pgdPa + 4) | (vmid << 16);
+export function vttbrHi(words: Int32Array, kvm: number): number {
+  const vmid = (words[kvm + VMID] as number) & 0xff;
+  return (words[kvm + PGD + 1] as number) | (vmid << 16);
 }
 
 /** __load_stage2 by itself. */
-export function loadStage2(port: El2Port, kvm: KvmState): void {
-  port.runWith(STAGE2, 0, kvm.base, vttbrLo(kvm), vttbrHi(kvm));
+export function loadStage2(port: El2Port, { memory, base }: KvmState): void {
+  const words = memory.i32, kvm = base >>> 2;
+  port.runWith(STAGE2, 0, base, vttbrLo(words, kvm), vttbrHi(words, kvm));
 }
 
 const { mdcr: MDCR_AT, mdcrHost: MDCR_HOST_AT } = KvmVcpuLayout.offset;
@@ -229,6 +234,6 @@ export function fixupGuestExit(
   handlers: HypExitHandlers,
 ): boolean {
   if (code !== ARM_EXCEPTION.TRAP) return false;
-  const handler = handlers[vcpu.state.faultEsr >>> 26];
+  const handler = handlers[(vcpu.words[WORD.ESR] as number) >>> 26];
   return handler !== undefined && handler(port, vcpu);
 }

@@ -5,6 +5,7 @@
  * What differs: no AArch32, MTE or RAS state.
  */
 import { at, type SequenceStep, STEP } from "../../arm/el2_port.ts";
+import * as fields from "../../arm/arch/fields.ts";
 import { SPSR } from "../../arm/arch/fields.ts";
 import { R, type SysregName } from "../../arm/arch/sysregs.ts";
 import {
@@ -115,6 +116,7 @@ export function sysregRestore(of: readonly SavedRegister[], ctxt = 0): readonly 
 const MODE_MASK = 0x1f;
 const MODE_EL2T = 0x8;
 const MODE_EL2H = 0x9;
+const SPSR_NRW = fields.SPSR.NRW;
 
 /** Where the guest was left (__sysreg_save_el2_return_state; PSTATE was saved by the exit's fixup). */
 export function sysregSaveEl2ReturnState(ctxt = 0): SequenceStep {
@@ -129,20 +131,16 @@ export function sysregRestoreEl2ReturnState(ctxt = 0): readonly SequenceStep[] {
   ];
 }
 
-/** Whether a return to the saved PSTATE is not one of those that {@link el2ReturnPstate} makes illegal. */
-export function isLegalReturn(ctxt: KvmCpuContext): boolean {
-  const pstate = pstateOf(ctxt);
-  return (pstate & SPSR.NRW) !== 0 || (pstate & MODE_MASK) < MODE_EL2T;
-}
-
-function pstateOf({ memory, base }: KvmCpuContext): number {
-  return memory.ldi32(base + KvmCpuContextLayout.offset.pstate);
+/** Whether a return to a saved PSTATE is not one of those that {@link el2ReturnPstate} makes illegal. */
+export function isLegalReturn(pstate: number): boolean {
+  return (pstate & SPSR_NRW) !== 0 || (pstate & MODE_MASK) < MODE_EL2T;
 }
 
 /**
  * The PSTATE that ERET is to restore. A saved one of EL2 or above would give the guest the host's
  * privileges: it becomes an illegal exception return instead.
  */
-export function el2ReturnPstate(ctxt: KvmCpuContext): number {
-  return isLegalReturn(ctxt) ? pstateOf(ctxt) : MODE_EL2H | SPSR.IL;
+export function el2ReturnPstate({ memory, base }: KvmCpuContext): number {
+  const pstate = memory.ldi32(base + KvmCpuContextLayout.offset.pstate);
+  return isLegalReturn(pstate) ? pstate : MODE_EL2H | SPSR.IL;
 }

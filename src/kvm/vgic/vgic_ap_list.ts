@@ -9,6 +9,7 @@ import { InternalError } from "../../base/errors.ts";
 import * as list from "../../base/list.ts";
 import * as lockModule from "../../base/lock.ts";
 import * as memoryModule from "../../base/memory.ts";
+import type { El2Port } from "../../arm/el2_port.ts";
 import type { Kvm, Vcpu, VgicIrq } from "../kvm_host.ts";
 import * as vgicCpuif from "./vgic_cpuif.ts";
 import * as vgicGlobalModule from "./vgic_global.ts";
@@ -254,10 +255,10 @@ function flushAny(vcpu: Vcpu): void {
 }
 
 /** After an exit: hardware state into the vgic, then what is done leaves the ap_list. Interrupts off. */
-export function kvmVgicSyncHwstate(vcpu: Vcpu): void {
+export function kvmVgicSyncHwstate(vcpu: Vcpu, port: El2Port): void {
   // An empty list means that no list register was used.
   if (listEmpty(vcpu.kvm.host.memory, vcpu.vgic.apListHead)) return;
-  if (canAccessVgicFromKernel(vcpu)) vgicSaveState(vcpu);
+  if (canAccessVgicFromKernel(vcpu)) vgicSaveState(vcpu, port);
   if (!foldSingle(vcpu) && usedLrs(vcpu) !== 0) vgicFoldLrState(vcpu);
   if (!pruneSingle(vcpu)) vgicPruneApList(vcpu);
 }
@@ -266,8 +267,8 @@ export function kvmVgicSyncHwstate(vcpu: Vcpu): void {
  * Before an entry: the vgic's state into the hardware. Nothing to do, and no lock taken, when no
  * interrupt is in flight; one that is added meanwhile kicks the vCPU. Interrupts off.
  */
-export function kvmVgicFlushHwstate(vcpu: Vcpu): void {
+export function kvmVgicFlushHwstate(vcpu: Vcpu, port: El2Port): void {
   if (listEmpty(vcpu.kvm.host.memory, vcpu.vgic.apListHead)) return;
   if (!flushSingle(vcpu)) flushAny(vcpu);
-  if (canAccessVgicFromKernel(vcpu)) vgicRestoreState(vcpu);
+  if (canAccessVgicFromKernel(vcpu)) vgicRestoreState(vcpu, port);
 }

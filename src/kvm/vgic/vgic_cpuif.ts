@@ -3,6 +3,7 @@
  * arch/arm64/kvm/vgic/vgic.c that choose between vgic-v2.c and vgic-v3.c.
  */
 import { __vgicV3RestoreState, __vgicV3SaveState } from "../hyp/vgic_v3_sr.ts";
+import type { El2Port } from "../../arm/el2_port.ts";
 import type { Vcpu, VgicIrq } from "../kvm_host.ts";
 import { GIC_TYPE, vgicGlobal } from "./vgic_global.ts";
 import { vgicInitialized, type VgicVmcr } from "./vgic_irq.ts";
@@ -79,15 +80,15 @@ export function canAccessVgicFromKernel(vcpu: Vcpu): boolean {
 }
 
 /** Reads the used list registers back. */
-export function vgicSaveState(vcpu: Vcpu): void {
+export function vgicSaveState(vcpu: Vcpu, port: El2Port): void {
   if (hasGicv2(vcpu)) vgicV2SaveState(vcpu);
-  else __vgicV3SaveState(vcpu.port(), vcpu.cpuIf);
+  else __vgicV3SaveState(port, vcpu.cpuIf);
 }
 
 /** Fills the used list registers. */
-export function vgicRestoreState(vcpu: Vcpu): void {
+export function vgicRestoreState(vcpu: Vcpu, port: El2Port): void {
   if (hasGicv2(vcpu)) vgicV2RestoreState(vcpu);
-  else __vgicV3RestoreState(vcpu.port(), vcpu.cpuIf);
+  else __vgicV3RestoreState(port, vcpu.cpuIf);
 }
 
 /** vcpu_load: the virtual CPU interface's registers that stay in hardware until {@link kvmVgicPut}. */

@@ -263,6 +263,8 @@ export class World {
     const stat = this.arena.make(KvmVcpuStatLayout);
     const vcpu: Partial<Vcpu> = {
       kvm,
+      base: state.base,
+      words: this.memory.signedAt(state.base, KvmVcpuLayout.size >>> 2),
       state,
       ctxt,
       vgic,
@@ -375,14 +377,14 @@ export class World {
   enter(n: number): void {
     this.onCpu(n, () => {
       this.port(n).irqsOff = true;
-      kvmVgicFlushHwstate(this.vcpu(n));
+      kvmVgicFlushHwstate(this.vcpu(n), this.el2(n));
     });
   }
 
   /** The guest has been left: sync, interrupts on. */
   exit(n: number): void {
     this.onCpu(n, () => {
-      kvmVgicSyncHwstate(this.vcpu(n));
+      kvmVgicSyncHwstate(this.vcpu(n), this.el2(n));
       this.port(n).irqsOff = false;
     });
   }

@@ -76,6 +76,8 @@ export class HypMemory {
       const state = KvmVcpuLayout.at(memory, at);
       return {
         state,
+        base: at,
+        words: memory.signedAt(at, KvmVcpuLayout.size >>> 2),
         ctxt: KvmCpuContextLayout.at(memory, state.ctxt),
         hostCtxt: KvmCpuContextLayout.at(memory, state.hostCtxt),
         cpuIf: VgicV3CpuIfLayout.at(memory, VgicCpuLayout.at(memory, state.vgicCpu).cpuIf),

@@ -11,6 +11,7 @@ import * as fields from "../../../arm/arch/fields.ts";
 import * as sysregs from "../../../arm/arch/sysregs.ts";
 import * as kvmHost from "../../kvm_host.ts";
 import { KvmCpuContextLayout, KvmVcpuLayout, type Vcpu } from "../../kvm_host.ts";
+import * as kvmWords from "../../kvm_words.ts";
 import * as debugSr from "../debug_sr.ts";
 import * as exceptionModule from "../exception.ts";
 import * as fpsimd from "../fpsimd.ts";
@@ -23,9 +24,10 @@ import * as tlb from "./tlb.ts";
 
 // Of the module itself: what is imported V8 looks up and checks at each use.
 const { at, sequence, STEP } = el2Port;
-const { HCR } = fields;
+const VSE = fields.HCR.VSE;
 const { R } = sysregs;
-const { ARM_EXCEPTION, IFLAG, vcpuGetFlag } = kvmHost;
+const { ARM_EXCEPTION, IFLAG } = kvmHost;
+const { VCPU_WORD: WORD } = kvmWords;
 const { debugSwitchToGuest, debugSwitchToHost } = debugSr;
 const { kvmAdjustPc } = exceptionModule;
 const { kvmHypHandleFpsimd } = fpsimd;
@@ -132,14 +134,13 @@ const IRQ_EXIT = sequence(
 );
 
 /** The first half of __kvm_vcpu_run_vhe: the CPU is in the guest when it returns. All exceptions are masked. */
-export function vcpuRunEnter(vcpu: Vcpu): void {
-  const port = vcpu.port();
-  const kvm = vcpu.kvm.state;
-  const fp = guestOwnsFpRegs(vcpu);
-  const base = vcpu.state.base, lo = vttbrLo(kvm), hi = vttbrHi(kvm);
-  if (!vcpuGetFlag(vcpu, IN_THE_WAY)) {
-    kvmAdjustPc(port, vcpu);
-    if (isLegalReturn(vcpu.ctxt)) {
+export function vcpuRunEnter(port: El2Port, vcpu: Vcpu): void {
+  const { words, base } = vcpu, kvm = vcpu.kvm.state, all = kvm.memory.i32, at = kvm.base >>> 2;
+  const fp = guestOwnsFpRegs(vcpu), flags = words[WORD.IFLAGS] as number;
+  const lo = vttbrLo(all, at), hi = vttbrHi(all, at);
+  if ((flags & IN_THE_WAY) === 0) {
+    if ((flags & IFLAG.INCREMENT_PC) !== 0) kvmAdjustPc(port, vcpu);
+    if (isLegalReturn(words[WORD.PSTATE] as number)) {
       port.runWith(fp ? ENTER_FP : ENTER, base, kvm.base, lo, hi);
       return port.eret();
     }
@@ -154,7 +155,7 @@ export function vcpuRunEnter(vcpu: Vcpu): void {
 /** From the vector to where it is known how the guest was left: an {@link ARM_EXCEPTION} code. */
 function leaveGuest(port: El2Port, vcpu: Vcpu, vectorOffset: number): number {
   if (vectorOffset === VECTOR_LOWER_AARCH64) {
-    port.run(SYNC_EXIT, vcpu.state.base);
+    port.run(SYNC_EXIT, vcpu.base);
     return ARM_EXCEPTION.TRAP;
   }
   port.trap();
@@ -168,12 +169,12 @@ function leaveGuest(port: El2Port, vcpu: Vcpu, vectorOffset: number): number {
  * The second half, with the ISB after it: the guest has been left through the vector at `vectorOffset`. An
  * {@link ARM_EXCEPTION} code with the host's state in place, or {@link REENTERED}.
  */
-export function vcpuRunExit(vcpu: Vcpu, vectorOffset: number): number {
-  const port = vcpu.port();
-  const { state } = vcpu;
-  const plain = (state.hcrLo & HCR.VSE) === 0 && !vcpuGetFlag(vcpu, IFLAG.DEBUG_DIRTY);
+export function vcpuRunExit(port: El2Port, vcpu: Vcpu, vectorOffset: number): number {
+  const { words, base } = vcpu;
+  const plain = (((words[WORD.HCR] as number) & VSE) |
+    ((words[WORD.IFLAGS] as number) & IFLAG.DEBUG_DIRTY)) === 0;
   if (plain && vectorOffset === VECTOR_LOWER_IRQ) {
-    port.run(IRQ_EXIT, state.base);
+    port.run(IRQ_EXIT, base);
     return ARM_EXCEPTION.IRQ;
   }
   const code = leaveGuest(port, vcpu, vectorOffset);
@@ -181,11 +182,11 @@ export function vcpuRunExit(vcpu: Vcpu, vectorOffset: number): number {
     guestEnter(port, vcpu, vcpu.hostCtxt);
     return REENTERED;
   }
-  if (plain) port.run(SAVE_AND_DEACTIVATE, state.base);
+  if (plain) port.run(SAVE_AND_DEACTIVATE, base);
   else {
-    port.run(SAVE_GUEST_STATE, state.base);
+    port.run(SAVE_GUEST_STATE, base);
     keepPendingVirtualSError(port, vcpu);
-    port.run(DEACTIVATE, state.base);
+    port.run(DEACTIVATE, base);
     debugSwitchToHost(port, vcpu);
     port.isb();
   }
