@@ -99,6 +99,12 @@ export class Firmware {
     core.platform.gic.cpuPower(core.cpu.index, true);
   }
 
+  /** Switches a CPU off, as it is after power on. */
+  stopCpu(core: Core): void {
+    this.startCpu(core, 0, 0);
+    stop(core);
+  }
+
   /** Serves the call whose number and arguments are in X0 to X3; the result goes to X0. */
   call(core: Core): void {
     const { memory } = core.platform;

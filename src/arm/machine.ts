@@ -336,11 +336,7 @@ export class Machine implements Hooks, TeamMachine {
 
   /** Zeroes all memory: this machine's objects are to be those of a worker whose machine another one makes. */
   leaveMemory(): void {
-    const words = this.memory.u64;
-    for (let at = 0; at < words.length; at += 512) {
-      const page = words.subarray(at, at + 512);
-      if (page.some((word) => word !== 0n)) page.fill(0n);
-    }
+    this.memory.clear(0, this.memory.size);
   }
 
   // State

@@ -7,6 +7,9 @@
 /** Size of a WebAssembly page in bytes. */
 export const WASM_PAGE = 65536;
 
+/** Words that {@link SharedMemory.clear} looks at together: those of a page of most hosts. */
+const PAGE_WORDS = 1024;
+
 /** The most a 32-bit memory may hold, in bytes: what stays addressable with room for our own state. */
 export const MEMORY_LIMIT = 0xffff_0000;
 
@@ -45,6 +48,24 @@ export class SharedMemory {
     return new SharedMemory(
       new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true }),
     );
+  }
+
+  /**
+   * Zeroes `length` bytes from `at` on, both multiples of 4. Pages that are zero are only read, so that the
+   * host need not have them. Whether anything changed.
+   */
+  clear(at: number, length: number): boolean {
+    const words = this.i32, end = (at + length) >>> 2;
+    let changed = false;
+    for (let from = at >>> 2; from < end; from += PAGE_WORDS) {
+      const to = Math.min(from + PAGE_WORDS, end);
+      let i = from;
+      while (i < to && words[i] === 0) i++;
+      if (i === to) continue;
+      words.fill(0, i, to);
+      changed = true;
+    }
+    return changed;
   }
 
   /** The `count` words of 32 bits from `at` on, as an array of their own. */

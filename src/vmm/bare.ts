@@ -140,10 +140,16 @@ export class BareMachine implements Guest {
     return ramOffset(this.machine.ram, pa, 1) < 0 ? undefined : pa;
   }
 
+  /** As after power on: RAM is empty, and only CPU 0 starts. */
   reset(): void {
+    const { memory, platform, ram } = this.machine;
+    this.machine.freeze();
+    for (const core of platform.cores) this.#firmware.stopCpu(core);
+    if (memory.clear(ram.at, ram.size)) this.machine.ramWritten(ram.at, ram.size);
     this.board.reset();
-    this.machine.platform.gic.reset();
+    platform.gic.reset();
     if (this.#plan) this.boot(this.#plan);
+    this.machine.thaw();
   }
 
   stats(): GuestStats {

@@ -405,8 +405,7 @@ export class KvmGuest implements Guest {
     const { memory } = this.machine;
     for (let ipa = 0; ipa < this.options.memory; ipa += PAGE) {
       const at = this.offsetOf(VIRT_MAP.ram.base + ipa);
-      memory.u8.fill(0, at, at + PAGE);
-      this.machine.ramWritten(at, PAGE);
+      if (memory.clear(at, PAGE)) this.machine.ramWritten(at, PAGE);
     }
     this.vm = host.runAs(0, () => this.#createVm());
     this.board.reset();

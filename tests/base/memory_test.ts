@@ -79,3 +79,13 @@ Deno.test("two views of one WebAssembly memory share its bytes", () => {
   m.st32(100, 42);
   assert.equal(other.ld32(100), 42);
 });
+
+Deno.test("what is cleared is zero, and its neighbours stay", () => {
+  const memory = SharedMemory.create(WASM_PAGE);
+  memory.u8.fill(7, 4090, 20_000);
+  assert.equal(memory.clear(4092, 12_000), true);
+  assert.ok(memory.u8.subarray(4092, 16_092).every((byte) => byte === 0));
+  const stays = (from: number, to: number) => memory.u8.subarray(from, to).every((b) => b === 7);
+  assert.ok(stays(4090, 4092) && stays(16_092, 20_000));
+  assert.equal(memory.clear(4092, 12_000), false);
+});

@@ -38,6 +38,7 @@ export function aliasEntry(va: number): number {
 /** PSCI functions. */
 export const PSCI = {
   CPU_OFF: 0x8400_0002,
+  SYSTEM_RESET: 0x8400_0009,
   CPU_ON: 0xc400_0003,
   AFFINITY_INFO: 0xc400_0004,
 } as const;

@@ -82,6 +82,19 @@ Deno.test("a guest's reset is told", () => {
   assert.equal(run.bare.machine.power, "reset");
 });
 
+Deno.test("a reset starts over with CPU 0 alone, and empty RAM", () => {
+  const run = smp("reset", { pcpus: 2 });
+  const { machine } = run.bare;
+  assert.equal(machine.run(100_000_000), "power");
+  machine.writeRam(BOARD.ram + 0x1000, Uint8Array.of(1));
+  assert.equal(run.bare.takeEvent(), "reset");
+  run.bare.reset();
+  assert.equal(machine.platform.cpus[1]?.halt, HALT.OFF);
+  assert.equal(machine.memory.u8[machine.ram.at + 0x1000], 0);
+  assert.equal(machine.run(100_000_000), "power");
+  assert.equal(run.output.match(/smp guest: 2 cpus up/g)?.length, 2);
+});
+
 for (const el of [1, 2] as const) {
   Deno.test(`an image at EL${el} finds its redistributor awake, as firmware leaves it; after a reset too`, () => {
     const { bare } = new BareRun(sieveImage, { el, pcpus: 2, ramSize: SMALL_RAM });
