@@ -23,6 +23,7 @@ import { Team } from "./parallel/team.ts";
 import { joinTeam, runHelper, runMain, type TeamMachine } from "./parallel/team_machine.ts";
 import type { Hooks, Platform, PowerEvent } from "./parts.ts";
 import { refreshPmu } from "./pmu.ts";
+import { RegisterCalls } from "./register_calls.ts";
 import { resetCpu } from "./reset.ts";
 import { MachineState, type Snapshot } from "./state.ts";
 import { QUANTUM, Turns } from "./turns.ts";
@@ -92,6 +93,10 @@ export class Machine implements Hooks, TeamMachine {
     this.interpreter.onDropAll = () => this.platform.mmu.reset(this.ownCpus);
     if (this.team) joinTeam(this, this.team);
     this.#turns = this.#makeTurns();
+    if (this.team === undefined) {
+      const { clock } = this.platform;
+      this.interpreter.regions.surroundings = new RegisterCalls(this.cores, this.#turns, clock);
+    }
     for (const core of this.cores) {
       resetCpu(core, { el: 2, pc: 0, x0: 0 });
       core.cpu.halt = HALT.OFF;

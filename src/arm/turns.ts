@@ -332,10 +332,8 @@ export class Turns {
 
   /** Generated code was left with `exit` in the middle of the CPU's slice: a {@link MODE}, TURN where the turn is over. */
   #afterExit(seat: Seat, exit: number): number {
-    const block = this.#block, interpreter = this.#interpreter;
-    if (block[BLOCK.FRESH] !== 0) {
-      this.#note(seat, this.#clock.sliceBegan + (block[BLOCK.GIVEN] as number));
-    }
+    const interpreter = this.#interpreter;
+    if (this.#block[BLOCK.FRESH] !== 0) this.#noteFresh(seat);
     const goesOn = interpreter.goOn(exit, seat.cpu, seat.executor, this.#toOffset);
     this.#pauseIfWaiting();
     if (goesOn) return MODES.GO_ON;
@@ -398,6 +396,16 @@ export class Turns {
     if (halt !== HALT.RUNNING && !this.#inHost(words) && !resumeIfWoken(seat.core)) return false;
     this.#note(seat, this.#clock.now() + budget);
     return true;
+  }
+
+  /** What is known of a turn is to be known of the one at hand, whoever has begun it: for what generated code calls. */
+  noteBegun(index: number): void {
+    if (this.#block[BLOCK.FRESH] !== 0) this.#noteFresh(this.#seats[index] as Seat);
+  }
+
+  /** The turn that the CPU is in was begun by {@link Interpreter.turns}. */
+  #noteFresh(seat: Seat): void {
+    this.#note(seat, this.#clock.sliceBegan + (this.#block[BLOCK.GIVEN] as number));
   }
 
   /** The turn of the CPU has begun, and is over at `end`. */

@@ -4,15 +4,15 @@ import { FPSR } from "../fp/format.ts";
 import type { BranchKind } from "../isa/builder.ts";
 import { checkedTogether, type NumberPart, ResultChecks } from "./fp_checks.ts";
 import { ENTERING, FOUND, NOT_FOUND, type Step, SWITCH } from "./region_blocks.ts";
-import { RegionExits } from "./region_exits.ts";
+import { type Accesses, RegionAccess } from "./region_access.ts";
 import type { Graph } from "./region_graph.ts";
 import { isInside, type Node } from "./region_nodes.ts";
 import { RegionPages } from "./region_pages.ts";
 import { isCompiled, isVector } from "./region_probe.ts";
 import { type UppersOf, uppersOf } from "./region_uppers.ts";
-import { BUDGET, CPU, PAGE, STACK, Temporaries } from "./region_registers.ts";
+import { BUDGET, CPU, PAGE, STACK } from "./region_registers.ts";
 import { type SharedBytes, shareKey } from "./region_sharing.ts";
-import { FunctionBody, I32, I64, V128, type ValType } from "./wasm_assembler.ts";
+import { FunctionBody, I32, I64, V128 } from "./wasm_assembler.ts";
 import { WasmBuilder } from "./wasm_builder.ts";
 import { type BranchOffset, EXIT, type Frame, type PageCache } from "./wasm_frame.ts";
 import type { ModuleAssembler } from "./wasm_module.ts";
@@ -26,7 +26,7 @@ const frameBytes = (locals: number) => 256 + 16 * locals;
 export type DirectCalls = (target: number) => number | undefined;
 
 /** Generates one region of `module`. `dispatch` is the index of its function that goes on at an address. */
-export class RegionFrame extends RegionExits implements Frame {
+export class RegionFrame extends RegionAccess implements Frame {
   readonly #tlb = this.asm.local(I32);
   /** What {@link STACK} was before this frame was added. */
   readonly #above = this.asm.local(I32);
@@ -39,7 +39,6 @@ export class RegionFrame extends RegionExits implements Frame {
   /** Instructions are executed again one by one where one leaves. */
   #together = false;
   readonly #saved = new Map<number, number>();
-  readonly #temporaries = new Temporaries(this.asm);
   /** 0 on the way through gates to where the region begins. */
   readonly #entered: number;
   /** What is known of upper lanes where a node begins. */
@@ -59,8 +58,9 @@ export class RegionFrame extends RegionExits implements Frame {
     readonly direct: DirectCalls,
     readonly parallel: boolean,
     readonly misalignments: number | undefined,
+    accesses?: Accesses,
   ) {
-    super(graph, packer);
+    super(graph, packer, accesses);
     this.#node = graph.entry;
     this.#entered = graph.entry.isGate ? this.asm.local(I32) : -1;
     this.#pages = new RegionPages(this.asm, module, this.#tlb, this.registers);
@@ -334,7 +334,7 @@ export class RegionFrame extends RegionExits implements Frame {
   #lookUp(node: Node, all: readonly SharedBytes[]): void {
     const { asm } = this;
     this.#node = node;
-    this.#temporaries.reset();
+    this.temporaries.reset();
     const [a, entry] = [this.temporary(I64), this.temporary(I32)];
     asm.block("elsewhere");
     if (!this.aligned) this.#pages.lookUp(all, a, entry, "elsewhere");
@@ -363,7 +363,9 @@ export class RegionFrame extends RegionExits implements Frame {
 
   /** False where control does not go on behind the instruction. */
   #instruction({ instruction, effects }: Step): boolean {
-    this.#temporaries.reset();
+    this.temporaries.reset();
+    const { access } = effects;
+    if (access) return this.access(access, this.#offset, this.#node.charge - this.#step - 1);
     if (!isCompiled(instruction)) {
       this.leave(EXIT.SLOW);
       return false;
@@ -379,9 +381,6 @@ export class RegionFrame extends RegionExits implements Frame {
 
   // Frame
 
-  temporary(type: ValType): number {
-    return this.#temporaries.take(type);
-  }
   pushOperand(): never {
     throw new RangeError("operands are constants here");
   }

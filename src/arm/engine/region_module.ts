@@ -7,6 +7,8 @@ import { CpuLayout } from "../arch/cpu_state.ts";
 import { CODE_TLB, CODE_TLB_ENTRIES, CODE_TLB_ENTRY } from "../arch/tlb_layout.ts";
 import { HANDLER, REGION_TYPE } from "./interpreter_module.ts";
 import { RECORD, RECORD_REGIONS, RECORD_SIZE, REGION_ENTRY } from "./records.ts";
+import type { VirtualTime } from "./direct_registers.ts";
+import { importAccesses } from "./region_access.ts";
 import { packFunction } from "./region_flags.ts";
 import { MAX_STACK, RegionFrame } from "./region_frame.ts";
 import type { Graph } from "./region_graph.ts";
@@ -69,14 +71,16 @@ export function usesFp({ nodes }: Graph): boolean {
 
 /**
  * The bytes of a module with a function for each unit, exported as `r0`, `r1` and so on. `parallel`: other
- * threads access the memory meanwhile.
+ * threads access the memory meanwhile. `time`: there is what accesses of registers want.
  */
 export function regionModule(
   units: readonly Unit[],
   memoryPages: number,
   parallel = false,
+  time?: VirtualTime,
 ): Uint8Array<ArrayBuffer> {
   const module = new ModuleAssembler(memoryPages, true);
+  const accesses = time && importAccesses(module, time);
   const dispatch = module.add(dispatchBody(module.type(REGION_TYPE.params, REGION_TYPE.results)));
   const packer = module.add(packFunction());
   const misalignments = module.global(I32);
@@ -99,6 +103,7 @@ export function regionModule(
       direct,
       parallel,
       count,
+      accesses,
     );
     module.add(frame.generate(), `r${i}`);
   });

@@ -12,6 +12,7 @@ import type { BranchOffset, Frame, RegisterAccess, WrittenPart } from "./wasm_fr
 import type { Put } from "./region_lanes.ts";
 import type { Node, Write } from "./wasm_nodes.ts";
 import { WasmBuilder } from "./wasm_builder.ts";
+import { type DirectAccess, directAccess } from "./direct_registers.ts";
 import { reachedInline } from "./inline_registers.ts";
 
 /** An instruction of a region. */
@@ -95,6 +96,8 @@ export interface Effects {
   readonly written: ReadonlySet<number>;
   /** How vector registers are written, in this order. */
   readonly vectorWrites: readonly VectorWrite[];
+  /** It is not compiled, but not the evaluator's either. */
+  readonly access?: DirectAccess;
 }
 
 /** See {@link RegisterAccess.set}. */
@@ -259,9 +262,23 @@ function watch({ row, decoded }: Instruction, frame: Frame): WasmBuilder {
   return builder;
 }
 
-/** What the instruction does; one that is the evaluator's ends a region and does nothing. */
-export function effectsOf(instruction: Instruction): Effects {
-  if (!isCompiled(instruction)) return CLOSED;
+function effectsOfAccess(access: DirectAccess): Effects {
+  const { kind, slot } = access;
+  const touched = new Set([slot].filter(isRegister));
+  const written = kind === "write" ? new Set<number>() : touched;
+  const moves = new Map([...written].map((to) => [to, undefined]));
+  return { ...CLOSED, closed: false, touched, written, moves, access };
+}
+
+/**
+ * What the instruction does; one that is the evaluator's ends a region and does nothing. `surrounded`: regions have
+ * what {@link DirectAccess} wants.
+ */
+export function effectsOf(instruction: Instruction, surrounded = false): Effects {
+  if (!isCompiled(instruction)) {
+    const access = surrounded ? directAccess(instruction) : undefined;
+    return access ? effectsOfAccess(access) : CLOSED;
+  }
   const frame = new ProbeFrame();
   const builder = watch(instruction, frame);
   const { branch, usesFp, readsFlags, setsFlags, setsFlagsConditionally, touched, written } = frame;

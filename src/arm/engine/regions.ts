@@ -4,6 +4,7 @@
  */
 import { InternalError } from "../../base/errors.ts";
 import type { SharedMemory } from "../../base/memory.ts";
+import type { Surroundings } from "./direct_registers.ts";
 import { HANDLER } from "./interpreter_module.ts";
 import {
   HOT_COUNT,
@@ -132,6 +133,9 @@ export class Regions {
   onTranslated: (region: TranslatedRegion) => CallableFunction = ({ run }) => run;
 
   readonly options: RegionOptions;
+  #surroundings: Surroundings | undefined;
+  /** What modules import. */
+  readonly #env: Record<string, WebAssembly.ImportValue>;
 
   constructor(
     readonly memory: SharedMemory,
@@ -141,6 +145,14 @@ export class Regions {
   ) {
     this.options = { ...DEFAULTS, ...options };
     this.table = new WebAssembly.Table({ element: "anyfunc", initial: MAX_REGIONS });
+    this.#env = { memory: memory.memory, table: this.table };
+  }
+
+  /** What regions reach themselves from now on: to be set before there are any. Undefined: nothing. */
+  set surroundings(around: Surroundings) {
+    this.#surroundings = around;
+    this.#env["readRegister"] = around.readRegister.bind(around);
+    this.#env["writeRegister"] = around.writeRegister.bind(around);
   }
 
   /** Notes that an instruction is branched to often. */
@@ -185,10 +197,11 @@ export class Regions {
     this.#waited = 0;
     const found = this.#graphs(waiting);
     if (found.length === 0) return;
-    const bytes = regionModule(found, this.pages, this.options.parallel);
+    const { parallel } = this.options;
+    const bytes = regionModule(found, this.pages, parallel, this.#surroundings?.time);
     this.#makeRoom(found.length, bytes.length);
     const { exports } = new WebAssembly.Instance(new WebAssembly.Module(bytes), {
-      env: { memory: this.memory.memory, table: this.table },
+      env: this.#env,
     });
     const module: Module = { bytes: bytes.length, regions: new Set() };
     found.forEach((unit, i) => {
@@ -280,7 +293,8 @@ export class Regions {
   #step(word: number): Step | undefined {
     if (this.#steps.has(word)) return this.#steps.get(word);
     const instruction = this.decode(word);
-    const step = instruction && { instruction, effects: effectsOf(instruction) };
+    const surrounded = this.#surroundings !== undefined;
+    const step = instruction && { instruction, effects: effectsOf(instruction, surrounded) };
     if (this.#steps.size >= MAX_STEPS) this.#steps.clear();
     this.#steps.set(word, step);
     return step;

@@ -5,12 +5,13 @@ import { Bytes } from "./wasm_bytes.ts";
 type SectionWriter = (id: number, count: number, write: (body: Bytes) => void) => void;
 
 /**
- * A module that imports one shared memory (`env.memory`) and, if it wants, a function table (`env.table`:
- * table 0 then) and fills a function table of its own (the next table).
+ * A module that imports one shared memory (`env.memory`) and, if it wants, functions and a function table
+ * (`env.table`: table 0 then) and fills a function table of its own (the next table).
  */
 export class ModuleAssembler {
   readonly #types: { params: readonly ValType[]; results: readonly ValType[] }[] = [];
   readonly #functions: { type: number; body: FunctionBody; exported: string | undefined }[] = [];
+  readonly #imports: { name: string; type: number }[] = [];
   readonly #globals: (typeof I32 | typeof I64)[] = [];
   #table: number[] | undefined;
   #tableName: string | undefined;
@@ -34,10 +35,16 @@ export class ModuleAssembler {
     return this.#globals.push(type) - 1;
   }
 
+  /** Imports function `env.name` and returns its index. Only before anything is added. */
+  import(name: string, params: readonly ValType[], results: readonly ValType[]): number {
+    if (this.#functions.length > 0) throw new RangeError("imported functions come first");
+    return this.#imports.push({ name, type: this.type(params, results) }) - 1;
+  }
+
   /** Adds a finished function and returns its index. */
   add(body: FunctionBody, exported?: string): number {
     const type = this.type(body.params, body.results);
-    return this.#functions.push({ type, body, exported }) - 1;
+    return this.#imports.length + this.#functions.push({ type, body, exported }) - 1;
   }
 
   /** The function indices of the module's own table, which may grow. */
@@ -50,7 +57,8 @@ export class ModuleAssembler {
     const exported = this.#functions.filter((f) => f.exported !== undefined);
     section(7, exported.length + (this.#tableName === undefined ? 0 : 1), (body) => {
       for (const f of exported) {
-        body.text(f.exported ?? "").byte(0).unsigned(this.#functions.indexOf(f));
+        const index = this.#imports.length + this.#functions.indexOf(f);
+        body.text(f.exported ?? "").byte(0).unsigned(index);
       }
       if (this.#tableName !== undefined) body.text(this.#tableName).push(1, this.ownTable);
     });
@@ -67,7 +75,9 @@ export class ModuleAssembler {
   /** The custom section that tells which branches are likely, before the code that it is about. */
   #branchHints(out: Bytes): void {
     const functions = new Bytes();
-    const count = this.#functions.filter((f, i) => f.body.writeHints(i, functions)).length;
+    const first = this.#imports.length;
+    const hinted = this.#functions.filter((f, i) => f.body.writeHints(first + i, functions));
+    const count = hinted.length;
     if (count === 0) return;
     const body = new Bytes().text("metadata.code.branch_hint").unsigned(count).append(functions);
     out.byte(0).unsigned(body.length).append(body);
@@ -86,7 +96,10 @@ export class ModuleAssembler {
         body.unsigned(results.length).push(...results);
       }
     });
-    section(2, this.importsTable ? 2 : 1, (body) => {
+    section(2, this.#imports.length + (this.importsTable ? 2 : 1), (body) => {
+      for (const { name, type } of this.#imports) {
+        body.text("env").text(name).byte(0).unsigned(type);
+      }
       body.text("env").text("memory").push(2, 3).unsigned(this.memoryPages);
       body.unsigned(this.memoryPages);
       if (this.importsTable) body.text("env").text("table").push(1, 0x70, 0, 0);

@@ -1,0 +1,68 @@
+/**
+ * Accesses to system registers that regions make by a call, see engine/direct_registers.ts: by the functions that
+ * MRS and MSR outside of regions go by, unless they trap.
+ */
+import { CpuLayout } from "./arch/cpu_state.ts";
+import { type Clock, NS_PER_TICK } from "./clock.ts";
+import type { CpuCore } from "./cpu.ts";
+import * as directRegisters from "./engine/direct_registers.ts";
+import type { Surroundings, VirtualTime } from "./engine/direct_registers.ts";
+import { SliceLayout } from "./engine/turn_loop.ts";
+import * as exceptions from "./exceptions.ts";
+import * as sysregTraps from "./sysreg_traps.ts";
+import type { Turns } from "./turns.ts";
+
+// Of the module itself: what is imported V8 looks up and checks at each use.
+const { DONE, BUDGET, IRQ, LEFT } = directRegisters.ACCESS_END;
+const { pendingInterrupt } = exceptions;
+const { OK } = sysregTraps.VERDICT;
+
+/** Words of a CPU's state. */
+const WORD = {
+  EL: CpuLayout.offset.el >>> 2,
+  CHECK: CpuLayout.offset.checkIrq >>> 2,
+  BUDGET: CpuLayout.offset.budget >>> 2,
+} as const;
+
+/** The accesses of a machine's CPUs, which take `turns` in one worker. */
+export class RegisterCalls implements Surroundings {
+  readonly time: VirtualTime;
+  readonly #cores: readonly CpuCore[];
+  readonly #turns: Turns;
+
+  constructor(cores: readonly CpuCore[], turns: Turns, { nsAt, sliceAt }: Clock) {
+    this.#cores = cores;
+    this.#turns = turns;
+    const givenAt = sliceAt + SliceLayout.offset.budget;
+    this.time = { nsAt, givenAt, tickShift: Math.log2(NS_PER_TICK) };
+  }
+
+  readRegister(cpuIndex: number, named: number, to: number): number {
+    const core = this.#cores[cpuIndex] as CpuCore;
+    const { words, sysregs } = core;
+    if (words[WORD.EL] !== 1) return LEFT;
+    this.#turns.noteBegun(cpuIndex);
+    const left = words[WORD.BUDGET] as number;
+    if (sysregs.tryRead(named) !== OK) return LEFT;
+    words[to] = sysregs.lo;
+    words[to + 1] = sysregs.hi;
+    return end(core, left);
+  }
+
+  writeRegister(cpuIndex: number, named: number, from: number): number {
+    const core = this.#cores[cpuIndex] as CpuCore;
+    const { words, sysregs } = core;
+    if (words[WORD.EL] !== 1) return LEFT;
+    this.#turns.noteBegun(cpuIndex);
+    const left = words[WORD.BUDGET] as number;
+    const lo = words[from] as number, hi = words[from + 1] as number;
+    return sysregs.tryWrite(named, lo, hi) === OK ? end(core, left) : LEFT;
+  }
+}
+
+/** What comes behind an access that is done, before which the budget was `left`. */
+function end(core: CpuCore, left: number): number {
+  const { words } = core;
+  if (words[WORD.CHECK] !== 0 && pendingInterrupt(core) !== 0) return IRQ;
+  return words[WORD.BUDGET] === left ? DONE : BUDGET;
+}
