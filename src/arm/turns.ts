@@ -304,8 +304,7 @@ export class Turns {
         if (mode === MODES.TURN) n++;
       } else if (what === TURNS.TIMERS) {
         this.updateTimers();
-        interpreter.settle(seat.cpu);
-        this.#pauseIfWaiting();
+        this.#settle(seat);
         n++;
       } else {
         if (this.#words[this.#power] !== 0) return this.#roundOver();
@@ -338,7 +337,14 @@ export class Turns {
     this.#pauseIfWaiting();
     if (goesOn) return MODES.GO_ON;
     this.#endSlice(seat);
+    if (this.#block[BLOCK.PAUSE] !== 0) this.#settle(seat);
     return this.#arrives(seat) ? this.#nextSlice(seat, this.#timeLeft()) : MODES.TURN;
+  }
+
+  /** After a slice. */
+  #settle({ cpu }: Seat): void {
+    this.#interpreter.settle(cpu);
+    this.#pauseIfWaiting();
   }
 
   /** Each slice ends in TypeScript while hot code waits to be translated. */
