@@ -38,30 +38,37 @@ export function bankFields(words: number): BankFields {
 
 /** A view of one bank. Interrupts are numbered by INTID; words outside `first` to `end` - 1 are RAZ/WI. */
 export class Bank {
-  /** The places of the bitmaps' first words in {@link words}. */
-  readonly group: number;
-  readonly enable: number;
-  readonly latch: number;
-  readonly level: number;
-  readonly active: number;
-  readonly edge: number;
-  /** The byte address of the priorities. */
-  readonly priority: number;
+  // V8 knows what a field holds, if that is the first it has held: without "declare" that were undefined.
+  declare readonly memory: SharedMemory;
   /** The memory's words. */
-  readonly words: Int32Array;
+  declare readonly words: Int32Array;
+  /** First word of 32 interrupts implemented, and one past the last. */
+  declare readonly first: number;
+  declare readonly end: number;
+  /** The places of the bitmaps' first words in {@link words}. */
+  declare readonly group: number;
+  declare readonly enable: number;
+  declare readonly latch: number;
+  declare readonly level: number;
+  declare readonly active: number;
+  declare readonly edge: number;
+  /** The byte address of the priorities. */
+  declare readonly priority: number;
   /** The place of {@link quiet}'s word, 0 for none. */
-  readonly #quiet: number;
+  declare private readonly quietAt: number;
 
   /** `quietAt`: the byte address of a word for {@link quiet}, 0 where that is not wanted. */
   constructor(
-    readonly memory: SharedMemory,
+    memory: SharedMemory,
     at: Readonly<Record<BitmapName | "priority", number>>,
-    /** First word of 32 interrupts implemented, and one past the last. */
-    readonly first: number,
-    readonly end: number,
+    first: number,
+    end: number,
     quietAt = 0,
   ) {
+    this.memory = memory;
     this.words = memory.i32;
+    this.first = first;
+    this.end = end;
     this.group = at.group >>> 2;
     this.enable = at.enable >>> 2;
     this.latch = at.latch >>> 2;
@@ -69,7 +76,7 @@ export class Bank {
     this.active = at.active >>> 2;
     this.edge = at.edge >>> 2;
     this.priority = at.priority;
-    this.#quiet = quietAt >>> 2;
+    this.quietAt = quietAt >>> 2;
   }
 
   /** The byte address of the input lines' first word. */
@@ -87,21 +94,21 @@ export class Bank {
    * Most of the machine's interrupts never are pending, and are not to be searched for those that are.
    */
   get quiet(): number {
-    return this.words[this.#quiet] as number;
+    return this.words[this.quietAt] as number;
   }
 
   /** No word is known to be without candidates. */
   forget(): void {
-    if (this.#quiet !== 0) this.words[this.#quiet] = 0;
+    if (this.quietAt !== 0) this.words[this.quietAt] = 0;
   }
 
   /** Notes that word `w` has been found without a candidate. */
   noteQuiet(w: number): void {
-    this.words[this.#quiet] = this.quiet | (1 << w);
+    this.words[this.quietAt] = this.quiet | (1 << w);
   }
 
   #touch(w: number): void {
-    const at = this.#quiet;
+    const at = this.quietAt;
     if (at !== 0) this.words[at] = (this.words[at] as number) & ~(1 << w);
   }
 

@@ -6,20 +6,11 @@
 import type { Arena } from "../../base/arena.ts";
 import { layout, u32, type ViewOf } from "../../base/struct.ts";
 import { INTID } from "../arch/gic.ts";
+import type { Bank } from "./bank.ts";
 import type { CpuLines } from "./cpu_lines.ts";
-import type { Interrupts } from "./interrupts.ts";
-import {
-  activeBit,
-  binaryPoint,
-  type BinaryPoints,
-  groupMask0,
-  groupMask1,
-  MIN_BPR0,
-  MIN_BPR1,
-  preempts,
-  runningGroup,
-  runningPriority,
-} from "./priorities.ts";
+import { type Interrupts, NOTHING } from "./interrupts.ts";
+import * as priorities from "./priorities.ts";
+import { binaryPoint, type BinaryPoints, MIN_BPR0, MIN_BPR1 } from "./priorities.ts";
 
 /** State of one CPU interface. A GICv3's ICC_IGRPEN0/1_EL1 are kept by the redistributor. */
 const GiccLayout = layout("gicc", {
@@ -37,8 +28,9 @@ const GiccLayout = layout("gicc", {
   pendingGroup: u32("cache"),
 });
 
-// V8 folds what it knows of a constant of the module itself, and has to look up imported ones.
-const SPURIOUS = INTID.SPURIOUS, FIRST_SPI = INTID.FIRST_SPI;
+// V8 folds what it knows of a constant of the module itself, and has to look up imported ones: functions, too.
+const { activeBit, groupMask0, groupMask1, preempts, runningGroup, runningPriority } = priorities;
+const NONE = NOTHING, SPURIOUS = INTID.SPURIOUS, FIRST_SPI = INTID.FIRST_SPI;
 /** Words of a state. */
 const WORD = {
   CTLR: GiccLayout.offset.ctlr >>> 2,
@@ -60,23 +52,26 @@ export interface ControlBits {
 
 /** A view of one CPU interface. What changes it leaves the CPU's lines to {@link refresh} and {@link signal}. */
 export abstract class CpuInterface implements BinaryPoints {
-  readonly state: ViewOf<typeof GiccLayout>;
+  // V8 knows what a field holds, if that is the first it has held: without "declare" that were undefined.
+  declare readonly state: ViewOf<typeof GiccLayout>;
+  declare readonly interrupts: Interrupts;
+  declare readonly lines: CpuLines;
+  /** The CPU's SGIs and PPIs. */
+  declare readonly bank: Bank;
   /** The state's words. */
-  readonly #words: Int32Array;
-  readonly #cbpr: number;
-  readonly #eoiMode: number;
+  declare private readonly words: Int32Array;
+  declare private readonly cbpr: number;
+  declare private readonly eoiMode: number;
 
-  constructor(
-    arena: Arena,
-    readonly interrupts: Interrupts,
-    readonly lines: CpuLines,
-    bits: ControlBits,
-  ) {
+  constructor(arena: Arena, interrupts: Interrupts, lines: CpuLines, bits: ControlBits) {
     this.state = arena.make(GiccLayout);
+    this.interrupts = interrupts;
+    this.lines = lines;
+    this.bank = interrupts.privates[lines.cpuIndex] as Bank;
     const { buffer } = arena.memory.i32;
-    this.#words = new Int32Array(buffer, this.state.base, GiccLayout.size >>> 2);
-    this.#cbpr = bits.CBPR;
-    this.#eoiMode = bits.EOImode;
+    this.words = new Int32Array(buffer, this.state.base, GiccLayout.size >>> 2);
+    this.cbpr = bits.CBPR;
+    this.eoiMode = bits.EOImode;
   }
 
   get cpu(): number {
@@ -85,12 +80,12 @@ export abstract class CpuInterface implements BinaryPoints {
 
   /** Group 1 uses BPR0 too (CBPR). */
   get common(): boolean {
-    return ((this.#words[WORD.CTLR] as number) & this.#cbpr) !== 0;
+    return ((this.words[WORD.CTLR] as number) & this.cbpr) !== 0;
   }
 
   /** EOI only drops the priority (EOImode). */
-  get #splitsEoi(): boolean {
-    return ((this.#words[WORD.CTLR] as number) & this.#eoiMode) !== 0;
+  #splitsEoi(): boolean {
+    return ((this.words[WORD.CTLR] as number) & this.eoiMode) !== 0;
   }
 
   /** The LINE bit by which interrupts of `group` are signalled. */
@@ -117,14 +112,17 @@ export abstract class CpuInterface implements BinaryPoints {
     return runningPriority(this.state.ap0r, this.state.ap1r);
   }
 
+  /** The groups (bit 0 and 1) that are forwarded to this interface at all. */
+  protected abstract get forwarded(): number;
+
   /** Takes over the highest pending interrupt, and signals it. */
   refresh(): void {
-    const words = this.#words, { interrupts, lines } = this;
-    const intid = interrupts.highestPending(lines.cpuIndex);
-    words[WORD.PENDING] = intid;
-    if (intid === SPURIOUS) return lines.drivePhysical(0);
-    words[WORD.PRIORITY] = interrupts.foundPriority;
-    words[WORD.GROUP] = interrupts.foundGroup;
+    const { words, lines } = this;
+    const found = this.interrupts.highestPending(lines.cpuIndex, this.bank, this.forwarded);
+    words[WORD.PENDING] = found & 0x3ff;
+    if (found === NONE) return lines.drivePhysical(0);
+    words[WORD.PRIORITY] = found >>> 16;
+    words[WORD.GROUP] = (found >>> 15) & 1;
     this.signal();
   }
 
@@ -133,14 +131,14 @@ export abstract class CpuInterface implements BinaryPoints {
    * are as they were.
    */
   signal(): void {
-    const words = this.#words, { lines } = this;
+    const { words, lines } = this;
     const passes = words[WORD.PENDING] !== SPURIOUS && this.#passes();
     lines.drivePhysical(passes ? this.lineOf(words[WORD.GROUP] as number) : 0);
   }
 
   /** Whether the pending interrupt passes the mask and the running priority. */
   #passes(): boolean {
-    const words = this.#words, priority = words[WORD.PRIORITY] as number;
+    const words = this.words, priority = words[WORD.PRIORITY] as number;
     if (priority >= (words[WORD.PMR] as number)) return false;
     const active = (words[WORD.AP0R] as number) | (words[WORD.AP1R] as number);
     return active === 0 || preempts(priority, active, this.#mask());
@@ -148,7 +146,7 @@ export abstract class CpuInterface implements BinaryPoints {
 
   /** The mask of the group priority bits of the pending interrupt. */
   #mask(): number {
-    const words = this.#words;
+    const words = this.words;
     return words[WORD.GROUP] === 0 || this.common
       ? groupMask0(words[WORD.BPR0] as number)
       : groupMask1(words[WORD.BPR1] as number);
@@ -161,7 +159,7 @@ export abstract class CpuInterface implements BinaryPoints {
 
   /** The pending interrupt if it is of `group`, or 1023. */
   pending(group: number): number {
-    const words = this.#words;
+    const words = this.words;
     return words[WORD.GROUP] === group ? words[WORD.PENDING] as number : SPURIOUS;
   }
 
@@ -169,7 +167,7 @@ export abstract class CpuInterface implements BinaryPoints {
   acknowledge(group: number): number {
     const intid = this.pending(group);
     if (intid === SPURIOUS || !this.#passes()) return SPURIOUS;
-    const words = this.#words, at = group === 0 ? WORD.AP0R : WORD.AP1R;
+    const words = this.words, at = group === 0 ? WORD.AP0R : WORD.AP1R;
     words[at] = (words[at] as number) |
       activeBit((words[WORD.PRIORITY] as number) & this.#mask());
     return this.interrupts.acknowledge(this.lines.cpuIndex, intid);
@@ -182,17 +180,17 @@ export abstract class CpuInterface implements BinaryPoints {
 
   /** Drops the running priority, and deactivates unless EOImode splits that off. */
   endOfInterrupt(group: number, intid: number): void {
-    const words = this.#words;
+    const words = this.words;
     if (intid >= FIRST_SPI && !this.interrupts.hasSpi(intid)) return;
     if (runningGroup(words[WORD.AP0R] as number, words[WORD.AP1R] as number) !== group) return;
     const at = group === 0 ? WORD.AP0R : WORD.AP1R, active = words[at] as number;
     words[at] = active & (active - 1);
-    if (!this.#splitsEoi) this.interrupts.deactivate(this.lines.cpuIndex, intid);
+    if (!this.#splitsEoi()) this.interrupts.deactivate(this.lines.cpuIndex, intid);
   }
 
   /** Deactivates, while EOImode splits that off the EOI. */
   deactivate(intid: number): void {
-    if (this.#splitsEoi) this.interrupts.deactivate(this.lines.cpuIndex, intid);
+    if (this.#splitsEoi()) this.interrupts.deactivate(this.lines.cpuIndex, intid);
   }
 
   /** Writes the binary point of group 1: ignored with CBPR. */

@@ -39,10 +39,7 @@ export class Gicv2 extends Gic {
     assert(cpus.length <= GICV2_MAX_CPUS, `a GICv2 for ${cpus.length} CPUs: 8 are possible`);
     super(cpus, lrs);
     this.dist = new Gicv2Distributor(arena, checkedSpis(options), cpus.length);
-    const interrupts = new Gicv2Interrupts(
-      this.dist,
-      (cpu) => this.cpuInterface(cpu).state.ctlr,
-    );
+    const interrupts = new Gicv2Interrupts(this.dist);
     this.interrupts = interrupts;
     this.#interfaces = this.lines.map((lines) => new Gicv2CpuInterface(arena, interrupts, lines));
     this.#virtuals = this.lines.map((lines) =>

@@ -16,13 +16,20 @@ import { type Region, RegionTable, register } from "./regions.ts";
 
 const CTLR_WRITABLE = GICC_CTLR.EnableGrp0 | GICC_CTLR.EnableGrp1 | GICC_CTLR.AckCtl |
   GICC_CTLR.FIQEn | GICC_CTLR.CBPR | GICC_CTLR.EOImode;
+const GROUPS = GICC_CTLR.EnableGrp0 | GICC_CTLR.EnableGrp1;
 /** GICC_IIDR and GICV_IIDR: GICv2, designer Arm. */
 export const GICC_IIDR = 0x0002_043b;
 
 /** A view of one CPU interface. */
 export class Gicv2CpuInterface extends CpuInterface implements MappedInterface {
-  constructor(arena: Arena, override readonly interrupts: Gicv2Interrupts, lines: CpuLines) {
+  declare readonly interrupts: Gicv2Interrupts;
+
+  constructor(arena: Arena, interrupts: Gicv2Interrupts, lines: CpuLines) {
     super(arena, interrupts, lines, GICC_CTLR);
+  }
+
+  protected override get forwarded(): number {
+    return this.interrupts.dist.groups & this.state.ctlr & GROUPS;
   }
 
   protected override lineOf(group: number): number {

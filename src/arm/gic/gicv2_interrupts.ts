@@ -7,25 +7,15 @@
  * first; an SGI is active or not, whoever sent it.
  */
 import { fieldOf, INTID } from "../arch/gic.ts";
-import { GICC_CTLR, GICC_IAR, GICD_SGIR, SGIR_FILTER } from "../arch/gicv2.ts";
+import { GICC_IAR, GICD_SGIR, SGIR_FILTER } from "../arch/gicv2.ts";
 import type { Gicv2Distributor } from "./gicv2_distributor.ts";
 import { Interrupts } from "./interrupts.ts";
 import { lowestBit } from "./priorities.ts";
 
-const GROUPS = GICC_CTLR.EnableGrp0 | GICC_CTLR.EnableGrp1;
-
 /** The distributor's interrupts as the CPU interfaces see them. */
 export class Gicv2Interrupts extends Interrupts {
-  constructor(
-    readonly dist: Gicv2Distributor,
-    /** GICC_CTLR of a CPU. */
-    readonly interfaceCtlr: (cpu: number) => number,
-  ) {
+  constructor(readonly dist: Gicv2Distributor) {
     super(dist.bank, dist.cpus.map(({ bank }) => bank));
-  }
-
-  protected override forwarded(cpu: number): number {
-    return this.dist.groups & this.interfaceCtlr(cpu) & GROUPS;
   }
 
   protected override isFor(cpu: number, intid: number): boolean {

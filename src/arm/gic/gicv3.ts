@@ -23,12 +23,13 @@ import { Gicv3CpuInterface, ICC_REGISTERS } from "./gicv3_cpu_interface.ts";
 import { Gicv3Interrupts } from "./gicv3_interrupts.ts";
 import { Redistributor, REDISTRIBUTOR_REGIONS } from "./redistributor.ts";
 import type { RegisterTable } from "./register_table.ts";
-import { isSpecial, VirtualInterface } from "./virtual_interface.ts";
+import { isSpecial as isSpecialIntid, VirtualInterface } from "./virtual_interface.ts";
 import { ichRegisters, ICV_REGISTERS } from "./virtual_registers.ts";
 
-// V8 folds what it knows of a constant of the module itself, and has to look up imported ones.
+// V8 folds what it knows of a constant of the module itself, and has to look up imported ones: functions, too.
 const IAR0 = R.ICC_IAR0_EL1, IAR1 = R.ICC_IAR1_EL1, EOIR1 = R.ICC_EOIR1_EL1;
 const DIR = R.ICC_DIR_EL1, SGI1R = R.ICC_SGI1R_EL1;
+const isSpecial = isSpecialIntid;
 
 /** Machine parameters of a GICv3. */
 export interface Gicv3Options extends GicOptions {
@@ -39,11 +40,12 @@ export interface Gicv3Options extends GicOptions {
 /** A GICv3. */
 export class Gicv3 extends Gic {
   override readonly version = 3;
-  readonly dist: Distributor;
-  readonly redists: readonly Redistributor[];
-  override readonly interrupts: Gicv3Interrupts;
-  readonly #interfaces: readonly Gicv3CpuInterface[];
-  readonly #virtuals: readonly VirtualInterface[];
+  // V8 knows what a field holds, if that is the first it has held: without "declare" that were undefined.
+  declare readonly dist: Distributor;
+  declare readonly redists: readonly Redistributor[];
+  declare readonly interrupts: Gicv3Interrupts;
+  declare private readonly interfaces: readonly Gicv3CpuInterface[];
+  declare private readonly virtuals: readonly VirtualInterface[];
   readonly #ich: RegisterTable<VirtualInterface>;
 
   constructor(_memory: SharedMemory, arena: Arena, options: Gicv3Options) {
@@ -56,8 +58,8 @@ export class Gicv3 extends Gic {
     );
     const interrupts = new Gicv3Interrupts(this.dist, this.redists, rangeSelector);
     this.interrupts = interrupts;
-    this.#interfaces = this.lines.map((lines) => new Gicv3CpuInterface(arena, interrupts, lines));
-    this.#virtuals = this.lines.map((lines) =>
+    this.interfaces = this.lines.map((lines) => new Gicv3CpuInterface(arena, interrupts, lines));
+    this.virtuals = this.lines.map((lines) =>
       new VirtualInterface(arena, {
         lrs,
         rangeSelector,
@@ -67,7 +69,7 @@ export class Gicv3 extends Gic {
         watcher: this,
       })
     );
-    interrupts.connect(this.#interfaces);
+    interrupts.connect(this.interfaces);
     this.#ich = ichRegisters(lrs);
     if (!attach) this.reset();
   }
@@ -76,8 +78,8 @@ export class Gicv3 extends Gic {
   override reset(): void {
     this.dist.reset();
     for (const redist of this.redists) redist.reset();
-    for (const cpuInterface of this.#interfaces) cpuInterface.reset();
-    for (const virtual of this.#virtuals) virtual.reset();
+    for (const cpuInterface of this.interfaces) cpuInterface.reset();
+    for (const virtual of this.virtuals) virtual.reset();
     this.updateAll();
   }
 
@@ -87,11 +89,11 @@ export class Gicv3 extends Gic {
   }
 
   override cpuInterface(cpuIndex: number): Gicv3CpuInterface {
-    return this.#interfaces[cpuIndex] as Gicv3CpuInterface;
+    return this.interfaces[cpuIndex] as Gicv3CpuInterface;
   }
 
   override virtualInterface(cpuIndex: number): VirtualInterface {
-    return this.#virtuals[cpuIndex] as VirtualInterface;
+    return this.virtuals[cpuIndex] as VirtualInterface;
   }
 
   protected override targetOf(cpuIndex: number, intid: number): number {
@@ -142,7 +144,7 @@ export class Gicv3 extends Gic {
 
   /** Reads an ICC register of the physical interface. */
   override iccRead(cpuIndex: number, reg: number): number {
-    const cpuInterface = this.#interfaces[cpuIndex] as Gicv3CpuInterface;
+    const cpuInterface = this.interfaces[cpuIndex] as Gicv3CpuInterface;
     this.hi = 0;
     if (reg !== IAR1 && reg !== IAR0) {
       const { read } = ICC_REGISTERS.row(reg);
@@ -155,7 +157,7 @@ export class Gicv3 extends Gic {
 
   /** Writes an ICC register of the physical interface. What every interrupt comes by is first. */
   override iccWrite(cpuIndex: number, reg: number, lo: number, hi: number): void {
-    const cpuInterface = this.#interfaces[cpuIndex] as Gicv3CpuInterface;
+    const cpuInterface = this.interfaces[cpuIndex] as Gicv3CpuInterface;
     if (reg === EOIR1) cpuInterface.writeEoir(1, lo);
     else if (reg === DIR) cpuInterface.writeDir(lo);
     else if (reg === SGI1R) cpuInterface.sendSgi(1, lo, hi);
@@ -164,7 +166,7 @@ export class Gicv3 extends Gic {
 
   /** Reads the ICV register that stands behind an ICC name for the guest. */
   override icvRead(cpuIndex: number, reg: number): number {
-    const virtual = this.#virtuals[cpuIndex] as VirtualInterface;
+    const virtual = this.virtuals[cpuIndex] as VirtualInterface;
     this.hi = 0;
     if (reg !== IAR1 && reg !== IAR0) {
       const { read } = ICV_REGISTERS.row(reg);
@@ -179,7 +181,7 @@ export class Gicv3 extends Gic {
 
   /** Writes the ICV register that stands behind an ICC name for the guest. */
   override icvWrite(cpuIndex: number, reg: number, lo: number, hi: number): void {
-    const virtual = this.#virtuals[cpuIndex] as VirtualInterface;
+    const virtual = this.virtuals[cpuIndex] as VirtualInterface;
     if (reg === EOIR1) virtual.endOfInterrupt(1, lo);
     else ICV_REGISTERS.row(reg).write?.(virtual, lo, hi);
     virtual.refresh();

@@ -8,8 +8,10 @@ import { LINE } from "../arch/cpu_state.ts";
 import { PRIBITS, PRIORITY_MASK } from "./bank.ts";
 import { CpuInterface } from "./cpu_interface.ts";
 import type { CpuLines } from "./cpu_lines.ts";
+import type { Distributor } from "./distributor.ts";
 import type { Gicv3Interrupts } from "./gicv3_interrupts.ts";
 import { binaryPoint, MIN_BPR0, visibleBpr1 } from "./priorities.ts";
+import type { Redistributor } from "./redistributor.ts";
 import { type RegisterRow, RegisterTable } from "./register_table.ts";
 
 // V8 folds what it knows of a constant of the module itself, and has to look up imported ones.
@@ -21,8 +23,18 @@ const CTLR_FIXED = ICC_CTLR.A3V | ((PRIBITS - 1) << ICC_CTLR.PRIbits.shift) |
 
 /** A view of one CPU interface. */
 export class Gicv3CpuInterface extends CpuInterface {
-  constructor(arena: Arena, override readonly interrupts: Gicv3Interrupts, lines: CpuLines) {
+  declare readonly interrupts: Gicv3Interrupts;
+  declare private readonly dist: Distributor;
+  declare private readonly redist: Redistributor;
+
+  constructor(arena: Arena, interrupts: Gicv3Interrupts, lines: CpuLines) {
     super(arena, interrupts, lines, ICC_CTLR);
+    this.dist = interrupts.dist;
+    this.redist = interrupts.redist(lines.cpuIndex);
+  }
+
+  protected override get forwarded(): number {
+    return this.dist.groups & this.redist.forwarded;
   }
 
   protected override lineOf(group: number): number {
@@ -36,12 +48,12 @@ export class Gicv3CpuInterface extends CpuInterface {
 
   /** ICC_IGRPEN<group>_EL1. */
   enabled(group: number): number {
-    return (this.interrupts.redist(this.cpu).state.groups >>> group) & 1;
+    return (this.redist.state.groups >>> group) & 1;
   }
 
   /** Writes ICC_IGRPEN<group>_EL1: where 1-of-N interrupts go may change for all. */
   enable(group: number, value: number): void {
-    const { state } = this.interrupts.redist(this.cpu);
+    const { state } = this.redist;
     state.groups = (state.groups & ~(1 << group)) | ((value & 1) << group);
     this.interrupts.everyCpuChanged();
   }

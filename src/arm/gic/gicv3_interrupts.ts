@@ -8,22 +8,24 @@ import type { Distributor } from "./distributor.ts";
 import { Interrupts } from "./interrupts.ts";
 import type { Redistributor } from "./redistributor.ts";
 
-// V8 folds what it knows of a constant of the module itself, and has to look up imported ones.
-const LO = SGIR_LO, HI = SGIR_HI;
+// V8 folds what it knows of a constant of the module itself, and has to look up imported ones: functions, too.
+const LO = SGIR_LO, HI = SGIR_HI, field = fieldOf;
 
 /** The distributor and redistributors together. */
 export class Gicv3Interrupts extends Interrupts {
+  declare readonly dist: Distributor;
+  declare readonly redists: readonly Redistributor[];
+  /** Whether ICC_SGI*R_EL1.RS is looked at. */
+  declare readonly rangeSelector: boolean;
   /** The CPUs' packed affinities. */
-  readonly #affinities: Int32Array;
+  declare private readonly affinities: Int32Array;
 
-  constructor(
-    readonly dist: Distributor,
-    readonly redists: readonly Redistributor[],
-    /** Whether ICC_SGI*R_EL1.RS is looked at. */
-    readonly rangeSelector: boolean,
-  ) {
+  constructor(dist: Distributor, redists: readonly Redistributor[], rangeSelector: boolean) {
     super(dist.bank, redists.map(({ bank }) => bank));
-    this.#affinities = Int32Array.from(redists, ({ affinity }) => affinity);
+    this.dist = dist;
+    this.redists = redists;
+    this.rangeSelector = rangeSelector;
+    this.affinities = Int32Array.from(redists, ({ affinity }) => affinity);
   }
 
   /** The redistributor of CPU `cpu`. */
@@ -44,15 +46,9 @@ export class Gicv3Interrupts extends Interrupts {
   #anyTarget(intid: number): number {
     const group = this.dist.bank.test(this.dist.bank.group, intid) ? 2 : 1;
     for (let cpu = 0; cpu < this.redists.length; cpu++) {
-      const redist = this.redist(cpu);
-      if (redist.awake && (redist.state.groups & group) !== 0) return cpu;
+      if ((this.redist(cpu).forwarded & group) !== 0) return cpu;
     }
     return -1;
-  }
-
-  protected override forwarded(cpu: number): number {
-    const redist = this.redist(cpu);
-    return redist.awake ? this.dist.groups & redist.state.groups : 0;
   }
 
   protected override isFor(cpu: number, intid: number): boolean {
@@ -69,14 +65,14 @@ export class Gicv3Interrupts extends Interrupts {
    * becomes pending where its INTID is configured for that group (IHI 0069, table 12-18, DS = 1).
    */
   sendSgi(from: number, lo: number, hi: number, group: number): void {
-    const affinities = this.#affinities, toOthers = (hi & HI.IRM) !== 0;
-    const cluster = (fieldOf(hi, HI.Aff3) << 16) | (fieldOf(hi, HI.Aff2) << 8) |
-      fieldOf(lo, LO.Aff1);
-    const first = this.rangeSelector ? 16 * fieldOf(hi, HI.RS) : 0;
+    const { affinities } = this, toOthers = (hi & HI.IRM) !== 0;
+    const cluster = (field(hi, HI.Aff3) << 16) | (field(hi, HI.Aff2) << 8) |
+      field(lo, LO.Aff1);
+    const first = this.rangeSelector ? 16 * field(hi, HI.RS) : 0;
     for (let cpu = 0; cpu < affinities.length; cpu++) {
       const affinity = affinities[cpu] as number;
       const named = affinity >>> 8 === cluster && isListed(lo, (affinity & 0xff) - first);
-      if (toOthers ? cpu !== from : named) this.#makePending(cpu, fieldOf(lo, LO.INTID), group);
+      if (toOthers ? cpu !== from : named) this.#makePending(cpu, field(lo, LO.INTID), group);
     }
   }
 

@@ -7,32 +7,35 @@
 import { INTID } from "../arch/gic.ts";
 import type { Bank } from "./bank.ts";
 import type { CpuInterface } from "./cpu_interface.ts";
-import { lowestBit } from "./priorities.ts";
+import * as priorities from "./priorities.ts";
 
-// V8 folds what it knows of a constant of the module itself, and has to look up imported ones.
-const SPURIOUS = INTID.SPURIOUS;
-/** Below every priority. */
-const NO_PRIORITY = 0x100;
+// V8 folds what it knows of a constant of the module itself, and has to look up imported ones: functions, too.
+const { lowestBit } = priorities;
+const SPURIOUS = INTID.SPURIOUS, FIRST_SPI = INTID.FIRST_SPI, END_SPI = INTID.END_SPI;
+
+/** What a search has found: INTID in bits 9 to 0, group in bit 15, priority from bit 16 on. Less is of higher priority. */
+export type Found = number;
+/** Nothing: below every priority. */
+export const NOTHING: Found = (0x100 << 16) | SPURIOUS;
+const NONE = NOTHING;
 
 /** The interrupts of one controller. */
 export abstract class Interrupts {
-  /** Priority and group of what {@link highestPending} found. */
-  foundPriority = NO_PRIORITY;
-  foundGroup = 0;
-  #found: number = SPURIOUS;
+  // V8 knows what a field holds, if that is the first it has held: without "declare" that were undefined.
+  /** The SPIs; and each CPU's SGIs and PPIs. */
+  declare readonly spis: Bank;
+  declare readonly privates: readonly Bank[];
   /** The SPIs' {@link Bank.quiet} where none is a candidate. */
-  readonly #allQuiet: number;
+  declare private readonly allQuiet: number;
   /** The CPUs' interfaces, by number. */
   #interfaces: readonly CpuInterface[] = [];
 
-  constructor(
-    /** The SPIs; and each CPU's SGIs and PPIs. */
-    readonly spis: Bank,
-    readonly privates: readonly Bank[],
-  ) {
+  constructor(spis: Bank, privates: readonly Bank[]) {
+    this.spis = spis;
+    this.privates = privates;
     let all = 0;
     for (let w = spis.first; w < spis.end; w++) all |= 1 << w;
-    this.#allQuiet = all;
+    this.allQuiet = all;
   }
 
   /** Names the CPUs' interfaces, in order of their number. */
@@ -45,9 +48,6 @@ export abstract class Interrupts {
     (this.#interfaces[cpu] as CpuInterface).refresh();
   }
 
-  /** The groups (bit 0 and 1) that are forwarded to CPU `cpu` at all. */
-  protected abstract forwarded(cpu: number): number;
-
   /** Whether SPI `intid` is for CPU `cpu` now. */
   protected abstract isFor(cpu: number, intid: number): boolean;
 
@@ -56,62 +56,57 @@ export abstract class Interrupts {
 
   /** Whether `intid` is an implemented SPI. */
   hasSpi(intid: number): boolean {
-    return intid < INTID.END_SPI && this.spis.has(intid >>> 5);
+    return intid < END_SPI && this.spis.has(intid >>> 5);
   }
 
   /** The bank that holds `intid` as CPU `cpu` sees it, or undefined when not implemented. */
   bankOf(cpu: number, intid: number): Bank | undefined {
-    if (intid < INTID.FIRST_SPI) return this.privates[cpu];
+    if (intid < FIRST_SPI) return this.privates[cpu];
     return this.hasSpi(intid) ? this.spis : undefined;
   }
 
   /**
-   * The highest priority interrupt that is pending, not active, enabled, of an enabled group and for
-   * CPU `cpu`, the lowest INTID among equals; SPURIOUS if there is none. An interrupt of a group that
-   * the CPU interface disables is not forwarded, so it hides no other.
+   * The highest priority interrupt that is pending, not active, enabled, of the groups (bits 0 and 1) that are
+   * forwarded to CPU `cpu`, and for that: one of `own` or an SPI, the lowest INTID among equals. An interrupt of a
+   * group that the CPU interface disables is not forwarded, so it hides no other.
    */
-  highestPending(cpu: number): number {
-    const own = this.privates[cpu] as Bank, candidates = own.candidateWord(0);
-    if (candidates === 0 && this.spis.quiet === this.#allQuiet) return SPURIOUS;
-    this.#found = SPURIOUS;
-    this.foundPriority = NO_PRIORITY;
-    const groups = this.forwarded(cpu);
-    if (groups === 0) return SPURIOUS;
-    if (candidates !== 0) this.#choose(own, 0, candidates, groups, -1);
-    const loud = ~this.spis.quiet & this.#allQuiet;
-    if (loud !== 0) this.#chooseSpi(loud, groups, cpu);
-    return this.#found;
+  highestPending(cpu: number, own: Bank, groups: number): Found {
+    const { spis } = this, loud = ~spis.quiet & this.allQuiet, candidates = own.candidateWord(0);
+    if ((candidates | loud) === 0 || groups === 0) return NONE;
+    const found = candidates === 0 ? NONE : this.#better(NONE, own, 0, candidates, groups, -1);
+    return loud === 0 ? found : this.#betterSpi(found, loud, groups, cpu);
   }
 
-  /** Looks at these words of the SPIs. */
-  #chooseSpi(words: number, groups: number, cpu: number): void {
+  /** Looks at the SPIs of these words. */
+  #betterSpi(than: Found, words: number, groups: number, cpu: number): Found {
     const { spis } = this;
+    let found = than;
     for (let left = words; left !== 0; left &= left - 1) {
       const w = lowestBit(left), candidates = spis.candidateWord(w);
       if (candidates === 0) spis.noteQuiet(w);
-      else this.#choose(spis, w, candidates, groups, cpu);
+      else found = this.#better(found, spis, w, candidates, groups, cpu);
     }
+    return found;
   }
 
   /** Looks at these of 32 interrupts; `cpu`: the one that an SPI must be for, -1 for private interrupts. */
-  #choose(bank: Bank, w: number, of: number, groups: number, cpu: number): void {
-    let candidates = of;
+  #better(than: Found, bank: Bank, w: number, of: number, groups: number, cpu: number): Found {
+    let candidates = of, found = than;
     const ofGroup1 = bank.words[(bank.group + w) | 0] as number;
     if ((groups & 1) === 0) candidates &= ofGroup1;
     if ((groups & 2) === 0) candidates &= ~ofGroup1;
     for (; candidates !== 0; candidates &= candidates - 1) {
       const at = lowestBit(candidates), intid = (w << 5) | at;
       const priority = bank.priorityOf(intid);
-      if (priority >= this.foundPriority) continue;
+      if (priority >= found >>> 16) continue;
       if (cpu >= 0 && !this.isFor(cpu, intid)) continue;
-      this.#found = intid;
-      this.foundPriority = priority;
-      this.foundGroup = (ofGroup1 >>> at) & 1;
+      found = (priority << 16) | (((ofGroup1 >>> at) & 1) << 15) | intid;
     }
+    return found;
   }
 
   #tell(cpu: number, intid: number): void {
-    if (intid < INTID.FIRST_SPI) this.changed(cpu);
+    if (intid < FIRST_SPI) this.changed(cpu);
     else this.tellTargets(intid);
   }
 

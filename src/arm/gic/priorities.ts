@@ -6,6 +6,10 @@
 import { IDLE_PRIORITY } from "../arch/gic.ts";
 import { PRIBITS } from "./bank.ts";
 
+/** Below the priority bits. */
+const SHIFT = 8 - PRIBITS;
+// V8 folds what it knows of a constant of the module itself, and has to look up imported ones.
+const IDLE = IDLE_PRIORITY;
 /** Least value of BPR0; a lower one written is raised to it. */
 export const MIN_BPR0 = 7 - PRIBITS;
 /** Least value of BPR1. */
@@ -41,7 +45,7 @@ export function binaryPoint(value: number, least: number): number {
 
 /** The bit of an active priorities register that stands for a group priority. */
 export function activeBit(groupPriority: number): number {
-  return 1 << (groupPriority >>> (8 - PRIBITS));
+  return 1 << (groupPriority >>> SHIFT);
 }
 
 /** The position of the lowest bit set, 32 for none. */
@@ -52,7 +56,7 @@ export function lowestBit(word: number): number {
 /** The priority that the lowest bit set of the active priorities stands for; idle when none is. */
 export function runningPriority(ap0: number, ap1: number): number {
   const active = ap0 | ap1;
-  return active === 0 ? IDLE_PRIORITY : lowestBit(active) << (8 - PRIBITS);
+  return active === 0 ? IDLE : lowestBit(active) << SHIFT;
 }
 
 /** Group of the highest active priority, or -1. At equal priority group 0 counts as the higher. */
@@ -64,5 +68,5 @@ export function runningGroup(ap0: number, ap1: number): -1 | 0 | 1 {
 
 /** Whether an interrupt of `priority` may be signalled over the active priorities, given its group's mask. */
 export function preempts(priority: number, active: number, mask: number): boolean {
-  return active === 0 || (priority & mask) < ((lowestBit(active) << (8 - PRIBITS)) & mask);
+  return active === 0 || (priority & mask) < ((lowestBit(active) << SHIFT) & mask);
 }

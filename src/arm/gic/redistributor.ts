@@ -18,23 +18,45 @@ const GicrLayout = layout("gicr", {
   ...bankFields(1),
 });
 
+/** Words of a state. */
+const WORD = {
+  WAKER: GicrLayout.offset.waker >>> 2,
+  GROUPS: GicrLayout.offset.groups >>> 2,
+} as const;
+// V8 folds what it knows of a constant of the module itself, and has to look up imported ones.
+const ASLEEP = GICR_WAKER.ChildrenAsleep;
+
 /** A view of one redistributor. */
 export class Redistributor {
-  readonly state: ViewOf<typeof GicrLayout>;
-  readonly bank: Bank;
+  // V8 knows what a field holds, if that is the first it has held: without "declare" that were undefined.
+  declare readonly state: ViewOf<typeof GicrLayout>;
+  declare readonly bank: Bank;
+  declare readonly index: number;
+  declare readonly affinity: number;
   /** GICR_TYPER bits 31 to 0. */
-  readonly typer: number;
+  declare readonly typer: number;
+  /** The state's words. */
+  declare private readonly words: Int32Array;
 
   /** `affinity` as packedAffinity gives it; `last`: the last redistributor of the region. */
-  constructor(arena: Arena, readonly index: number, readonly affinity: number, last: boolean) {
+  constructor(arena: Arena, index: number, affinity: number, last: boolean) {
     this.state = arena.make(GicrLayout);
-    this.bank = new Bank(arena.memory, this.state, 0, 1);
+    const { memory, base } = this.state;
+    this.bank = new Bank(memory, this.state, 0, 1);
+    this.index = index;
+    this.affinity = affinity;
     this.typer = withField(last ? GICR_TYPER.Last : 0, GICR_TYPER.Processor_Number, index);
+    this.words = new Int32Array(memory.i32.buffer, base, GicrLayout.size >>> 2);
   }
 
   /** Whether interrupts are forwarded to the CPU interface. */
   get awake(): boolean {
-    return (this.state.waker & GICR_WAKER.ChildrenAsleep) === 0;
+    return ((this.words[WORD.WAKER] as number) & ASLEEP) === 0;
+  }
+
+  /** The groups (bit 0 and 1) that are forwarded to the CPU interface, and enabled there. */
+  get forwarded(): number {
+    return this.awake ? this.words[WORD.GROUPS] as number : 0;
   }
 
   /** Puts everything to its reset value: asleep, SGIs edge-triggered, all else zero. */

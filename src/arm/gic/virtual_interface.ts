@@ -29,18 +29,8 @@ import { R } from "../arch/sysregs.ts";
 import type { Bank } from "./bank.ts";
 import type { CpuLines } from "./cpu_lines.ts";
 import type { Interrupts } from "./interrupts.ts";
-import {
-  activeBit,
-  binaryPoint,
-  type BinaryPoints,
-  groupMask0,
-  groupMask1,
-  MIN_BPR0,
-  MIN_BPR1,
-  preempts,
-  runningGroup,
-  runningPriority,
-} from "./priorities.ts";
+import * as priorities from "./priorities.ts";
+import { binaryPoint, type BinaryPoints, MIN_BPR0, MIN_BPR1 } from "./priorities.ts";
 import {
   CTLR_FIXED,
   GichLayout,
@@ -52,9 +42,11 @@ import {
   VTR_FIXED,
 } from "./virtual_layout.ts";
 
-// V8 folds what it knows of a constant of the module itself, and has to look up imported ones.
+// V8 folds what it knows of a constant of the module itself, and has to look up imported ones: functions, too.
+const { activeBit, groupMask0, groupMask1, preempts, runningGroup, runningPriority } = priorities;
+const field = fieldOf;
 const HCR = ICH_HCR, LR_HI = ICH_LR_HI, VMCR = ICH_VMCR, LINES = LINE, IDLE = IDLE_PRIORITY;
-const INTIDS = INTID, MAINTENANCE_BIT = 1 << MAINTENANCE_INTID;
+const INTIDS = INTID, INTID_BITS = INTID_MASK, MAINTENANCE_BIT = 1 << MAINTENANCE_INTID;
 /** Words of a state; that of the first list register's bits 63 to 32. */
 const WORD = {
   HCR: GichLayout.offset.hcr >>> 2,
@@ -91,31 +83,32 @@ export interface VirtualWatcher {
 
 /** A view of one virtual CPU interface. Methods change state only; {@link refresh} makes of it what is signalled. */
 export class VirtualInterface implements BinaryPoints {
-  readonly state: ViewOf<typeof GichLayout>;
-  readonly lrs: number;
-  readonly rangeSelector: boolean;
-  readonly mapped: boolean;
-  readonly interrupts: Interrupts;
-  readonly #lines: CpuLines;
-  readonly #watcher: VirtualWatcher;
+  // V8 knows what a field holds, if that is the first it has held: without "declare" that were undefined.
+  declare readonly state: ViewOf<typeof GichLayout>;
+  declare readonly lrs: number;
+  declare readonly rangeSelector: boolean;
+  declare readonly mapped: boolean;
+  declare readonly interrupts: Interrupts;
+  declare private readonly lines: CpuLines;
+  declare private readonly watcher: VirtualWatcher;
   /** The state's words: V8 reads one at a constant place with three instructions. */
-  readonly #words: Int32Array;
-  readonly #lr: number;
+  declare private readonly words: Int32Array;
+  declare private readonly lr: number;
   /** The CPU's private interrupts. */
-  readonly #bank: Bank;
+  declare private readonly bank: Bank;
 
   constructor(arena: Arena, parts: VirtualParts) {
     this.lrs = parts.lrs;
     this.rangeSelector = parts.rangeSelector;
     this.mapped = parts.mapped;
     this.interrupts = parts.interrupts;
-    this.#lines = parts.lines;
-    this.#watcher = parts.watcher;
+    this.lines = parts.lines;
+    this.watcher = parts.watcher;
     this.state = arena.make(GichLayout);
     const { memory, base, lr } = this.state;
-    this.#words = new Int32Array(memory.i32.buffer, base, GichLayout.size >>> 2);
-    this.#lr = lr;
-    this.#bank = parts.interrupts.privates[parts.lines.cpuIndex] as Bank;
+    this.words = new Int32Array(memory.i32.buffer, base, GichLayout.size >>> 2);
+    this.lr = lr;
+    this.bank = parts.interrupts.privates[parts.lines.cpuIndex] as Bank;
   }
 
   /** The byte addresses of ICH_VMCR_EL2 and ICH_HCR_EL2, each a word. */
@@ -134,12 +127,12 @@ export class VirtualInterface implements BinaryPoints {
 
   /** Bits 31 to 0 of ICH_LR<n>_EL2: the virtual INTID. */
   lrLo(n: number): number {
-    return this.state.memory.ld32(this.#lr + 8 * n);
+    return this.state.memory.ld32(this.lr + 8 * n);
   }
 
   /** Bits 63 to 32 of ICH_LR<n>_EL2. */
   lrHi(n: number): number {
-    return this.state.memory.ld32(this.#lr + 8 * n + 4);
+    return this.state.memory.ld32(this.lr + 8 * n + 4);
   }
 
   /** The virtual INTID in list register `n`, without the sending CPU of a GICv2's SGI. */
@@ -149,12 +142,12 @@ export class VirtualInterface implements BinaryPoints {
 
   /** Writes ICH_LR<n>_EL2. */
   writeLr(n: number, lo: number, hi: number): void {
-    this.state.memory.st32(this.#lr + 8 * n, lo);
+    this.state.memory.st32(this.lr + 8 * n, lo);
     this.#setLrHi(n, hi & ~LR_HI_RES0);
   }
 
   #setLrHi(n: number, hi: number): void {
-    this.state.memory.st32(this.#lr + 8 * n + 4, hi);
+    this.state.memory.st32(this.lr + 8 * n + 4, hi);
   }
 
   /** Writes ICH_HCR_EL2. */
@@ -167,24 +160,24 @@ export class VirtualInterface implements BinaryPoints {
     let vmcr = this.mapped
       ? value & (VMCR_WRITABLE | VMCR_MAPPED)
       : (value & VMCR_WRITABLE) | ICH_VMCR.VFIQEn;
-    vmcr = withField(vmcr, ICH_VMCR.VBPR0, binaryPoint(fieldOf(vmcr, ICH_VMCR.VBPR0), MIN_BPR0));
+    vmcr = withField(vmcr, ICH_VMCR.VBPR0, binaryPoint(field(vmcr, ICH_VMCR.VBPR0), MIN_BPR0));
     this.state.vmcr = withField(
       vmcr,
       ICH_VMCR.VBPR1,
-      binaryPoint(fieldOf(vmcr, ICH_VMCR.VBPR1), MIN_BPR1),
+      binaryPoint(field(vmcr, ICH_VMCR.VBPR1), MIN_BPR1),
     );
   }
 
   get bpr0(): number {
-    return fieldOf(this.state.vmcr, ICH_VMCR.VBPR0);
+    return field(this.state.vmcr, ICH_VMCR.VBPR0);
   }
   get bpr1(): number {
-    return fieldOf(this.state.vmcr, ICH_VMCR.VBPR1);
+    return field(this.state.vmcr, ICH_VMCR.VBPR1);
   }
   get common(): boolean {
     return (this.state.vmcr & ICH_VMCR.VCBPR) !== 0;
   }
-  get #splitsEoi(): boolean {
+  #splitsEoi(): boolean {
     return (this.state.vmcr & ICH_VMCR.VEOIM) !== 0;
   }
 
@@ -201,7 +194,7 @@ export class VirtualInterface implements BinaryPoints {
   /** ICV_CTLR_EL1. */
   get ctlr(): number {
     return CTLR_FIXED | (this.rangeSelector ? ICC_CTLR.RSS : 0) |
-      (this.common ? ICC_CTLR.CBPR : 0) | (this.#splitsEoi ? ICC_CTLR.EOImode : 0);
+      (this.common ? ICC_CTLR.CBPR : 0) | (this.#splitsEoi() ? ICC_CTLR.EOImode : 0);
   }
 
   /** ICH_VTR_EL2. */
@@ -211,13 +204,13 @@ export class VirtualInterface implements BinaryPoints {
 
   /** The list register with the highest priority pending interrupt of an enabled group, or -1; the lowest among equals. */
   highestPending(): number {
-    const words = this.#words;
+    const words = this.words;
     if ((this.#anySetFrom1() & LR_HI.PENDING) !== 0) return this.#searchPending();
     return isDeliverable(words[WORD.LR_HI] as number, words[WORD.VMCR] as number) ? 0 : -1;
   }
 
   #searchPending(): number {
-    const words = this.#words, vmcr = words[WORD.VMCR] as number;
+    const words = this.words, vmcr = words[WORD.VMCR] as number;
     let found = -1, best: number = IDLE;
     for (let n = 0; n < this.lrs; n++) {
       const hi = words[(WORD.LR_HI + 2 * n) | 0] as number;
@@ -233,7 +226,7 @@ export class VirtualInterface implements BinaryPoints {
 
   /** Whether list register `n`'s interrupt passes the mask and the running priority. */
   #signals(n: number): boolean {
-    const words = this.#words;
+    const words = this.words;
     if (((words[WORD.HCR] as number) & HCR.En) === 0) return false;
     const hi = words[(WORD.LR_HI + 2 * n) | 0] as number;
     const priority = (hi >>> LR_HI.Priority.shift) & 0xff;
@@ -244,15 +237,15 @@ export class VirtualInterface implements BinaryPoints {
 
   /** The mask of the group priority bits: of group 0 if `group1` is 0. */
   #mask(group1: number): number {
-    const vmcr = this.#words[WORD.VMCR] as number;
+    const vmcr = this.words[WORD.VMCR] as number;
     return group1 === 0 || (vmcr & VMCR.VCBPR) !== 0
-      ? groupMask0(fieldOf(vmcr, VMCR.VBPR0))
-      : groupMask1(fieldOf(vmcr, VMCR.VBPR1));
+      ? groupMask0(field(vmcr, VMCR.VBPR0))
+      : groupMask1(field(vmcr, VMCR.VBPR1));
   }
 
   /** Signals to the guest, and drives the maintenance interrupt, as the registers say now. */
   refresh(): void {
-    const words = this.#words, hcr = words[WORD.HCR] as number;
+    const words = this.words, hcr = words[WORD.HCR] as number;
     let line = 0, maintenance = 0;
     if ((hcr & HCR.En) !== 0) {
       const set = (words[WORD.LR_HI] as number) | this.#anySetFrom1();
@@ -261,8 +254,8 @@ export class VirtualInterface implements BinaryPoints {
       if ((hcr & REASONS) !== 0) maintenance = this.misr();
       else if ((set & LR_HI.EOI) !== 0) maintenance = this.eisr();
     }
-    this.#lines.driveVirtual(line);
-    const bank = this.#bank, level = (bank.words[bank.level] as number) & MAINTENANCE_BIT;
+    this.lines.driveVirtual(line);
+    const bank = this.bank, level = (bank.words[bank.level] as number) & MAINTENANCE_BIT;
     if ((level !== 0) !== (maintenance !== 0)) this.#driveMaintenance(maintenance !== 0);
   }
 
@@ -271,7 +264,7 @@ export class VirtualInterface implements BinaryPoints {
    * do the first is the only one in use most often.
    */
   #anySetFrom1(): number {
-    const words = this.#words;
+    const words = this.words;
     const set = (words[WORD.LR_HI + 2] as number) | (words[WORD.LR_HI + 4] as number) |
       (words[WORD.LR_HI + 6] as number);
     return this.lrs <= 4 ? set : set | this.#anySetFrom4();
@@ -284,28 +277,28 @@ export class VirtualInterface implements BinaryPoints {
   }
 
   #driveMaintenance(level: boolean): void {
-    this.interrupts.drive(this.#lines.cpuIndex, MAINTENANCE_INTID, level);
+    this.interrupts.drive(this.lines.cpuIndex, MAINTENANCE_INTID, level);
   }
 
   /** LINE.VIRQ, LINE.VFIQ or 0: what the guest is signalled. */
   #line(): number {
     const n = this.highestPending();
     if (n < 0 || !this.#signals(n)) return 0;
-    const words = this.#words, hi = words[(WORD.LR_HI + 2 * n) | 0] as number;
+    const words = this.words, hi = words[(WORD.LR_HI + 2 * n) | 0] as number;
     const fiq = (hi & LR_HI.Group) === 0 && ((words[WORD.VMCR] as number) & VMCR.VFIQEn) !== 0;
     return fiq ? LINES.VFIQ : LINES.VIRQ;
   }
 
   /** ICH_HCR_EL2.En. */
   get on(): boolean {
-    return ((this.#words[WORD.HCR] as number) & HCR.En) !== 0;
+    return ((this.words[WORD.HCR] as number) & HCR.En) !== 0;
   }
 
   /** The pending list register if its interrupt is of `group`, or -1. */
   #pendingOf(group: number): number {
     const n = this.highestPending();
     if (n < 0) return -1;
-    const group1 = (this.#words[(WORD.LR_HI + 2 * n) | 0] as number) & LR_HI.Group;
+    const group1 = (this.words[(WORD.LR_HI + 2 * n) | 0] as number) & LR_HI.Group;
     return (group1 !== 0 ? 1 : 0) === group ? n : -1;
   }
 
@@ -330,7 +323,7 @@ export class VirtualInterface implements BinaryPoints {
   acknowledge(group: number): number {
     const n = this.#pendingOf(group);
     if (n < 0 || !this.#signals(n)) return INTIDS.SPURIOUS;
-    const words = this.#words, hiAt = (WORD.LR_HI + 2 * n) | 0;
+    const words = this.words, hiAt = (WORD.LR_HI + 2 * n) | 0;
     const intid = (words[(hiAt - 1) | 0] as number) >>> 0, hi = words[hiAt] as number;
     if (isSpecial(intid)) {
       words[hiAt] = hi & ~LR_HI.PENDING;
@@ -345,7 +338,7 @@ export class VirtualInterface implements BinaryPoints {
 
   /** The list register in which `intid` is active, or -1. */
   #findActive(intid: number): number {
-    const words = this.#words, { lrs } = this;
+    const words = this.words, { lrs } = this;
     for (let n = 0; n < lrs; n++) {
       const hiAt = (WORD.LR_HI + 2 * n) | 0;
       if (((words[hiAt] as number) & LR_HI.ACTIVE) === 0) continue;
@@ -356,7 +349,7 @@ export class VirtualInterface implements BinaryPoints {
 
   /** Drops the highest active priority. */
   #dropPriority(): void {
-    const words = this.#words;
+    const words = this.words;
     const ap0 = words[WORD.AP0R] as number, ap1 = words[WORD.AP1R] as number;
     if (runningGroup(ap0, ap1) === 0) words[WORD.AP0R] = ap0 & (ap0 - 1);
     else words[WORD.AP1R] = ap1 & (ap1 - 1);
@@ -364,17 +357,17 @@ export class VirtualInterface implements BinaryPoints {
 
   #bumpEoiCount(): void {
     const { state } = this;
-    const count = fieldOf(state.hcr, ICH_HCR.EOIcount);
+    const count = field(state.hcr, ICH_HCR.EOIcount);
     state.hcr = withField(state.hcr, ICH_HCR.EOIcount, count + 1);
   }
 
   /** Active to invalid, or pending and active to pending; with HW the physical interrupt too. */
   #deactivateLr(n: number): void {
-    const words = this.#words, hiAt = (WORD.LR_HI + 2 * n) | 0, hi = words[hiAt] as number;
+    const words = this.words, hiAt = (WORD.LR_HI + 2 * n) | 0, hi = words[hiAt] as number;
     words[hiAt] = hi & ~LR_HI.ACTIVE;
-    const { cpuIndex } = this.#lines;
-    if ((hi & LR_HI.HW) !== 0) this.interrupts.deactivate(cpuIndex, fieldOf(hi, LR_HI.pINTID));
-    const { virtualDeactivated } = this.#watcher;
+    const { cpuIndex } = this.lines;
+    if ((hi & LR_HI.HW) !== 0) this.interrupts.deactivate(cpuIndex, field(hi, LR_HI.pINTID));
+    const { virtualDeactivated } = this.watcher;
     if (virtualDeactivated !== undefined) virtualDeactivated(cpuIndex, this.intid(n));
   }
 
@@ -386,9 +379,9 @@ export class VirtualInterface implements BinaryPoints {
 
   /** ICV_EOIR<group>_EL1. */
   endOfInterrupt(group: number, value: number): void {
-    const intid = value & INTID_MASK;
+    const intid = value & INTID_BITS;
     if (isSpecial(intid)) return;
-    const words = this.#words;
+    const words = this.words;
     const running = (words[WORD.AP0R] as number) | (words[WORD.AP1R] as number);
     if (running === 0) return;
     this.#dropPriority();
@@ -402,7 +395,7 @@ export class VirtualInterface implements BinaryPoints {
 
   /** Whether list register `n`'s interrupt is of `group`, and of the highest of the priorities `active`. */
   #isRunning(n: number, group: number, active: number): boolean {
-    const hi = this.#words[(WORD.LR_HI + 2 * n) | 0] as number, group1 = hi & LR_HI.Group;
+    const hi = this.words[(WORD.LR_HI + 2 * n) | 0] as number, group1 = hi & LR_HI.Group;
     if ((group1 !== 0 ? 1 : 0) !== group) return false;
     const priority = (hi >>> LR_HI.Priority.shift) & this.#mask(group1);
     return priority === runningPriority(active, 0);
@@ -410,8 +403,8 @@ export class VirtualInterface implements BinaryPoints {
 
   /** ICV_DIR_EL1. */
   deactivate(value: number): void {
-    const intid = value & INTID_MASK;
-    if (!this.#splitsEoi || isSpecial(intid) || intid >= INTID.FIRST_LPI) return;
+    const intid = value & INTID_BITS;
+    if (!this.#splitsEoi() || isSpecial(intid) || intid >= INTID.FIRST_LPI) return;
     const n = this.#findActive(intid);
     if (n < 0) this.#bumpEoiCount();
     else this.#deactivateLr(n);
@@ -420,7 +413,7 @@ export class VirtualInterface implements BinaryPoints {
   /** ICH_EISR_EL2: invalid, not HW, EOI wanted. */
   eisr(): number {
     let value = 0;
-    const words = this.#words, { lrs } = this;
+    const words = this.words, { lrs } = this;
     for (let n = 0; n < lrs; n++) {
       if (((words[(WORD.LR_HI + 2 * n) | 0] as number) & ENDED_MASK) === LR_HI.EOI) value |= 1 << n;
     }
@@ -443,7 +436,7 @@ export class VirtualInterface implements BinaryPoints {
     const { hcr, vmcr } = this.state;
     let misr = this.eisr() !== 0 ? ICH_MISR.EOI : 0;
     if (hcr & (ICH_HCR.UIE | ICH_HCR.NPIE)) misr |= this.#occupancy(hcr);
-    if (hcr & ICH_HCR.LRENPIE && fieldOf(hcr, ICH_HCR.EOIcount) !== 0) misr |= ICH_MISR.LRENP;
+    if (hcr & ICH_HCR.LRENPIE && field(hcr, ICH_HCR.EOIcount) !== 0) misr |= ICH_MISR.LRENP;
     // The four group bits lie at the same places in both registers; a group is on or off.
     const on = vmcr & ICH_VMCR.VENG0 ? ICH_MISR.VGrp0E : ICH_MISR.VGrp0D;
     const on1 = vmcr & ICH_VMCR.VENG1 ? ICH_MISR.VGrp1E : ICH_MISR.VGrp1D;
