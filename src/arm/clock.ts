@@ -5,6 +5,7 @@
  * The counter that software sees runs at 62.5 MHz, 16 ns to the tick.
  */
 import type { Arena } from "../base/arena.ts";
+import * as bits from "../base/bits.ts";
 import { addSmall, type SharedMemory } from "../base/memory.ts";
 import { bool, layout, u53, type ViewOf } from "../base/struct.ts";
 import { type Cpu, CpuLayout } from "./arch/cpu_state.ts";
@@ -19,10 +20,14 @@ export const COUNTER_HZ = 62_500_000;
 /** What {@link Clock.until} says at most. */
 const MOST = 0x7fff_ffff;
 
-// As a constant of this module, V8 knows it.
+// As constants of this module, V8 knows them.
 const add = addSmall;
-/** From the word of a slice's CPU to that of what it was given. */
-const BUDGET_GIVEN = (SliceLayout.offset.budget - SliceLayout.offset.cpu) >>> 2;
+const { TWO32 } = bits;
+/** Words of a {@link SliceLayout}. */
+const SLICE = {
+  CPU: SliceLayout.offset.cpu >>> 2,
+  BUDGET: SliceLayout.offset.budget >>> 2,
+} as const;
 /** Words of a CPU's state. */
 const INSNS = CpuLayout.offset.insns >>> 2, BUDGET = CpuLayout.offset.budget >>> 2;
 
@@ -42,10 +47,12 @@ export class Clock {
   readonly #words: Int32Array;
   /** Address of `ns`, which is read and added to at every operation of EL2 software. */
   readonly #nsAt: number;
+  /** Its two words. */
+  readonly #ns: Int32Array;
   /** The address of the {@link SliceLayout} of this worker. */
   readonly sliceAt: number;
-  /** Its word. */
-  readonly #slice: number;
+  /** Its words. */
+  readonly #slice: Int32Array;
 
   /**
    * `hostNs`: the host's clock in ns, the same for all workers; without it time is made of instructions. `sliceAt`:
@@ -54,24 +61,32 @@ export class Clock {
   constructor(arena: Arena, readonly hostNs?: () => number, sliceAt?: number) {
     this.#state = arena.make(ClockLayout);
     this.sliceAt = sliceAt ?? arena.make(SliceLayout).base;
-    this.#slice = this.sliceAt >>> 2;
     this.#memory = arena.memory;
     this.#words = arena.memory.i32;
     this.#nsAt = this.#state.base + ClockLayout.offset.ns;
+    const { buffer } = this.#words;
+    this.#slice = new Int32Array(buffer, this.sliceAt, SliceLayout.size >>> 2);
+    this.#ns = new Int32Array(buffer, this.#nsAt, 2);
   }
 
   /** Instructions of the running slice that are already retired. Exact whenever `cpu.budget` is. */
   #retired(): number {
-    const words = this.#words, slice = this.#slice;
-    const cpu = words[slice] as number;
+    const slice = this.#slice;
+    const cpu = slice[SLICE.CPU] as number;
     if (cpu === 0) return 0;
-    return (words[slice + BUDGET_GIVEN] as number) - (words[(cpu >>> 2) + BUDGET] as number);
+    return (slice[SLICE.BUDGET] as number) - (this.#words[(cpu >>> 2) + BUDGET] as number);
   }
 
   /** Virtual time in ns, exact also in the middle of a slice. */
   now(): number {
     if (this.hostNs !== undefined) return this.#passed(this.hostNs);
-    return this.#memory.ld53(this.#nsAt) + this.#retired();
+    return this.#began() + this.#retired();
+  }
+
+  /** Virtual time in ns but for instructions of the running slice. */
+  #began(): number {
+    const ns = this.#ns;
+    return (ns[1] as number) * TWO32 + ((ns[0] as number) >>> 0);
   }
 
   /**
@@ -80,26 +95,34 @@ export class Clock {
    */
   until(lo: number, hi: number): number {
     if (this.hostNs !== undefined) this.#passed(this.hostNs);
-    const words = this.#words, at = this.#nsAt >>> 2;
-    const nowLo = words[at] as number;
+    const ns = this.#ns;
+    const nowLo = ns[0] as number;
     const borrow = (lo >>> 0) < (nowLo >>> 0) ? 1 : 0;
-    const left = (lo - nowLo) | 0, above = hi - (words[at + 1] as number) - borrow;
+    const left = (lo - nowLo) | 0, above = (hi - (ns[1] as number) - borrow) | 0;
     if (above < 0) return 0;
     return above === 0 && left >= 0 ? left : MOST;
+  }
+
+  /** Notes `ns` (below 2^31) from now on as the two words of {@link until}, from `at` on. To be asked between slices. */
+  stampAfter(words: Int32Array, at: number, ns: number): void {
+    const now = this.#ns;
+    words[at] = now[0] as number;
+    words[at + 1] = now[1] as number;
+    add(words, at, ns);
   }
 
   /** {@link now} as a number in `cell`: a result would be boxed wherever V8 does not inline the call. */
   stamp(cell: Float64Array): void {
     if (this.hostNs !== undefined) cell[0] = this.#passed(this.hostNs);
-    else cell[0] = this.#memory.ld53(this.#nsAt) + this.#retired();
+    else cell[0] = this.#began() + this.#retired();
   }
 
   /** {@link now} as two words of `words` from `at` on. */
   stampWords(words: Int32Array, at: number): void {
     if (this.hostNs !== undefined) return this.#memory.st53(4 * at, this.#passed(this.hostNs));
-    const from = this.#nsAt >>> 2;
-    words[at] = this.#words[from] as number;
-    words[at + 1] = this.#words[from + 1] as number;
+    const now = this.#ns;
+    words[at] = now[0] as number;
+    words[at + 1] = now[1] as number;
     add(words, at, this.#retired());
   }
 
@@ -133,33 +156,30 @@ export class Clock {
   /** Takes {@link ticks} as words: what is not a small integer on the way costs V8 as much as all the rest. */
   takeTicks(): void {
     if (this.hostNs !== undefined) this.#passed(this.hostNs);
-    const words = this.#words, at = this.#nsAt >>> 2;
-    const before = words[at] as number;
+    const ns = this.#ns;
+    const before = ns[0] as number;
     const lo = this.hostNs === undefined ? (before + this.#retired()) | 0 : before;
-    const hi = (words[at + 1] as number) + ((lo >>> 0) < (before >>> 0) ? 1 : 0);
+    const hi = (ns[1] as number) + ((lo >>> 0) < (before >>> 0) ? 1 : 0);
     this.tickLo = (lo >>> TICK_SHIFT) | (hi << (32 - TICK_SHIFT));
     this.tickHi = hi >>> TICK_SHIFT;
   }
 
-  /** Starts a slice: `cpu` may retire `budget` instructions (below 2^31). */
-  beginSlice(cpu: Cpu, budget: number): void {
-    const words = this.#words, slice = this.#slice;
-    words[(cpu.base >>> 2) + BUDGET] = budget;
-    words[slice + BUDGET_GIVEN] = budget;
-    words[slice] = cpu.base;
+  /** Starts a slice: the CPU whose state lies at `base` and is `words` may retire `budget` instructions (below 2^31). */
+  beginSlice(base: number, words: Int32Array, budget: number): void {
+    const slice = this.#slice;
+    words[BUDGET] = budget;
+    slice[SLICE.BUDGET] = budget;
+    slice[SLICE.CPU] = base;
   }
 
-  /** Ends the slice and returns the instructions it retired. */
-  endSlice(): number {
-    const words = this.#words, slice = this.#slice;
-    const cpu = words[slice] as number;
-    if (cpu === 0) return 0;
-    const at = cpu >>> 2;
-    const retired = (words[slice + BUDGET_GIVEN] as number) - (words[at + BUDGET] as number);
-    add(words, at + INSNS, retired);
-    if (this.hostNs === undefined) add(words, this.#nsAt >>> 2, retired);
-    words[slice + BUDGET_GIVEN] = 0;
-    words[slice] = 0;
+  /** Ends the slice of the CPU with these words and returns the instructions it retired. */
+  endSlice(words: Int32Array): number {
+    const slice = this.#slice;
+    const retired = (slice[SLICE.BUDGET] as number) - (words[BUDGET] as number);
+    add(words, INSNS, retired);
+    if (this.hostNs === undefined) add(this.#ns, 0, retired);
+    slice[SLICE.BUDGET] = 0;
+    slice[SLICE.CPU] = 0;
     return retired;
   }
 
@@ -170,33 +190,28 @@ export class Clock {
 
   /** Whether `cpu` is in a slice: there is an instruction at hand. */
   isRunning(cpu: Cpu): boolean {
-    return this.#words[this.#slice] === (cpu.base | 0);
+    return this.#slice[SLICE.CPU] === (cpu.base | 0);
   }
 
   /** The running slice ends after `left` more instructions, if it would not before. */
   shortenSlice(left: number): void {
     const words = this.#words, slice = this.#slice;
-    const cpu = words[slice] as number;
+    const cpu = slice[SLICE.CPU] as number;
     if (cpu === 0) return;
     const at = (cpu >>> 2) + BUDGET, budget = words[at] as number;
     if (budget <= left) return;
-    words[slice + BUDGET_GIVEN] = (words[slice + BUDGET_GIVEN] as number) - (budget - left);
+    slice[SLICE.BUDGET] = (slice[SLICE.BUDGET] as number) - (budget - left);
     words[at] = left;
   }
 
   /** Takes what is left of the running slice away, without losing count of what has retired. */
   cutSlice(): void {
     const words = this.#words, slice = this.#slice;
-    const cpu = words[slice] as number;
+    const cpu = slice[SLICE.CPU] as number;
     if (cpu === 0) return;
     const at = (cpu >>> 2) + BUDGET;
-    words[slice + BUDGET_GIVEN] = (words[slice + BUDGET_GIVEN] as number) - (words[at] as number);
+    slice[SLICE.BUDGET] = (slice[SLICE.BUDGET] as number) - (words[at] as number);
     words[at] = 0;
-  }
-
-  /** Virtual time in ns when the running slice began, while nothing else has passed. */
-  get sliceBegan(): number {
-    return this.#memory.ld53(this.#nsAt);
   }
 
   /** The byte address of virtual time, a 64-bit word; with the host's clock it is not always up to date. */
@@ -211,7 +226,7 @@ export class Clock {
 
   /** Adds the time of work that is not an instruction, in ns (below 2^31). */
   advance(ns: number): void {
-    if (this.hostNs === undefined) add(this.#words, this.#nsAt >>> 2, ns);
+    if (this.hostNs === undefined) add(this.#ns, 0, ns);
   }
 
   /** Goes forward to `ns` when all CPUs are idle; never back. */

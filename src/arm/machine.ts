@@ -6,7 +6,7 @@
 import type { Arena } from "../base/arena.ts";
 import { assert, UserError } from "../base/errors.ts";
 import type { SharedMemory } from "../base/memory.ts";
-import { layout, u32, u53, type ViewOf } from "../base/struct.ts";
+import type { ViewOf } from "../base/struct.ts";
 import { type Cpu, HALT, LINE } from "./arch/cpu_state.ts";
 import { ramOffset, type RamRange } from "./arch/tlb_layout.ts";
 import { CpuCore } from "./cpu.ts";
@@ -26,18 +26,10 @@ import { refreshPmu } from "./pmu.ts";
 import { RegisterCalls } from "./register_calls.ts";
 import { resetCpu } from "./reset.ts";
 import { MachineState, type Snapshot } from "./state.ts";
+import { MachineLayout } from "./turn_words.ts";
 import { QUANTUM, Turns } from "./turns.ts";
 
 export { BOARD } from "./board.ts";
-
-const MachineLayout = layout("machine", {
-  /** Instructions retired by all CPUs. */
-  insns: u53(),
-  /** Turns taken; inputs from outside are stamped with it. */
-  turns: u53(),
-  /** The power event that nobody has taken yet: its position in {@link POWER_EVENTS}. */
-  power: u32(),
-});
 
 const POWER_EVENTS: readonly (PowerEvent | undefined)[] = [undefined, "off", "reset"];
 
@@ -95,7 +87,7 @@ export class Machine implements Hooks, TeamMachine {
     this.#turns = this.#makeTurns();
     if (this.team === undefined) {
       const { clock } = this.platform;
-      this.interpreter.regions.surroundings = new RegisterCalls(this.cores, this.#turns, clock);
+      this.interpreter.regions.surroundings = new RegisterCalls(this.cores, clock);
     }
     for (const core of this.cores) {
       resetCpu(core, { el: 2, pc: 0, x0: 0 });
@@ -107,9 +99,6 @@ export class Machine implements Hooks, TeamMachine {
     const { platform, interpreter, team, cores, cacheArena, options: { quantum } } = this;
     const executors = cores.map((core) => new Executor(core, cacheArena, interpreter));
     const isOwn = ({ cpu }: CpuCore) => this.isOwn(cpu);
-    const { base } = this.#self;
-    const word = (name: keyof typeof MachineLayout.offset) =>
-      (base + MachineLayout.offset[name]) >>> 2;
     return new Turns({
       platform,
       interpreter,
@@ -117,7 +106,7 @@ export class Machine implements Hooks, TeamMachine {
       team,
       cores: cores.filter(isOwn),
       executors: executors.filter(({ core }) => isOwn(core)),
-      words: { insns: word("insns"), turns: word("turns"), power: word("power") },
+      countsAt: this.#self.base,
       quantum,
     });
   }
@@ -129,11 +118,8 @@ export class Machine implements Hooks, TeamMachine {
 
   #linesChanged(core: CpuCore): void {
     refreshInterrupts(core);
-    if (!this.isOwn(core.cpu)) return this.#ringFor(core.cpu);
-    const { turnOf } = this.#turns;
-    if (turnOf < 0 || turnOf === core.cpu.index || core.cpu.irqLines === 0) return;
-    this.#turns.handOver = true;
-    this.onEndSlice(core.cpu, true);
+    if (this.isOwn(core.cpu)) this.#turns.linesChanged(core);
+    else this.#ringFor(core.cpu);
   }
 
   /** Set while TypeScript is the software at EL2. */
@@ -306,9 +292,7 @@ export class Machine implements Hooks, TeamMachine {
     const turns = this.#turns;
     turns.rearm();
     turns.updateTimers();
-    turns.endAtExit = true;
-    const progress = turns.round(Infinity, insns);
-    turns.endAtExit = false;
+    const progress = turns.step(insns);
     if (progress) return true;
     if (turns.deadlineNs === Infinity) return false;
     this.platform.clock.jumpTo(turns.deadlineNs);

@@ -10,7 +10,6 @@ import type { Surroundings, VirtualTime } from "./engine/direct_registers.ts";
 import { SliceLayout } from "./engine/turn_loop.ts";
 import * as exceptions from "./exceptions.ts";
 import * as sysregTraps from "./sysreg_traps.ts";
-import type { Turns } from "./turns.ts";
 
 // Of the module itself: what is imported V8 looks up and checks at each use.
 const { DONE, BUDGET, IRQ, LEFT } = directRegisters.ACCESS_END;
@@ -24,15 +23,13 @@ const WORD = {
   BUDGET: CpuLayout.offset.budget >>> 2,
 } as const;
 
-/** The accesses of a machine's CPUs, which take `turns` in one worker. */
+/** The accesses of a machine's CPUs, which take turns in one worker. */
 export class RegisterCalls implements Surroundings {
   readonly time: VirtualTime;
   readonly #cores: readonly CpuCore[];
-  readonly #turns: Turns;
 
-  constructor(cores: readonly CpuCore[], turns: Turns, { nsAt, sliceAt }: Clock) {
+  constructor(cores: readonly CpuCore[], { nsAt, sliceAt }: Clock) {
     this.#cores = cores;
-    this.#turns = turns;
     const givenAt = sliceAt + SliceLayout.offset.budget;
     this.time = { nsAt, givenAt, tickShift: Math.log2(NS_PER_TICK) };
   }
@@ -41,7 +38,6 @@ export class RegisterCalls implements Surroundings {
     const core = this.#cores[cpuIndex] as CpuCore;
     const { words, sysregs } = core;
     if (words[WORD.EL] !== 1) return LEFT;
-    this.#turns.noteBegun(cpuIndex);
     const left = words[WORD.BUDGET] as number;
     if (sysregs.tryRead(named) !== OK) return LEFT;
     words[to] = sysregs.lo;
@@ -53,7 +49,6 @@ export class RegisterCalls implements Surroundings {
     const core = this.#cores[cpuIndex] as CpuCore;
     const { words, sysregs } = core;
     if (words[WORD.EL] !== 1) return LEFT;
-    this.#turns.noteBegun(cpuIndex);
     const left = words[WORD.BUDGET] as number;
     const lo = words[from] as number, hi = words[from + 1] as number;
     return sysregs.tryWrite(named, lo, hi) === OK ? end(core, left) : LEFT;

@@ -123,9 +123,9 @@ Deno.test("the event stream wakes WFE at the next edge of its counter bit", () =
 
 Deno.test("the clock inside a slice is exact, ending it counts instructions", () => {
   const m = new Machine();
-  const { cpu } = m.core();
+  const { cpu, words } = m.core();
   m.clock.jumpTo(160);
-  m.clock.beginSlice(cpu, 1000);
+  m.clock.beginSlice(cpu.base, words, 1000);
   cpu.budget = 968;
   assert.deepEqual([m.clock.now(), m.clock.ticks()], [192, 12]);
   assert.equal(m.mrs("CNTPCT_EL0"), 12n);
@@ -133,7 +133,7 @@ Deno.test("the clock inside a slice is exact, ending it counts instructions", ()
   assert.equal(m.clock.now(), 200);
   m.clock.cutSlice();
   assert.deepEqual([cpu.budget, m.clock.now()], [0, 200]);
-  assert.equal(m.clock.endSlice(), 32);
+  assert.equal(m.clock.endSlice(words), 32);
   assert.deepEqual([m.clock.now(), cpu.insns], [200, 32]);
   m.clock.jumpTo(100);
   assert.equal(m.clock.now(), 200);

@@ -161,7 +161,6 @@ const WORD = {
   BUDGET: CpuLayout.offset.budget >>> 2,
   UNSURE: CpuLayout.offset.codeUnsure >>> 2,
   SINGLE: CpuLayout.offset.single >>> 2,
-  PMU: CpuLayout.offset.pmuActive >>> 2,
 } as const;
 
 /** Bytes of an instruction cache line (CTR_EL0.IminLine). */
@@ -354,6 +353,22 @@ export class Interpreter {
    */
   run(cpu: Cpu, host: ExecutionHost, toOffset: (pa: number) => number): void {
     this.settle(cpu);
+    this.#goOn(cpu, host, toOffset);
+  }
+
+  /** The rest of a slice that {@link turns} has left with the answer `exit` of generated code. */
+  finish(
+    exit: number,
+    cpu: Cpu,
+    host: ExecutionHost,
+    toOffset: (pa: number) => number,
+  ): void {
+    this.#serve(exit, cpu, host, toOffset);
+    this.#goOn(cpu, host, toOffset);
+    this.settle(cpu);
+  }
+
+  #goOn(cpu: Cpu, host: ExecutionHost, toOffset: (pa: number) => number): void {
     const { words } = host;
     while ((words[WORD.BUDGET] as number) > 0 && !host.stopped) {
       if (words[WORD.UNSURE] !== 0) {
@@ -383,24 +398,6 @@ export class Interpreter {
     if (exit !== SLOW && this.#resume(exit, cpu, host, toOffset)) return;
     words[WORD.BUDGET] = (words[WORD.BUDGET] as number) - 1;
     host.executeSlow();
-  }
-
-  /**
-   * Does what {@link turns} has left a slice for, with the answer `exit` of generated code. True: it goes on
-   * with generated code; false: it is over.
-   */
-  goOn(
-    exit: number,
-    cpu: Cpu,
-    host: ExecutionHost,
-    toOffset: (pa: number) => number,
-  ): boolean {
-    this.#serve(exit, cpu, host, toOffset);
-    const { words } = host;
-    if ((words[WORD.BUDGET] as number) <= 0 || host.stopped) return false;
-    if (words[WORD.UNSURE] === 0 && words[WORD.SINGLE] === 0 && words[WORD.PMU] === 0) return true;
-    this.run(cpu, host, toOffset);
-    return false;
   }
 
   /** What {@link run} does at the beginning of each slice, for those of {@link turns}. */

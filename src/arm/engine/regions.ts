@@ -120,6 +120,8 @@ export class Regions {
   #next = 1;
   #waiting: Hot[] = [];
   #waited = 0;
+  /** Whether something waits to be translated with others. */
+  isWaiting = false;
   /** Regions in use, and the bytes of WebAssembly of their modules. */
   live = 0;
   codeBytes = 0;
@@ -161,7 +163,13 @@ export class Regions {
     if (this.options.hotAfter === 0 || this.#isEntry(records, offset)) return;
     if (this.#waiting.some((h) => h.records === records && h.offset === offset)) return;
     this.#waiting.push(hot);
+    this.isWaiting = true;
     if (this.#waiting.length >= this.options.batch) this.translate();
+  }
+
+  #wait(waiting: Hot[]): void {
+    this.#waiting = waiting;
+    this.isWaiting = waiting.length > 0;
   }
 
   /** It may become hot again. */
@@ -180,20 +188,15 @@ export class Regions {
     return this.memory.ld16(recordAt(records, offset) + RECORD.HANDLER) === HANDLER.REGION;
   }
 
-  /** Whether something waits to be translated with others. */
-  get isWaiting(): boolean {
-    return this.#waiting.length > 0;
-  }
-
   /** To be called once a slice: what is waiting does not wait for ever. */
   settle(): void {
-    if (this.#waiting.length > 0 && ++this.#waited > MAX_WAIT) this.translate();
+    if (this.isWaiting && ++this.#waited > MAX_WAIT) this.translate();
   }
 
   /** Translates what is waiting. */
   translate(): void {
     const waiting = this.#waiting;
-    this.#waiting = [];
+    this.#wait([]);
     this.#waited = 0;
     const found = this.#graphs(waiting);
     if (found.length === 0) return;
@@ -328,7 +331,7 @@ export class Regions {
   /** A word of the page has changed: none of its regions is used again. */
   dropPage(records: number): void {
     for (const hot of this.#waiting) if (hot.records === records) this.#coolDown(hot);
-    this.#waiting = this.#waiting.filter((h) => h.records !== records);
+    this.#wait(this.#waiting.filter((h) => h.records !== records));
     for (const region of this.#byPage.get(records) ?? []) this.#drop(region);
   }
 
@@ -377,6 +380,6 @@ export class Regions {
     for (const records of [...this.#byPage.keys()]) this.dropPage(records);
     this.#unusualFp.clear();
     this.#misaligned.clear();
-    this.#waiting = [];
+    this.#wait([]);
   }
 }

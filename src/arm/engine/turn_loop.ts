@@ -2,7 +2,7 @@
  * Turns of CPUs that execute nothing but generated code, as one WebAssembly function beside the interpreter:
  * with short turns, what TypeScript does between two of them costs more than their instructions. The function
  * begins a turn, runs it, ends it and goes on with the next CPU, and with the next round, for as long as no
- * turn is out of the ordinary; the run loop (turns.ts) takes those, and says where to go on. What both do is the
+ * turn is out of the ordinary; the run loop (turns.ts) takes those. What both do is the
  * same bit for bit.
  */
 import { array, layout, u32, u64 } from "../../base/struct.ts";
@@ -35,9 +35,7 @@ export const TurnLayout = layout("turns", {
   pause: u32("cache"),
   /** Not 0 once a CPU has had something to do in this round. */
   progress: u32("cache"),
-  /** Set where the function has begun a turn. */
-  fresh: u32("cache"),
-  /** Instructions of the slice at most: for {@link MODE.SLICE}, and of a turn that the function has begun. */
+  /** With {@link TURN.OTHER} and {@link TURN.EXIT}: how long the turn is, in ns. */
   given: u32("cache"),
   /** With {@link TURN.EXIT}: why generated code was left. */
   exit: u32("cache"),
@@ -46,44 +44,51 @@ export const TurnLayout = layout("turns", {
   deadline: u64("cache"),
   /** Instructions retired by all CPUs at which no other round is begun. */
   end: u64("cache"),
+  /** The turn at hand, or the last: the address of its CPU's state; in ns when it is over. */
+  turnOf: u32("cache"),
+  turnEnd: u64("cache"),
+  /** The low word of `insns` when it began. */
+  before: u32("cache"),
+  /** Not 0: it ends when its CPU comes to EL2. {@link OVER} says why; that of each turn when it begins. */
+  over: u32("cache"),
+  overAtFirst: u32("cache"),
 });
+
+/** Bits of {@link TurnLayout} `over`. */
+export const OVER = {
+  /** Another CPU has an interrupt to take. */
+  WAITED_FOR: 1,
+  /** Each turn ends so. */
+  ALWAYS: 2,
+} as const;
 
 /** The slice that runs: the address of its CPU's state, or 0, and how many instructions it was given. */
 export const SliceLayout = layout("slice", { cpu: u32("cache"), budget: u32("cache") });
-
-/** Where the function begins with the CPU that it is given. */
-export const MODE = {
-  /** With its turn. */
-  TURN: 0,
-  /** With the slice of its turn. */
-  SLICE: 1,
-  /** Within the slice. */
-  GO_ON: 2,
-} as const;
 
 /** What it answers, in bits 15 to 8; bits 7 to 0 are the CPU. */
 export const TURN = {
   /** The round is over, and no other is to be begun. */
   END: 0,
+  /** Virtual time has reached `limit` before the round was over. */
+  LIMIT: 1,
   /** The CPU's turn has not begun, and is not an ordinary one. */
-  OTHER: 1,
-  /** Generated code was left in the middle of the CPU's slice. */
-  EXIT: 2,
+  OTHER: 2,
+  /** The CPU's turn has begun, and generated code was left in the middle of its slice. */
+  EXIT: 3,
   /** The CPU's turn is over, and timers are to be looked at. */
-  TIMERS: 3,
+  TIMERS: 4,
 } as const;
 
-/** (address of a {@link TurnLayout}, CPU, {@link MODE}): {@link TURN}. */
-export type TurnLoop = (block: number, cpu: number, mode: number) => number;
+/** (address of a {@link TurnLayout}, the CPU that is next): {@link TURN}. */
+export type TurnLoop = (block: number, cpu: number) => number;
 
 const B = TurnLayout.offset, C = CpuLayout.offset, S = SliceLayout.offset;
 
 /** The function under construction. */
 class TurnCode {
-  readonly asm = new FunctionBody([I32, I32, I32], [I32]);
+  readonly asm = new FunctionBody([I32, I32], [I32]);
   readonly #block = 0;
   readonly #seat = 1;
-  readonly #mode = 2;
   readonly #cpu = this.asm.local(I32);
   readonly #budget = this.asm.local(I32);
   readonly #code = this.asm.local(I32);
@@ -96,17 +101,11 @@ class TurnCode {
     const { asm } = this;
     asm.get(this.#block).mem("i32.load", B.slice).set(this.#slice);
     asm.loop("turn");
-    asm.block("within").block("slice").block("begin");
-    asm.get(this.#mode).brTable(["begin", "slice"], "within");
-    asm.end();
     this.#begin();
-    asm.end();
     this.#beginSlice();
-    asm.end();
     this.#run(run);
     this.#endSlice();
-    asm.get(this.#seat).i32(1).op("i32.add").set(this.#seat);
-    asm.i32(MODE.TURN).set(this.#mode).br("turn");
+    asm.get(this.#seat).i32(1).op("i32.add").set(this.#seat).br("turn");
     asm.end().unreachable();
     return asm;
   }
@@ -139,31 +138,39 @@ class TurnCode {
     push();
     this.asm.op("i64.add").mem("i64.store", 0);
   }
-  #loadCpu(): void {
-    const { asm } = this;
-    asm.get(this.#seat).i32(2).op("i32.shl").get(this.#block).op("i32.add");
-    asm.mem("i32.load", B.cpus).set(this.#cpu);
-  }
 
   #begin(): void {
     const { asm } = this;
     asm.get(this.#seat);
-    this.#field("count").op("i32.ge_u").if("over");
+    this.#field("count").op("i32.ge_u");
+    this.#field("power").mem("i32.load", 0).op("i32.or").if("over");
     this.#endRound();
     asm.end();
-    this.#field("power").mem("i32.load", 0);
-    this.#answerIf(TURN.OTHER);
     this.#near("limit");
     this.#far("ns").op("i64.sub").set(this.#left);
     asm.get(this.#left).i64(0n).op("i64.le_s");
-    this.#answerIf(TURN.OTHER);
-    this.#loadCpu();
-    this.#isOther();
-    this.#answerIf(TURN.OTHER);
+    this.#answerIf(TURN.LIMIT);
     this.#field("quantum").set(this.#budget);
     this.#atMostLeft();
     asm.get(this.#block).get(this.#budget).mem("i32.store", B.given);
-    asm.get(this.#block).i32(1).mem("i32.store", B.fresh);
+    asm.get(this.#seat).i32(2).op("i32.shl").get(this.#block).op("i32.add");
+    asm.mem("i32.load", B.cpus).set(this.#cpu);
+    this.#note();
+    this.#isOther();
+    this.#answerIf(TURN.OTHER);
+  }
+
+  /** What is known of a turn. */
+  #note(): void {
+    const { asm } = this;
+    asm.get(this.#block).get(this.#cpu).mem("i32.store", B.turnOf);
+    asm.get(this.#block);
+    this.#far("ns");
+    asm.get(this.#budget).op("i64.extend_i32_u").op("i64.add").mem("i64.store", B.turnEnd);
+    asm.get(this.#block);
+    this.#field("insns").mem("i32.load", 0).mem("i32.store", B.before);
+    asm.get(this.#block);
+    this.#field("overAtFirst").mem("i32.store", B.over);
   }
 
   #endRound(): void {
@@ -207,8 +214,6 @@ class TurnCode {
 
   #beginSlice(): void {
     const { asm } = this;
-    this.#loadCpu();
-    this.#field("given").set(this.#budget);
     this.#near("deadline");
     this.#far("ns").op("i64.sub").set(this.#left);
     asm.get(this.#left).i64(1n).op("i64.lt_s").if("due").i64(1n).set(this.#left).end();
@@ -221,9 +226,7 @@ class TurnCode {
 
   #run(run: number): void {
     const { asm } = this;
-    this.#loadCpu();
-    asm.get(this.#cpu);
-    this.#cpuField("budget").call(run).set(this.#code);
+    asm.get(this.#cpu).get(this.#budget).call(run).set(this.#code);
     asm.get(this.#code).i32(EXIT.NEXT).op("i32.ne").if("left");
     this.#cpuField("budget").i32(0).op("i32.ne");
     asm.get(this.#code).i32(EXIT.HOT).op("i32.eq").op("i32.or");
