@@ -459,7 +459,8 @@ export class KvmSystem implements KvmHost {
   #kvmOf(at: number): Kvm {
     const state = KvmLayout.at(this.memory, at);
     const vgic = VgicDistLayout.at(this.memory, state.vgic);
-    return { host: this, state, vgic, vcpus: [], ioBus: [] };
+    const words = this.memory.signedAt(at, KvmLayout.size >>> 2);
+    return { host: this, state, words, vgic, vcpus: [], ioBus: [] };
   }
 
   /** In the table of VMs. */

@@ -1,16 +1,19 @@
 /**
- * Words of a vCPU's structure and of its counters that every exit looks at: places in {@link Vcpu.words} and
- * {@link Vcpu.statWords}. An element at a constant place takes V8 two or three instructions, a property of a view a
+ * Words of the structures that every exit looks at: places in {@link Vcpu.words}, {@link Vcpu.statWords} and
+ * {@link Kvm.words}. An element at a constant place takes V8 two or three instructions, a property of a view a
  * dozen, and the views of a vCPU are many.
  */
 import {
   KvmCpuContextLayout,
+  KvmLayout,
   KvmRunLayout,
   KvmVcpuLayout,
   KvmVcpuStatLayout,
   SAVED,
   type SavedSysreg,
   VgicCpuLayout,
+  VgicDistLayout,
+  VgicIrqLayout,
   VgicV3CpuIfLayout,
 } from "./kvm_host.ts";
 
@@ -49,9 +52,43 @@ export const VCPU_WORD = {
   FLUSHED_ACTIVE: (VGIC + VgicCpuLayout.offset.flushedActive) >>> 2,
   VGIC_STAT: (VGIC + VgicCpuLayout.offset.cpuStat) >>> 2,
   IRQ_STATS: (VGIC + VgicCpuLayout.offset.irqStats) >>> 2,
+  CPU_IF: CPU_IF >>> 2,
   VGIC_HCR: (CPU_IF + VgicV3CpuIfLayout.offset.vgicHcr) >>> 2,
   USED_LRS: (CPU_IF + VgicV3CpuIfLayout.offset.usedLrs) >>> 2,
   LR: (CPU_IF + VgicV3CpuIfLayout.offset.lr) >>> 2,
+  PRIVATE_IRQS: (VGIC + VgicCpuLayout.offset.privateIrqs) >>> 2,
+} as const;
+
+/** Words of `kvm.words`. */
+export const KVM_WORD = {
+  VM_ID: KvmLayout.offset.vmId >>> 2,
+  VMID: KvmLayout.offset.vmid >>> 2,
+  PGD: KvmLayout.offset.pgdPa >>> 2,
+  VGIC_ENABLED: (KvmLayout.offset.vgic + VgicDistLayout.offset.enabled) >>> 2,
+  VGIC_MODEL: (KvmLayout.offset.vgic + VgicDistLayout.offset.vgicModel) >>> 2,
+  IN_KERNEL: (KvmLayout.offset.vgic + VgicDistLayout.offset.inKernel) >>> 2,
+} as const;
+
+const IRQ = VgicIrqLayout.offset;
+
+/** Words of an interrupt, from its first one on: they lie in the vCPU or in the VM's array of shared ones. */
+export const IRQ_WORD = {
+  /** How many there are. */
+  COUNT: VgicIrqLayout.size >>> 2,
+  LINK: IRQ.apList >>> 2,
+  INTID: IRQ.intid >>> 2,
+  VCPU: IRQ.vcpu >>> 2,
+  TARGET: IRQ.targetVcpu >>> 2,
+  LINE: IRQ.lineLevel >>> 2,
+  LATCH: IRQ.pendingLatch >>> 2,
+  ACTIVE: IRQ.active >>> 2,
+  ENABLED: IRQ.enabled >>> 2,
+  HW: IRQ.hw >>> 2,
+  SOURCE: IRQ.source >>> 2,
+  PRIORITY: IRQ.priority >>> 2,
+  GROUP: IRQ.group >>> 2,
+  CONFIG: IRQ.config >>> 2,
+  RAISED: IRQ.raisedAtNs >>> 2,
 } as const;
 
 /** Words of `vcpu.statWords`. */

@@ -17,7 +17,11 @@ import {
   type SequenceStep,
   STEP,
 } from "../../arm/el2_port.ts";
-import { type VgicV3CpuIf, VgicV3CpuIfLayout } from "../kvm_host.ts";
+import { type HypVcpu, type VgicV3CpuIf, VgicV3CpuIfLayout } from "../kvm_host.ts";
+import * as kvmWords from "../kvm_words.ts";
+
+// Of the module itself: what is imported V8 looks up and checks at each use.
+const { VCPU_WORD: WORD } = kvmWords;
 
 /** The state in bits 63 to 32 of a list register. */
 const STATE = ICH_LR_HI.PENDING | ICH_LR_HI.ACTIVE;
@@ -37,6 +41,11 @@ const { vgicHcr: HCR_AT, lr: LR_AT } = VgicV3CpuIfLayout.offset;
 const MAX_LRS = 16;
 const lrAt = (n: number): At => at(LR_AT + 8 * n);
 const numbers = (count: number): number[] => Array.from({ length: count }, (_, n) => n);
+
+/** What of a vCPU has the interface's shadow. */
+type CpuIfOwner = Pick<HypVcpu, "base" | "words">;
+/** Where that is in its structure. */
+const CPU_IF = 4 * WORD.CPU_IF;
 
 /** By the number of list registers in use. Argument 0 of all below is the interface's shadow. */
 const RESTORE = once(() =>
@@ -66,15 +75,15 @@ const SAVE = once(() =>
  * After an exit: reads the used list registers back, or only notes the empty state of those that
  * ICH_ELRSR_EL2 reports free, and turns the interface off.
  */
-export function __vgicV3SaveState(port: El2Port, cpuIf: VgicV3CpuIf): void {
-  const { usedLrs } = cpuIf;
-  if (usedLrs !== 0) port.run(SAVE()[usedLrs] as Sequence, cpuIf.base);
+export function __vgicV3SaveState(port: El2Port, { words, base }: CpuIfOwner): void {
+  const used = words[WORD.USED_LRS] as number;
+  if (used !== 0) port.run(SAVE()[used] as Sequence, base + CPU_IF);
 }
 
 /** Before an entry: turns the interface on and fills the used list registers. Nothing when none is used. */
-export function __vgicV3RestoreState(port: El2Port, cpuIf: VgicV3CpuIf): void {
-  const { usedLrs } = cpuIf;
-  if (usedLrs !== 0) port.run(RESTORE()[usedLrs] as Sequence, cpuIf.base);
+export function __vgicV3RestoreState(port: El2Port, { words, base }: CpuIfOwner): void {
+  const used = words[WORD.USED_LRS] as number;
+  if (used !== 0) port.run(RESTORE()[used] as Sequence, base + CPU_IF);
 }
 
 /** Keeps the guest from ICC_SRE_EL1. */

@@ -18,7 +18,7 @@ import * as vgicSingle from "./vgic_single.ts";
 import { VgicCpuStatLayout } from "./vgic_stat.ts";
 
 // Of the module itself: what is imported V8 looks up and checks at each use.
-const { listAddTail, listDel, listEmpty, listNext, listSort } = list;
+const { listAddTail, listDel, listNext, listSort } = list;
 const { LOCK_RANK } = lockModule;
 const { vgicGlobal } = vgicGlobalModule;
 const {
@@ -35,7 +35,6 @@ const {
   vgicTargetOracle,
 } = vgicIrq;
 const {
-  canAccessVgicFromKernel,
   setUsedLrs,
   usedLrs,
   vgicClearLrs,
@@ -45,7 +44,7 @@ const {
   vgicSaveState,
   vgicSetUnderflow,
 } = vgicCpuif;
-const { flushSingle, foldSingle, pruneSingle } = vgicSingle;
+const { apListIsEmpty, flushSingle, pruneSingle, SETTLED, settleSingle } = vgicSingle;
 const add = memoryModule.addSmall;
 const STAT = VgicCpuStatLayout.offset;
 const RANK = { IRQ: LOCK_RANK.irq, AP_LIST: LOCK_RANK.apList } as const;
@@ -257,9 +256,14 @@ function flushAny(vcpu: Vcpu): void {
 /** After an exit: hardware state into the vgic, then what is done leaves the ap_list. Interrupts off. */
 export function kvmVgicSyncHwstate(vcpu: Vcpu, port: El2Port): void {
   // An empty list means that no list register was used.
-  if (listEmpty(vcpu.kvm.host.memory, vcpu.vgic.apListHead)) return;
-  if (canAccessVgicFromKernel(vcpu)) vgicSaveState(vcpu, port);
-  if (!foldSingle(vcpu) && usedLrs(vcpu) !== 0) vgicFoldLrState(vcpu);
+  if (apListIsEmpty(vcpu)) return;
+  vgicSaveState(vcpu, port);
+  const settled = settleSingle(vcpu);
+  if (settled !== SETTLED.ALL) settleAny(vcpu, settled === SETTLED.FOLDED);
+}
+
+function settleAny(vcpu: Vcpu, folded: boolean): void {
+  if (!folded && usedLrs(vcpu) !== 0) vgicFoldLrState(vcpu);
   if (!pruneSingle(vcpu)) vgicPruneApList(vcpu);
 }
 
@@ -268,7 +272,7 @@ export function kvmVgicSyncHwstate(vcpu: Vcpu, port: El2Port): void {
  * interrupt is in flight; one that is added meanwhile kicks the vCPU. Interrupts off.
  */
 export function kvmVgicFlushHwstate(vcpu: Vcpu, port: El2Port): void {
-  if (listEmpty(vcpu.kvm.host.memory, vcpu.vgic.apListHead)) return;
+  if (apListIsEmpty(vcpu)) return;
   if (!flushSingle(vcpu)) flushAny(vcpu);
-  if (canAccessVgicFromKernel(vcpu)) vgicRestoreState(vcpu, port);
+  vgicRestoreState(vcpu, port);
 }

@@ -2,10 +2,11 @@
  * The virtual CPU interface, whichever version the hardware has: the static functions of
  * arch/arm64/kvm/vgic/vgic.c that choose between vgic-v2.c and vgic-v3.c.
  */
-import { __vgicV3RestoreState, __vgicV3SaveState } from "../hyp/vgic_v3_sr.ts";
+import * as vgicV3Sr from "../hyp/vgic_v3_sr.ts";
 import type { El2Port } from "../../arm/el2_port.ts";
 import type { Vcpu, VgicIrq } from "../kvm_host.ts";
-import { GIC_TYPE, vgicGlobal } from "./vgic_global.ts";
+import * as vgicGlobalModule from "./vgic_global.ts";
+import { GIC_TYPE } from "./vgic_global.ts";
 import { vgicInitialized, type VgicVmcr } from "./vgic_irq.ts";
 import {
   vgicV2ClearLr,
@@ -31,6 +32,11 @@ import {
   vgicV3SetVmcr,
   vgicV3VmcrSync,
 } from "./vgic_v3.ts";
+
+// Of the module itself: what is imported V8 looks up and checks at each use.
+const { __vgicV3RestoreState, __vgicV3SaveState } = vgicV3Sr;
+const { vgicGlobal } = vgicGlobalModule;
+const V2 = GIC_TYPE.V2;
 
 /** Writes the interrupt into the shadow of list register `lr`. Requires the irq lock. */
 export function vgicPopulateLr(vcpu: Vcpu, irq: VgicIrq, lr: number): void {
@@ -68,27 +74,24 @@ export function vgicFoldLrState(vcpu: Vcpu): void {
 
 /** The hardware's kind of CPU interface (the negation of gicv3_cpuif). */
 function hasGicv2(vcpu: Vcpu): boolean {
-  return vgicGlobal(vcpu.kvm.host).type === GIC_TYPE.V2;
+  return vgicGlobal(vcpu.kvm.host).type === V2;
 }
 
-/**
- * can_access_vgic_from_kernel: a GICv2 is memory, and with VHE the kernel has EL2's registers; else the
- * list registers are moved at EL2, within the world switch.
- */
-export function canAccessVgicFromKernel(vcpu: Vcpu): boolean {
-  return hasGicv2(vcpu) || vcpu.kvm.host.hyp.vhe;
-}
+// What the kernel can reach (can_access_vgic_from_kernel): a GICv2 is memory, and with VHE it has EL2's registers; else
+// the list registers are moved at EL2, within the world switch.
 
-/** Reads the used list registers back. */
+/** Reads the used list registers back, from where they can be reached. */
 export function vgicSaveState(vcpu: Vcpu, port: El2Port): void {
-  if (hasGicv2(vcpu)) vgicV2SaveState(vcpu);
-  else __vgicV3SaveState(port, vcpu.cpuIf);
+  const { host } = vcpu.kvm;
+  if (vgicGlobal(host).type === V2) vgicV2SaveState(vcpu);
+  else if (host.hyp.vhe) __vgicV3SaveState(port, vcpu);
 }
 
-/** Fills the used list registers. */
+/** Fills the used list registers, from where they can be reached. */
 export function vgicRestoreState(vcpu: Vcpu, port: El2Port): void {
-  if (hasGicv2(vcpu)) vgicV2RestoreState(vcpu);
-  else __vgicV3RestoreState(port, vcpu.cpuIf);
+  const { host } = vcpu.kvm;
+  if (vgicGlobal(host).type === V2) vgicV2RestoreState(vcpu);
+  else if (host.hyp.vhe) __vgicV3RestoreState(port, vcpu);
 }
 
 /** vcpu_load: the virtual CPU interface's registers that stay in hardware until {@link kvmVgicPut}. */

@@ -8,7 +8,7 @@
  * from the hardware when the host starts, and again after a restore), and the memory for counters comes
  * in through it.
  */
-import { assert } from "../../base/errors.ts";
+import { InternalError } from "../../base/errors.ts";
 import type { Fields, Layout } from "../../base/struct.ts";
 import type { Kvm, KvmHost } from "../kvm_host.ts";
 
@@ -62,11 +62,13 @@ export interface VgicGlobal {
   readonly irqOps: (IrqOps | undefined)[];
 }
 
+function missing(): never {
+  throw new InternalError("the vgic is used before kvmVgicHypInit");
+}
+
 /** kvm_vgic_global_state of a host; InternalError before kvmVgicHypInit. */
 export function vgicGlobal(host: KvmHost): VgicGlobal {
-  const state = host.vgicGlobalState;
-  assert(state !== undefined, "the vgic is used before kvmVgicHypInit");
-  return state;
+  return host.vgicGlobalState ?? missing();
 }
 
 /** Sets what {@link vgicGlobal} returns. */

@@ -4,12 +4,18 @@ import type { El2Port, Sequence } from "../../../src/arm/el2_port.ts";
 import { R, type SysregName } from "../../../src/arm/arch/sysregs.ts";
 import { SharedMemory } from "../../../src/base/memory.ts";
 import * as sr from "../../../src/kvm/hyp/vgic_v3_sr.ts";
-import { type VgicV3CpuIf, VgicV3CpuIfLayout } from "../../../src/kvm/kvm_host.ts";
+import {
+  type HypVcpu,
+  KvmVcpuLayout,
+  type VgicV3CpuIf,
+  VgicV3CpuIfLayout,
+} from "../../../src/kvm/kvm_host.ts";
+import { VCPU_WORD } from "../../../src/kvm/kvm_words.ts";
 import { doSteps, type StepPort } from "../sequence_steps.ts";
 
 /** Registers as plain 64-bit storage, and a record of the accesses. */
 class Registers implements StepPort {
-  readonly memory = SharedMemory.create(4096);
+  readonly memory = SharedMemory.create(1 << 16);
   readonly values = new Map<number, bigint>();
   readonly log: string[] = [];
 
@@ -46,22 +52,30 @@ class Registers implements StepPort {
   }
 }
 
-function setup(usedLrs = 0): { regs: Registers; port: El2Port; cpuIf: VgicV3CpuIf } {
-  const regs = new Registers();
-  const cpuIf = VgicV3CpuIfLayout.at(regs.memory, 64);
+interface Setup {
+  readonly regs: Registers;
+  readonly port: El2Port;
+  readonly cpuIf: VgicV3CpuIf;
+  readonly vcpu: Pick<HypVcpu, "base" | "words">;
+}
+
+function setup(usedLrs = 0): Setup {
+  const regs = new Registers(), base = 64;
+  const vcpu = { base, words: regs.memory.signedAt(base, KvmVcpuLayout.size >>> 2) };
+  const cpuIf = VgicV3CpuIfLayout.at(regs.memory, base + 4 * VCPU_WORD.CPU_IF);
   cpuIf.usedLrs = usedLrs;
   cpuIf.vgicHcr = 1;
-  return { regs, port: regs as unknown as El2Port, cpuIf };
+  return { regs, port: regs as unknown as El2Port, cpuIf, vcpu };
 }
 
 const vtr = (lrs: number, preBits: number): bigint => BigInt(((preBits - 1) << 26) | (lrs - 1));
 
 Deno.test("restore fills the used list registers only, after turning the interface on", () => {
-  const { regs, port, cpuIf } = setup(2);
+  const { regs, port, cpuIf, vcpu } = setup(2);
   for (let i = 0; i < 3; i++) {
     regs.memory.st64(cpuIf.lr + 8 * i, 0x5000_0000_0000_0020n + BigInt(i));
   }
-  sr.__vgicV3RestoreState(port, cpuIf);
+  sr.__vgicV3RestoreState(port, vcpu);
   assert.deepEqual(regs.log, [
     "write ICH_HCR_EL2",
     "restore ICH_LR0_EL2",
@@ -72,13 +86,13 @@ Deno.test("restore fills the used list registers only, after turning the interfa
 });
 
 Deno.test("save reads what is in use, notes what is empty, and clears both", () => {
-  const { regs, port, cpuIf } = setup(2);
+  const { regs, port, cpuIf, vcpu } = setup(2);
   regs.memory.st64(cpuIf.lr, 0xd0a0_0000_0000_0020n);
   regs.set("ICH_LR0_EL2", 0n);
   regs.set("ICH_LR1_EL2", 0x90a0_0000_0000_0021n);
   regs.set("ICH_ELRSR_EL2", 1n);
   cpuIf.vgicHcr = 3;
-  sr.__vgicV3SaveState(port, cpuIf);
+  sr.__vgicV3SaveState(port, vcpu);
   assert.equal(regs.memory.ld64(cpuIf.lr), 0x10a0_0000_0000_0020n);
   assert.equal(regs.memory.ld64(cpuIf.lr + 8), 0x90a0_0000_0000_0021n);
   assert.equal(regs.get("ICH_LR1_EL2"), 0n);
@@ -94,14 +108,14 @@ Deno.test("save reads what is in use, notes what is empty, and clears both", () 
 
 Deno.test("more list registers than are saved at once: all of them, in their order", () => {
   for (let used = 3; used <= 16; used++) {
-    const { regs, port, cpuIf } = setup(used);
+    const { regs, port, cpuIf, vcpu } = setup(used);
     const empty = 0b0110_1001_1010_0101 & ((1 << used) - 1);
     regs.set("ICH_ELRSR_EL2", BigInt(empty));
     for (let i = 0; i < used; i++) {
       regs.memory.st64(cpuIf.lr + 8 * i, 0xd0a0_0000_0000_0020n + BigInt(i));
       regs.values.set(R.ICH_LR0_EL2 + i, 0x90a0_0000_0000_0021n + BigInt(i));
     }
-    sr.__vgicV3SaveState(port, cpuIf);
+    sr.__vgicV3SaveState(port, vcpu);
     const expected = ["read ICH_ELRSR_EL2", "write ICH_HCR_EL2"];
     for (let i = 0; i < used; i++) {
       const isEmpty = (empty & (1 << i)) !== 0;
@@ -116,9 +130,9 @@ Deno.test("more list registers than are saved at once: all of them, in their ord
 });
 
 Deno.test("nothing used: nothing touched", () => {
-  const { regs, port, cpuIf } = setup();
-  sr.__vgicV3RestoreState(port, cpuIf);
-  sr.__vgicV3SaveState(port, cpuIf);
+  const { regs, port, vcpu } = setup();
+  sr.__vgicV3RestoreState(port, vcpu);
+  sr.__vgicV3SaveState(port, vcpu);
   assert.deepEqual(regs.log, []);
 });
 

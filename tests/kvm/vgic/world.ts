@@ -243,7 +243,8 @@ export class World {
     state.onlineVcpus = count;
     const vcpus: Vcpu[] = [];
     const vgic = VgicDistLayout.at(this.memory, state.vgic);
-    const kvm: Kvm = { host: this.host, state, vgic, vcpus, ioBus: [] };
+    const words = this.memory.signedAt(state.base, KvmLayout.size >>> 2);
+    const kvm: Kvm = { host: this.host, state, words, vgic, vcpus, ioBus: [] };
     for (let id = 0; id < count; id++) vcpus.push(this.#makeVcpu(kvm, id));
     return kvm;
   }

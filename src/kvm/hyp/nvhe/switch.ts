@@ -72,7 +72,7 @@ function deactivateTraps(port: El2Port, vcpu: HypVcpu, hostVector: number): void
 /** __hyp_vgic_save_state. */
 function hypVgicSaveState(port: El2Port, memory: HypMemory, vcpu: HypVcpu): void {
   if (!memory.gicv3Cpuif(port)) return;
-  __vgicV3SaveState(port, vcpu.cpuIf);
+  __vgicV3SaveState(port, vcpu);
   __vgicV3DeactivateTraps(port, vcpu.cpuIf);
 }
 
@@ -80,7 +80,7 @@ function hypVgicSaveState(port: El2Port, memory: HypMemory, vcpu: HypVcpu): void
 function hypVgicRestoreState(port: El2Port, memory: HypMemory, vcpu: HypVcpu): void {
   if (!memory.gicv3Cpuif(port)) return;
   __vgicV3ActivateTraps(port, vcpu.cpuIf);
-  __vgicV3RestoreState(port, vcpu.cpuIf);
+  __vgicV3RestoreState(port, vcpu);
 }
 
 /** __pmu_switch_to_guest: counters of the guest's events run from here on; the host has none of its own. */
