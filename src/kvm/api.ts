@@ -15,7 +15,8 @@ import { R } from "../arm/arch/sysregs.ts";
 import type { El2Port } from "../arm/el2_port.ts";
 import { BOOT_REAL_NS, type Host, PRIORITY } from "../host/host.ts";
 import type { PerfEvents } from "../host/perf_event.ts";
-import { IPI, PPI } from "../host/irq.ts";
+import * as irqModule from "../host/irq.ts";
+import { PPI } from "../host/irq.ts";
 import { PAGE_SIZE } from "../host/pages.ts";
 import {
   kvmArchTimerGetInputLevel,
@@ -32,6 +33,7 @@ import { HypMode } from "./hyp_mode.ts";
 import { kvmArmInitHypercalls } from "./hypercalls.ts";
 import { kvmInitIdRegs } from "./id_regs.ts";
 import { check, KvmError } from "./kvm_error.ts";
+import * as kvmHost from "./kvm_host.ts";
 import {
   ArchTimerContextLayout,
   ArchTimerCpuLayout,
@@ -51,14 +53,14 @@ import {
   TIMER_PTIMER,
   TIMER_VTIMER,
   type Vcpu,
-  VCPU_MODE,
   VgicCpuLayout,
   VgicDistLayout,
   VgicV2CpuIfLayout,
   VgicV3CpuIfLayout,
 } from "./kvm_host.ts";
 import type { HostHardware } from "../host/hardware.ts";
-import { kvmVcpuExitingGuestMode } from "./kvm_main.ts";
+import * as kvmMain from "./kvm_main.ts";
+import * as kvmWords from "./kvm_words.ts";
 import { kvmInitStage2Mmu } from "./mmu.ts";
 import { KvmPmuEvents } from "./pmu.ts";
 import { pmuOverflowFunction } from "./pmu_emul.ts";
@@ -119,6 +121,12 @@ export { KVM_PMU_EVENT, PMU_V3_ATTR } from "./pmu_emul.ts";
 export { type ExitHandler, VcpuHandle } from "./vcpu_handle.ts";
 export { IRQ_TYPE, Vm } from "./vm.ts";
 export { VMIDS } from "./vmid.ts";
+
+// Of the module itself: what is imported V8 looks up and checks at each use.
+const { IPI } = irqModule;
+const { VCPU_MODE } = kvmHost;
+const { kvmVcpuExitingGuestMode } = kvmMain;
+const { VCPU_WORD: WORD } = kvmWords;
 
 /** VMs of a host, and vCPUs of all of them together. */
 const MAX_VMS = 72;
@@ -353,7 +361,7 @@ export class KvmSystem implements KvmHost {
   }
   vcpuAt(address: number): Vcpu {
     const recent = this.#recent[(address >>> RECENT_SHIFT) & (RECENT - 1)];
-    if (recent !== undefined && recent.state.base === address) return recent;
+    if (recent !== undefined && recent.base === address) return recent;
     return this.#recent[(address >>> RECENT_SHIFT) & (RECENT - 1)] = this.#handle(address).vcpu;
   }
   kvmAt(address: number): Kvm {
@@ -393,7 +401,7 @@ export class KvmSystem implements KvmHost {
 
   kvmVcpuWakeUp(vcpu: Vcpu): boolean {
     // One that is about to look for itself (it runs already) is not woken.
-    if (!vcpu.state.blocking || !this.#wakeThread(vcpu)) return false;
+    if (vcpu.words[WORD.BLOCKING] === 0 || !this.#wakeThread(vcpu)) return false;
     vcpu.stat.halt_wakeup++;
     return true;
   }
@@ -405,9 +413,9 @@ export class KvmSystem implements KvmHost {
   kvmVcpuKick(vcpu: Vcpu): void {
     if (this.kvmVcpuWakeUp(vcpu)) return;
     const wasInGuest = kvmVcpuExitingGuestMode(vcpu) === VCPU_MODE.IN_GUEST_MODE;
-    const pcpu = vcpu.state.cpu;
-    if (!wasInGuest || pcpu < 0 || pcpu === this.currentCpu()) return;
-    this.kernel.irqs.sendIpi(this.currentCpu(), pcpu, IPI.RESCHEDULE);
+    const pcpu = vcpu.words[WORD.CPU] as number, { kernel } = this, { currentCpu } = kernel;
+    if (!wasInGuest || pcpu < 0 || pcpu === currentCpu) return;
+    kernel.irqs.sendIpi(currentCpu, pcpu, IPI.RESCHEDULE);
   }
 
   kvmArmHaltGuest(kvm: Kvm): boolean {

@@ -7,9 +7,11 @@
 import { HCR } from "../arm/arch/fields.ts";
 import * as kvmHost from "./kvm_host.ts";
 import type { Kvm, Vcpu } from "./kvm_host.ts";
+import * as kvmWords from "./kvm_words.ts";
 
 // Of the module itself: what is imported V8 looks up and checks at each use.
 const { IFLAG, KVM_REQ, kvmMakeRequest, MP_STATE, RET, VCPU_MODE, vcpuSetFlag } = kvmHost;
+const { VCPU_WORD: WORD } = kvmWords;
 
 /** kvm_arm_vcpu_stopped. */
 export function kvmArmVcpuStopped(vcpu: Vcpu): boolean {
@@ -39,9 +41,9 @@ export function kvmMakeAllCpusRequest(kvm: Kvm, request: number): void {
 }
 
 /** kvm_vcpu_exiting_guest_mode: from now on an entry would notice; the mode it was in. */
-export function kvmVcpuExitingGuestMode(vcpu: Vcpu): number {
-  const was = vcpu.state.mode;
-  if (was === VCPU_MODE.IN_GUEST_MODE) vcpu.state.mode = VCPU_MODE.EXITING_GUEST_MODE;
+export function kvmVcpuExitingGuestMode({ words }: Vcpu): number {
+  const was = words[WORD.MODE] as number;
+  if (was === VCPU_MODE.IN_GUEST_MODE) words[WORD.MODE] = VCPU_MODE.EXITING_GUEST_MODE;
   return was;
 }
 

@@ -27,7 +27,9 @@ const saved = (name: SavedSysreg): number => (VCPU.ctxt + CTXT.sysregs + 8 * SAV
 /** Words of `vcpu.words`. */
 export const VCPU_WORD = {
   ID: VCPU.vcpuId >>> 2,
+  CPU: VCPU.cpu >>> 2,
   MODE: VCPU.mode >>> 2,
+  BLOCKING: VCPU.blocking >>> 2,
   REQUESTS: VCPU.requests >>> 2,
   PAUSE: VCPU.pause >>> 2,
   IFLAGS: VCPU.iflags >>> 2,

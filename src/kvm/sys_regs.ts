@@ -6,29 +6,25 @@
  * always UNDEFINED. An access by an encoding without a row is UNDEFINED, too.
  */
 import { HCR } from "../arm/arch/fields.ts";
+import * as sysregs from "../arm/arch/sysregs.ts";
 import { R, sysreg, sysregKey, type SysregName } from "../arm/arch/sysregs.ts";
-import {
-  kvmIncrPc,
-  vcpuGetRegHi,
-  vcpuGetRegLo,
-  vcpuReadSysReg,
-  vcpuSetRegHalves,
-} from "./emulate.ts";
+import { vcpuReadSysReg, vcpuSetRegHalves } from "./emulate.ts";
 import { kvmArmTimerReadSysreg, kvmArmTimerWriteSysreg, TIMER_REG } from "./arch_timer.ts";
 import { OSLSR_OSLK } from "./debug.ts";
 import { ID_ROWS } from "./id_regs.ts";
 import { kvmInjectUndefined } from "./inject_fault.ts";
+import * as kvmHost from "./kvm_host.ts";
 import {
   ARM_MAX_DBG_REGS,
   ERRNO,
   IFLAG,
-  RET,
   SAVED,
   type SavedSysreg,
   TIMER_PTIMER,
   type Vcpu,
   vcpuSetFlag,
 } from "./kvm_host.ts";
+import * as kvmWords from "./kvm_words.ts";
 import { stage2FlushVm } from "./mmu.ts";
 import {
   accessRw,
@@ -40,12 +36,17 @@ import {
   type SysRegAccess,
   type SysRegDesc,
   type SysRegParams,
-  sysregVisibility,
   undef,
   writeOnly,
 } from "./sys_reg_desc.ts";
 import { PMU_ROWS } from "./sys_regs_pmu.ts";
-import { esrOf, pcOf, TP, trace, traceNumber, traceNumbers } from "./trace.ts";
+import * as kvmTrace from "./trace.ts";
+
+// Of the module itself: what is imported V8 looks up and checks at each use.
+const { esrOf, pcOf, TP, trace, traceNumber, traceNumbers } = kvmTrace;
+const { KVM_WORD, VCPU_WORD: WORD } = kvmWords;
+const keyOf = sysregs.sysregKey;
+const HIDDEN = REG.HIDDEN, INCREMENT_PC = kvmHost.IFLAG.INCREMENT_PC, GUEST = kvmHost.RET.GUEST;
 
 /** What registers hold after reset whose value the architecture leaves unknown. */
 const UNKNOWN = 0x1de7_ec7e_dbad_c0den;
@@ -86,9 +87,10 @@ const accessDcsw: SysRegAccess = (vcpu, p, desc) =>
 
 /** access_gic_sgi: group 1 by ICC_SGI1R_EL1 only; there for guests with a GICv3. */
 const accessGicSgi = (allowGroup1: boolean): SysRegAccess => (vcpu, p, desc) => {
-  const { vgic, host } = vcpu.kvm;
-  if (!vgic.inKernel || vgic.vgicModel !== 3 || !p.isWrite) return undef(vcpu, p, desc);
-  host.vgic.vgicV3DispatchSgi(vcpu, p.lo >>> 0, p.hi >>> 0, allowGroup1);
+  const { words, host } = vcpu.kvm;
+  const hasGic = words[KVM_WORD.IN_KERNEL] !== 0 && words[KVM_WORD.VGIC_MODEL] === 3;
+  if (!hasGic || !p.isWrite) return undef(vcpu, p, desc);
+  host.vgic.vgicV3DispatchSgi(vcpu, p.lo | 0, p.hi | 0, allowGroup1);
   return true;
 };
 
@@ -411,8 +413,24 @@ const ROWS: readonly SysRegDesc[] = [
   ...refusedRows(),
 ];
 
+/** A row with all there can be in one, in one order: V8 takes them for objects of one kind. */
+function uniform(row: SysRegDesc): SysRegDesc {
+  const all: { [K in keyof Required<SysRegDesc>]: SysRegDesc[K] | undefined } = {
+    key: row.key,
+    name: row.name,
+    access: row.access,
+    reg: row.reg,
+    reset: row.reset,
+    visibility: row.visibility,
+    getUser: row.getUser,
+    setUser: row.setUser,
+  };
+  return all as SysRegDesc;
+}
+
 /** sys_reg_descs: in the order of encodings. */
-export const SYS_REG_DESCS: readonly SysRegDesc[] = ROWS.toSorted((a, b) => a.key - b.key);
+export const SYS_REG_DESCS: readonly SysRegDesc[] = ROWS.toSorted((a, b) => a.key - b.key)
+  .map(uniform);
 
 function readHost(vcpu: Vcpu, p: SysRegParams, name: SysregName): void {
   give(p, vcpu.port().read64(R[name]));
@@ -425,8 +443,16 @@ const RECENT = new Array<SysRegDesc | undefined>(64).fill(undefined);
 
 /** find_reg: the row of an encoding. */
 export function sysRegDesc(key: number): SysRegDesc | undefined {
+  return descOf(key);
+}
+
+function descOf(key: number): SysRegDesc | undefined {
   const recent = RECENT[key & 63];
-  return recent?.key === key ? recent : RECENT[key & 63] = BY_KEY.get(key);
+  return recent !== undefined && recent.key === key ? recent : find(key);
+}
+
+function find(key: number): SysRegDesc | undefined {
+  return RECENT[key & 63] = BY_KEY.get(key);
 }
 
 /** kvm_reset_sys_regs: every kept register gets its reset value, in memory. */
@@ -444,7 +470,11 @@ export function kvmResetSysRegs(vcpu: Vcpu): void {
 
 /** The encoding in a SYS64 syndrome, as a {@link sysregKey}. */
 export function sys64Key(iss: number): number {
-  return sysregKey(
+  return keyOfIss(iss);
+}
+
+function keyOfIss(iss: number): number {
+  return keyOf(
     (iss >>> 20) & 3,
     (iss >>> 14) & 7,
     (iss >>> 10) & 15,
@@ -461,31 +491,30 @@ const TRAPPED: { -readonly [K in keyof SysRegParams]: SysRegParams[K] } = {
   hi: 0,
 };
 
-/** kvm_handle_sys_reg: an MRS, MSR or SYS instruction that trapped. */
+/** kvm_handle_sys_reg, with emulate_sys_reg and perform_access: an MRS, MSR or SYS instruction that trapped. */
 export function kvmHandleSysReg(vcpu: Vcpu): number {
-  const esr = vcpu.state.faultEsr;
+  const { words } = vcpu, esr = words[WORD.ESR] as number;
   traceNumber(vcpu, TP.kvm_handle_sys_reg, esrOf(vcpu));
-  const rt = (esr >>> 5) & 31;
-  const p = TRAPPED;
-  p.key = sys64Key(esr);
+  const rt = (esr >>> 5) & 31, p = TRAPPED;
+  p.key = keyOfIss(esr);
   p.isWrite = (esr & 1) === 0;
-  p.lo = vcpuGetRegLo(vcpu, rt);
-  p.hi = vcpuGetRegHi(vcpu, rt);
-  const ok = emulateSysReg(vcpu, p);
-  if (ok && !p.isWrite) vcpuSetRegHalves(vcpu, rt, p.lo, p.hi);
-  return RET.GUEST;
+  p.lo = rt === 31 ? 0 : (words[WORD.REGS + 2 * rt] as number) >>> 0;
+  p.hi = rt === 31 ? 0 : (words[WORD.REGS + 2 * rt + 1] as number) >>> 0;
+  const desc = descOf(p.key);
+  if (desc === undefined || desc.access === undefined) return refuse(vcpu);
+  traceNumbers(vcpu, TP.kvm_sys_access, pcOf(vcpu), p.key, p.isWrite ? 1 : 0);
+  if (desc.visibility !== undefined && (desc.visibility(vcpu, desc) & HIDDEN) !== 0) {
+    return refuse(vcpu);
+  }
+  if (!desc.access(vcpu, p, desc)) return GUEST;
+  // kvm_incr_pc.
+  words[WORD.IFLAGS] = (words[WORD.IFLAGS] as number) | INCREMENT_PC;
+  if (!p.isWrite) vcpuSetRegHalves(vcpu, rt, p.lo, p.hi);
+  return GUEST;
 }
 
-/** emulate_sys_reg and perform_access. */
-function emulateSysReg(vcpu: Vcpu, p: SysRegParams): boolean {
-  const desc = sysRegDesc(p.key);
-  if (desc?.access === undefined) {
-    kvmInjectUndefined(vcpu);
-    return false;
-  }
-  traceNumbers(vcpu, TP.kvm_sys_access, pcOf(vcpu), p.key, p.isWrite ? 1 : 0);
-  if ((sysregVisibility(vcpu, desc) & REG.HIDDEN) !== 0) return undef(vcpu, p, desc);
-  const go = desc.access(vcpu, p, desc);
-  if (go) kvmIncrPc(vcpu);
-  return go;
+/** The guest has no such register. */
+function refuse(vcpu: Vcpu): number {
+  kvmInjectUndefined(vcpu);
+  return GUEST;
 }

@@ -20,13 +20,15 @@ import {
   type VgicIrq,
   VgicIrqLayout,
 } from "../kvm_host.ts";
+import * as kvmWords from "../kvm_words.ts";
 import * as vgicGlobalModule from "./vgic_global.ts";
 import * as vgicStat from "./vgic_stat.ts";
 import { irqStatAt, type VgicIrqStat } from "./vgic_stat.ts";
 
 // Of the module itself: what is imported V8 looks up and checks at each use.
 const { LOCK_RANK } = lockModule;
-const { KVM_REQ, kvmMakeRequest, SAVED, VGIC_NR_PRIVATE_IRQS } = kvmHost;
+const { KVM_REQ, VGIC_NR_PRIVATE_IRQS } = kvmHost;
+const { IRQ_WORD, VCPU_WORD } = kvmWords;
 const { vgicGlobal } = vgicGlobalModule;
 const { recordLatency, VgicIrqStatLayout } = vgicStat;
 const add = memoryModule.addSmall;
@@ -92,13 +94,13 @@ export function vcpuAt(kvm: Kvm, address: number): Vcpu {
 }
 
 /** The vCPU's MPIDR_EL1.Aff2 to Aff0, in bits 23 to 0. */
-export function kvmVcpuGetMpidrAffLo({ ctxt }: Vcpu): number {
-  return ctxt.memory.ld32(ctxt.sysregs + 8 * SAVED.MPIDR_EL1) & 0x00ff_ffff;
+export function kvmVcpuGetMpidrAffLo({ words }: Vcpu): number {
+  return (words[VCPU_WORD.MPIDR] as number) & 0x00ff_ffff;
 }
 
 /** Its Aff3. */
-export function kvmVcpuGetMpidrAff3({ ctxt }: Vcpu): number {
-  return ctxt.memory.ld32(ctxt.sysregs + 8 * SAVED.MPIDR_EL1 + 4) & 0xff;
+export function kvmVcpuGetMpidrAff3({ words }: Vcpu): number {
+  return (words[VCPU_WORD.MPIDR + 1] as number) & 0xff;
 }
 
 /** The vCPU's MPIDR_EL1 affinity fields: Aff3 in bits 39 to 32, Aff2 to Aff0 in 23 to 0. */
@@ -267,7 +269,8 @@ export function dropApListRestore(vcpu: Vcpu, flags: number): void {
 
 /** Makes the vCPU look at its interrupts, wherever it is. */
 export function kickForIrq(vcpu: Vcpu): void {
-  kvmMakeRequest(vcpu, KVM_REQ.IRQ_PENDING);
+  const { words } = vcpu;
+  words[VCPU_WORD.REQUESTS] = (words[VCPU_WORD.REQUESTS] as number) | KVM_REQ.IRQ_PENDING;
   vcpu.kvm.host.kvmVcpuKick(vcpu);
 }
 
@@ -329,7 +332,6 @@ export function irqStatOf(kvm: Kvm, irq: VgicIrq): VgicIrqStat | undefined {
   return at === 0 ? undefined : irqStatAt(irq.memory, at);
 }
 
-const RAISED_AT = VgicIrqLayout.offset.raisedAtNs >>> 2;
 /** Where {@link KvmHost.stamp} writes. */
 const NOW = new Float64Array(1);
 
@@ -340,7 +342,8 @@ export const IRQ_EVENT = {
   ACKED: STAT.acked >>> 2,
   EOIED: STAT.eoied >>> 2,
 } as const;
-const LAST_EVENT = STAT.lastEventNs >>> 2;
+const LAST_EVENT = STAT.lastEventNs >>> 2, STAT_WORDS = VgicIrqStatLayout.size >>> 2;
+const RAISED = IRQ_WORD.RAISED;
 
 /** Counts one of {@link IRQ_EVENT} in an interrupt's counters at address `stat`, and when it was; 0: there are none. */
 export function countEvent(host: KvmHost, stat: number, event: number): void {
@@ -352,7 +355,7 @@ export function countEvent(host: KvmHost, stat: number, event: number): void {
 
 /** The interrupt begins to wait now. Requires the irq lock. */
 export function stampRaised(host: KvmHost, irq: VgicIrq): void {
-  host.stampWords((irq.base >>> 2) + RAISED_AT);
+  host.stampWords((irq.base >>> 2) + RAISED);
 }
 
 /** Notes when the interrupt began to wait, unless it does already. Requires the irq lock. */
@@ -366,33 +369,86 @@ export function noteRaised(kvm: Kvm, irq: VgicIrq, wasPending: boolean): void {
   noteRaiseTime(kvm, irq, wasPending);
 }
 
-/** The guest has reached the vector of the interrupt whose counters are at `stat`: enters the latency, once per raise. */
-function enterLatency(host: KvmHost, irq: VgicIrq, stat: number): void {
-  if (stat === 0 || irq.raisedAtNs === 0) return;
-  host.stamp(NOW);
-  recordLatency(irq.memory, stat, NOW[0] as number - irq.raisedAtNs);
-  const words = irq.memory.i32, at = (irq.base >>> 2) + RAISED_AT;
-  words[at] = 0;
-  words[at + 1] = 0;
+/**
+ * {@link noteRaised} of the interrupt at word `irq` of `words`, whose counters are at address `stat`, where nobody can
+ * come between: both times are the same.
+ */
+export function noteRaisedAlone(
+  host: KvmHost,
+  words: Int32Array,
+  irq: number,
+  stat: number,
+  wasPending: boolean,
+): void {
+  countEvent(host, stat, IRQ_EVENT.INJECTED);
+  const at = irq + RAISED;
+  if (wasPending && ((words[at] as number) | (words[at + 1] as number)) !== 0) return;
+  const all = host.memory.i32, last = (stat >>> 2) + LAST_EVENT;
+  if (stat === 0) return host.stampWords((words.byteOffset >>> 2) + at);
+  words[at] = all[last] as number;
+  words[at + 1] = all[last + 1] as number;
+}
+
+// What the guest does, as it does it: by words of the memory.
+
+/** Where the vCPU's interrupt `intid` lies; 0: there is none. */
+function irqWord(vcpu: Vcpu, intid: number): number {
+  if (intid < VGIC_NR_PRIVATE_IRQS) {
+    return (vcpu.base >>> 2) + VCPU_WORD.PRIVATE_IRQS + intid * IRQ_WORD.COUNT;
+  }
+  const { spis } = vcpu.kvm.vgic;
+  if (spis === 0 || !vgicValidSpi(vcpu.kvm, intid)) return 0;
+  return (spis >>> 2) + (intid - VGIC_NR_PRIVATE_IRQS) * IRQ_WORD.COUNT;
+}
+
+/** And its counters; 0 before vgicInit. */
+function statWord({ words, kvm }: Vcpu, intid: number): number {
+  const isPrivate = intid < VGIC_NR_PRIVATE_IRQS;
+  const stats = isPrivate ? words[VCPU_WORD.IRQ_STATS] as number : kvm.vgic.irqStats;
+  const index = isPrivate ? intid : intid - VGIC_NR_PRIVATE_IRQS;
+  return stats === 0 ? 0 : (stats >>> 2) + index * STAT_WORDS;
+}
+
+/** Enters that the interrupt at word `irq` has waited for `ns`: once per raise. */
+function enterLatency({ memory }: KvmHost, irq: number, stat: number, ns: number): void {
+  recordLatency(memory, stat << 2, ns);
+  const all = memory.i32;
+  all[irq + RAISED] = 0;
+  all[irq + RAISED + 1] = 0;
 }
 
 /** The guest has reached its vector for `intid`. */
 export function onGuestVector(vcpu: Vcpu, intid: number): void {
-  const { kvm } = vcpu, irq = vgicGetIrq(kvm, vcpu, intid);
-  if (irq !== undefined) enterLatency(kvm.host, irq, irqStatAddress(kvm, irq));
+  const { host } = vcpu.kvm, irq = irqWord(vcpu, intid), stat = statWord(vcpu, intid);
+  if (irq === 0 || stat === 0) return;
+  const raisedAt = host.memory.ld53((irq + RAISED) << 2);
+  if (raisedAt === 0) return;
+  host.stamp(NOW);
+  enterLatency(host, irq, stat, NOW[0] as number - raisedAt);
 }
 
 /** The guest has acknowledged `intid` (for machines whose {@link GicKvmInfo.countsGuestAcks} is set). */
 export function onGuestAck(vcpu: Vcpu, intid: number): void {
-  const { kvm } = vcpu, irq = vgicGetIrq(kvm, vcpu, intid);
-  if (irq === undefined) return;
-  const stat = irqStatAddress(kvm, irq);
-  enterLatency(kvm.host, irq, stat);
-  countEvent(kvm.host, stat, IRQ_EVENT.ACKED);
+  const { host } = vcpu.kvm, all = host.memory.i32;
+  const irq = irqWord(vcpu, intid), stat = statWord(vcpu, intid);
+  if (irq === 0 || stat === 0) return;
+  countEvent(host, stat << 2, IRQ_EVENT.ACKED);
+  const lo = all[irq + RAISED] as number, hi = all[irq + RAISED + 1] as number;
+  if ((lo | hi) === 0) return;
+  // Nearly always a small integer, and not to be boxed.
+  const ns = ((all[stat + LAST_EVENT] as number) - lo) | 0;
+  if (ns >= 0 && all[stat + LAST_EVENT + 1] === hi) enterLatency(host, irq, stat, ns);
+  else enterLongLatency(host, irq, stat);
+}
+
+function enterLongLatency(host: KvmHost, irq: number, stat: number): void {
+  const { memory } = host;
+  const now = memory.ld53((stat + LAST_EVENT) << 2), raisedAt = memory.ld53((irq + RAISED) << 2);
+  enterLatency(host, irq, stat, now - raisedAt);
 }
 
 /** The guest has deactivated `intid` (for machines whose {@link GicKvmInfo.countsGuestAcks} is set). */
 export function onGuestEoi(vcpu: Vcpu, intid: number): void {
-  const { kvm } = vcpu, irq = vgicGetIrq(kvm, vcpu, intid);
-  if (irq !== undefined) countEvent(kvm.host, irqStatAddress(kvm, irq), IRQ_EVENT.EOIED);
+  const stat = irqWord(vcpu, intid) === 0 ? 0 : statWord(vcpu, intid);
+  countEvent(vcpu.kvm.host, stat << 2, IRQ_EVENT.EOIED);
 }

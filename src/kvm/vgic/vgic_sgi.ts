@@ -2,18 +2,29 @@
  * SGIs that a guest sends by ICC_SGI<n>R_EL1. Mirrors vgic_v3_dispatch_sgi of arch/arm64/kvm/vgic/vgic-mmio-v3.c.
  */
 import { SGIR_HI, SGIR_LO } from "../../arm/arch/gic.ts";
-import type { Vcpu } from "../kvm_host.ts";
+import * as listModule from "../../base/list.ts";
+import * as lockModule from "../../base/lock.ts";
+import { type Vcpu, VgicIrqLayout } from "../kvm_host.ts";
+import * as kvmWords from "../kvm_words.ts";
 import * as vgic from "./vgic.ts";
 import * as vgicIrq from "./vgic_irq.ts";
+import { VGIC_CONFIG_EDGE } from "./vgic_irq.ts";
+import { VgicIrqStatLayout } from "./vgic_stat.ts";
 
 // Of the module itself: what is imported V8 looks up and checks at each use.
+const { listAddTail } = listModule;
+const { IRQ_WORD: IRQ, KVM_WORD: KVM, VCPU_WORD: CPU } = kvmWords;
 const { vgicQueueIrqUnlock } = vgic;
+const IRQ_RANK = lockModule.LOCK_RANK.irq, AP_LIST_RANK = lockModule.LOCK_RANK.apList;
+const EDGE = VGIC_CONFIG_EDGE, IRQ_BYTES = VgicIrqLayout.size, STAT_BYTES = VgicIrqStatLayout.size;
 const {
   dropIrqRestore,
   irqIsPending,
+  kickForIrq,
   kvmVcpuGetMpidrAff3,
   kvmVcpuGetMpidrAffLo,
   noteRaised,
+  noteRaisedAlone,
   takeIrqSave,
   vgicGetIrq,
   vgicPutIrq,
@@ -27,6 +38,11 @@ const AFF_MASK = (1 << Aff2.width) - 1;
 
 /** Makes one SGI of a vCPU pending, if its group may be reached by the register that was written. */
 function raiseSgi(vcpu: Vcpu, sgi: number, allowGroup1: boolean): void {
+  if (vcpu.kvm.host.locks.alone) raiseAlone(vcpu, sgi, allowGroup1);
+  else raiseLocked(vcpu, sgi, allowGroup1);
+}
+
+function raiseLocked(vcpu: Vcpu, sgi: number, allowGroup1: boolean): void {
   const { kvm } = vcpu;
   const irq = vgicGetIrq(kvm, vcpu, sgi);
   if (!irq) return;
@@ -39,6 +55,50 @@ function raiseSgi(vcpu: Vcpu, sgi: number, allowGroup1: boolean): void {
     dropIrqRestore(kvm.host, irq, flags);
   }
   vgicPutIrq(kvm, irq);
+}
+
+/**
+ * The same where nobody can come between (Locks.alone): locks are counted, not taken, and the interrupt is looked at as
+ * words of its vCPU.
+ */
+function raiseAlone(vcpu: Vcpu, sgi: number, allowGroup1: boolean): void {
+  const { kvm, words } = vcpu, { host } = kvm, port = host.port(host.currentCpu());
+  const irq = CPU.PRIVATE_IRQS + sgi * IRQ.COUNT;
+  const flags = port.irqSave();
+  host.locks.passed(IRQ_RANK, 1);
+  if (words[irq + IRQ.GROUP] !== 0 && !allowGroup1) return port.irqRestore(flags);
+  const stats = words[CPU.IRQ_STATS] as number;
+  noteRaisedAlone(
+    host,
+    words,
+    irq,
+    stats === 0 ? 0 : stats + sgi * STAT_BYTES,
+    isPending(words, irq),
+  );
+  words[irq + IRQ.LATCH] = 1;
+  const isListed = words[irq + IRQ.VCPU] !== 0;
+  // vgic_target_oracle: of a private interrupt, its vCPU or none.
+  const isWanted = words[irq + IRQ.ACTIVE] !== 0 ||
+    (words[irq + IRQ.ENABLED] !== 0 && kvm.words[KVM.VGIC_ENABLED] !== 0);
+  port.irqRestore(flags);
+  if (!isWanted) return;
+  if (!isListed) enlist(vcpu, sgi);
+  kickForIrq(vcpu);
+}
+
+function isPending(words: Int32Array, irq: number): boolean {
+  return words[irq + IRQ.LATCH] !== 0 ||
+    (words[irq + IRQ.CONFIG] !== EDGE && words[irq + IRQ.LINE] !== 0);
+}
+
+/** Puts it on the ap_list, as {@link vgicQueueIrqUnlock} does. */
+function enlist(vcpu: Vcpu, sgi: number): void {
+  const { words, base, kvm: { host } } = vcpu, port = host.port(host.currentCpu());
+  const flags = port.irqSave();
+  host.locks.passedWithin(AP_LIST_RANK, IRQ_RANK, 1);
+  listAddTail(host.memory, base + 4 * CPU.PRIVATE_IRQS + sgi * IRQ_BYTES, base + 4 * CPU.AP_LIST);
+  words[CPU.PRIVATE_IRQS + sgi * IRQ.COUNT + IRQ.VCPU] = base;
+  port.irqRestore(flags);
 }
 
 function broadcast(vcpu: Vcpu, sgi: number, allowGroup1: boolean): void {

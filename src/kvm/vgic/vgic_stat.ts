@@ -68,14 +68,26 @@ export function latencyBucketEnd(bucket: number): number {
 }
 
 const STAT = VgicIrqStatLayout.offset;
+const WORD = {
+  COUNT: STAT.latencyCount >>> 2,
+  SUM: STAT.latencySumNs >>> 2,
+  MAX: STAT.latencyMaxNs >>> 2,
+  BUCKETS: STAT.latencyBuckets >>> 2,
+} as const;
 
 /** Enters one latency into the counters of an interrupt at address `stat`. */
 export function recordLatency(memory: SharedMemory, stat: number, ns: number): void {
-  const words = memory.i32;
-  add(words, (stat + STAT.latencyCount) >>> 2, 1);
-  memory.st53(stat + STAT.latencySumNs, memory.ld53(stat + STAT.latencySumNs) + ns);
-  if (ns > memory.ld53(stat + STAT.latencyMaxNs)) memory.st53(stat + STAT.latencyMaxNs, ns);
-  const bucket = ((stat + STAT.latencyBuckets) >>> 2) + latencyBucket(ns);
+  const words = memory.i32, at = stat >>> 2, small = ns | 0;
+  add(words, at + WORD.COUNT, 1);
+  if (small === ns && small >= 0) {
+    add(words, at + WORD.SUM, small);
+    const isMost = words[at + WORD.MAX + 1] === 0 && (words[at + WORD.MAX] as number) >>> 0 < small;
+    if (isMost) words[at + WORD.MAX] = small;
+  } else {
+    memory.st53(stat + STAT.latencySumNs, memory.ld53(stat + STAT.latencySumNs) + ns);
+    if (ns > memory.ld53(stat + STAT.latencyMaxNs)) memory.st53(stat + STAT.latencyMaxNs, ns);
+  }
+  const bucket = at + WORD.BUCKETS + latencyBucket(ns);
   words[bucket] = (words[bucket] as number) + 1;
 }
 

@@ -189,6 +189,7 @@ for (const [gic, lrs] of [[3, 1], [3, 4], [2, 4]] as const) {
       }
     }
     assert.deepEqual(counted.locks.stats, taken.locks.stats);
+    assert.deepEqual(counted.kicks, taken.kicks);
     assert.equal(Buffer.compare(taken.memory.u8, counted.memory.u8), 0);
     assert.ok(singles > 1000, `${singles}`);
   });
