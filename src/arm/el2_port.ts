@@ -41,7 +41,15 @@ export {
   PortLayout,
   type PortLog,
 } from "./port_operations.ts";
-export { compileTakeOperations, type TakeOperations } from "./port_meter.ts";
+export { PortMeter } from "./port_meter.ts";
+export {
+  FIRST_OCTAVE,
+  OCTAVES,
+  SWITCH_BUCKETS,
+  SWITCH_REASONS,
+  SwitchSlotLayout,
+  WorldSwitchLayout,
+} from "./switch_record.ts";
 export { type At, at, type Sequence, sequence, type SequenceStep, STEP } from "./port_sequence.ts";
 
 type OperationName = DcName | IcName | TlbiName;
@@ -287,11 +295,6 @@ export class El2Port extends El2Registers {
     if (!this.inHost) throw new InternalError(`ERET of the port at EL${core.cpu.el}`);
     exceptionReturn(core);
     if (core.cpu.il && core.cpu.el === 2) takeSync(core, 2, EC.ILL, 0);
-  }
-
-  /** Virtual time in ns into `cell`, for whoever measures: no operation. */
-  stamp(cell: Float64Array): void {
-    this.core.platform.clock.stamp(cell);
   }
 
   /** CNTPCT_EL0. */

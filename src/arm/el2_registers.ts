@@ -13,6 +13,7 @@ import { R, SYSREGS } from "./arch/sysregs.ts";
 import type { CpuCore } from "./cpu.ts";
 import { ALL_DONE, compileSequence, REARM, SIGNALS } from "./el2_sequence.ts";
 import { El2Storage } from "./el2_storage.ts";
+import { PortMeter } from "./port_meter.ts";
 import {
   COSTS,
   K,
@@ -48,6 +49,8 @@ export class El2Registers {
   readonly counters: ViewOf<typeof PortLayout>;
   readonly memory: SharedMemory;
   readonly cpuIndex: number;
+  /** Measures what passes through the port. */
+  readonly meter: PortMeter;
   #log: PortLog | undefined;
   readonly #words: Uint32Array;
   /** The same as signed numbers, which V8 need not box. */
@@ -71,6 +74,7 @@ export class El2Registers {
     this.counters = arena.make(PortLayout);
     this.memory = core.platform.memory;
     this.cpuIndex = core.cpu.index;
+    this.meter = new PortMeter(this.memory, core.platform.clock, this.counters.base | 0);
     this.#words = this.memory.u32;
     this.#signed = this.memory.i32;
     this.#own = new Int32Array(this.#signed.buffer, this.counters.base, PortLayout.size >>> 2);

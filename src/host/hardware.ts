@@ -38,6 +38,11 @@ export interface HostHardware {
   stamp?(cell: Float64Array): void;
   stampNow?(words: Int32Array, at: number): void;
   /**
+   * Byte addresses of a 64-bit word that is {@link nowNs} as long as another, of 32 bits, is 0: as it is while no
+   * CPU executes instructions. Absent where there is none.
+   */
+  readonly timeAt?: { readonly ns: number; readonly unless: number } | undefined;
+  /**
    * Byte address of the 64-bit word that counts instructions the CPU has retired since the start: for statistics
    * only.
    */

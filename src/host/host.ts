@@ -196,6 +196,7 @@ export class Host {
     locks.irqsOff = () => this.port().irqsDisabled();
     trace.timeNs = () => hardware.nowNs();
     trace.stamp = hardware.stampNow;
+    trace.timeAt = hardware.timeAt;
     this.#workThread = this.#makeWorkThread();
     this.#workThread.affinity = options.workCpus ?? 0;
     this.#stubPa = this.mode === "vhe" ? 0 : this.#installStub();

@@ -2,6 +2,7 @@
 import { InternalError } from "../base/errors.ts";
 import { CpuLayout, LINE } from "../arm/arch/cpu_state.ts";
 import { BOARD } from "../arm/board.ts";
+import { SliceLayout } from "../arm/engine/turn_loop.ts";
 import type { Machine } from "../arm/machine.ts";
 import type { El2Port } from "../arm/el2_port.ts";
 import { DOORBELL_INTID, type HostHardware } from "./hardware.ts";
@@ -44,6 +45,9 @@ export function machineHardware(machine: Machine): HostHardware {
     nowNs: () => clock.now(),
     stamp: (cell) => clock.stamp(cell),
     stampNow: (words, at) => clock.stampWords(words, at),
+    timeAt: clock.addedNsAt === undefined
+      ? undefined
+      : { ns: clock.addedNsAt, unless: clock.sliceAt + SliceLayout.offset.cpu },
     insnsAt: (index) => (machine.ports[index] as El2Port).core.cpu.base + CpuLayout.offset.insns,
     insnsTranslated: (index) => machine.cores[index]?.cpu.regionInsns ?? 0,
     doorbell: (level) => gic.setSpi(DOORBELL_INTID, level),

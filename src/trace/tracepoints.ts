@@ -5,7 +5,7 @@
  */
 import type { Arena } from "../base/arena.ts";
 import { TWO32 } from "../base/bits.ts";
-import { addSmall, type SharedMemory } from "../base/memory.ts";
+import type { SharedMemory } from "../base/memory.ts";
 import { layout, u16, u53, type ViewOf } from "../base/struct.ts";
 
 /** An argument: a bigint where a number would lose bits (kernel addresses, register values). */
@@ -180,7 +180,7 @@ const TraceRecord = layout("trace_record", {
 const TraceHead = layout("trace_head", { written: u53("observe") });
 
 // V8 folds what it knows of a constant of the module itself, and has to look up imported ones.
-const add = addSmall, WORD = TWO32;
+const WORD = TWO32;
 const RECORD_WORDS = TraceRecord.size >>> 2;
 /** The word of a record where its arguments begin. */
 const ARGS = TraceRecord.offset.a0 >>> 2;
@@ -260,18 +260,43 @@ export function wordAt(at: number): number {
   return -at;
 }
 
+/** Where the time is to be found: byte addresses in the ring's memory. */
+export interface TimeAt {
+  /** A 64-bit word, which is the time as long as the 32-bit word `unless` is 0. */
+  readonly ns: number;
+  readonly unless: number;
+}
+
 /** A ring of the last `capacity` (a power of two) events, with the side that makes them. */
 export class TraceRing extends TraceLog {
   /** Who is executing and when: set by the host before it runs anything. */
   timeNs: () => number = () => 0;
   /** Writes the time to the two words from word `at` on instead, where there is a shorter way than a number. */
   stamp: ((words: Int32Array, at: number) => void) | undefined;
+  /** Words of {@link TimeAt}, 0 without. */
+  #ns = 0;
+  #unless = 0;
   pcpu = 0;
+  readonly #words: Int32Array;
+  /** Words of the head and of the first record; of records, what a number is masked with. */
+  readonly #headWord: number;
+  readonly #firstWord: number;
+  readonly #mask: number;
   /** Called with each event as it is made, for tests. */
   listener: ((name: TracepointName, vcpu: number, args: readonly TraceArg[]) => void) | undefined;
 
   constructor(memory: SharedMemory, arena: Arena, capacity: number) {
     super(memory, arena.allocate(TraceHead), arena.allocate(TraceRecord, capacity), capacity);
+    this.#words = memory.i32;
+    this.#headWord = this.headAt >>> 2;
+    this.#firstWord = this.recordsAt >>> 2;
+    this.#mask = capacity - 1;
+  }
+
+  /** Where the time is as a rule, so that a record need not ask for it. */
+  set timeAt(at: TimeAt | undefined) {
+    this.#ns = (at?.ns ?? 0) >>> 2;
+    this.#unless = (at?.unless ?? 0) >>> 2;
   }
 
   /**
@@ -289,14 +314,14 @@ export class TraceRing extends TraceLog {
     a4?: TraceArg,
     a5?: TraceArg,
   ): void {
-    const words = this.memory.i32, at = this.#begin(id, vcpu | (vm << 16));
+    const words = this.#words, at = this.#begin(words, id, vcpu | (vm << 16));
     if (a0 !== undefined) this.#put(words, at, a0);
     if (a1 !== undefined) this.#put(words, at + 2, a1);
     if (a2 !== undefined) this.#put(words, at + 4, a2);
     if (a3 !== undefined) this.#put(words, at + 6, a3);
     if (a4 !== undefined) this.#put(words, at + 8, a4);
     if (a5 !== undefined) this.#put(words, at + 10, a5);
-    this.#end();
+    this.#end(words);
     if (this.listener) this.#tell(id, vcpu, [a0, a1, a2, a3, a4, a5]);
   }
 
@@ -305,38 +330,43 @@ export class TraceRing extends TraceLog {
    * the vCPU, and 2^16 times its VM.
    */
   record1(id: number, who: number, a0: number): void {
-    this.#putNumber(this.memory.i32, this.#begin(id, who), a0);
-    this.#end();
-    if (this.listener) this.#tell(id, who & 0xffff, [a0]);
+    const words = this.#words;
+    this.#putNumber(words, this.#begin(words, id, who), a0);
+    this.#end(words);
+    if (this.listener !== undefined) this.#tell(id, who & 0xffff, [a0]);
   }
   record3(id: number, who: number, a0: number, a1: number, a2: number): void {
-    const words = this.memory.i32, at = this.#begin(id, who);
+    const words = this.#words, at = this.#begin(words, id, who);
     this.#putNumber(words, at, a0);
     this.#putNumber(words, at + 2, a1);
     this.#putNumber(words, at + 4, a2);
-    this.#end();
-    if (this.listener) this.#tell(id, who & 0xffff, [a0, a1, a2]);
+    this.#end(words);
+    if (this.listener !== undefined) this.#tell(id, who & 0xffff, [a0, a1, a2]);
   }
 
   /** Writes what all records have; the word where the arguments begin. */
-  #begin(id: number, who: number): number {
-    const words = this.memory.i32;
-    const slot = (words[this.headAt >>> 2] as number) & (this.capacity - 1);
-    const at = ((this.recordsAt >>> 2) + slot * RECORD_WORDS) | 0;
-    if (this.stamp !== undefined) this.stamp(words, at);
-    else this.#time(at);
+  #begin(words: Int32Array, id: number, who: number): number {
+    const slot = (words[this.#headWord] as number) & this.#mask;
+    const at = (this.#firstWord + slot * RECORD_WORDS) | 0, ns = this.#ns;
+    if (ns !== 0 && words[this.#unless] === 0) {
+      words[at] = words[ns] as number;
+      words[at + 1] = words[ns + 1] as number;
+    } else this.#time(at);
     words[at + 2] = id | (this.pcpu << 16);
     words[at + 3] = who;
     return at + ARGS;
   }
 
   /** The record is complete. */
-  #end(): void {
-    add(this.memory.i32, this.headAt >>> 2, 1);
+  #end(words: Int32Array): void {
+    const head = this.#headWord, written = ((words[head] as number) + 1) | 0;
+    words[head] = written;
+    if (written === 0) words[head + 1] = (words[head + 1] as number) + 1;
   }
 
   #time(at: number): void {
-    this.memory.st53(4 * at, this.timeNs());
+    if (this.stamp !== undefined) this.stamp(this.#words, at);
+    else this.memory.st53(4 * at, this.timeNs());
   }
 
   #put(words: Int32Array, at: number, arg: TraceArg): void {

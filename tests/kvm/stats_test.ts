@@ -7,7 +7,9 @@ import {
   PORT_KINDS,
   type PortKind,
   PortLayout,
+  PortMeter,
 } from "../../src/arm/el2_port.ts";
+import { Clock } from "../../src/arm/clock.ts";
 import {
   noSwitches,
   octaveOf,
@@ -22,12 +24,12 @@ import {
 } from "../../src/kvm/stats.ts";
 import { GUEST_RAM, makeRig, makeVm, start } from "./kvm_rig.ts";
 
-/** What the ports' clock shows. */
-let now = 0;
+/** The clock of the bench at hand. */
+let clock: Clock;
 
-/** Sets the clock and gives the port back. */
+/** Sets the clock, which never goes back, and gives the port back. */
 function when(port: El2Port, ns: number): El2Port {
-  now = ns;
+  clock.jumpTo(ns);
   return port;
 }
 
@@ -35,10 +37,11 @@ function when(port: El2Port, ns: number): El2Port {
 function bench(): { meter: WorldSwitchMeter; ports: El2Port[] } {
   const memory = SharedMemory.create(1 << 20);
   const arena = new Arena("test", memory, 64, 1 << 20);
-  const stamp = (cell: Float64Array) => cell[0] = now;
-  const ports = [0, 1].map(() =>
-    ({ counters: arena.make(PortLayout), stamp }) as unknown as El2Port
-  );
+  const ours = clock = new Clock(arena);
+  const ports = [0, 1].map(() => {
+    const counters = arena.make(PortLayout);
+    return { counters, meter: new PortMeter(memory, ours, counters.base) } as unknown as El2Port;
+  });
   return { meter: new WorldSwitchMeter(memory, arena.allocate(WorldSwitchLayout)), ports };
 }
 
@@ -111,6 +114,35 @@ Deno.test("blocked time and other threads' work do not count, waiting for a CPU 
   const t = totals(meter, 1);
   assert.equal(t.totalNs, 100 + 70);
   assert.equal(meter.operations(PORT_KINDS.indexOf("isb")), 2);
+});
+
+Deno.test("times beyond 32 bits are what they are, in the total, the longest and the histogram", () => {
+  const { meter, ports } = bench();
+  const p = port(ports, 0);
+  // Longer than 2^31; across 2^33 and not longer; in two stretches that are longer together.
+  const spans = [
+    [[0, 2 ** 33 - 10]],
+    [[2 ** 33 - 7, 2 ** 33 + 503]],
+    [[2 ** 34, 2 ** 34 + 2 ** 31 - 1], [2 ** 40, 2 ** 40 + 5]],
+  ];
+  let sum = 0, most = 0;
+  for (const stretches of spans) {
+    const ns = stretches.reduce((ns, [from = 0, to = 0]) => ns + to - from, 0);
+    stretches.forEach(([from = 0, to = 0], n) => {
+      if (n === 0) {
+        meter.left(when(p, from));
+        meter.because(HVC);
+      } else meter.resume(when(p, from));
+      if (n === stretches.length - 1) meter.entered(when(p, to));
+      else meter.pause(when(p, to), true);
+    });
+    sum += ns;
+    most = Math.max(most, ns);
+    const t = totals(meter, HVC);
+    assert.deepEqual([t.totalNs, t.maxNs], [sum, most]);
+  }
+  const { buckets } = totals(meter, HVC);
+  assert.deepEqual([buckets[switchBucket(510)], buckets[SWITCH_BUCKETS - 1]], [1, 2]);
 });
 
 Deno.test("an exit that EL2 deals with itself is no switch, but its operations are counted", () => {

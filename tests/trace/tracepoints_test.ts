@@ -4,6 +4,7 @@ import { SharedMemory } from "../../src/base/memory.ts";
 import { rangesOf } from "../../src/base/struct.ts";
 import {
   NO_VCPU,
+  TP,
   type TraceArg,
   TRACEPOINT_NAMES,
   type TracepointName,
@@ -33,6 +34,22 @@ Deno.test("an event is read back with who, when and its text", () => {
     args: [2, 40, 1],
     text: "VCPU: 2, IRQ 40, level: 1",
   });
+});
+
+Deno.test("the time is where it was said to be, unless it is not to be had there", () => {
+  const { ring, arena } = ringOf(8);
+  const at = arena.reserve(16, 8);
+  ring.timeNs = () => 2 ** 41;
+  ring.timeAt = { ns: at, unless: at + 8 };
+  ring.memory.st53(at, 2 ** 35 + 3);
+  ring.emit("kvm_access_fault", 0, 0, 1);
+  ring.record1(TP.kvm_access_fault, 0, 1);
+  ring.memory.st32(at + 8, 1);
+  ring.record1(TP.kvm_access_fault, 0, 1);
+  ring.stamp = (words, word) => words[word + 1] = 5;
+  ring.record3(TP.kvm_exit, 0, 1, 2, 3);
+  const times = [0, 1, 2, 3].map((n) => ring.read(n)?.timeNs);
+  assert.deepEqual(times, [2 ** 35 + 3, 2 ** 35 + 3, 2 ** 41, 5 * 2 ** 32]);
 });
 
 Deno.test("the ring keeps the last events but the one that may be being overwritten", () => {
