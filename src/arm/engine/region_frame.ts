@@ -5,11 +5,12 @@ import type { BranchKind } from "../isa/builder.ts";
 import { checkedTogether, type NumberPart, ResultChecks } from "./fp_checks.ts";
 import { ENTERING, FOUND, NOT_FOUND, type Step, SWITCH } from "./region_blocks.ts";
 import { type Accesses, RegionAccess } from "./region_access.ts";
+import { dirtyAtCalls } from "./region_dirty.ts";
 import type { Graph } from "./region_graph.ts";
 import { isInside, type Node } from "./region_nodes.ts";
 import { RegionPages } from "./region_pages.ts";
 import { isCompiled, isVector } from "./region_probe.ts";
-import { type UppersOf, uppersOf } from "./region_uppers.ts";
+import { uppersOf } from "./region_uppers.ts";
 import { BUDGET, CPU, PAGE, STACK } from "./region_registers.ts";
 import { type SharedBytes, shareKey } from "./region_sharing.ts";
 import { FunctionBody, I32, I64, V128 } from "./wasm_assembler.ts";
@@ -18,9 +19,8 @@ import { type BranchOffset, EXIT, type Frame, type PageCache } from "./wasm_fram
 import type { ModuleAssembler } from "./wasm_module.ts";
 
 const O = CpuLayout.offset;
-/** Bytes of the host's stack that calls within calls may take (V8 gives about 1 MB), and what a frame takes at most. */
+/** Bytes of the host's stack that calls within calls may take: V8 gives about 1 MB. */
 export const MAX_STACK = 600_000;
-const frameBytes = (locals: number) => 256 + 16 * locals;
 
 /** The function in the same module of the region that begins at an offset of the same page, if there is one. */
 export type DirectCalls = (target: number) => number | undefined;
@@ -42,7 +42,8 @@ export class RegionFrame extends RegionAccess implements Frame {
   /** 0 on the way through gates to where the region begins. */
   readonly #entered: number;
   /** What is known of upper lanes where a node begins. */
-  readonly #uppers: ReadonlyMap<Node, UppersOf>;
+  readonly #uppers = uppersOf(this.graph);
+  readonly #dirty = dirtyAtCalls(this.graph);
   /** The block and the number in it of the instruction at hand. */
   #node: Node;
   #step = 0;
@@ -65,7 +66,6 @@ export class RegionFrame extends RegionAccess implements Frame {
     this.#entered = graph.entry.isGate ? this.asm.local(I32) : -1;
     this.#pages = new RegionPages(this.asm, module, this.#tlb, this.registers);
     this.#checks = new ResultChecks(this.asm, (slot) => this.asm.get(this.registers.local(slot)));
-    this.#uppers = uppersOf(graph);
   }
 
   /** The whole function. */
@@ -112,7 +112,8 @@ export class RegionFrame extends RegionAccess implements Frame {
   #writePrologue(): void {
     const out = new FunctionBody([], []);
     out.get(CPU).mem("i32.load", O.tlb).set(this.#tlb);
-    out.get(STACK).tee(this.#above).i32(frameBytes(this.asm.localCount)).op("i32.add").set(STACK);
+    const frameBytes = 256 + 16 * this.asm.localCount;
+    out.get(STACK).tee(this.#above).i32(frameBytes).op("i32.add").set(STACK);
     this.#pages.forget(out);
     for (const [offset, local] of this.#steady) out.get(CPU).mem("i32.load", offset).set(local);
     this.#checks.prologue(out);
@@ -232,8 +233,8 @@ export class RegionFrame extends RegionAccess implements Frame {
         i += together - 1;
       } else if (!this.#instruction(steps[i] as Step)) return;
     }
-    if (fallsTo !== undefined) this.#goTo(fallsTo);
-    else throw new RangeError(`block ${start} has no end`);
+    if (fallsTo === undefined) throw new RangeError(`block ${start} has no end`);
+    this.#goTo(fallsTo);
   }
 
   /**
@@ -282,7 +283,7 @@ export class RegionFrame extends RegionAccess implements Frame {
     const slots = new Set(run.flatMap(({ effects }) => [...effects.written]));
     const saved = [...slots].map((slot) => [slot, this.#savedIn(slot)] as const);
     for (const [slot, local] of saved) asm.get(this.registers.local(slot)).set(local);
-    const [a, b] = [this.#savedIn(-1), this.#savedIn(-2)];
+    const a = this.#savedIn(-1), b = this.#savedIn(-2);
     const flagsToo = run.some(({ effects }) => effects.setsFlags || effects.setsFlagsConditionally);
     if (flagsToo) {
       flags.settle();
@@ -457,7 +458,7 @@ export class RegionFrame extends RegionAccess implements Frame {
   /** Calls what is at the pc's local, which is function `direct` if that is known, and goes on behind the call if it comes back there. */
   #call(back: number, direct?: number): void {
     const { asm } = this;
-    this.registers.store();
+    this.registers.store(this.#dirty.get(this.#node));
     this.registers.storeUppers();
     this.flags.join();
     this.flags.store(CPU);

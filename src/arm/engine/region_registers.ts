@@ -178,8 +178,10 @@ export class LocalRegisters implements RegisterAccess {
     this.#uppers.clear();
   }
 
-  store(): void {
+  /** Stores what is written anywhere, or of that what is among `dirty`. */
+  store(dirty?: ReadonlySet<number>): void {
     for (const slot of this.#written) {
+      if (dirty?.has(slot) === false) continue;
       this.asm.get(CPU).get(this.local(slot));
       if (isVector(slot)) this.asm.vectorMem("store", slot);
       else this.asm.mem("i64.store", slot);
