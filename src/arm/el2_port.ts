@@ -11,7 +11,8 @@
  */
 import { TWO32 } from "../base/bits.ts";
 import { InternalError } from "../base/errors.ts";
-import { DAIF, SLOT } from "./arch/cpu_state.ts";
+import * as cpuState from "./arch/cpu_state.ts";
+import { SLOT } from "./arch/cpu_state.ts";
 import { EC } from "./arch/syndrome.ts";
 import { R } from "./arch/sysregs.ts";
 import { ACCESS, ramOffset } from "./arch/tlb_layout.ts";
@@ -20,8 +21,8 @@ import type { Device } from "./bus.ts";
 import { El2Registers } from "./el2_registers.ts";
 import { exceptionReturn, fpTrap, pollInterrupts, takeSync } from "./exceptions.ts";
 import { FPSR_MASK } from "./fp/format.ts";
-import { K } from "./port_operations.ts";
-import { pcHi, pcLo, setPc } from "./pstate.ts";
+import * as portOperations from "./port_operations.ts";
+import { pcHi, setPc } from "./pstate.ts";
 import { fpcrMask } from "./sysreg_views.ts";
 import { performSystemOperation } from "./system_operation_access.ts";
 import {
@@ -52,17 +53,29 @@ export {
 } from "./switch_record.ts";
 export { type At, at, type Sequence, sequence, type SequenceStep, STEP } from "./port_sequence.ts";
 
+// Of the module itself: what is imported V8 looks up and checks at each use.
+const { CpuLayout, DAIF } = cpuState;
+const { K } = portOperations;
+
 type OperationName = DcName | IcName | TlbiName;
 const OPERATIONS = new Map<string, SystemOperation>(SYSTEM_OPERATIONS.map((o) => [o.name, o]));
 
 const VREG_BYTES = 32 * 16;
 const IRQS_OFF = DAIF.I | DAIF.F;
+/** Words of the CPU's state. */
+const WORD = {
+  PC: CpuLayout.offset.pc >>> 2,
+  DAIF: CpuLayout.offset.daif >>> 2,
+} as const;
 
 /** Thrown out of EL2 code that has taken an exception: the CPU is at its vector. */
 export const EL2_EXCEPTION: unique symbol = Symbol("exception taken at EL2");
 
 /** One physical CPU as its EL2 software reaches it. InternalError for what EL2 itself could not do. */
 export class El2Port extends El2Registers {
+  /** The CPU's state. */
+  readonly #state = this.core.words;
+
   // Memory-mapped interrupt controller
 
   /** A 32-bit load from a frame of the interrupt controller at `pa` (Device memory). */
@@ -169,17 +182,17 @@ export class El2Port extends El2Registers {
 
   /** Masks interrupts and returns what {@link irqRestore} takes. */
   irqSave(): number {
-    const before = this.core.cpu.daif;
+    const before = this.#state[WORD.DAIF] as number;
     this.irqDisable();
     return before;
   }
   /** What {@link irqSave} would return: no operation. */
   get irqFlags(): number {
-    return this.core.cpu.daif;
+    return this.#state[WORD.DAIF] as number;
   }
   irqRestore(daif: number): void {
     this.count(K.interruptMask, "");
-    this.core.cpu.daif = daif;
+    this.#state[WORD.DAIF] = daif;
   }
   /** {@link irqSave} and {@link irqRestore} with nothing between that would make a difference. */
   irqPass(): void {
@@ -188,14 +201,14 @@ export class El2Port extends El2Registers {
   }
   irqDisable(): void {
     this.count(K.interruptMask, "");
-    this.core.cpu.daif |= IRQS_OFF;
+    this.#state[WORD.DAIF] = (this.#state[WORD.DAIF] as number) | IRQS_OFF;
   }
   irqEnable(): void {
     this.count(K.interruptMask, "");
-    this.core.cpu.daif &= ~IRQS_OFF;
+    this.#state[WORD.DAIF] = (this.#state[WORD.DAIF] as number) & ~IRQS_OFF;
   }
   irqsDisabled(): boolean {
-    return (this.core.cpu.daif & DAIF.I) !== 0;
+    return ((this.#state[WORD.DAIF] as number) & DAIF.I) !== 0;
   }
 
   // Calls and pointers
@@ -215,7 +228,7 @@ export class El2Port extends El2Registers {
 
   /** The PC, by its halves: where an exception or a return has led to. */
   pcLo(): number {
-    return pcLo(this.core.cpu);
+    return (this.#state[WORD.PC] as number) >>> 0;
   }
   pcHi(): number {
     return pcHi(this.core.cpu);

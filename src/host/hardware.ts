@@ -27,6 +27,11 @@ export interface HostHardware {
    * instructions. Not an operation of the CPU: costs nothing and is not counted.
    */
   irqPending(index: number): boolean;
+  /**
+   * The words of the CPU's state (CpuLayout), which say the same, and whether it masks interrupts: for whoever asks
+   * often. Without it {@link irqPending} and the port are asked.
+   */
+  cpuWords?(index: number): Int32Array;
   /** Whether a timer is to be looked at before anything else is done; without it, one may be. */
   timersDue?(): boolean;
   /** A 32-bit access of the CPU to a device (Device-nGnRE memory). */

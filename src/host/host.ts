@@ -21,6 +21,7 @@ import type { El2Port } from "../arm/el2_port.ts";
 import { El2Code } from "./el2_code.ts";
 import * as hardwareModule from "./hardware.ts";
 import type { HostHardware } from "./hardware.ts";
+import { HostCpu } from "./host_cpu.ts";
 import { Hrtimers } from "./hrtimer.ts";
 import * as hypStub from "./hyp_stub.ts";
 import * as irq from "./irq.ts";
@@ -108,10 +109,11 @@ function allCounters(port: El2Port): number {
   return (port.readLo(R.PMCR_EL0) >>> PMCR.N_SHIFT) & MDCR.HPMN;
 }
 
-/** A physical CPU, with what each step looks at. */
-interface Seat {
-  readonly port: El2Port;
-  readonly run: CpuQueue;
+/** A physical CPU with its run queue. */
+class Seat extends HostCpu {
+  constructor(hardware: HostHardware, index: number, readonly run: CpuQueue) {
+    super(hardware, index);
+  }
 }
 
 function spinlockHeld(): never {
@@ -177,10 +179,10 @@ export class Host {
       perfSchedOut: (thread) => this.perf.schedOut(thread),
       sendReschedule: (pcpu) => this.irqs.sendIpi(this.#pcpu, pcpu, IPI.RESCHEDULE),
     }, arena);
-    this.#seats = Array.from({ length: hardware.pcpus }, (_, pcpu) => ({
-      port: hardware.port(pcpu),
-      run: this.scheduler.cpu(pcpu),
-    }));
+    this.#seats = Array.from(
+      { length: hardware.pcpus },
+      (_, pcpu) => new Seat(hardware, pcpu, this.scheduler.cpu(pcpu)),
+    );
     this.#seat = this.#seats[0] as Seat;
     this.perf = new PerfEvents(
       {
@@ -193,7 +195,7 @@ export class Host {
       arena,
       MAX_PERF_EVENTS,
     );
-    locks.irqsOff = () => this.port().irqsDisabled();
+    locks.irqsOff = () => this.#seat.irqsOff;
     trace.timeNs = () => hardware.nowNs();
     trace.stamp = hardware.stampNow;
     trace.timeAt = hardware.timeAt;
@@ -375,9 +377,13 @@ export class Host {
 
   /** Takes what interrupts are pending on the current CPU, if they are open. */
   takeInterrupts(): void {
-    if (!this.hardware.irqPending(this.#pcpu)) return;
+    const seat = this.#seat;
+    if (seat.irqPending && !seat.irqsOff) this.#takeInterrupts();
+  }
+
+  #takeInterrupts(): void {
     const port = this.port();
-    if (port.irqsDisabled() || !port.takeInterrupt()) return;
+    if (!port.takeInterrupt()) return;
     const offset = port.pcLo() & (VECTOR_TABLE_BYTES - 1);
     if (port.el !== this.hostEl || offset !== VECTOR_CURRENT_IRQ) {
       throw new InternalError(`the host's interrupt arrives at EL${port.el}, vector ${offset}`);
@@ -402,21 +408,21 @@ export class Host {
   }
 
   #step(pcpu: number): StepResult {
-    if (this.hardware.irqPending(pcpu)) this.takeInterrupts();
-    const thread = this.#pick(pcpu);
-    if (thread === undefined) return this.hardware.irqPending(pcpu) ? "again" : "idle";
+    const seat = this.#seat;
+    if (seat.irqPending && !seat.irqsOff) this.#takeInterrupts();
+    const thread = this.#pick(pcpu, seat);
+    if (thread === undefined) return seat.irqPending ? "again" : "idle";
     if (thread.inGuest) return "guest";
     const how = this.threads.runPhase(thread);
     if (this.locks.heldCount !== 0) spinlockHeld();
     return this.#suspend(pcpu, thread, how);
   }
 
-  #pick(pcpu: number): HostThread | undefined {
-    const { scheduler } = this, { run, port } = this.#seat;
-    const { current } = run;
-    if (current === undefined) return scheduler.schedule(pcpu);
+  #pick(pcpu: number, seat: Seat): HostThread | undefined {
+    const { run } = seat, { current } = run;
+    if (current === undefined) return this.scheduler.schedule(pcpu);
     if (!run.queue.needResched || current.inGuest) return current;
-    return port.irqsDisabled() ? current : scheduler.schedule(pcpu);
+    return seat.irqsOff ? current : this.scheduler.schedule(pcpu);
   }
 
   /**
@@ -424,8 +430,8 @@ export class Host {
    * interrupt, no other thread, no timer. A phase may then go on with it itself.
    */
   get goesOn(): boolean {
-    const { hardware } = this;
-    return !hardware.irqPending(this.#pcpu) && !this.#seat.run.queue.needResched &&
+    const { hardware } = this, seat = this.#seat;
+    return !seat.irqPending && !seat.run.queue.needResched &&
       hardware.timersDue !== undefined && !hardware.timersDue();
   }
 

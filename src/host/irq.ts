@@ -8,6 +8,7 @@ import { InternalError } from "../base/errors.ts";
 import * as gicModule from "../arm/arch/gic.ts";
 import { GICD } from "../arm/arch/gic.ts";
 import type { HostHardware } from "./hardware.ts";
+import { HostCpu } from "./host_cpu.ts";
 import { GicV2Chip } from "./irq_gic.ts";
 import { GicV3Chip } from "./irq_gic_v3.ts";
 
@@ -54,8 +55,11 @@ export class Irqs {
   /** By interrupt. */
   readonly #table: (IrqDescriptor | undefined)[] = new Array<undefined>(INTIDS).fill(undefined);
   readonly #chip: IrqChip;
+  readonly #cpus: readonly HostCpu[];
 
   constructor(readonly hardware: HostHardware) {
+    const { pcpus } = hardware;
+    this.#cpus = Array.from({ length: pcpus }, (_, pcpu) => new HostCpu(hardware, pcpu));
     this.#chip = hardware.gic.type === 2 ? new GicV2Chip(hardware) : new GicV3Chip(hardware);
   }
 
@@ -84,14 +88,14 @@ export class Irqs {
 
   /** Takes every interrupt that is pending on this CPU: acknowledge, drop the priority, handle, deactivate. */
   dispatch(pcpu: number): void {
-    const chip = this.#chip;
-    while (this.hardware.irqPending(pcpu)) {
+    const chip = this.#chip, cpu = this.#cpus[pcpu] as HostCpu;
+    while (cpu.irqPending) {
       const irqstat = chip.acknowledge(pcpu);
       const intid = chip.intidOf(irqstat);
       if (intid >= INTID.FIRST_SPECIAL && intid < INTID.END_SPECIAL) return;
       const irq = intid < INTIDS ? this.#table[intid] : undefined;
       chip.eoi(pcpu, irqstat);
-      this.hardware.port(pcpu).isb();
+      cpu.port.isb();
       irq?.handler(intid, pcpu);
       if (irq === undefined || !irq.forwarded) chip.deactivate(pcpu, irqstat);
     }

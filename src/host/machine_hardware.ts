@@ -32,6 +32,7 @@ export function machineHardware(machine: Machine): HostHardware {
     gicrStride: BOARD.gicr.stride,
     port: (index) => machine.ports[index] as El2Port,
     irqPending: (index) => (((words[index] as Int32Array)[LINES_WORD] as number) & IRQ) !== 0,
+    cpuWords: (index) => words[index] as Int32Array,
     timersDue: () => machine.timersDue,
     mmioRead: (index, pa) => {
       const { base, device: d } = device(pa);

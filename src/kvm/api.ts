@@ -75,7 +75,7 @@ import {
 } from "./vgic/vgic_init.ts";
 import { VcpuHandle } from "./vcpu_handle.ts";
 import { WorldSwitchMeter } from "./stats.ts";
-import { onGuestAck, onGuestEoi, onGuestVector } from "./vgic/vgic_irq.ts";
+import * as vgicIrq from "./vgic/vgic_irq.ts";
 import { Vm } from "./vm.ts";
 import { VmidAllocator } from "./vmid.ts";
 
@@ -127,6 +127,7 @@ const { IPI } = irqModule;
 const { VCPU_MODE } = kvmHost;
 const { kvmVcpuExitingGuestMode } = kvmMain;
 const { VCPU_WORD: WORD } = kvmWords;
+const { onGuestAck, onGuestEoi, onGuestVector } = vgicIrq;
 
 /** VMs of a host, and vCPUs of all of them together. */
 const MAX_VMS = 72;
@@ -190,7 +191,7 @@ export class KvmSystem implements KvmHost {
   readonly #statSlab;
   readonly #observeArena: Arena;
   /** kvm_running_vcpu: an address per physical CPU, 0 for none. */
-  readonly #running: number;
+  readonly #running: Int32Array;
   /** mdcr_el2: a word per physical CPU. */
   readonly #mdcrEl2: number;
   readonly perf: PerfEvents;
@@ -221,7 +222,7 @@ export class KvmSystem implements KvmHost {
     this.#vcpuSlab = new Slab(arena, KvmVcpuLayout, MAX_VCPUS);
     this.#statSlab = new Slab(observeArena, KvmVcpuStatLayout, MAX_VCPUS);
     this.#objects = arena.make(KvmObjectsLayout);
-    this.#running = arena.reserve(4 * this.pcpus);
+    this.#running = this.memory.signedAt(arena.reserve(4 * this.pcpus), this.pcpus);
     this.#mdcrEl2 = arena.reserve(4 * this.pcpus);
     this.perf = kernel.perf;
     this.pmuPerfKind = kernel.perf.register(pmuOverflowFunction(this));
@@ -235,8 +236,9 @@ export class KvmSystem implements KvmHost {
       host: this,
       vmids: this.vmids,
       mdcrEl2: this.#mdcrEl2,
-      setRunningVcpu: (pcpu, vcpu) =>
-        this.memory.st32(this.#running + 4 * pcpu, vcpu?.state.base ?? 0),
+      setRunningVcpu: (pcpu, vcpu) => {
+        this.#running[pcpu] = vcpu?.base ?? 0;
+      },
       userExit: (vcpu, ret) => this.#handle(vcpu.state.base).exited(ret),
     });
     this.#threadKind = kernel.threads.register(this.runner);
@@ -245,14 +247,20 @@ export class KvmSystem implements KvmHost {
   }
 
   #makeGuestInterrupts(): GuestInterrupts {
-    const report = (to: (vcpu: Vcpu, intid: number) => void) => (pcpu: number, intid: number) => {
-      const vcpu = this.loadedVcpu(pcpu);
-      if (vcpu !== undefined) to(vcpu, intid);
-    };
+    // Each calls its own function: V8 could not tell which a common one calls.
     return {
-      vector: report(onGuestVector),
-      acknowledged: report(onGuestAck),
-      deactivated: report(onGuestEoi),
+      vector: (pcpu, intid) => {
+        const vcpu = this.loadedVcpu(pcpu);
+        if (vcpu !== undefined) onGuestVector(vcpu, intid);
+      },
+      acknowledged: (pcpu, intid) => {
+        const vcpu = this.loadedVcpu(pcpu);
+        if (vcpu !== undefined) onGuestAck(vcpu, intid);
+      },
+      deactivated: (pcpu, intid) => {
+        const vcpu = this.loadedVcpu(pcpu);
+        if (vcpu !== undefined) onGuestEoi(vcpu, intid);
+      },
     };
   }
 
@@ -351,8 +359,8 @@ export class KvmSystem implements KvmHost {
   }
   /** The vCPU that is loaded on a physical CPU, in the guest or not. */
   loadedVcpu(pcpu: number): Vcpu | undefined {
-    const at = this.memory.ld32(this.#running + 4 * pcpu);
-    return at === 0 ? undefined : this.vcpuAt(at);
+    const at = this.#running[pcpu] as number;
+    return at === 0 ? undefined : this.vcpuAt(at >>> 0);
   }
   #handle(address: number): VcpuHandle {
     const handle = this.#vcpus.get(address);

@@ -12,6 +12,7 @@ import type { Vcpu } from "./kvm_host.ts";
 import * as kvmMain from "./kvm_main.ts";
 import { kvmHandleGuestAbort } from "./mmu.ts";
 import { kvmHandleSysReg } from "./sys_regs.ts";
+import * as kvmWords from "./kvm_words.ts";
 import * as kvmTrace from "./trace.ts";
 
 // Of the module itself: what is imported V8 looks up and checks at each use.
@@ -22,6 +23,7 @@ const { kvmInjectUndefined, kvmInjectVabt } = injectFault;
 const { ARM_EXCEPTION, ARM_EXIT_WITH_SERROR, ERRNO, IFLAG, KVM_EXIT, RET, vcpuClearFlag } = kvmHost;
 const { kvmVcpuWfi } = kvmMain;
 const { pcOf, TP, trace, traceNumbers, wordAt } = kvmTrace;
+const { VCPU_WORD: WORD } = kvmWords;
 
 const ALL_ONES = 0xffff_ffff_ffff_ffffn;
 
@@ -72,8 +74,8 @@ function handleUndefined(vcpu: Vcpu): number {
 
 type ExitHandler = (vcpu: Vcpu) => number;
 
-/** arm_exit_handlers; a class without an entry is an instruction the guest does not have. */
-const ARM_EXIT_HANDLERS: Readonly<Record<number, ExitHandler>> = {
+/** By exception class. */
+const HANDLERS: Readonly<Record<number, ExitHandler>> = {
   [EC.WFx]: kvmHandleWfx,
   [EC.HVC64]: handleHvc,
   [EC.SMC64]: handleSmc,
@@ -89,6 +91,12 @@ const ARM_EXIT_HANDLERS: Readonly<Record<number, ExitHandler>> = {
   [EC.FP_ASIMD]: handleUndefined,
 };
 
+/** arm_exit_handlers; a class without an entry is an instruction the guest does not have. */
+const ARM_EXIT_HANDLERS: readonly ExitHandler[] = Array.from(
+  { length: 64 },
+  (_, ec) => HANDLERS[ec] ?? handleUndefined,
+);
+
 /** handle_exit: a {@link RET}, or a negative errno. */
 export function handleExit(vcpu: Vcpu, exceptionIndex: number): number {
   if ((exceptionIndex & ARM_EXIT_WITH_SERROR) !== 0) return RET.GUEST;
@@ -97,7 +105,7 @@ export function handleExit(vcpu: Vcpu, exceptionIndex: number): number {
     case ARM_EXCEPTION.EL1_SERROR:
       return RET.GUEST;
     case ARM_EXCEPTION.TRAP:
-      return (ARM_EXIT_HANDLERS[vcpu.state.faultEsr >>> 26] ?? handleUndefined)(vcpu);
+      return (ARM_EXIT_HANDLERS[(vcpu.words[WORD.ESR] as number) >>> 26] as ExitHandler)(vcpu);
     case ARM_EXCEPTION.IL:
       // The guest's saved state makes no sense: there is nothing to go on with.
       vcpu.run.exitReason = KVM_EXIT.FAIL_ENTRY;

@@ -5,6 +5,7 @@
  * What differs: interrupts are views on memory, found by address; there are no LPIs yet, so getting
  * and putting a reference does nothing; the counters of vgic_stat.ts are fed here.
  */
+import { join53 } from "../../base/bits.ts";
 import { assert, InternalError } from "../../base/errors.ts";
 import * as lockModule from "../../base/lock.ts";
 import * as memoryModule from "../../base/memory.ts";
@@ -332,9 +333,6 @@ export function irqStatOf(kvm: Kvm, irq: VgicIrq): VgicIrqStat | undefined {
   return at === 0 ? undefined : irqStatAt(irq.memory, at);
 }
 
-/** Where {@link KvmHost.stamp} writes. */
-const NOW = new Float64Array(1);
-
 /** What is counted of an interrupt: words of its counters. */
 const STAT = VgicIrqStatLayout.offset;
 export const IRQ_EVENT = {
@@ -409,42 +407,41 @@ function statWord({ words, kvm }: Vcpu, intid: number): number {
   return stats === 0 ? 0 : (stats >>> 2) + index * STAT_WORDS;
 }
 
-/** Enters that the interrupt at word `irq` has waited for `ns`: once per raise. */
-function enterLatency({ memory }: KvmHost, irq: number, stat: number, ns: number): void {
-  recordLatency(memory, stat << 2, ns);
-  const all = memory.i32;
-  all[irq + RAISED] = 0;
-  all[irq + RAISED + 1] = 0;
+/**
+ * Enters how long the interrupt at word `irq`, raised at a time with these halves, has waited now, which is in the
+ * interrupt in that time's place: once per raise.
+ */
+function enterLatency(host: KvmHost, irq: number, stat: number, lo: number, hi: number): void {
+  const { memory } = host, all = memory.i32, at = irq + RAISED;
+  const ns = ((all[at] as number) - lo) | 0;
+  // Nearly always a small integer, and not to be boxed.
+  if (ns >= 0 && all[at + 1] === hi) recordLatency(memory, stat << 2, ns);
+  else recordLatency(memory, stat << 2, memory.ld53(at << 2) - join53(lo, hi));
+  all[at] = 0;
+  all[at + 1] = 0;
 }
 
 /** The guest has reached its vector for `intid`. */
 export function onGuestVector(vcpu: Vcpu, intid: number): void {
-  const { host } = vcpu.kvm, irq = irqWord(vcpu, intid), stat = statWord(vcpu, intid);
-  if (irq === 0 || stat === 0) return;
-  const raisedAt = host.memory.ld53((irq + RAISED) << 2);
-  if (raisedAt === 0) return;
-  host.stamp(NOW);
-  enterLatency(host, irq, stat, NOW[0] as number - raisedAt);
+  const irq = irqWord(vcpu, intid), stat = statWord(vcpu, intid);
+  if (irq !== 0 && stat !== 0) reached(vcpu.kvm.host, irq, stat);
+}
+
+function reached(host: KvmHost, irq: number, stat: number): void {
+  const all = host.memory.i32;
+  const lo = all[irq + RAISED] as number, hi = all[irq + RAISED + 1] as number;
+  if ((lo | hi) === 0) return;
+  host.stampWords(irq + RAISED);
+  enterLatency(host, irq, stat, lo, hi);
 }
 
 /** The guest has acknowledged `intid` (for machines whose {@link GicKvmInfo.countsGuestAcks} is set). */
 export function onGuestAck(vcpu: Vcpu, intid: number): void {
-  const { host } = vcpu.kvm, all = host.memory.i32;
   const irq = irqWord(vcpu, intid), stat = statWord(vcpu, intid);
   if (irq === 0 || stat === 0) return;
+  const { host } = vcpu.kvm;
+  reached(host, irq, stat);
   countEvent(host, stat << 2, IRQ_EVENT.ACKED);
-  const lo = all[irq + RAISED] as number, hi = all[irq + RAISED + 1] as number;
-  if ((lo | hi) === 0) return;
-  // Nearly always a small integer, and not to be boxed.
-  const ns = ((all[stat + LAST_EVENT] as number) - lo) | 0;
-  if (ns >= 0 && all[stat + LAST_EVENT + 1] === hi) enterLatency(host, irq, stat, ns);
-  else enterLongLatency(host, irq, stat);
-}
-
-function enterLongLatency(host: KvmHost, irq: number, stat: number): void {
-  const { memory } = host;
-  const now = memory.ld53((stat + LAST_EVENT) << 2), raisedAt = memory.ld53((irq + RAISED) << 2);
-  enterLatency(host, irq, stat, now - raisedAt);
 }
 
 /** The guest has deactivated `intid` (for machines whose {@link GicKvmInfo.countsGuestAcks} is set). */
