@@ -19,7 +19,8 @@ import { ACCESS, ramOffset } from "./arch/tlb_layout.ts";
 import { takeDataAbort, takeExternalAbort } from "./aborts.ts";
 import type { Device } from "./bus.ts";
 import { El2Registers } from "./el2_registers.ts";
-import { exceptionReturn, fpTrap, pollInterrupts, takeSync } from "./exceptions.ts";
+import * as exceptions from "./exceptions.ts";
+import { fpTrap, takeSync } from "./exceptions.ts";
 import { FPSR_MASK } from "./fp/format.ts";
 import * as portOperations from "./port_operations.ts";
 import { pcHi, setPc } from "./pstate.ts";
@@ -55,27 +56,28 @@ export { type At, at, type Sequence, sequence, type SequenceStep, STEP } from ".
 
 // Of the module itself: what is imported V8 looks up and checks at each use.
 const { CpuLayout, DAIF } = cpuState;
+const { exceptionReturn, pollInterrupts } = exceptions;
 const { K } = portOperations;
 
 type OperationName = DcName | IcName | TlbiName;
 const OPERATIONS = new Map<string, SystemOperation>(SYSTEM_OPERATIONS.map((o) => [o.name, o]));
 
 const VREG_BYTES = 32 * 16;
-const IRQS_OFF = DAIF.I | DAIF.F;
 /** Words of the CPU's state. */
 const WORD = {
   PC: CpuLayout.offset.pc >>> 2,
   DAIF: CpuLayout.offset.daif >>> 2,
+  IL: CpuLayout.offset.il >>> 2,
+  MAINTENANCE: CpuLayout.offset.maintenance >>> 2,
 } as const;
+const { dsb: DSB, eret: ERET, interruptMask: INTERRUPT_MASK, isb: ISB, trap: TRAP } = K;
+const DAIF_I = DAIF.I, IRQS_OFF = DAIF.I | DAIF.F;
 
 /** Thrown out of EL2 code that has taken an exception: the CPU is at its vector. */
 export const EL2_EXCEPTION: unique symbol = Symbol("exception taken at EL2");
 
 /** One physical CPU as its EL2 software reaches it. InternalError for what EL2 itself could not do. */
 export class El2Port extends El2Registers {
-  /** The CPU's state. */
-  readonly #state = this.core.words;
-
   // Memory-mapped interrupt controller
 
   /** A 32-bit load from a frame of the interrupt controller at `pa` (Device memory). */
@@ -128,12 +130,15 @@ export class El2Port extends El2Registers {
   // Barriers and maintenance
 
   isb(): void {
-    this.count(K.isb, "");
+    this.count(ISB, "");
   }
   dsb(): void {
-    this.count(K.dsb, "");
+    this.count(DSB, "");
+    if (this.cpuWords[WORD.MAINTENANCE] !== 0) this.#awaitMaintenance();
+  }
+  #awaitMaintenance(): void {
     const { cpu, platform } = this.core;
-    if (cpu.maintenance !== 0) platform.hooks.onDsb?.(cpu, true);
+    platform.hooks.onDsb?.(cpu, true);
   }
   dmb(): void {
     this.count(K.dmb, "");
@@ -182,33 +187,33 @@ export class El2Port extends El2Registers {
 
   /** Masks interrupts and returns what {@link irqRestore} takes. */
   irqSave(): number {
-    const before = this.#state[WORD.DAIF] as number;
+    const before = this.cpuWords[WORD.DAIF] as number;
     this.irqDisable();
     return before;
   }
   /** What {@link irqSave} would return: no operation. */
   get irqFlags(): number {
-    return this.#state[WORD.DAIF] as number;
+    return this.cpuWords[WORD.DAIF] as number;
   }
   irqRestore(daif: number): void {
-    this.count(K.interruptMask, "");
-    this.#state[WORD.DAIF] = daif;
+    this.count(INTERRUPT_MASK, "");
+    this.cpuWords[WORD.DAIF] = daif;
   }
   /** {@link irqSave} and {@link irqRestore} with nothing between that would make a difference. */
   irqPass(): void {
-    this.count(K.interruptMask, "");
-    this.count(K.interruptMask, "");
+    this.count(INTERRUPT_MASK, "");
+    this.count(INTERRUPT_MASK, "");
   }
   irqDisable(): void {
-    this.count(K.interruptMask, "");
-    this.#state[WORD.DAIF] = (this.#state[WORD.DAIF] as number) | IRQS_OFF;
+    this.count(INTERRUPT_MASK, "");
+    this.cpuWords[WORD.DAIF] = (this.cpuWords[WORD.DAIF] as number) | IRQS_OFF;
   }
   irqEnable(): void {
-    this.count(K.interruptMask, "");
-    this.#state[WORD.DAIF] = (this.#state[WORD.DAIF] as number) & ~IRQS_OFF;
+    this.count(INTERRUPT_MASK, "");
+    this.cpuWords[WORD.DAIF] = (this.cpuWords[WORD.DAIF] as number) & ~IRQS_OFF;
   }
   irqsDisabled(): boolean {
-    return ((this.#state[WORD.DAIF] as number) & DAIF.I) !== 0;
+    return ((this.cpuWords[WORD.DAIF] as number) & DAIF_I) !== 0;
   }
 
   // Calls and pointers
@@ -228,7 +233,7 @@ export class El2Port extends El2Registers {
 
   /** The PC, by its halves: where an exception or a return has led to. */
   pcLo(): number {
-    return (this.#state[WORD.PC] as number) >>> 0;
+    return (this.cpuWords[WORD.PC] as number) >>> 0;
   }
   pcHi(): number {
     return pcHi(this.core.cpu);
@@ -294,7 +299,7 @@ export class El2Port extends El2Registers {
    */
   takeInterrupt(): boolean {
     if (!pollInterrupts(this.core)) return false;
-    this.count(K.trap, "interrupt");
+    this.count(TRAP, "interrupt");
     return true;
   }
 
@@ -303,11 +308,11 @@ export class El2Port extends El2Registers {
    * CPU is at the vector of the exception that the next instruction would be.
    */
   eret(): void {
-    this.count(K.eret, "");
-    const { core } = this;
-    if (!this.inHost) throw new InternalError(`ERET of the port at EL${core.cpu.el}`);
+    this.count(ERET, "");
+    const { core, cpuWords } = this;
+    if (!this.inHost) throw new InternalError(`ERET of the port at EL${this.el}`);
     exceptionReturn(core);
-    if (core.cpu.il && core.cpu.el === 2) takeSync(core, 2, EC.ILL, 0);
+    if (cpuWords[WORD.IL] !== 0 && this.el === 2) takeSync(core, 2, EC.ILL, 0);
   }
 
   /** CNTPCT_EL0. */

@@ -7,12 +7,14 @@ import { TWO32 } from "../base/bits.ts";
 import { InternalError } from "../base/errors.ts";
 import { addSmall, type SharedMemory } from "../base/memory.ts";
 import type { ViewOf } from "../base/struct.ts";
-import { CpuLayout, DAIF } from "./arch/cpu_state.ts";
+import { CpuLayout, DAIF, sysregOffset } from "./arch/cpu_state.ts";
 import { HCR } from "./arch/fields.ts";
 import { R, SYSREGS } from "./arch/sysregs.ts";
 import type { CpuCore } from "./cpu.ts";
 import { ALL_DONE, compileSequence, REARM, SIGNALS } from "./el2_sequence.ts";
 import { El2Storage } from "./el2_storage.ts";
+import type { Gic } from "./gic/controller.ts";
+import type { Hooks } from "./parts.ts";
 import { PortMeter } from "./port_meter.ts";
 import {
   COSTS,
@@ -27,7 +29,6 @@ import {
   WRITE,
 } from "./port_operations.ts";
 import type { Half, Sequence, SequenceStep } from "./port_sequence.ts";
-import { elOf } from "./pstate.ts";
 import { type RunSequence, SequenceTable } from "./sequence_table.ts";
 import { VERDICT } from "./sysreg_traps.ts";
 
@@ -39,6 +40,7 @@ const NS = PortLayout.offset.ns >>> 2;
 const GPR_BYTES = 31 * 8;
 /** The word of a CPU's `told`. */
 const TOLD = CpuLayout.offset.told >>> 2;
+const EL = CpuLayout.offset.el >>> 2, HCR_WORD = sysregOffset(R.HCR_EL2) >>> 2, VM = HCR.VM;
 const IRQS_OFF = DAIF.I | DAIF.F;
 type Unless = SequenceStep & { readonly step: "saveUnless" };
 /** Runs of a sequence one by one before it gets a function. */
@@ -46,44 +48,57 @@ const HOT = 100;
 
 /** Registers of one physical CPU as its EL2 software reaches them, and the counters. InternalError for what EL2 itself could not do. */
 export class El2Registers {
-  readonly counters: ViewOf<typeof PortLayout>;
-  readonly memory: SharedMemory;
-  readonly cpuIndex: number;
+  // V8 knows what a field holds, if that is the first it has held: without "declare" that were undefined.
+  declare readonly core: CpuCore;
+  declare readonly counters: ViewOf<typeof PortLayout>;
+  declare readonly memory: SharedMemory;
+  declare readonly cpuIndex: number;
   /** Measures what passes through the port. */
-  readonly meter: PortMeter;
-  #log: PortLog | undefined;
-  readonly #words: Uint32Array;
+  declare readonly meter: PortMeter;
+  /** The CPU's words. */
+  declare protected readonly cpuWords: Int32Array;
+  declare private readonly words: Uint32Array;
   /** The same as signed numbers, which V8 need not box. */
-  readonly #signed: Int32Array;
+  declare private readonly signed: Int32Array;
   /** The words of {@link counters}. */
-  readonly #own: Int32Array;
-  /** The word where the clock has its time; 0 with the host's clock. */
-  readonly #clockNs: number;
-  readonly #storage: El2Storage;
+  declare private readonly own: Int32Array;
+  /** The two words where the clock has its time; with the host's clock of no use to anybody. */
+  declare private readonly time: Int32Array;
+  declare private readonly storage: El2Storage;
   /** The address of X0. */
-  readonly #gpr: number;
+  declare private readonly gpr: number;
+  declare private readonly gic: Gic;
+  declare private readonly hooks: Hooks;
   /** Where the sequences' functions are: the port's row of the table, and that in use. */
-  readonly #table: SequenceTable;
-  readonly #fast: RunSequence;
-  readonly #ownRow: number;
-  #row: number;
+  declare private readonly table: SequenceTable;
+  declare private readonly fast: RunSequence;
+  declare private readonly ownRow: number;
+  declare private row: number;
   /** By the sequences' ids: how often they were done without. */
   readonly #runs: number[] = [];
+  #log: PortLog | undefined = undefined;
 
-  constructor(readonly core: CpuCore, arena: Arena) {
+  constructor(core: CpuCore, arena: Arena) {
+    const { clock, gic, hooks, memory } = core.platform, { buffer } = memory.i32;
+    this.core = core;
     this.counters = arena.make(PortLayout);
-    this.memory = core.platform.memory;
+    this.memory = memory;
     this.cpuIndex = core.cpu.index;
-    this.meter = new PortMeter(this.memory, core.platform.clock, this.counters.base | 0);
-    this.#words = this.memory.u32;
-    this.#signed = this.memory.i32;
-    this.#own = new Int32Array(this.#signed.buffer, this.counters.base, PortLayout.size >>> 2);
-    this.#clockNs = (core.platform.clock.addedNsAt ?? 0) >>> 2;
-    this.#storage = new El2Storage(core);
-    this.#gpr = core.cpu.gpr;
-    this.#table = SequenceTable.of(this.memory);
-    this.#fast = this.#table.run;
-    this.#row = this.#ownRow = this.#table.addRow();
+    this.meter = new PortMeter(memory, clock, this.counters.base | 0);
+    this.cpuWords = core.words;
+    this.words = memory.u32;
+    this.signed = memory.i32;
+    this.own = new Int32Array(buffer, this.counters.base, PortLayout.size >>> 2);
+    const { addedNsAt } = clock;
+    this.time = addedNsAt === undefined ? new Int32Array(2) : new Int32Array(buffer, addedNsAt, 2);
+    this.storage = new El2Storage(core);
+    this.gpr = core.cpu.gpr;
+    this.gic = gic;
+    this.hooks = hooks;
+    this.table = SequenceTable.of(memory);
+    this.fast = this.table.run;
+    this.ownRow = this.table.addRow();
+    this.row = this.ownRow;
   }
 
   /** Is told each operation before it is done. */
@@ -92,17 +107,22 @@ export class El2Registers {
   }
   set log(log: PortLog | undefined) {
     this.#log = log;
-    this.#row = log === undefined ? this.#ownRow : this.#table.empty;
+    this.row = log === undefined ? this.ownRow : this.table.empty;
   }
 
   /** Counts an operation: its kind, and what the log says of it. */
   protected count(kind: number, operand: number | string): void {
-    const own = this.#own, clock = this.#clockNs;
-    const cost = COST[kind] as number;
-    add(own, kind << 1, 1);
+    const { own, time } = this, cost = COST[kind] as number, at = kind << 1;
+    const times = ((own[at] as number) + 1) | 0;
+    own[at] = times;
+    if (times === 0) own[at + 1] = (own[at + 1] as number) + 1;
     add(own, NS, cost);
-    if (clock !== 0) add(this.#signed, clock, cost);
-    if (this.#log !== undefined) this.#log(PORT_KINDS[kind] as PortKind, operand);
+    add(time, 0, cost);
+    if (this.#log !== undefined) this.#tell(kind, operand);
+  }
+
+  #tell(kind: number, operand: number | string): void {
+    this.#log?.(PORT_KINDS[kind] as PortKind, operand);
   }
 
   #fail(what: string, reg: number): never {
@@ -112,25 +132,24 @@ export class El2Registers {
 
   /** Whether the CPU executes host software: at EL2, or a host kernel's at EL1. */
   get inHost(): boolean {
-    const { regs } = this.core;
-    const el = elOf(this.core.cpu);
-    return el === 2 || (el === 1 && (regs.lo(R.HCR_EL2) & HCR.VM) === 0);
+    const { el } = this;
+    return el === 2 || (el === 1 && ((this.cpuWords[HCR_WORD] as number) & VM) === 0);
   }
 
   /** CurrentEL. */
   get el(): number {
-    return elOf(this.core.cpu);
+    return this.cpuWords[EL] as number;
   }
 
   /** Reads a register that is no plain storage. */
   #read(reg: number): void {
-    if (this.#storage.readOther(reg, this.core.sysregs)) return;
+    if (this.storage.readOther(reg, this.core.sysregs)) return;
     const done = this.inHost && this.core.sysregs.tryRead(reg) === VERDICT.OK;
     if (!done) this.#fail("read of", reg);
   }
 
   #write(reg: number, lo: number, hi: number): void {
-    if (this.#storage.write(reg, lo, hi)) return;
+    if (this.storage.write(reg, lo, hi)) return;
     const done = this.inHost && this.core.sysregs.tryWrite(reg, lo, hi) === VERDICT.OK;
     if (!done) this.#fail("write of", reg);
   }
@@ -144,8 +163,8 @@ export class El2Registers {
   }
 
   #low(reg: number): number {
-    const at = this.#storage.at(reg);
-    if (at !== 0) return this.#words[at] as number;
+    const at = this.storage.at(reg);
+    if (at !== 0) return this.words[at] as number;
     this.#read(reg);
     return this.core.sysregs.lo >>> 0;
   }
@@ -153,8 +172,8 @@ export class El2Registers {
   /** Bits 63 to 32. */
   readHi(reg: number): number {
     this.count(READING[reg] as number, reg);
-    const at = this.#storage.at(reg);
-    if (at !== 0) return this.#words[at + 1] as number;
+    const at = this.storage.at(reg);
+    if (at !== 0) return this.words[at + 1] as number;
     this.#read(reg);
     return this.core.sysregs.hi >>> 0;
   }
@@ -162,7 +181,7 @@ export class El2Registers {
   /** The register as a number: exact below 2^53. */
   readNum(reg: number): number {
     this.count(READING[reg] as number, reg);
-    const at = this.#storage.at(reg);
+    const at = this.storage.at(reg);
     if (at !== 0) return this.memory.ld53(4 * at);
     this.#read(reg);
     const { lo, hi } = this.core.sysregs;
@@ -180,6 +199,21 @@ export class El2Registers {
   write(reg: number, lo: number, hi: number): void {
     this.count(WRITING[reg] as number, reg);
     this.#write(reg, lo, hi);
+  }
+
+  /** Reads an ICC register, of 32 bits; reading ICC_IAR1_EL1 acknowledges an interrupt. */
+  readIcc(reg: number): number {
+    if (!this.storage.atEl2) return this.readLo(reg);
+    this.count(READING[reg] as number, reg);
+    return this.gic.iccRead(this.cpuIndex, reg);
+  }
+
+  /** Writes one. */
+  writeIcc(reg: number, lo: number, hi: number): void {
+    if (!this.storage.atEl2) return this.write(reg, lo, hi);
+    this.count(WRITING[reg] as number, reg);
+    this.gic.iccWrite(this.cpuIndex, reg, lo, hi);
+    this.hooks.onEndSlice(this.core.cpu, true);
   }
 
   /** Writes a number from 0 to 2^53 - 1. */
@@ -200,7 +234,7 @@ export class El2Registers {
   }
 
   #save(reg: number, to: number): void {
-    if (this.#storage.save(reg, to >>> 2)) return;
+    if (this.storage.save(reg, to >>> 2)) return;
     this.#read(reg);
     this.memory.st32(to, this.core.sysregs.lo);
     this.memory.st32(to + 4, this.core.sysregs.hi);
@@ -214,7 +248,7 @@ export class El2Registers {
 
   #restore(reg: number, from: number): void {
     const at = from >>> 2;
-    this.#write(reg, this.#signed[at] as number, this.#signed[at + 1] as number);
+    this.#write(reg, this.signed[at] as number, this.signed[at + 1] as number);
   }
 
   // General registers
@@ -222,7 +256,7 @@ export class El2Registers {
   /** X0 to X30 to 31 words at `to`. */
   saveGprs(to: number): void {
     this.count(K.gprSave, "");
-    this.#copyGprs(to, this.#gpr);
+    this.#copyGprs(to, this.gpr);
   }
 
   #copyGprs(to: number, from: number): void {
@@ -231,7 +265,7 @@ export class El2Registers {
 
   restoreGprs(from: number): void {
     this.count(K.gprRestore, "");
-    this.#copyGprs(this.#gpr, from);
+    this.#copyGprs(this.gpr, from);
   }
 
   // Sequences
@@ -241,13 +275,13 @@ export class El2Registers {
    * Hot ones by WebAssembly, unless they are logged.
    */
   run(sequence: Sequence, a: number): void {
-    const answer = this.#fast(this.#row + sequence.id, a, 0, 0, 0);
+    const answer = this.fast(this.row + sequence.id, a, 0, 0, 0);
     if (answer !== DONE) this.#complete(sequence, answer, a, 0, 0, 0);
   }
 
   /** The same with more than one argument. */
   runWith(sequence: Sequence, a: number, b: number, c = 0, d = 0): void {
-    const answer = this.#fast(this.#row + sequence.id, a, b, c, d);
+    const answer = this.fast(this.row + sequence.id, a, b, c, d);
     if (answer !== DONE) this.#complete(sequence, answer, a, b, c, d);
   }
 
@@ -267,12 +301,11 @@ export class El2Registers {
   }
 
   #rearm(): void {
-    const { core } = this;
-    core.platform.hooks.onEndSlice(core.cpu);
+    this.hooks.onEndSlice(this.core.cpu);
   }
 
   #signal(): void {
-    this.core.platform.gic.virtualChanged(this.cpuIndex);
+    this.gic.virtualChanged(this.cpuIndex);
   }
 
   /** The first `done` steps are done. */
@@ -302,11 +335,11 @@ export class El2Registers {
 
   /** What the last "tell" of a sequence has read. */
   #isTold(bit: number): boolean {
-    return ((this.core.words[TOLD] as number) & (1 << bit)) !== 0;
+    return ((this.cpuWords[TOLD] as number) & (1 << bit)) !== 0;
   }
 
   #clear({ at, clear }: Unless, args: readonly number[]): void {
-    const words = this.#signed, hi = ((args[at.arg] as number) + at.offset + 4) >>> 2;
+    const words = this.signed, hi = ((args[at.arg] as number) + at.offset + 4) >>> 2;
     words[hi] = (words[hi] as number) & ~clear;
   }
 
@@ -324,9 +357,9 @@ export class El2Registers {
         this.core.cpu.daif |= IRQS_OFF;
         return;
       case "saveGprs":
-        return this.#copyGprs(place, this.#gpr);
+        return this.#copyGprs(place, this.gpr);
       case "restoreGprs":
-        return this.#copyGprs(this.#gpr, place);
+        return this.#copyGprs(this.gpr, place);
       case "save":
       case "saveUnless":
         return this.#save(step.reg, place);
@@ -338,12 +371,12 @@ export class El2Registers {
         this.#looked = this.#low(step.reg) | 0;
         return;
       case "tell":
-        this.core.words[TOLD] = this.#low(step.reg) | 0;
+        this.cpuWords[TOLD] = this.#low(step.reg) & step.mask;
         return;
       case "change":
         return this.#write(step.reg, (this.#looked & ~step.clear) | step.set, 0);
       case "loadWord":
-        return this.#write(step.reg, (this.#signed[place >>> 2] as number) & ~step.clear, 0);
+        return this.#write(step.reg, (this.signed[place >>> 2] as number) & ~step.clear, 0);
       case "write":
         return this.#write(step.reg, half(step.lo), half(step.hi));
       default:
@@ -356,13 +389,13 @@ export class El2Registers {
     const { id } = sequence;
     const times = this.#runs[id] ?? 0;
     this.#runs[id] = times + 1;
-    const { e2h } = this.#storage;
-    if (times < HOT || e2h === undefined || this.#table.has(this.#ownRow, id)) return;
-    const { base } = this.counters;
-    const fast = compileSequence(this.#storage, sequence, e2h, {
+    const { e2h } = this.storage;
+    if (times < HOT || e2h === undefined || this.table.has(this.ownRow, id)) return;
+    const { base } = this.counters, { addedNsAt } = this.core.platform.clock;
+    const fast = compileSequence(this.storage, sequence, e2h, {
       kinds: base,
-      sums: [base + 4 * NS, ...(this.#clockNs === 0 ? [] : [4 * this.#clockNs])],
+      sums: [base + 4 * NS, ...(addedNsAt === undefined ? [] : [addedNsAt])],
     });
-    this.#table.set(this.#ownRow, id, fast);
+    this.table.set(this.ownRow, id, fast);
   }
 }

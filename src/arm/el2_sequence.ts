@@ -7,6 +7,7 @@
  * Where it does not do all of the sequence's steps, it answers how many it has done: nothing is counted
  * yet, and the step that comes next is one that only the register's own functions can do.
  */
+import { assert } from "../base/errors.ts";
 import { WASM_PAGE } from "../base/memory.ts";
 import { CpuLayout, DAIF, gprOffset, sysregOffset } from "./arch/cpu_state.ts";
 import { HCR_HI, TIMER_CTL } from "./arch/fields.ts";
@@ -99,12 +100,12 @@ class SequenceCode {
 
   /** Answers 0 unless the CPU is as the function takes for granted. */
   guard(): void {
-    const { body } = this;
-    const field = (name: "el" | "spsel") => this.#load32(this.#cpu + CpuLayout.offset[name]);
-    field("el").i32(2).op("i32.ne");
-    field("spsel").i32(1).op("i32.ne").op("i32.or");
+    const { body } = this, { el, spsel } = CpuLayout.offset;
+    assert(spsel === el + 4, "the level and the stack are looked at together");
+    body.i32(0).mem("i64.load", this.#cpu + el).i64(word64(2, 1)).op("i64.ne");
+    body.if("elsewhere", false).i32(0).return().end();
     this.#load32(this.#cpu + sysregOffset(R.HCR_EL2) + 4).i32(HCR_HI.E2H).op("i32.and");
-    body.i32(this.e2h ? HCR_HI.E2H : 0).op("i32.ne").op("i32.or");
+    if (this.e2h) body.op("i32.eqz");
     body.if("other", false).i32(0).return().end();
   }
 
@@ -117,23 +118,31 @@ class SequenceCode {
     this.body.get(to.arg).i32(0).mem("i64.load", from).mem("i64.store", to.offset);
   }
 
+  /** Copies X0 to X30 between addresses on the stack and offsets from there, two at a time: each is checked by itself. */
+  #copyGprs(to: () => void, toOffset: number, from: () => void, fromOffset: number): void {
+    const { body } = this;
+    for (let n = 0; n + 1 < GPRS; n += 2) {
+      to();
+      from();
+      body.vectorMem("load", fromOffset + 8 * n).vectorMem("store", toOffset + 8 * n);
+    }
+    to();
+    from();
+    body.mem("i64.load", fromOffset + 8 * (GPRS - 1)).mem("i64.store", toOffset + 8 * (GPRS - 1));
+  }
+
   /** Writes one step, the `done`th. False: it is not one that can be. */
   step(step: SequenceStep, done: number): boolean {
-    const { body } = this;
+    const { body } = this, gprs = this.#cpu + gprOffset(0);
     if (this.#cost !== undefined) this.#cost += COSTS[step.kind] as number;
     switch (step.step) {
       case "trap":
         return true;
       case "saveGprs":
-        for (let n = 0; n < GPRS; n++) {
-          this.#toMemory(this.#cpu + gprOffset(n), { ...step.at, offset: step.at.offset + 8 * n });
-        }
+        this.#copyGprs(() => body.get(step.at.arg), step.at.offset, () => body.i32(0), gprs);
         return true;
       case "restoreGprs":
-        for (let n = 0; n < GPRS; n++) {
-          body.i32(0).get(step.at.arg).mem("i64.load", step.at.offset + 8 * n);
-          body.mem("i64.store", this.#cpu + gprOffset(n));
-        }
+        this.#copyGprs(() => body.i32(0), gprs, () => body.get(step.at.arg), step.at.offset);
         return true;
       case "isb":
         return true;
@@ -196,7 +205,7 @@ class SequenceCode {
         return;
       case "tell":
         body.i32(0);
-        this.#low(from);
+        this.#low(from, step.mask);
         body.mem("i32.store", this.#cpu + CpuLayout.offset.told);
         return;
       case "readWord":
@@ -213,15 +222,19 @@ class SequenceCode {
     body.op("i64.extend_i32_u").mem("i64.store", step.at.offset);
   }
 
-  /** Bits 31 to 0 on the stack. */
-  #low(from: ReadFrom): void {
+  /** Bits 31 to 0 on the stack: those of `mask`. */
+  #low(from: ReadFrom, mask = -1): void {
     const { body } = this;
-    if ("constant" in from) body.i32(from.constant | 0);
-    else if ("address" in from) this.#load32(from.address);
-    else {
+    if ("free" in from) {
       body.i32(0);
-      from.free.forEach((address, n) => this.#bitIfFree(address, n));
+      from.free.forEach((address, n) => {
+        if ((mask & (1 << n)) !== 0) this.#bitIfFree(address, n);
+      });
+      return;
     }
+    if ("constant" in from) body.i32(from.constant | 0);
+    else this.#load32(from.address);
+    if (mask !== -1) body.i32(mask).op("i32.and");
   }
 
   /** Sets bit `n` of the word on the stack if the list register whose upper word is there is free. */
@@ -377,9 +390,7 @@ class SequenceCode {
   /** Answers that everything is done. */
   end(): void {
     const { body } = this;
-    // Elsewhere a look makes anew what else is derived for instructions.
-    const { hostAtEl2 } = this.storage.core.platform;
-    if (this.#interface !== undefined && hostAtEl2 === true) this.#forgetSignals(this.#interface);
+    if (this.#interface !== undefined) this.#forgetSignals(this.#interface);
     body.i32(ALL_DONE).get(this.#rearm).op("i32.sub");
     body.get(this.#signals).i32(SIGNALS).op("i32.mul").op("i32.sub");
   }

@@ -79,18 +79,22 @@ export interface PlainWrite {
 
 /** One CPU's. */
 export class El2Storage {
+  // V8 knows what a field holds, if that is the first it has held: without "declare" that were undefined.
+  declare readonly core: Core;
   /** Signed: what has bit 31 set stays a small integer to V8. */
-  readonly #words: Int32Array;
-  readonly #cpu: number;
+  declare private readonly words: Int32Array;
+  /** Those of the CPU. */
+  declare private readonly cpuWords: Int32Array;
   /** An {@link ENTRY} for each name with E2H clear, then as many with it set. */
   readonly #table = new Int32Array((2 * NAMES) << ENTRY_SHIFT);
   /** The register that is read and written by each name, when nothing but the level has a say in it; else -1. */
   readonly #reads = new Int16Array(2 * NAMES).fill(-1);
   readonly #writes = new Int16Array(2 * NAMES).fill(-1);
 
-  constructor(readonly core: Core) {
-    this.#words = core.platform.memory.i32;
-    this.#cpu = core.cpu.base >>> 2;
+  constructor(core: Core) {
+    this.core = core;
+    this.words = core.platform.memory.i32;
+    this.cpuWords = core.words;
     for (const { index } of SYSREGS) {
       this.#enter(index, false);
       this.#enter(index, true);
@@ -130,9 +134,14 @@ export class El2Storage {
 
   /** Where the names of now begin, 0 or {@link NAMES}; -1 unless the CPU is at EL2 on EL2's own stack. */
   #names(): number {
-    const words = this.#words, cpu = this.#cpu;
-    if (words[(cpu + EL_WORD) | 0] !== 2 || words[(cpu + SPSEL_WORD) | 0] !== 1) return -1;
-    return ((words[(cpu + HCR_HI_WORD) | 0] as number) & E2H) !== 0 ? NAMES : 0;
+    if (!this.atEl2) return -1;
+    return ((this.cpuWords[HCR_HI_WORD] as number) & E2H) !== 0 ? NAMES : 0;
+  }
+
+  /** Whether the CPU is at EL2 on EL2's own stack. */
+  get atEl2(): boolean {
+    const words = this.cpuWords;
+    return words[EL_WORD] === 2 && words[SPSEL_WORD] === 1;
   }
 
   /** Reads what is not plain into `out`, if nothing but the level has a say in it; else false, and nothing is done. */
@@ -176,7 +185,9 @@ export class El2Storage {
     if (address === 0) return undefined;
     const watch = bits(ENTRY.WATCH_LO), keep = bits(ENTRY.KEEP_LO), set = bits(ENTRY.SET_LO);
     // Names mean other registers from there on.
-    const names = address === 4 * (this.#cpu + HCR_HI_WORD) - 4 ? BigInt(HCR_HI.E2H) << 32n : 0n;
+    const names = address === this.core.cpu.base + 4 * HCR_HI_WORD - 4
+      ? BigInt(HCR_HI.E2H) << 32n
+      : 0n;
     return { address, watch: watch | names, keep, set };
   }
 
@@ -190,7 +201,7 @@ export class El2Storage {
   save(reg: number, to: number): boolean {
     const from = this.at(reg);
     if (from === 0) return false;
-    const words = this.#words;
+    const words = this.words;
     words[to] = words[from] as number;
     words[(to + 1) | 0] = words[(from + 1) | 0] as number;
     return true;
@@ -201,7 +212,7 @@ export class El2Storage {
     const names = this.#names();
     if (names < 0) return false;
     const place = (names + reg) | 0;
-    if (store(this.#table, this.#words, place, lo, hi)) return true;
+    if (store(this.#table, this.words, place, lo, hi)) return true;
     const index = this.#writes[place] as number;
     if (index < 0) return false;
     (BY_WRITE[index] as Writer)(this.core, index, lo, hi);

@@ -35,7 +35,8 @@ export type ReadStep =
     readonly at: At;
     readonly clear: number;
   }
-  | OfRegister & { readonly step: "look" | "tell" };
+  | OfRegister & { readonly step: "look" }
+  | OfRegister & { readonly step: "tell"; readonly mask: number };
 
 /** An operation that writes one; "change" follows the "look" at its register. */
 export type WriteStep =
@@ -113,8 +114,10 @@ export const STEP = {
   readWord: (reg: number, at: At): SequenceStep => read("readWord", READ, reg, at),
   /** A read of what need not be kept. */
   look: (reg: number): SequenceStep => ({ step: "look", kind: READ[reg] as number, reg }),
-  /** A read of bits 31 to 0, for what {@link STEP.saveUnless} says. */
-  tell: (reg: number): SequenceStep => ({ step: "tell", kind: READ[reg] as number, reg }),
+  /** A read of bits 31 to 0 of which those of `mask` are for {@link STEP.saveUnless} to know. */
+  tell: (reg: number, mask: number): SequenceStep => (
+    { step: "tell", kind: READ[reg] as number, reg, mask }
+  ),
   /** A read of a register of 32 bits, and a write of that without bits `clear` and with `set`. */
   change: (reg: number, clear: number, set: number): readonly SequenceStep[] => [
     { step: "look", kind: READ[reg] as number, reg },

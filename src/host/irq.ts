@@ -7,6 +7,7 @@
 import { InternalError } from "../base/errors.ts";
 import * as gicModule from "../arm/arch/gic.ts";
 import { GICD } from "../arm/arch/gic.ts";
+import type { El2Port } from "../arm/el2_port.ts";
 import type { HostHardware } from "./hardware.ts";
 import { HostCpu } from "./host_cpu.ts";
 import { GicV2Chip } from "./irq_gic.ts";
@@ -40,11 +41,11 @@ export interface IrqChip {
   initCpu(pcpu: number, enabled: readonly number[], vhe: boolean): void;
   /** Turns an SPI on, routed to physical CPU `target`. */
   enableSpi(pcpu: number, intid: number, target: number): void;
-  acknowledge(pcpu: number): number;
+  acknowledge(port: El2Port): number;
   intidOf(irqstat: number): number;
   /** Drops the priority. */
-  eoi(pcpu: number, irqstat: number): void;
-  deactivate(pcpu: number, irqstat: number): void;
+  eoi(port: El2Port, irqstat: number): void;
+  deactivate(port: El2Port, irqstat: number): void;
   sendIpi(from: number, to: number, ipi: number): void;
   /** Physical address of the word with the interrupt's bit, of the registers at `offset` of the distributor. */
   bitRegister(pcpu: number, intid: number, offset: number): number;
@@ -88,16 +89,16 @@ export class Irqs {
 
   /** Takes every interrupt that is pending on this CPU: acknowledge, drop the priority, handle, deactivate. */
   dispatch(pcpu: number): void {
-    const chip = this.#chip, cpu = this.#cpus[pcpu] as HostCpu;
+    const chip = this.#chip, cpu = this.#cpus[pcpu] as HostCpu, { port } = cpu;
     while (cpu.irqPending) {
-      const irqstat = chip.acknowledge(pcpu);
+      const irqstat = chip.acknowledge(port);
       const intid = chip.intidOf(irqstat);
       if (intid >= INTID.FIRST_SPECIAL && intid < INTID.END_SPECIAL) return;
       const irq = intid < INTIDS ? this.#table[intid] : undefined;
-      chip.eoi(pcpu, irqstat);
-      cpu.port.isb();
+      chip.eoi(port, irqstat);
+      port.isb();
       irq?.handler(intid, pcpu);
-      if (irq === undefined || !irq.forwarded) chip.deactivate(pcpu, irqstat);
+      if (irq === undefined || !irq.forwarded) chip.deactivate(port, irqstat);
     }
   }
 

@@ -4,6 +4,7 @@
  */
 import { fieldOf, GICD, GICD_CTLR } from "../arm/arch/gic.ts";
 import { GICC, GICC_CTLR, GICC_IAR, GICD_SGIR } from "../arm/arch/gicv2.ts";
+import type { El2Port } from "../arm/el2_port.ts";
 import type { HostHardware } from "./hardware.ts";
 import type { IrqChip } from "./irq.ts";
 
@@ -27,8 +28,8 @@ export class GicV2Chip implements IrqChip {
     return this.hardware.mmioRead(pcpu, this.hardware.gicdPa + offset);
   }
 
-  #writeInterface(pcpu: number, register: keyof typeof GICC, value: number): void {
-    this.hardware.port(pcpu).mmioWrite(this.hardware.giccPa + GICC[register], value);
+  #writeInterface(port: El2Port, register: keyof typeof GICC, value: number): void {
+    port.mmioWrite(this.hardware.giccPa + GICC[register], value);
   }
 
   /** gic_get_cpumask: what the read-only GICD_ITARGETSR of private interrupts say; 0 with a single CPU. */
@@ -64,9 +65,10 @@ export class GicV2Chip implements IrqChip {
     }
     const on = enabled.reduce((mask, intid) => (mask | (1 << intid)) >>> 0, 0);
     this.#write(pcpu, GICD.ISENABLER, on);
-    this.#writeInterface(pcpu, "PMR", PRIORITY_MASK);
-    this.#writeInterface(pcpu, "APR0", 0);
-    this.#writeInterface(pcpu, "CTLR", GICC_CTLR.EOImode | GICC_CTLR.EnableGrp0);
+    const port = this.hardware.port(pcpu);
+    this.#writeInterface(port, "PMR", PRIORITY_MASK);
+    this.#writeInterface(port, "APR0", 0);
+    this.#writeInterface(port, "CTLR", GICC_CTLR.EOImode | GICC_CTLR.EnableGrp0);
   }
 
   enableSpi(pcpu: number, intid: number, target: number): void {
@@ -77,8 +79,8 @@ export class GicV2Chip implements IrqChip {
     this.#write(pcpu, GICD.ISENABLER + 4 * (intid >> 5), (1 << (intid & 31)) >>> 0);
   }
 
-  acknowledge(pcpu: number): number {
-    return this.hardware.port(pcpu).mmioRead(this.hardware.giccPa + GICC.IAR);
+  acknowledge(port: El2Port): number {
+    return port.mmioRead(this.hardware.giccPa + GICC.IAR);
   }
 
   intidOf(irqstat: number): number {
@@ -86,12 +88,12 @@ export class GicV2Chip implements IrqChip {
   }
 
   /** With the sender of an SGI, as it was read. */
-  eoi(pcpu: number, irqstat: number): void {
-    this.#writeInterface(pcpu, "EOIR", irqstat);
+  eoi(port: El2Port, irqstat: number): void {
+    this.#writeInterface(port, "EOIR", irqstat);
   }
 
-  deactivate(pcpu: number, irqstat: number): void {
-    this.#writeInterface(pcpu, "DIR", irqstat);
+  deactivate(port: El2Port, irqstat: number): void {
+    this.#writeInterface(port, "DIR", irqstat);
   }
 
   /** gic_ipi_send_mask. */

@@ -95,20 +95,20 @@ export class GicV3Chip implements IrqChip {
     this.hardware.mmioWrite(pcpu, d + GICD.ISENABLER + 4 * (intid >> 5), (1 << (intid & 31)) >>> 0);
   }
 
-  acknowledge(pcpu: number): number {
-    return this.#port(pcpu).readLo(R.ICC_IAR1_EL1);
+  acknowledge(port: El2Port): number {
+    return port.readIcc(R.ICC_IAR1_EL1);
   }
 
   intidOf(irqstat: number): number {
     return irqstat & 0xff_ffff;
   }
 
-  eoi(pcpu: number, irqstat: number): void {
-    this.#port(pcpu).write(R.ICC_EOIR1_EL1, irqstat, 0);
+  eoi(port: El2Port, irqstat: number): void {
+    port.writeIcc(R.ICC_EOIR1_EL1, irqstat, 0);
   }
 
-  deactivate(pcpu: number, irqstat: number): void {
-    this.#port(pcpu).write(R.ICC_DIR_EL1, irqstat, 0);
+  deactivate(port: El2Port, irqstat: number): void {
+    port.writeIcc(R.ICC_DIR_EL1, irqstat, 0);
   }
 
   sendIpi(from: number, to: number, ipi: number): void {
@@ -118,7 +118,7 @@ export class GicV3Chip implements IrqChip {
     const range = (affinity >>> 4) & 15;
     const port = this.#port(from);
     port.dsb();
-    port.write(R.ICC_SGI1R_EL1, lo >>> 0, ((affinity >>> 16) & 0xff) | (range << 12));
+    port.writeIcc(R.ICC_SGI1R_EL1, lo, ((affinity >>> 16) & 0xff) | (range << 12));
     port.isb();
   }
 

@@ -4,7 +4,6 @@
  * memory (`observe` state); its text is made when somebody reads it.
  */
 import type { Arena } from "../base/arena.ts";
-import { TWO32 } from "../base/bits.ts";
 import type { SharedMemory } from "../base/memory.ts";
 import { layout, u16, u53, type ViewOf } from "../base/struct.ts";
 
@@ -179,9 +178,8 @@ const TraceRecord = layout("trace_record", {
 });
 const TraceHead = layout("trace_head", { written: u53("observe") });
 
-// V8 folds what it knows of a constant of the module itself, and has to look up imported ones.
-const WORD = TWO32;
-const RECORD_WORDS = TraceRecord.size >>> 2;
+/** A record is 2^RECORD_SHIFT words. */
+const RECORD_SHIFT = Math.log2(TraceRecord.size >>> 2);
 /** The word of a record where its arguments begin. */
 const ARGS = TraceRecord.offset.a0 >>> 2;
 
@@ -253,11 +251,24 @@ export const TP = Object.fromEntries(TRACEPOINT_NAMES.map((n, i) => [n, i])) as 
 };
 
 /**
- * For {@link TraceRing.record}: the argument is the 64-bit word at byte address `at` of the memory, of
- * which no bigint need be made.
+ * For {@link TraceRing.record}: the argument is the 64-bit word at byte address `at` of the memory, a multiple of
+ * 4, of which no bigint need be made.
  */
 export function wordAt(at: number): number {
-  return -at;
+  return -(at >>> 2);
+}
+
+/** Writes a small argument, or the word that it stands for, to the words from `at` on. */
+function put(words: Int32Array, at: number, arg: number): void {
+  const next = (at + 1) | 0;
+  if (arg >= 0) {
+    words[at] = arg;
+    words[next] = 0;
+  } else {
+    const from = (0 - arg) | 0;
+    words[at] = words[from] as number;
+    words[next] = words[(from + 1) | 0] as number;
+  }
 }
 
 /** Where the time is to be found: byte addresses in the ring's memory. */
@@ -273,30 +284,33 @@ export class TraceRing extends TraceLog {
   timeNs: () => number = () => 0;
   /** Writes the time to the two words from word `at` on instead, where there is a shorter way than a number. */
   stamp: ((words: Int32Array, at: number) => void) | undefined;
-  /** Words of {@link TimeAt}, 0 without. */
-  #ns = 0;
-  #unless = 0;
   pcpu = 0;
-  readonly #words: Int32Array;
-  /** Words of the head and of the first record; of records, what a number is masked with. */
-  readonly #headWord: number;
-  readonly #firstWord: number;
-  readonly #mask: number;
+  // V8 knows what a field holds, if that is the first it has held: without "declare" that were undefined.
+  declare private readonly words: Int32Array;
+  /** Words of the head and of the first record; what of the head is a record's number. */
+  declare private readonly headWord: number;
+  declare private readonly firstWord: number;
+  declare private readonly mask: number;
+  /** Words of {@link TimeAt}, 0 without. */
+  declare private ns: number;
+  declare private unless: number;
   /** Called with each event as it is made, for tests. */
   listener: ((name: TracepointName, vcpu: number, args: readonly TraceArg[]) => void) | undefined;
 
   constructor(memory: SharedMemory, arena: Arena, capacity: number) {
     super(memory, arena.allocate(TraceHead), arena.allocate(TraceRecord, capacity), capacity);
-    this.#words = memory.i32;
-    this.#headWord = this.headAt >>> 2;
-    this.#firstWord = this.recordsAt >>> 2;
-    this.#mask = capacity - 1;
+    this.words = memory.i32;
+    this.headWord = this.headAt >>> 2;
+    this.firstWord = this.recordsAt >>> 2;
+    this.mask = capacity - 1;
+    this.ns = 0;
+    this.unless = 0;
   }
 
   /** Where the time is as a rule, so that a record need not ask for it. */
   set timeAt(at: TimeAt | undefined) {
-    this.#ns = (at?.ns ?? 0) >>> 2;
-    this.#unless = (at?.unless ?? 0) >>> 2;
+    this.ns = (at?.ns ?? 0) >>> 2;
+    this.unless = (at?.unless ?? 0) >>> 2;
   }
 
   /**
@@ -314,7 +328,7 @@ export class TraceRing extends TraceLog {
     a4?: TraceArg,
     a5?: TraceArg,
   ): void {
-    const words = this.#words, at = this.#begin(words, id, vcpu | (vm << 16));
+    const words = this.words, at = this.#begin(words, id, vcpu | (vm << 16));
     if (a0 !== undefined) this.#put(words, at, a0);
     if (a1 !== undefined) this.#put(words, at + 2, a1);
     if (a2 !== undefined) this.#put(words, at + 4, a2);
@@ -326,85 +340,59 @@ export class TraceRing extends TraceLog {
   }
 
   /**
-   * The same for an event with one argument, a number, and for one with three: what each exit has. `who` is
-   * the vCPU, and 2^16 times its VM.
+   * The same for an event with one argument and for one with three, which are small (from 0 to 2^31 - 1) or
+   * {@link wordAt}: what each exit has. `who` is the vCPU, and 2^16 times its VM.
    */
   record1(id: number, who: number, a0: number): void {
-    const words = this.#words;
-    this.#putNumber(words, this.#begin(words, id, who), a0);
+    const { words } = this;
+    put(words, this.#begin(words, id, who), a0);
     this.#end(words);
     if (this.listener !== undefined) this.#tell(id, who & 0xffff, [a0]);
   }
   record3(id: number, who: number, a0: number, a1: number, a2: number): void {
-    const words = this.#words, at = this.#begin(words, id, who);
-    this.#putNumber(words, at, a0);
-    this.#putNumber(words, at + 2, a1);
-    this.#putNumber(words, at + 4, a2);
+    const { words } = this, at = this.#begin(words, id, who);
+    put(words, at, a0);
+    put(words, (at + 2) | 0, a1);
+    put(words, (at + 4) | 0, a2);
     this.#end(words);
     if (this.listener !== undefined) this.#tell(id, who & 0xffff, [a0, a1, a2]);
   }
 
   /** Writes what all records have; the word where the arguments begin. */
   #begin(words: Int32Array, id: number, who: number): number {
-    const slot = (words[this.#headWord] as number) & this.#mask;
-    const at = (this.#firstWord + slot * RECORD_WORDS) | 0, ns = this.#ns;
-    if (ns !== 0 && words[this.#unless] === 0) {
+    const slot = (words[this.headWord] as number) & this.mask;
+    const at = (this.firstWord + (slot << RECORD_SHIFT)) | 0, { ns } = this;
+    if (ns !== 0 && words[this.unless] === 0) {
       words[at] = words[ns] as number;
-      words[at + 1] = words[ns + 1] as number;
+      words[(at + 1) | 0] = words[(ns + 1) | 0] as number;
     } else this.#time(at);
-    words[at + 2] = id | (this.pcpu << 16);
-    words[at + 3] = who;
-    return at + ARGS;
+    words[(at + 2) | 0] = id | (this.pcpu << 16);
+    words[(at + 3) | 0] = who;
+    return (at + ARGS) | 0;
   }
 
   /** The record is complete. */
   #end(words: Int32Array): void {
-    const head = this.#headWord, written = ((words[head] as number) + 1) | 0;
-    words[head] = written;
-    if (written === 0) words[head + 1] = (words[head + 1] as number) + 1;
+    const { headWord } = this, written = ((words[headWord] as number) + 1) | 0;
+    words[headWord] = written;
+    if (written === 0) words[headWord + 1] = (words[headWord + 1] as number) + 1;
   }
 
   #time(at: number): void {
-    if (this.stamp !== undefined) this.stamp(this.#words, at);
+    if (this.stamp !== undefined) this.stamp(this.words, at);
     else this.memory.st53(4 * at, this.timeNs());
   }
 
   #put(words: Int32Array, at: number, arg: TraceArg): void {
     if (typeof arg === "bigint") this.memory.st64(4 * at, arg);
-    else this.#putNumber(words, at, arg);
-  }
-
-  #putNumber(words: Int32Array, at: number, arg: number): void {
     // Nearly all are small integers: no floating-point number is made of one.
-    const small = arg | 0;
-    if (small !== arg) return this.#putWide(at, arg);
-    const next = (at + 1) | 0;
-    if (small >= 0) {
-      words[at] = small;
-      words[next] = 0;
-    } else {
-      const from = -small >>> 2;
-      words[at] = words[from] as number;
-      words[next] = words[(from + 1) | 0] as number;
-    }
-  }
-
-  /** A number that 31 bits do not hold. */
-  #putWide(at: number, arg: number): void {
-    const words = this.memory.u32;
-    if (arg < 0) {
-      const from = -arg >>> 2;
-      words[at] = words[from] as number;
-      words[at + 1] = words[from + 1] as number;
-    } else {
-      words[at] = arg;
-      words[at + 1] = arg / WORD;
-    }
+    else if ((arg | 0) === arg) put(words, at, arg | 0);
+    else this.memory.st53(4 * at, arg);
   }
 
   #tell(id: number, vcpu: number, args: readonly (TraceArg | undefined)[]): void {
     const given = args.filter((arg) => arg !== undefined)
-      .map((arg) => typeof arg === "number" && arg < 0 ? this.memory.ld64(-arg) : arg);
+      .map((arg) => typeof arg === "number" && arg < 0 ? this.memory.ld64(-4 * arg) : arg);
     this.listener?.(TRACEPOINT_NAMES[id] as TracepointName, vcpu, given);
   }
 

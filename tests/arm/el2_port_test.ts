@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { GICD, GICD_CTLR, GICR, GICR_SGI } from "../../src/arm/arch/gic.ts";
 import { R } from "../../src/arm/arch/sysregs.ts";
 import {
   EL2_EXCEPTION,
@@ -9,6 +10,7 @@ import {
   PORT_KINDS,
   type PortKind,
 } from "../../src/arm/el2_port.ts";
+import { El2Storage } from "../../src/arm/el2_storage.ts";
 import { InternalError } from "../../src/base/errors.ts";
 import { E2H, Machine, RAM, RW, TGE, VBAR2, VM } from "./core_fixture.ts";
 
@@ -125,6 +127,72 @@ Deno.test("a list register write reaches the virtual interface", () => {
   port.write(R.ICH_LR0_EL2, 40, 0x5000_0000);
   assert.equal(port.readHi(R.ICH_LR0_EL2), 0x5000_0000);
   assert.equal(port.readLo(R.ICH_ELRSR_EL2) & 1, 0);
+});
+
+Deno.test("counters go on beyond 32 bits", () => {
+  const { m, port } = host();
+  for (const word of ["isb", "ns"] as const) port.counters[word] = 2 ** 32 - 4;
+  const before = m.clock.now();
+  for (let n = 0; n < 8; n++) port.isb();
+  const { isb: cost } = PORT_COST;
+  const { isb, ns } = port.counters;
+  assert.deepEqual([isb, ns, m.clock.now()], [
+    2 ** 32 + 4,
+    2 ** 32 - 4 + 8 * cost,
+    before + 8 * cost,
+  ]);
+});
+
+/** An SGI sent, acknowledged, ended and deactivated. */
+function sgiBy(direct: boolean, el: 1 | 2): unknown[] {
+  const { m, port } = el === 2 ? host() : hostAtEl1();
+  const ended: (boolean | undefined)[] = [];
+  m.core().platform.hooks.onEndSlice = (_, sameTimers) => void ended.push(sameTimers);
+  const log: string[] = [];
+  port.log = (kind, operand) => log.push(`${kind} ${operand}`);
+  const write = (reg: number, lo: number, hi: number) =>
+    direct ? port.writeIcc(reg, lo, hi) : port.write(reg, lo, hi);
+  const read = (reg: number) => direct ? port.readIcc(reg) : port.readLo(reg);
+  port.write(R.ICC_PMR_EL1, 0xf0, 0);
+  port.write(R.ICC_CTLR_EL1, 2, 0);
+  port.write(R.ICC_IGRPEN1_EL1, 1, 0);
+  m.gic.distWrite(GICD.CTLR, 4, GICD_CTLR.ARE | GICD_CTLR.EnableGrp1);
+  m.gic.redistWrite(GICR.WAKER, 4, 0);
+  m.gic.redistWrite(GICR_SGI.IGROUPR0, 4, 1 << 5);
+  m.gic.redistWrite(GICR_SGI.ISENABLER0, 4, 1 << 5);
+  const seen: unknown[] = [];
+  const look = () => {
+    const { latch, active } = m.gic.interrupt(0, 5) ?? {};
+    seen.push([m.core().cpu.irqLines, latch, active, read(R.ICC_RPR_EL1), m.clock.now()]);
+  };
+  write(R.ICC_SGI1R_EL1, (5 << 24) | 1, 0);
+  look();
+  seen.push(read(R.ICC_IAR1_EL1));
+  look();
+  write(R.ICC_EOIR1_EL1, 5, 0);
+  look();
+  write(R.ICC_DIR_EL1, 5, 0);
+  look();
+  seen.push(read(R.ICC_IAR1_EL1));
+  return [...seen, log, ended, counted(port)];
+}
+
+Deno.test("the interrupt controller's registers do what they do as others are reached", () => {
+  for (const el of [1, 2] as const) {
+    const direct = sgiBy(true, el);
+    assert.deepEqual(direct, sgiBy(false, el));
+    assert.deepEqual([direct[1], direct.at(-4)], [5, 1023], `EL${el}`);
+  }
+});
+
+Deno.test("nothing but the level has a say in them at EL2", () => {
+  const storage = new El2Storage(host().m.core());
+  for (const e2h of [false, true]) {
+    assert.equal(storage.readsAs(R.ICC_IAR1_EL1, e2h), R.ICC_IAR1_EL1);
+    for (const reg of [R.ICC_EOIR1_EL1, R.ICC_DIR_EL1, R.ICC_SGI1R_EL1]) {
+      assert.equal(storage.writesTo(reg, e2h), reg);
+    }
+  }
 });
 
 Deno.test("what EL2 itself could not do is an InternalError", () => {

@@ -41,6 +41,12 @@ export class FakePort {
   write(reg: number, lo: number, hi: number): void {
     this.write64(reg, (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0));
   }
+  readIcc(reg: number): number {
+    return this.readLo(reg);
+  }
+  writeIcc(reg: number, lo: number, hi: number): void {
+    this.write(reg, lo, hi);
+  }
   writeNum(reg: number, value: number): void {
     this.write64(reg, BigInt(value));
   }

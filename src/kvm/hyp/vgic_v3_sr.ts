@@ -61,7 +61,7 @@ const RESTORE = once(() =>
 const SAVE = once(() =>
   numbers(MAX_LRS + 1).map((used) =>
     sequence(
-      STEP.tell(R.ICH_ELRSR_EL2),
+      STEP.tell(R.ICH_ELRSR_EL2, (1 << used) - 1),
       STEP.loadWord(R.ICH_HCR_EL2, at(HCR_AT), ICH_HCR.En),
       numbers(used).map((n) => [
         STEP.saveUnless(n, R.ICH_LR0_EL2 + n, lrAt(n), STATE),
