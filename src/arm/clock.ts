@@ -28,8 +28,8 @@ const SLICE = {
   CPU: SliceLayout.offset.cpu >>> 2,
   BUDGET: SliceLayout.offset.budget >>> 2,
 } as const;
-/** Words of a CPU's state. */
-const INSNS = CpuLayout.offset.insns >>> 2, BUDGET = CpuLayout.offset.budget >>> 2;
+/** Word of a CPU's state. */
+const BUDGET = CpuLayout.offset.budget >>> 2;
 
 /** Virtual time as it lies in the shared memory. */
 const ClockLayout = layout("clock", {
@@ -56,7 +56,7 @@ export class Clock {
 
   /**
    * `hostNs`: the host's clock in ns, the same for all workers; without it time is made of instructions. `sliceAt`:
-   * where the running slice is noted, if not in the arena.
+   * where the run loop notes the slice, if not in the arena.
    */
   constructor(arena: Arena, readonly hostNs?: () => number, sliceAt?: number) {
     this.#state = arena.make(ClockLayout);
@@ -164,25 +164,6 @@ export class Clock {
     this.tickHi = hi >>> TICK_SHIFT;
   }
 
-  /** Starts a slice: the CPU whose state lies at `base` and is `words` may retire `budget` instructions (below 2^31). */
-  beginSlice(base: number, words: Int32Array, budget: number): void {
-    const slice = this.#slice;
-    words[BUDGET] = budget;
-    slice[SLICE.BUDGET] = budget;
-    slice[SLICE.CPU] = base;
-  }
-
-  /** Ends the slice of the CPU with these words and returns the instructions it retired. */
-  endSlice(words: Int32Array): number {
-    const slice = this.#slice;
-    const retired = (slice[SLICE.BUDGET] as number) - (words[BUDGET] as number);
-    add(words, INSNS, retired);
-    if (this.hostNs === undefined) add(this.#ns, 0, retired);
-    slice[SLICE.BUDGET] = 0;
-    slice[SLICE.CPU] = 0;
-    return retired;
-  }
-
   /** Instructions begun on `cpu` since the start, in the middle of its slice the one at hand included. */
   begunOn(cpu: Cpu): number {
     return cpu.insns + (this.isRunning(cpu) ? this.#retired() : 0);
@@ -224,7 +205,7 @@ export class Clock {
     return this.hostNs === undefined ? this.#nsAt : undefined;
   }
 
-  /** Adds the time of work that is not an instruction, in ns (below 2^31). */
+  /** Adds the time of instructions of a slice that has ended, or of work that is not instructions, in ns (below 2^31). */
   advance(ns: number): void {
     if (this.hostNs === undefined) add(this.#ns, 0, ns);
   }

@@ -102,7 +102,6 @@ export class Machine implements Hooks, TeamMachine {
     return new Turns({
       platform,
       interpreter,
-      cacheArena,
       team,
       cores: cores.filter(isOwn),
       executors: executors.filter(({ core }) => isOwn(core)),

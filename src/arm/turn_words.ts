@@ -15,19 +15,22 @@ export const WORD = {
   MONITOR: CpuLayout.offset.monitorOpen >>> 2,
   EVENT: CpuLayout.offset.eventRegister >>> 2,
   PMU: CpuLayout.offset.pmuActive >>> 2,
+  INSNS: CpuLayout.offset.insns >>> 2,
+  BUDGET: CpuLayout.offset.budget >>> 2,
   MAINTENANCE: CpuLayout.offset.maintenance >>> 2,
   HCR: sysregOffset(R.HCR_EL2) >>> 2,
 } as const;
 
 /** Words of a {@link TurnLayout}. */
 export const BLOCK = {
+  SLICE_CPU: TurnLayout.offset.sliceCpu >>> 2,
+  SLICE_BUDGET: TurnLayout.offset.sliceBudget >>> 2,
   COUNT: TurnLayout.offset.count >>> 2,
   CPUS: TurnLayout.offset.cpus >>> 2,
   INSNS: TurnLayout.offset.insns >>> 2,
   TURNS: TurnLayout.offset.turns >>> 2,
   POWER: TurnLayout.offset.power >>> 2,
   NS: TurnLayout.offset.ns >>> 2,
-  SLICE: TurnLayout.offset.slice >>> 2,
   QUANTUM: TurnLayout.offset.quantum >>> 2,
   HOST_EL: TurnLayout.offset.hostEl >>> 2,
   SEVERAL: TurnLayout.offset.several >>> 2,

@@ -2,7 +2,6 @@
  * The run loop: the CPUs of a worker by turns in a fixed order. A turn lets the software at EL2 have a CPU that
  * is there, and executes instructions of one that is not. What a turn looks at is read as words: that counts.
  */
-import type { Arena } from "../base/arena.ts";
 import * as memoryModule from "../base/memory.ts";
 import * as cpuState from "./arch/cpu_state.ts";
 import type { Cpu } from "./arch/cpu_state.ts";
@@ -44,7 +43,6 @@ const MAX_STEPS = 64;
 export interface TurnParts {
   readonly platform: Platform;
   readonly interpreter: Interpreter;
-  readonly cacheArena: Arena;
   readonly team: Team | undefined;
   /** The CPUs of this worker, and what executes their instructions. */
   readonly cores: readonly CpuCore[];
@@ -97,7 +95,7 @@ export class Turns {
   #teamQuantum = TEAM_QUANTUM;
 
   constructor(
-    { platform, interpreter, team, cores, executors, countsAt, quantum, cacheArena }: TurnParts,
+    { platform, interpreter, team, cores, executors, countsAt, quantum }: TurnParts,
   ) {
     const { buffer } = platform.memory.i32;
     this.#platform = platform;
@@ -107,11 +105,9 @@ export class Turns {
     this.#machine = new Int32Array(buffer, countsAt, MachineLayout.size >>> 2);
     this.#quantum = quantum;
     this.#several = platform.cpus.length > 1;
-    // Each worker has its own.
-    const block = cacheArena.reserve((team?.workers ?? 1) * TurnLayout.size, 8) +
-      (team?.worker ?? 0) * TurnLayout.size;
-    this.#blockAt = block;
-    this.#block = new Int32Array(buffer, block, TurnLayout.size >>> 2);
+    // The clock reads the slice there.
+    this.#blockAt = platform.clock.sliceAt - TurnLayout.offset.sliceCpu;
+    this.#block = new Int32Array(buffer, this.#blockAt, TurnLayout.size >>> 2);
     this.#leastSlice = team ? TEAM_LEAST_SLICE : 1;
     this.#overAtFirst = team ? OVER.ALWAYS : 0;
     const { ram } = platform;
@@ -135,7 +131,6 @@ export class Turns {
     block[BLOCK.TURNS] = countsAt + MachineLayout.offset.turns;
     block[BLOCK.POWER] = countsAt + MachineLayout.offset.power;
     block[BLOCK.NS] = clock.nsAt;
-    block[BLOCK.SLICE] = clock.sliceAt;
     block[BLOCK.SEVERAL] = this.#several ? 1 : 0;
   }
 
@@ -317,13 +312,38 @@ export class Turns {
   #goOn(seat: Seat, budget: number): void {
     const { words } = seat, block = this.#block;
     for (let left = budget; left > 0; left = this.#until(BLOCK.TURN_END)) {
-      if (this.#inHost(words) && !this.#stepEl2(seat)) return;
+      if (this.#inHost(words)) {
+        if (words[WORD.HALT] !== HALT.RUNNING && !wakes(words)) return;
+        block[BLOCK.PROGRESS] = 1;
+        const result = (this.el2 as El2Software).step(seat.index);
+        // Its time has passed; writes of timer registers have set the deadline back (onEndSlice).
+        if (this.timersDue) this.#lookAtTimers();
+        if (result !== "guest" && !this.#stepOn(seat, result)) return;
+        if (((block[BLOCK.OVER] as number) & OVER.WAITED_FOR) !== 0 && this.#hasRun()) return;
+      }
       block[BLOCK.PROGRESS] = 1;
       const mayCome = (words[WORD.CHECK] as number) & CHECK.INTERRUPT;
       if (mayCome !== 0 || words[WORD.LINES] !== 0) pollInterrupts(seat.core);
       if (!this.#inHost(words)) this.#slice(seat, left);
       if (!this.#arrives(seat)) return;
     }
+  }
+
+  /** The EL2 software's further steps until it enters a guest or has nothing to do. True: the CPU is to run. */
+  #stepOn({ index, words }: Seat, first: "idle" | "again"): boolean {
+    const el2 = this.el2 as El2Software;
+    let result: "guest" | "idle" | "again" = first;
+    for (let i = 1; result === "again" && i < MAX_STEPS; i++) {
+      result = el2.step(index);
+      if (this.timersDue) this.#lookAtTimers();
+    }
+    if (result === "idle") words[WORD.HALT] = HALT.WFI;
+    return result === "guest";
+  }
+
+  /** A guest that got something done can wait for another CPU, which it may be waiting for. */
+  #hasRun(): boolean {
+    return this.#machine[MACHINE.INSNS] !== this.#block[BLOCK.BEFORE];
   }
 
   /** After instructions, or an interrupt: true if they have led to EL2's software and the turn goes on. */
@@ -335,58 +355,34 @@ export class Turns {
     return this.#block[BLOCK.OVER] === 0 && this.#machine[MACHINE.POWER] === 0;
   }
 
-  /** Lets EL2 software have the CPU until it enters a guest or has nothing to do. True: the CPU is to run, and its turn goes on. */
-  #stepEl2({ index, words }: Seat): boolean {
-    const block = this.#block, el2 = this.el2 as El2Software;
-    if (words[WORD.HALT] !== HALT.RUNNING) {
-      if (((words[WORD.LINES] as number) & LINE.IRQ) === 0) return false;
-      words[WORD.HALT] = HALT.RUNNING;
-    }
-    // It may give another CPU something to do, whose turn of this round is over, and idle again.
-    block[BLOCK.PROGRESS] = 1;
-    for (let i = 0; i < MAX_STEPS; i++) {
-      const result = el2.step(index);
-      // Its time has passed; writes of timer registers have set the deadline back (onEndSlice).
-      this.updateTimers();
-      if (result === "guest") return !this.#isWaitedFor();
-      if (result === "idle") {
-        words[WORD.HALT] = HALT.WFI;
-        return false;
-      }
-    }
-    return false;
-  }
-
-  /** Whether another CPU has an interrupt to take. A guest that got nothing done cannot wait for one that waits for it. */
-  #isWaitedFor(): boolean {
-    const block = this.#block;
-    if (((block[BLOCK.OVER] as number) & OVER.WAITED_FOR) === 0) return false;
-    return this.#machine[MACHINE.INSNS] !== block[BLOCK.BEFORE];
-  }
-
   #slice(seat: Seat, most: number): void {
-    if (this.#team !== undefined) return this.#teamSlice(seat, most);
-    this.#clock.beginSlice(seat.base, seat.words, this.#sliceLength(seat, most));
-    this.#interpreter.run(seat.cpu, seat.executor, this.#toOffset);
-    this.#endSlice(seat);
-  }
-
-  #teamSlice(seat: Seat, most: number): void {
-    const clock = this.#clock;
-    clock.beginSlice(seat.base, seat.words, this.#sliceLength(seat, most));
-    const started = clock.now();
+    const { words } = seat, block = this.#block, team = this.#team;
+    const length = this.#sliceLength(seat, most);
+    words[WORD.BUDGET] = length;
+    block[BLOCK.SLICE_BUDGET] = length;
+    block[BLOCK.SLICE_CPU] = seat.base;
+    const began = team === undefined ? 0 : this.#clock.now();
     this.#interpreter.run(seat.cpu, seat.executor, this.#toOffset);
     const insns = this.#endSlice(seat);
-    this.#teamQuantum = nextQuantum(this.#teamQuantum, insns, clock.now() - started);
+    if (team !== undefined) this.#adapt(insns, began);
+  }
+
+  #adapt(insns: number, began: number): void {
+    this.#teamQuantum = nextQuantum(this.#teamQuantum, insns, this.#clock.now() - began);
   }
 
   /** The instructions that the slice has retired. */
   #endSlice({ words, core }: Seat): number {
-    const insns = this.#clock.endSlice(words);
+    const block = this.#block;
+    const insns = ((block[BLOCK.SLICE_BUDGET] as number) - (words[WORD.BUDGET] as number)) | 0;
+    block[BLOCK.SLICE_BUDGET] = 0;
+    block[BLOCK.SLICE_CPU] = 0;
+    addSmall(words, WORD.INSNS, insns);
     addSmall(this.#machine, MACHINE.INSNS, insns);
+    this.#clock.advance(insns);
     if (words[WORD.PMU] !== 0) syncPmu(core);
     if (words[WORD.MONITOR] !== 0 && this.#several) closeMonitor(words);
-    this.updateTimers();
+    if (this.timersDue) this.#lookAtTimers();
     return insns;
   }
 
@@ -399,6 +395,13 @@ export class Turns {
     const toOverflow = untilPmuInterrupt(core);
     return toOverflow < length ? toOverflow | 0 : length;
   }
+}
+
+/** A halted CPU in the host's hands runs again where it has an interrupt. */
+function wakes(words: Int32Array): boolean {
+  if (((words[WORD.LINES] as number) & LINE.IRQ) === 0) return false;
+  words[WORD.HALT] = HALT.RUNNING;
+  return true;
 }
 
 /**

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { HALT } from "../../src/arm/arch/cpu_state.ts";
 import { type SysregName } from "../../src/arm/arch/sysregs.ts";
 import { NS_PER_TICK } from "../../src/arm/clock.ts";
+import { SliceLayout } from "../../src/arm/engine/turn_loop.ts";
 import { TIMER, type Timer } from "../../src/arm/generic_timer.ts";
 import { E2H, Machine, RW, TGE, WFE } from "./core_fixture.ts";
 
@@ -121,20 +122,23 @@ Deno.test("the event stream wakes WFE at the next edge of its counter bit", () =
   assert.equal(m.timer.nextDeadlineNs(0), Infinity);
 });
 
-Deno.test("the clock inside a slice is exact, ending it counts instructions", () => {
+Deno.test("the clock inside a slice is exact", () => {
   const m = new Machine();
-  const { cpu, words } = m.core();
+  const { cpu } = m.core();
+  const slice = SliceLayout.at(cpu.memory, m.clock.sliceAt);
   m.clock.jumpTo(160);
-  m.clock.beginSlice(cpu.base, words, 1000);
+  slice.cpu = cpu.base;
+  slice.budget = 1000;
   cpu.budget = 968;
   assert.deepEqual([m.clock.now(), m.clock.ticks()], [192, 12]);
   assert.equal(m.mrs("CNTPCT_EL0"), 12n);
   m.clock.advance(8);
   assert.equal(m.clock.now(), 200);
   m.clock.cutSlice();
-  assert.deepEqual([cpu.budget, m.clock.now()], [0, 200]);
-  assert.equal(m.clock.endSlice(words), 32);
-  assert.deepEqual([m.clock.now(), cpu.insns], [200, 32]);
+  assert.deepEqual([cpu.budget, slice.budget, m.clock.now()], [0, 32, 200]);
+  slice.cpu = 0;
+  assert.equal(m.clock.now(), 168);
+  m.clock.advance(32);
   m.clock.jumpTo(100);
   assert.equal(m.clock.now(), 200);
 });

@@ -14,17 +14,22 @@ import { EXIT } from "./wasm_frame.ts";
 
 const MAX_CPUS = 16;
 
+/** The slice that runs: the address of its CPU's state, or 0, and how many instructions it was given. */
+export const SliceLayout = layout("slice", { cpu: u32("cache"), budget: u32("cache") });
+
 /** What the function works on; addresses are of bytes in the memory. */
 export const TurnLayout = layout("turns", {
+  /** A {@link SliceLayout}. */
+  sliceCpu: u32("cache"),
+  sliceBudget: u32("cache"),
   /** How many CPUs there are, and their states' addresses. */
   count: u32("cache"),
   cpus: array("u32", MAX_CPUS, "cache"),
-  /** Where the machine counts instructions and turns, and has its power event; where the clock has its time, and {@link SliceLayout}. */
+  /** Where the machine counts instructions and turns, and has its power event; where the clock has its time. */
   insns: u32("cache"),
   turns: u32("cache"),
   power: u32("cache"),
   ns: u32("cache"),
-  slice: u32("cache"),
   /** Instructions of a turn. */
   quantum: u32("cache"),
   /** The level of a host that is not made of instructions, 1 or 2; 0: there is none. */
@@ -62,9 +67,6 @@ export const OVER = {
   ALWAYS: 2,
 } as const;
 
-/** The slice that runs: the address of its CPU's state, or 0, and how many instructions it was given. */
-export const SliceLayout = layout("slice", { cpu: u32("cache"), budget: u32("cache") });
-
 /** What it answers, in bits 15 to 8; bits 7 to 0 are the CPU. */
 export const TURN = {
   /** The round is over, and no other is to be begun. */
@@ -82,7 +84,7 @@ export const TURN = {
 /** (address of a {@link TurnLayout}, the CPU that is next): {@link TURN}. */
 export type TurnLoop = (block: number, cpu: number) => number;
 
-const B = TurnLayout.offset, C = CpuLayout.offset, S = SliceLayout.offset;
+const B = TurnLayout.offset, C = CpuLayout.offset;
 
 /** The function under construction. */
 class TurnCode {
@@ -92,14 +94,12 @@ class TurnCode {
   readonly #cpu = this.asm.local(I32);
   readonly #budget = this.asm.local(I32);
   readonly #code = this.asm.local(I32);
-  readonly #slice = this.asm.local(I32);
   readonly #left = this.asm.local(I64);
   readonly #used = this.asm.local(I64);
 
   /** `run`: the index of the interpreter's function. */
   write(run: number): FunctionBody {
     const { asm } = this;
-    asm.get(this.#block).mem("i32.load", B.slice).set(this.#slice);
     asm.loop("turn");
     this.#begin();
     this.#beginSlice();
@@ -219,8 +219,8 @@ class TurnCode {
     asm.get(this.#left).i64(1n).op("i64.lt_s").if("due").i64(1n).set(this.#left).end();
     this.#atMostLeft();
     asm.get(this.#cpu).get(this.#budget).mem("i32.store", C.budget);
-    asm.get(this.#slice).get(this.#cpu).mem("i32.store", S.cpu);
-    asm.get(this.#slice).get(this.#budget).mem("i32.store", S.budget);
+    asm.get(this.#block).get(this.#cpu).mem("i32.store", B.sliceCpu);
+    asm.get(this.#block).get(this.#budget).mem("i32.store", B.sliceBudget);
     asm.get(this.#block).i32(1).mem("i32.store", B.progress);
   }
 
@@ -238,14 +238,14 @@ class TurnCode {
 
   #endSlice(): void {
     const { asm } = this;
-    asm.get(this.#slice).mem("i32.load", S.budget);
+    this.#field("sliceBudget");
     this.#cpuField("budget").op("i32.sub").op("i64.extend_i32_u").set(this.#used);
     asm.get(this.#cpu).get(this.#cpu).mem("i64.load", C.insns).get(this.#used).op("i64.add");
     asm.mem("i64.store", C.insns);
     this.#addTo("insns", () => asm.get(this.#used));
     this.#addTo("ns", () => asm.get(this.#used));
-    asm.get(this.#slice).i32(0).mem("i32.store", S.cpu);
-    asm.get(this.#slice).i32(0).mem("i32.store", S.budget);
+    asm.get(this.#block).i32(0).mem("i32.store", B.sliceCpu);
+    asm.get(this.#block).i32(0).mem("i32.store", B.sliceBudget);
     this.#cpuField("monitorOpen");
     this.#field("several").op("i32.and").if("monitor");
     asm.get(this.#cpu).i32(0).mem("i32.store", C.monitorOpen);
