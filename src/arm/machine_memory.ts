@@ -1,16 +1,20 @@
-/** How the memory of a machine is divided: `arch` state, `observe`, `cache`, RAM, devices' contents. */
+/** How the memory of a machine is divided: turns, `arch` state, `observe`, `cache`, RAM, devices' contents. */
 import { Arena } from "../base/arena.ts";
 import { alignUp } from "../base/bits.ts";
+import { assert } from "../base/errors.ts";
 import { SharedMemory, WASM_PAGE } from "../base/memory.ts";
 import type { RamRange } from "./arch/tlb_layout.ts";
 import { BOARD } from "./board.ts";
 import { CROSSING_BYTES } from "./crossing_access.ts";
 import { RECORD_PAGE_SIZE } from "./engine/records.ts";
+import { TurnLayout, TURNS_AT } from "./engine/turn_loop.ts";
 import type { MachineOptions } from "./machine_options.ts";
 import { contextBytes } from "./mmu/mmu.ts";
 import { teamCodePages } from "./parallel/team_machine.ts";
 
 const MIB = 1 << 20;
+/** Bytes for turns. */
+const LOW_BYTES = 4096;
 /** Bytes for CPUs, interrupt controller and timers, and for counters and rings. */
 const ARCH_BYTES = 2 * MIB;
 const OBSERVE_BYTES = 16 * MIB;
@@ -38,15 +42,16 @@ export function divideMemory(options: MachineOptions): MachineMemory {
   const codePages = teamCodePages(options.codePages ?? CODE_PAGES, workers);
   const cacheBytes = contextBytes(pcpus) + CROSSING_BYTES * pcpus +
     workers * codePages * RECORD_PAGE_SIZE + MIB;
-  const ramAt = alignUp(4096 + ARCH_BYTES + cacheBytes + OBSERVE_BYTES, WASM_PAGE);
+  const ramAt = alignUp(LOW_BYTES + ARCH_BYTES + cacheBytes + OBSERVE_BYTES, WASM_PAGE);
   const memory = team?.memory ?? SharedMemory.create(ramAt + ramSize + deviceBytes);
   // Address 0 stays unused: it is the null of lists and slabs.
-  const observeAt = 4096 + ARCH_BYTES;
+  assert(TURNS_AT + workers * TurnLayout.size <= LOW_BYTES, `${workers} workers`);
+  const observeAt = LOW_BYTES + ARCH_BYTES;
   return {
     memory,
     ram: { pa: BOARD.ram, size: ramSize, at: ramAt },
     deviceArea: { at: ramAt + ramSize, size: deviceBytes },
-    arena: new Arena("arch", memory, 4096, observeAt),
+    arena: new Arena("arch", memory, LOW_BYTES, observeAt),
     observeArena: new Arena("observe", memory, observeAt, observeAt + OBSERVE_BYTES),
     cacheArena: new Arena("cache", memory, observeAt + OBSERVE_BYTES, ramAt),
     codePages,

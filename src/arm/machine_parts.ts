@@ -8,7 +8,7 @@ import { Bus } from "./bus.ts";
 import { Clock } from "./clock.ts";
 import { Interpreter, InterpreterCode } from "./engine/interpreter.ts";
 import { RECORD_PAGE_SIZE } from "./engine/records.ts";
-import { TurnLayout } from "./engine/turn_loop.ts";
+import { TurnLayout, turnsAt } from "./engine/turn_loop.ts";
 import { GenericTimer } from "./generic_timer.ts";
 import { type CoreModel, coreModel } from "./id_registers.ts";
 import type { MachineOptions } from "./machine_options.ts";
@@ -62,10 +62,7 @@ export function makePlatform(place: MachinePlace, options: MachineOptions): Plat
   const { pcpus, lrs = 4, team } = options;
   const model = coreModel(options.cpu ?? "max");
   const cpus = Array.from({ length: pcpus }, (_, index) => makeCpu(arena, index));
-  // Each worker has one of its own.
-  const blocks = cacheArena.reserve((team?.workers ?? 1) * TurnLayout.size, 8);
-  const turnsAt = blocks + (team?.worker ?? 0) * TurnLayout.size;
-  const sliceAt = turnsAt + TurnLayout.offset.sliceCpu;
+  const sliceAt = turnsAt(team) + TurnLayout.offset.sliceCpu;
   const clock = new Clock(arena, team && hostClock(team), sliceAt);
   const bus = new Bus();
   const gic = placeGic(bus, options.gic ?? 3, memory, arena, {

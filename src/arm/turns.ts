@@ -25,7 +25,7 @@ import * as waiting from "./waiting.ts";
 const { addSmall } = memoryModule;
 const { CHECK, HALT, LINE } = cpuState;
 const { HCR } = fields;
-const { OVER, TURN, TurnLayout } = turnLoop;
+const { OVER, TURN, TurnLayout, turnsAt } = turnLoop;
 const { pollInterrupts } = exceptions;
 const { syncPmu, untilPmuInterrupt } = pmu;
 const { BLOCK, MACHINE, MachineLayout, setMoment, WORD } = turnWords;
@@ -82,9 +82,8 @@ export class Turns {
   readonly #quantum: number | undefined;
   readonly #several: boolean;
   readonly #toOffset: (pa: number) => number;
-  /** The words of a {@link TurnLayout}, and its address in the memory. */
+  /** The words of a {@link TurnLayout}. */
   readonly #block: Int32Array;
-  readonly #blockAt: number;
   /** {@link deadlineNs}. */
   #deadlineNs = 0;
   /** Instructions of a slice at least, where it is not the turn's last. */
@@ -105,9 +104,7 @@ export class Turns {
     this.#machine = new Int32Array(buffer, countsAt, MachineLayout.size >>> 2);
     this.#quantum = quantum;
     this.#several = platform.cpus.length > 1;
-    // The clock reads the slice there.
-    this.#blockAt = platform.clock.sliceAt - TurnLayout.offset.sliceCpu;
-    this.#block = new Int32Array(buffer, this.#blockAt, TurnLayout.size >>> 2);
+    this.#block = new Int32Array(buffer, turnsAt(team), TurnLayout.size >>> 2);
     this.#leastSlice = team ? TEAM_LEAST_SLICE : 1;
     this.#overAtFirst = team ? OVER.ALWAYS : 0;
     const { ram } = platform;
@@ -235,7 +232,7 @@ export class Turns {
     for (let next = 0;;) {
       // Each slice ends in TypeScript while hot code waits to be translated.
       block[BLOCK.PAUSE] = interpreter.regions.isWaiting ? 1 : 0;
-      const answer = interpreter.turns(this.#blockAt, next);
+      const answer = interpreter.turns(next);
       const what = answer >>> 8, n = answer & 0xff;
       if (what === TURN.END) return block[BLOCK.PROGRESS] !== 0;
       if (what === TURN.LIMIT) return true;

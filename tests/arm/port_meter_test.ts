@@ -7,8 +7,9 @@ import {
   SwitchSlotLayout,
   WorldSwitchLayout,
 } from "../../src/arm/el2_port.ts";
-import { CpuLayout, wordsOf } from "../../src/arm/arch/cpu_state.ts";
+import { CpuLayout } from "../../src/arm/arch/cpu_state.ts";
 import { Clock } from "../../src/arm/clock.ts";
+import { SliceLayout } from "../../src/arm/engine/turn_loop.ts";
 import { Arena } from "../../src/base/arena.ts";
 import { SharedMemory } from "../../src/base/memory.ts";
 import { switchBucket } from "../../src/kvm/stats.ts";
@@ -121,8 +122,10 @@ Deno.test("time is exact in the middle of a slice", () => {
   const b = bench();
   const cpu = b.arena.make(CpuLayout);
   b.clock.jumpTo(2 ** 32 - 100);
-  b.clock.beginSlice(cpu.base, wordsOf(cpu), 1000);
-  cpu.budget -= 40;
+  const slice = SliceLayout.at(b.memory, b.clock.sliceAt);
+  slice.cpu = cpu.base;
+  slice.budget = 1000;
+  cpu.budget = 960;
   meterOf(b).left(b.record);
   cpu.budget -= 300;
   b.view.reason = 4;

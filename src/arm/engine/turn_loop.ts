@@ -59,6 +59,17 @@ export const TurnLayout = layout("turns", {
   overAtFirst: u32("cache"),
 });
 
+/**
+ * Where the function has its {@link TurnLayout}, and behind it those of a team's further workers, which do not use
+ * the function: below all arenas. V8 checks no bounds where it knows the address.
+ */
+export const TURNS_AT = 64;
+
+/** The address of the {@link TurnLayout} of this worker of a machine. */
+export function turnsAt(team: { readonly worker: number } | undefined): number {
+  return TURNS_AT + (team?.worker ?? 0) * TurnLayout.size;
+}
+
 /** Bits of {@link TurnLayout} `over`. */
 export const OVER = {
   /** Another CPU has an interrupt to take. */
@@ -81,16 +92,15 @@ export const TURN = {
   TIMERS: 4,
 } as const;
 
-/** (address of a {@link TurnLayout}, the CPU that is next): {@link TURN}. */
-export type TurnLoop = (block: number, cpu: number) => number;
+/** (the CPU that is next): {@link TURN}. */
+export type TurnLoop = (cpu: number) => number;
 
 const B = TurnLayout.offset, C = CpuLayout.offset;
 
 /** The function under construction. */
 class TurnCode {
-  readonly asm = new FunctionBody([I32, I32], [I32]);
-  readonly #block = 0;
-  readonly #seat = 1;
+  readonly asm = new FunctionBody([I32], [I32]);
+  readonly #seat = 0;
   readonly #cpu = this.asm.local(I32);
   readonly #budget = this.asm.local(I32);
   readonly #code = this.asm.local(I32);
@@ -111,7 +121,7 @@ class TurnCode {
   }
 
   #field(name: keyof typeof B): FunctionBody {
-    return this.asm.get(this.#block).mem("i32.load", B[name]);
+    return this.asm.i32(TURNS_AT).mem("i32.load", B[name]);
   }
   #cpuField(name: keyof typeof C): FunctionBody {
     return this.asm.get(this.#cpu).mem("i32.load", C[name]);
@@ -121,7 +131,7 @@ class TurnCode {
     return this.#field(name).mem("i64.load", 0);
   }
   #near(name: "limit" | "deadline" | "end"): FunctionBody {
-    return this.asm.get(this.#block).mem("i64.load", B[name]);
+    return this.asm.i32(TURNS_AT).mem("i64.load", B[name]);
   }
   #answer(what: number): void {
     this.asm.get(this.#seat).i32(what << 8).op("i32.or").return();
@@ -152,8 +162,8 @@ class TurnCode {
     this.#answerIf(TURN.LIMIT);
     this.#field("quantum").set(this.#budget);
     this.#atMostLeft();
-    asm.get(this.#block).get(this.#budget).mem("i32.store", B.given);
-    asm.get(this.#seat).i32(2).op("i32.shl").get(this.#block).op("i32.add");
+    asm.i32(TURNS_AT).get(this.#budget).mem("i32.store", B.given);
+    asm.get(this.#seat).i32(2).op("i32.shl").i32(TURNS_AT).op("i32.add");
     asm.mem("i32.load", B.cpus).set(this.#cpu);
     this.#note();
     this.#isOther();
@@ -163,13 +173,13 @@ class TurnCode {
   /** What is known of a turn. */
   #note(): void {
     const { asm } = this;
-    asm.get(this.#block).get(this.#cpu).mem("i32.store", B.turnOf);
-    asm.get(this.#block);
+    asm.i32(TURNS_AT).get(this.#cpu).mem("i32.store", B.turnOf);
+    asm.i32(TURNS_AT);
     this.#far("ns");
     asm.get(this.#budget).op("i64.extend_i32_u").op("i64.add").mem("i64.store", B.turnEnd);
-    asm.get(this.#block);
+    asm.i32(TURNS_AT);
     this.#field("insns").mem("i32.load", 0).mem("i32.store", B.before);
-    asm.get(this.#block);
+    asm.i32(TURNS_AT);
     this.#field("overAtFirst").mem("i32.store", B.over);
   }
 
@@ -184,7 +194,7 @@ class TurnCode {
     this.#near("end").op("i64.ge_s").op("i32.or");
     this.#answerIf(TURN.END);
     asm.i32(0).set(this.#seat);
-    asm.get(this.#block).i32(0).mem("i32.store", B.progress);
+    asm.i32(TURNS_AT).i32(0).mem("i32.store", B.progress);
   }
 
   /** Not 0 where the CPU's turn is not just instructions. */
@@ -219,9 +229,9 @@ class TurnCode {
     asm.get(this.#left).i64(1n).op("i64.lt_s").if("due").i64(1n).set(this.#left).end();
     this.#atMostLeft();
     asm.get(this.#cpu).get(this.#budget).mem("i32.store", C.budget);
-    asm.get(this.#block).get(this.#cpu).mem("i32.store", B.sliceCpu);
-    asm.get(this.#block).get(this.#budget).mem("i32.store", B.sliceBudget);
-    asm.get(this.#block).i32(1).mem("i32.store", B.progress);
+    asm.i32(TURNS_AT).get(this.#cpu).mem("i32.store", B.sliceCpu);
+    asm.i32(TURNS_AT).get(this.#budget).mem("i32.store", B.sliceBudget);
+    asm.i32(TURNS_AT).i32(1).mem("i32.store", B.progress);
   }
 
   #run(run: number): void {
@@ -231,7 +241,7 @@ class TurnCode {
     this.#cpuField("budget").i32(0).op("i32.ne");
     asm.get(this.#code).i32(EXIT.HOT).op("i32.eq").op("i32.or");
     asm.get(this.#code).i32(EXIT.IRQ).op("i32.eq").op("i32.or").if("early");
-    asm.get(this.#block).get(this.#code).mem("i32.store", B.exit);
+    asm.i32(TURNS_AT).get(this.#code).mem("i32.store", B.exit);
     this.#answer(TURN.EXIT);
     asm.end().end();
   }
@@ -244,8 +254,8 @@ class TurnCode {
     asm.mem("i64.store", C.insns);
     this.#addTo("insns", () => asm.get(this.#used));
     this.#addTo("ns", () => asm.get(this.#used));
-    asm.get(this.#block).i32(0).mem("i32.store", B.sliceCpu);
-    asm.get(this.#block).i32(0).mem("i32.store", B.sliceBudget);
+    asm.i32(TURNS_AT).i32(0).mem("i32.store", B.sliceCpu);
+    asm.i32(TURNS_AT).i32(0).mem("i32.store", B.sliceBudget);
     this.#cpuField("monitorOpen");
     this.#field("several").op("i32.and").if("monitor");
     asm.get(this.#cpu).i32(0).mem("i32.store", C.monitorOpen);
