@@ -56,6 +56,9 @@ export type SchedulePoint = (event: "take" | "drop", lockClass: LockClass, at: n
 export class Locks {
   readonly stats: Record<LockClass, LockStats>;
   readonly #ranked: readonly LockStats[];
+  readonly #apLists: LockStats;
+  readonly #irqs: LockStats;
+  readonly #deterministic: boolean;
   /** The locks held, outermost first: their words' addresses, ranks and orders. */
   readonly #at: number[] = [];
   readonly #rank: number[] = [];
@@ -77,6 +80,9 @@ export class Locks {
       LockStats
     >;
     this.#ranked = LOCK_CLASSES.map((c) => this.stats[c]);
+    this.#apLists = this.stats.apList;
+    this.#irqs = this.stats.irq;
+    this.#deterministic = mode === "deterministic";
   }
 
   /** Locks held now, outermost first: must be 0 at every suspension point. */
@@ -140,7 +146,7 @@ export class Locks {
    * Then locks that guard only what it does meanwhile need not be taken: they are counted by {@link passed}.
    */
   get alone(): boolean {
-    return this.#count === 0 && this.schedulePoint === undefined && this.mode === "deterministic";
+    return this.#deterministic && this.#count === 0 && this.schedulePoint === undefined;
   }
 
   /** Counts `times` locks of a class that were passed {@link alone}. InternalError where interrupts must be off and are on. */
@@ -153,6 +159,13 @@ export class Locks {
   passedWithin(outer: number, rank: number, times: number): void {
     this.passed(outer, 1);
     (this.#ranked[rank] as LockStats).acquisitions += times;
+  }
+
+  /** The same of so many of class apList and of class irq. */
+  passedIrqs(apLists: number, irqs: number): void {
+    if (!this.irqsOff()) this.#failIrqsOn(LOCK_RANK.irq);
+    this.#apLists.acquisitions += apLists;
+    this.#irqs.acquisitions += irqs;
   }
 
   #atSchedulePoint(event: "take" | "drop", rank: number, at: number): void {

@@ -476,7 +476,7 @@ export class KvmSystem implements KvmHost {
     const state = KvmLayout.at(this.memory, at);
     const vgic = VgicDistLayout.at(this.memory, state.vgic);
     const words = this.memory.signedAt(at, KvmLayout.size >>> 2);
-    return { host: this, state, words, vgic, vcpus: [], ioBus: [] };
+    return { host: this, state, base: at, words, vgic, vcpus: [], ioBus: [] };
   }
 
   /** In the table of VMs. */
@@ -515,8 +515,13 @@ export class KvmSystem implements KvmHost {
 
   #forget(vm: Vm): void {
     for (const { vcpu } of vm.vcpus) this.#vcpus.delete(vcpu.state.base);
-    this.#recent.fill(undefined);
+    this.#forgetRecent();
     this.vms.splice(this.vms.indexOf(vm), 1);
+  }
+
+  #forgetRecent(): void {
+    this.#recent.fill(undefined);
+    this.runner.forget();
   }
 
   #refreshVm(vm: Vm, isNew: boolean): void {
@@ -591,7 +596,7 @@ export class KvmSystem implements KvmHost {
   releaseVcpu(vcpu: Vcpu): void {
     this.kernel.threads.destroy(this.kernel.threads.at(vcpu.state.thread));
     this.#vcpus.delete(vcpu.state.base);
-    this.#recent.fill(undefined);
+    this.#forgetRecent();
     this.#statSlab.release(vcpu.stat.base);
     this.#vcpuSlab.release(vcpu.state.base);
   }

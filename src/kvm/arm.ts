@@ -40,7 +40,7 @@ const { SUSPEND, suspend, THREAD_STATE } = hostThreads;
 const { kvmTimerVcpuLoad, kvmTimerVcpuPut } = archTimer;
 const { kvmArmClearDebug, kvmArmDebugIdle, kvmArmDebugSettled, kvmArmSetupDebug } = debug;
 const { vcpuClearWfxTraps, vcpuSetWfxTraps } = emulate;
-const { handleExit, handleExitEarly } = exitHandlers;
+const { handleExit, handleExitEarly, handleTrap } = exitHandlers;
 const { kvmArchVcpuLoadFp, kvmArchVcpuPutFp } = fpsimd;
 const { REENTERED } = hypSwitch;
 const { kvmVcpuLoadSysregsVhe, kvmVcpuPutSysregsVhe } = sysregSr;
@@ -109,6 +109,8 @@ export interface VcpuRunServices {
 }
 
 const next = (phase: number): Next => suspend(SUSPEND.NONE, phase);
+/** Made only to get the vCPU out of the guest, to see new interrupts. */
+const IRQ_PENDING = KVM_REQ.IRQ_PENDING;
 /** In the guest. */
 const ENTERED: Next = suspend(SUSPEND.GUEST, PHASE.EXIT);
 
@@ -132,6 +134,9 @@ export class VcpuRunner implements ThreadKind {
   readonly #hyp: CallHyp;
   readonly #vmids: VmidAllocator;
   readonly #pcpus: readonly Pcpu[];
+  /** The thread that was looked at last, and its vCPU. */
+  #lastThread: HostThread | undefined;
+  #last: Vcpu | undefined;
 
   constructor(readonly services: VcpuRunServices) {
     const { kernel, host, mdcrEl2 } = services, { hardware } = kernel;
@@ -173,7 +178,18 @@ export class VcpuRunner implements ThreadKind {
   }
 
   #vcpu(thread: HostThread): Vcpu {
-    return this.#host.vcpuAt(thread.arg);
+    const last = this.#last;
+    return last !== undefined && thread === this.#lastThread ? last : this.#find(thread);
+  }
+
+  #find(thread: HostThread): Vcpu {
+    this.#lastThread = thread;
+    return this.#last = this.#host.vcpuAt(thread.arg);
+  }
+
+  /** There is a vCPU less: the one looked up last may be it. */
+  forget(): void {
+    this.#lastThread = this.#last = undefined;
   }
 
   // Load and put.
@@ -321,6 +337,11 @@ export class VcpuRunner implements ThreadKind {
 
   /** What user space or somebody else wants before the next entry: as {@link #checkRequests}, or EINTR. */
   #answer(vcpu: Vcpu): number {
+    const { words } = vcpu;
+    if (words[WORD.REQUESTS] === IRQ_PENDING && words[WORD.IMMEDIATE_EXIT] === 0) {
+      words[WORD.REQUESTS] = 0;
+      return RET.GUEST;
+    }
     if (!vcpu.run.immediateExit) return this.#checkRequests(vcpu);
     vcpu.stat.signal_exits++;
     return ERRNO.EINTR;
@@ -371,9 +392,13 @@ export class VcpuRunner implements ThreadKind {
     port.irqEnable();
     traceNumbers(vcpu, TP.kvm_exit, code, ec, pcOf(vcpu));
     if (code === ARM_EXCEPTION.IRQ) return this.#again(vcpu, thread, pcpu);
-    handleExitEarly(vcpu, code);
-    const ret = handleExit(vcpu, code);
+    const ret = code === ARM_EXCEPTION.TRAP ? handleTrap(vcpu, ec) : this.#handle(vcpu, code);
     return ret === RET.GUEST ? this.#again(vcpu, thread, pcpu) : this.#after(vcpu, thread, ret);
+  }
+
+  #handle(vcpu: Vcpu, code: number): number {
+    handleExitEarly(vcpu, code);
+    return handleExit(vcpu, code);
   }
 
   #takeInterrupts(port: El2Port): void {
@@ -465,8 +490,7 @@ export class VcpuRunner implements ThreadKind {
     if (kvmCheckRequest(vcpu, KVM_REQ.RELOAD_PMU)) {
       kvmPmuHandlePmcr(vcpu, pmuReg(vcpu, "PMCR_EL0"));
     }
-    // Made only to get the vCPU out of the guest, to see new interrupts.
-    kvmCheckRequest(vcpu, KVM_REQ.IRQ_PENDING);
+    kvmCheckRequest(vcpu, IRQ_PENDING);
     if (kvmCheckRequest(vcpu, KVM_REQ.RECORD_STEAL)) kvmUpdateStolenTime(vcpu);
     return kvmCheckRequest(vcpu, KVM_REQ.SUSPEND) ? kvmVcpuSuspend(vcpu) : RET.GUEST;
   }

@@ -97,6 +97,11 @@ const ARM_EXIT_HANDLERS: readonly ExitHandler[] = Array.from(
   (_, ec) => HANDLERS[ec] ?? handleUndefined,
 );
 
+/** handle_trap_exceptions: an exit by a trap of exception class `ec`. */
+export function handleTrap(vcpu: Vcpu, ec: number): number {
+  return (ARM_EXIT_HANDLERS[ec] as ExitHandler)(vcpu);
+}
+
 /** handle_exit: a {@link RET}, or a negative errno. */
 export function handleExit(vcpu: Vcpu, exceptionIndex: number): number {
   if ((exceptionIndex & ARM_EXIT_WITH_SERROR) !== 0) return RET.GUEST;
@@ -105,7 +110,7 @@ export function handleExit(vcpu: Vcpu, exceptionIndex: number): number {
     case ARM_EXCEPTION.EL1_SERROR:
       return RET.GUEST;
     case ARM_EXCEPTION.TRAP:
-      return (ARM_EXIT_HANDLERS[(vcpu.words[WORD.ESR] as number) >>> 26] as ExitHandler)(vcpu);
+      return handleTrap(vcpu, (vcpu.words[WORD.ESR] as number) >>> 26);
     case ARM_EXCEPTION.IL:
       // The guest's saved state makes no sense: there is nothing to go on with.
       vcpu.run.exitReason = KVM_EXIT.FAIL_ENTRY;

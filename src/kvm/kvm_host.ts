@@ -410,7 +410,8 @@ export type KvmTimerKind = "kvm_bg_timer_expire" | "kvm_hrtimer_expire";
 export interface Kvm {
   readonly host: KvmHost;
   readonly state: KvmState;
-  /** Its words (kvm_words.ts). */
+  /** Its address and its words (kvm_words.ts). */
+  readonly base: number;
   readonly words: Int32Array;
   readonly vgic: VgicDist;
   /** In the order of creation: `vcpuIdx`. */

@@ -37,6 +37,7 @@ export const VCPU_WORD = {
   MDCR: VCPU.mdcr >>> 2,
   FP_STATE: VCPU.fpState >>> 2,
   ESR: VCPU.faultEsr >>> 2,
+  FAR: VCPU.faultFar >>> 2,
   EXIT_CODE: VCPU.exitCode >>> 2,
   GUEST_DEBUG: VCPU.guestDebug >>> 2,
   PMU_LEVEL: VCPU.pmuIrqLevel >>> 2,

@@ -1,27 +1,29 @@
 /** Emitting a VM's or a vCPU's trace events. */
 import type { TraceArg, TraceId, TracepointName, TRACEPOINTS } from "../trace/tracepoints.ts";
 import * as tracepointsModule from "../trace/tracepoints.ts";
-import { KvmCpuContextLayout, KvmVcpuLayout, type Vcpu } from "./kvm_host.ts";
+import type { Vcpu } from "./kvm_host.ts";
+import * as kvmWords from "./kvm_words.ts";
 
 export { TP, wordAt } from "../trace/tracepoints.ts";
 
 // Of the module itself: what is imported V8 looks up and checks at each use.
 const { wordAt } = tracepointsModule;
+const { KVM_WORD, VCPU_WORD } = kvmWords;
 export type { TraceArg };
 
-const { faultEsr: ESR, faultFar: FAR } = KvmVcpuLayout.offset;
-const { pc: PC } = KvmCpuContextLayout.offset;
+/** Where they are in a vCPU's structure. */
+const ESR = 4 * VCPU_WORD.ESR, FAR = 4 * VCPU_WORD.FAR, PC = 4 * VCPU_WORD.PC;
 
 /** The guest's PC as an argument of {@link trace}, and FAR_EL2 and ESR_EL2 of its last exit. */
-export function pcOf(vcpu: Vcpu): number {
-  return wordAt(vcpu.ctxt.base + PC);
+export function pcOf({ base }: Vcpu): number {
+  return wordAt(base + PC);
 }
-export function farOf(vcpu: Vcpu): number {
-  return wordAt(vcpu.state.base + FAR);
+export function farOf({ base }: Vcpu): number {
+  return wordAt(base + FAR);
 }
 
-export function esrOf(vcpu: Vcpu): number {
-  return wordAt(vcpu.state.base + ESR);
+export function esrOf({ base }: Vcpu): number {
+  return wordAt(base + ESR);
 }
 
 function record(
@@ -45,8 +47,8 @@ export const trace = record as <N extends TracepointName>(
   ...args: Parameters<(typeof TRACEPOINTS)[N]>
 ) => void;
 
-function who({ kvm, state }: Vcpu): number {
-  return state.vcpuId | (kvm.state.vmId << 16);
+function who({ kvm, words }: Vcpu): number {
+  return (words[VCPU_WORD.ID] as number) | ((kvm.words[KVM_WORD.VM_ID] as number) << 16);
 }
 
 /** The same for events that each exit has, whose arguments are numbers. */

@@ -20,7 +20,7 @@ export function accountExit(vcpu: Vcpu, code: number, ec: number, insns: Int32Ar
   const { words, statWords } = vcpu;
   add(statWords, STAT.EXITS, 1);
   countInsns(vcpu, insns);
-  words[WORD.EXIT_CODE] = code;
+  words[WORD.EXIT_CODE] = code | 0;
   if (code === ARM_EXCEPTION.IRQ) add(statWords, STAT.IRQ_EXITS, 1);
   else if (code === ARM_EXCEPTION.TRAP) add(statWords, STAT.BY_CLASS + 2 * ec, 1);
   else if (code === ARM_EXCEPTION.EL1_SERROR) vcpu.stat.serrorExits++;

@@ -68,16 +68,16 @@ Deno.test("locks passed alone are counted, with interrupts off; nobody is alone 
   l.passed(kvm, 1);
   l.passed(irq, 2);
   l.passedWithin(apList, irq, 3);
-  assert.deepEqual([l.stats.kvm, l.stats.apList, l.stats.irq].map((s) => s.acquisitions), [
-    1,
-    1,
-    5,
-  ]);
+  const counts = () => [l.stats.kvm, l.stats.apList, l.stats.irq].map((s) => s.acquisitions);
+  assert.deepEqual(counts(), [1, 1, 5]);
+  l.passedIrqs(1, 2);
+  assert.deepEqual(counts(), [1, 2, 7]);
   assert.equal(l.heldCount, 0);
   l.irqsOff = () => false;
   l.passed(kvm, 1);
   assert.throws(() => l.passed(irq, 1), /interrupts on/);
   assert.throws(() => l.passedWithin(apList, irq, 1), /interrupts on/);
+  assert.throws(() => l.passedIrqs(0, 1), /interrupts on/);
   l.with("kvm", at("kvm"), () => assert.equal(l.alone, false));
   l.schedulePoint = () => {};
   assert.equal(l.alone, false);

@@ -3,7 +3,6 @@
  */
 import { SGIR_HI, SGIR_LO } from "../../arm/arch/gic.ts";
 import * as listModule from "../../base/list.ts";
-import * as lockModule from "../../base/lock.ts";
 import { type Vcpu, VgicIrqLayout } from "../kvm_host.ts";
 import * as kvmWords from "../kvm_words.ts";
 import * as vgic from "./vgic.ts";
@@ -15,7 +14,6 @@ import { VgicIrqStatLayout } from "./vgic_stat.ts";
 const { listAddTail } = listModule;
 const { IRQ_WORD: IRQ, KVM_WORD: KVM, VCPU_WORD: CPU } = kvmWords;
 const { vgicQueueIrqUnlock } = vgic;
-const IRQ_RANK = lockModule.LOCK_RANK.irq, AP_LIST_RANK = lockModule.LOCK_RANK.apList;
 const EDGE = VGIC_CONFIG_EDGE, IRQ_BYTES = VgicIrqLayout.size, STAT_BYTES = VgicIrqStatLayout.size;
 const {
   dropIrqRestore,
@@ -65,7 +63,7 @@ function raiseAlone(vcpu: Vcpu, sgi: number, allowGroup1: boolean): void {
   const { kvm, words } = vcpu, { host } = kvm, port = host.port(host.currentCpu());
   const irq = CPU.PRIVATE_IRQS + sgi * IRQ.COUNT;
   const flags = port.irqSave();
-  host.locks.passed(IRQ_RANK, 1);
+  host.locks.passedIrqs(0, 1);
   if (words[irq + IRQ.GROUP] !== 0 && !allowGroup1) return port.irqRestore(flags);
   const stats = words[CPU.IRQ_STATS] as number;
   noteRaisedAlone(
@@ -95,7 +93,7 @@ function isPending(words: Int32Array, irq: number): boolean {
 function enlist(vcpu: Vcpu, sgi: number): void {
   const { words, base, kvm: { host } } = vcpu, port = host.port(host.currentCpu());
   const flags = port.irqSave();
-  host.locks.passedWithin(AP_LIST_RANK, IRQ_RANK, 1);
+  host.locks.passedIrqs(1, 1);
   listAddTail(host.memory, base + 4 * CPU.PRIVATE_IRQS + sgi * IRQ_BYTES, base + 4 * CPU.AP_LIST);
   words[CPU.PRIVATE_IRQS + sgi * IRQ.COUNT + IRQ.VCPU] = base;
   port.irqRestore(flags);

@@ -6,7 +6,6 @@
  */
 import * as gicModule from "../../arm/arch/gic.ts";
 import * as listModule from "../../base/list.ts";
-import * as lockModule from "../../base/lock.ts";
 import * as memoryModule from "../../base/memory.ts";
 import type { Vcpu } from "../kvm_host.ts";
 import * as kvmWords from "../kvm_words.ts";
@@ -20,7 +19,6 @@ const { listDel } = listModule;
 const { vgicGlobal } = vgicGlobalModule;
 const { IRQ_WORD: IRQ, KVM_WORD: KVM, VCPU_WORD: CPU } = kvmWords;
 const add = memoryModule.addSmall;
-const IRQ_RANK = lockModule.LOCK_RANK.irq, AP_LIST_RANK = lockModule.LOCK_RANK.apList;
 const V3 = GIC_TYPE.V3, EDGE = VGIC_CONFIG_EDGE;
 const { UIE } = gicModule.ICH_HCR;
 const { PENDING, ACTIVE, EOI, Group } = gicModule.ICH_LR_HI;
@@ -77,16 +75,22 @@ export function flushSingle(vcpu: Vcpu): boolean {
   const all = host.memory.i32, irq = singleIrq(vcpu, all);
   if (irq === 0) return false;
   // For what it wants, and for what it gets.
-  locks.passedWithin(AP_LIST_RANK, IRQ_RANK, 2);
+  locks.passedIrqs(1, 2);
   const { words } = vcpu;
   countFlush(all, words[CPU.VGIC_STAT] as number);
+  // Behind those that the last flush has filled the shadow is empty.
+  const before = (words[CPU.FLUSHED_PENDING] as number) | (words[CPU.FLUSHED_ACTIVE] as number);
   words[CPU.FLUSHED_PENDING] = 0;
   words[CPU.FLUSHED_ACTIVE] = 0;
   const used = target(vcpu, all, irq) === (vcpu.base | 0) ? 1 : 0;
   if (used !== 0) populate(words, all, irq);
-  for (let at = CPU.LR + 2 * used; at < CPU.LR + 2 * nrLr; at++) words[at] = 0;
+  if (used === 0 || before > 1) clearLrs(words, used, nrLr);
   words[CPU.USED_LRS] = used;
   return true;
+}
+
+function clearLrs(words: Int32Array, from: number, end: number): void {
+  for (let at = CPU.LR + 2 * from; at < CPU.LR + 2 * end; at++) words[at] = 0;
 }
 
 /** `stat`: the address of the vCPU's {@link VgicCpuStatLayout}, or 0. */
@@ -127,7 +131,7 @@ export function settleSingle(vcpu: Vcpu): number {
   if (type !== V3 || !info.countsGuestAcks || !locks.alone) return 0;
   const all = host.memory.i32, irq = singleIrq(vcpu, all), { words } = vcpu;
   if (irq === 0 || words[CPU.USED_LRS] !== 1 || !isFoldable(words, all, irq)) return 0;
-  locks.passed(IRQ_RANK, 1);
+  locks.passedIrqs(0, 1);
   const hi = words[CPU.LR + 1] as number;
   words[CPU.VGIC_HCR] = (words[CPU.VGIC_HCR] as number) & ~UIE;
   words[CPU.USED_LRS] = 0;
@@ -158,7 +162,7 @@ function prune(vcpu: Vcpu, all: Int32Array, irq: number): boolean {
   const to = target(vcpu, all, irq);
   if (to !== 0 && to !== self) return false;
   const { host } = vcpu.kvm;
-  host.locks.passedWithin(AP_LIST_RANK, IRQ_RANK, 1);
+  host.locks.passedIrqs(1, 1);
   if (to === 0) removeSingle(vcpu, all, irq);
   return true;
 }

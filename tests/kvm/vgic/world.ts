@@ -244,7 +244,7 @@ export class World {
     const vcpus: Vcpu[] = [];
     const vgic = VgicDistLayout.at(this.memory, state.vgic);
     const words = this.memory.signedAt(state.base, KvmLayout.size >>> 2);
-    const kvm: Kvm = { host: this.host, state, words, vgic, vcpus, ioBus: [] };
+    const kvm: Kvm = { host: this.host, state, base: state.base, words, vgic, vcpus, ioBus: [] };
     for (let id = 0; id < count; id++) vcpus.push(this.#makeVcpu(kvm, id));
     return kvm;
   }

@@ -135,9 +135,9 @@ const IRQ_EXIT = sequence(
 
 /** The first half of __kvm_vcpu_run_vhe: the CPU is in the guest when it returns. All exceptions are masked. */
 export function vcpuRunEnter(port: El2Port, vcpu: Vcpu): void {
-  const { words, base } = vcpu, kvm = vcpu.kvm.state, all = kvm.memory.i32, at = kvm.base >>> 2;
+  const { words, base, kvm } = vcpu;
   const fp = guestOwnsFpRegs(vcpu), flags = words[WORD.IFLAGS] as number;
-  const lo = vttbrLo(all, at), hi = vttbrHi(all, at);
+  const lo = vttbrLo(kvm.words, 0), hi = vttbrHi(kvm.words, 0);
   if ((flags & IN_THE_WAY) === 0) {
     if ((flags & IFLAG.INCREMENT_PC) !== 0) kvmAdjustPc(port, vcpu);
     if (isLegalReturn(words[WORD.PSTATE] as number)) {
