@@ -107,6 +107,14 @@ export class CpuCore implements Environment, Core {
     if (this.#executeOne() && stepping) advanceStep(this, this.#exclusive);
   }
 
+  /** {@link executeSlow} of an instruction that generated code has come to, which has fetched it: nothing steps. */
+  executeLeft(): void {
+    const lo = this.words[WORD.PC] as number;
+    const word = this.#memory[this.#decodedAt(lo)] as number;
+    this.data.word = word;
+    if (executeDirectly(this, word) === NO) this.#evaluate(word >>> 0);
+  }
+
   /** {@link executeSlow} by the evaluator alone, and without stepping: to compare with. */
   executeByEvaluator(): void {
     const at = this.#fetch();
@@ -197,6 +205,14 @@ export class CpuCore implements Environment, Core {
     const offset = lo & 0xfff;
     const handler = (memory[(records + offset * RECORD_WORDS_PER_BYTE) | 0] as number) & 0xffff;
     return handler === NOT_DECODED ? -1 : 4 * records + WORDS_AT + offset;
+  }
+
+  /** The word where that is, if the code TLB has the PC's page and the instruction is decoded. */
+  #decodedAt(lo: number): number {
+    const at = ((this.words[WORD.CODE_TLB] as number) >>> 2) +
+      ((lo >>> 12) & TLB_MASK) * TLB_ENTRY_WORDS;
+    const records = this.#memory[(at + TLB_RECORDS) | 0] as number;
+    return (records + WORDS_AT + (lo & 0xfff)) >>> 2;
   }
 
   #failedFetch(take: (core: Core) => void): -1 {

@@ -98,6 +98,12 @@ export class Executor implements ExecutionHost {
     if (this.words[WORD.CHECK] !== 0) pollInterrupts(this.core);
   }
 
+  executeLeft(): void {
+    this.#missAt = -1;
+    this.core.executeLeft();
+    if (this.words[WORD.CHECK] !== 0) pollInterrupts(this.core);
+  }
+
   checkInterrupts(): void {
     refreshSingle(this.core);
     pollInterrupts(this.core);

@@ -117,6 +117,9 @@ export class FlatInterpreter implements ExecutionHost {
     this.memory.st32(entry + DATA_TLB.ADDEND, this.flatAt - this.va);
     return true;
   }
+  executeLeft(): void {
+    this.executeSlow();
+  }
   executeSlow(): void {
     this.slow++;
     this.#missVa = -1;

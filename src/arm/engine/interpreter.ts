@@ -54,6 +54,8 @@ export interface ExecutionHost {
   dataMiss(): boolean;
   /** Executes the instruction at pc by the evaluator, taking its exception if it raises one. */
   executeSlow(): void;
+  /** The same of one that generated code has come to and left for that: it is decoded, and in the code TLB. */
+  executeLeft(): void;
   /** An interrupt may have become deliverable. */
   checkInterrupts(): void;
 }
@@ -156,6 +158,8 @@ export class InterpreterCode {
 
 // V8 folds what it knows of a constant of the module itself, and has to look up imported ones.
 const { HOT, IRQ, NEXT, SLOW } = EXIT;
+/** Not an exit of generated code: the instruction at pc is the evaluator's, and to be fetched by it, too. */
+const ANEW = -1;
 /** Words of a CPU's state. */
 const WORD = {
   BUDGET: CpuLayout.offset.budget >>> 2,
@@ -376,7 +380,7 @@ export class Interpreter {
         this.invalidateAll();
       }
       const exit = words[WORD.SINGLE] !== 0
-        ? SLOW
+        ? ANEW
         : this.#execute(cpu.base, words[WORD.BUDGET] as number);
       if (exit === NEXT) return;
       this.#serve(exit, cpu, host, toOffset);
@@ -395,7 +399,12 @@ export class Interpreter {
     const left = words[WORD.BUDGET] as number;
     // A branch that was the last of the budget may leave with a fetch that is not to be made yet.
     if (left <= 0 && exit !== HOT) return;
-    if (exit !== SLOW && this.#resume(exit, cpu, host, toOffset)) return;
+    if (exit === SLOW) {
+      words[WORD.BUDGET] = left - 1;
+      host.executeLeft();
+      return;
+    }
+    if (exit !== ANEW && this.#resume(exit, cpu, host, toOffset)) return;
     words[WORD.BUDGET] = (words[WORD.BUDGET] as number) - 1;
     host.executeSlow();
   }
@@ -424,7 +433,9 @@ export class Interpreter {
     if (gate === undefined) return this.#run(base, budget);
     gate.goIn();
     try {
-      return this.#run(base, budget);
+      const exit = this.#run(base, budget);
+      // Others may have invalidated what was fetched before this worker has the machine again.
+      return exit === SLOW ? ANEW : exit;
     } finally {
       gate.comeOut();
     }

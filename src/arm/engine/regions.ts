@@ -153,8 +153,10 @@ export class Regions {
   /** What regions reach themselves from now on: to be set before there are any. Undefined: nothing. */
   set surroundings(around: Surroundings) {
     this.#surroundings = around;
-    this.#env["readRegister"] = around.readRegister.bind(around);
-    this.#env["writeRegister"] = around.writeRegister.bind(around);
+    this.#env["readRegister"] = (cpu: number, named: number, to: number) =>
+      around.readRegister(cpu, named, to);
+    this.#env["writeRegister"] = (cpu: number, named: number, from: number) =>
+      around.writeRegister(cpu, named, from);
   }
 
   /** Notes that an instruction is branched to often. */

@@ -262,6 +262,9 @@ export class FoldedLab implements ExecutionHost, Environment {
     return true;
   }
 
+  executeLeft(): void {
+    this.executeSlow();
+  }
   executeSlow(): void {
     this.evaluate();
   }
