@@ -111,8 +111,8 @@ export class Machine implements Hooks, TeamMachine {
   }
 
   /** Whether this worker runs the CPU. */
-  isOwn({ index }: Cpu): boolean {
-    return this.team === undefined || this.team.workerOf(index) === this.team.worker;
+  isOwn(cpu: Cpu): boolean {
+    return this.team === undefined || this.team.workerOf(cpu.index) === this.team.worker;
   }
 
   #linesChanged(core: CpuCore): void {

@@ -13,6 +13,7 @@ import { setDaif } from "./debug_enable.ts";
 import { R, SYSREGS } from "./arch/sysregs.ts";
 import { fpTrap, takeFpTrap, takeSync, takeUndefined, type Target } from "./exceptions.ts";
 import { ABSENT } from "./id_registers.ts";
+import type { VirtualInterface } from "./gic/virtual_interface.ts";
 import type { Core, Halves } from "./parts.ts";
 import { elOf, isE2h, isEl0Host } from "./pstate.ts";
 import { VERDICT, verdictAtEl1, verdictOn } from "./sysreg_traps.ts";
@@ -104,7 +105,11 @@ export class SysregAccess implements Halves {
   /** The register that EL1 reaches by each name: nothing of it changes in a run. */
   #atEl1: Int16Array | undefined;
 
-  constructor(readonly core: Core) {}
+  readonly #virtual: VirtualInterface;
+
+  constructor(readonly core: Core) {
+    this.#virtual = core.platform.gic.virtualInterface(core.cpu.index);
+  }
 
   #resolveAtEl1(): Int16Array {
     return this.#atEl1 = Int16Array.from(SYSREGS, ({ index }) => resolve(this.core, index, 1));
@@ -134,7 +139,9 @@ export class SysregAccess implements Halves {
       ? (this.#atEl1 ?? this.#resolveAtEl1())[named] as number
       : resolve(core, named, el);
     if (index === NONE || READABLE[named] === 0) return VERDICTS.UNDEFINED;
-    const verdict = el === 1 ? verdictAtEl1(core, named, false) : verdictOn(core, named, false, el);
+    const verdict = el === 1
+      ? verdictAtEl1(core, this.#virtual, named, false)
+      : verdictOn(core, named, false, el);
     if (verdict === VERDICTS.OK) (BY_READ[index] as Reader)(core, index, this);
     return verdict;
   }
@@ -147,7 +154,9 @@ export class SysregAccess implements Halves {
       ? (this.#atEl1 ?? this.#resolveAtEl1())[named] as number
       : resolve(core, named, el);
     if (index === NONE || WRITABLE[named] === 0) return VERDICTS.UNDEFINED;
-    const verdict = el === 1 ? verdictAtEl1(core, named, true) : verdictOn(core, named, true, el);
+    const verdict = el === 1
+      ? verdictAtEl1(core, this.#virtual, named, true)
+      : verdictOn(core, named, true, el);
     if (verdict === VERDICTS.OK) (BY_WRITE[index] as Writer)(core, index, lo, hi);
     return verdict;
   }

@@ -11,6 +11,7 @@ import { EVENT_COUNTERS, PMUSERENR } from "./arch/pmu.ts";
 import { sysregOffset } from "./arch/cpu_state.ts";
 import { R, type SysregName, SYSREGS } from "./arch/sysregs.ts";
 import { fpTrap } from "./exceptions.ts";
+import type { VirtualInterface } from "./gic/virtual_interface.ts";
 import type { Core } from "./parts.ts";
 import { reachesCounter, selectsCounter } from "./pmu_registers.ts";
 import { elOf, isE2h, isEl0Host, isTge } from "./pstate.ts";
@@ -124,7 +125,7 @@ const physicalTimer = counterEl2(CNTKCTL.EL1PTEN, CNTHCTL.EL1PCEN);
 // Interrupt controller
 
 function ichHcr(core: Core): number {
-  return core.platform.gic.virtualInterface(core.cpu.index).state.hcr;
+  return core.platform.gic.virtualInterface(core.cpu.index).hcr;
 }
 
 function ichTrap(mask: number): Check {
@@ -275,13 +276,18 @@ const VERDICTS = VERDICT;
 /** The word of HCR_EL2 in a CPU's state. */
 const HCR_WORD = sysregOffset(R.HCR_EL2) >>> 2;
 
-/** {@link verdictOn} at EL1. */
-export function verdictAtEl1(core: Core, index: number, write: boolean): number {
+/** {@link verdictOn} at EL1; `virtual`: the CPU's virtual interface. */
+export function verdictAtEl1(
+  core: Core,
+  virtual: VirtualInterface,
+  index: number,
+  write: boolean,
+): number {
   if (BY_BITS[index] === 0) return firstVerdict(core, CHECKS[1][index], write);
   const traps = (write ? HCR_ON_WRITE : HCR_ON_READ)[index] as number;
   if (((core.words[HCR_WORD] as number) & traps) !== 0) return VERDICTS.EL2;
   const ich = ICH_ON_ACCESS[index] as number;
-  return ich !== 0 && (ichHcr(core) & ich) !== 0 ? VERDICTS.EL2 : VERDICTS.OK;
+  return ich !== 0 && (virtual.hcr & ich) !== 0 ? VERDICTS.EL2 : VERDICTS.OK;
 }
 
 /** The verdict on an access to register `index` at the current level, which is `el`. */

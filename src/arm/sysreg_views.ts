@@ -134,21 +134,28 @@ function isVirtual(core: Core, mask: number): boolean {
   return words[WORD.EL] === 1 && ((words[WORD.HCR] as number) & mask) !== 0;
 }
 
+/** V8 knows what a function of the module sees, and not what one of several that were made alike does. */
+function readIcc(core: Core, index: number, mask: number): number {
+  const { gic } = core.platform;
+  const cpu = core.words[WORD.INDEX] as number;
+  return isVirtual(core, mask) ? gic.icvRead(cpu, index) : gic.iccRead(cpu, index);
+}
+
+function writeIcc(core: Core, index: number, mask: number, lo: number, hi: number): void {
+  const { gic, hooks } = core.platform;
+  const cpu = core.words[WORD.INDEX] as number;
+  if (isVirtual(core, mask)) gic.icvWrite(cpu, index, lo, hi);
+  else gic.iccWrite(cpu, index, lo, hi);
+  hooks.onEndSlice(core.cpu, true);
+}
+
 function iccView(mask: number): View {
   return {
     read: (core, index, out) => {
-      const { gic } = core.platform;
-      const cpu = core.words[WORD.INDEX] as number;
-      out.lo = isVirtual(core, mask) ? gic.icvRead(cpu, index) : gic.iccRead(cpu, index);
+      out.lo = readIcc(core, index, mask);
       out.hi = 0;
     },
-    write: (core, index, lo, hi) => {
-      const { gic } = core.platform;
-      const cpu = core.words[WORD.INDEX] as number;
-      if (isVirtual(core, mask)) gic.icvWrite(cpu, index, lo, hi);
-      else gic.iccWrite(cpu, index, lo, hi);
-      core.platform.hooks.onEndSlice(core.cpu, true);
-    },
+    write: (core, index, lo, hi) => writeIcc(core, index, mask, lo, hi),
   };
 }
 

@@ -118,6 +118,10 @@ export class VirtualInterface implements BinaryPoints {
   get hcrAt(): number {
     return this.state.base + GichLayout.offset.hcr;
   }
+  /** ICH_HCR_EL2, signed. */
+  get hcr(): number {
+    return this.words[WORD.HCR] as number;
+  }
   /** Puts the registers to their reset values: all empty and disabled, VPMR masking everything. */
   reset(): void {
     const { state } = this;
