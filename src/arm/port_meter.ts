@@ -41,6 +41,9 @@ const REGISTERS: Readonly<Partial<Record<PortKind, number>>> = {
   fpRestore: 34,
 };
 
+/** Of these, the first ones of vectors whose operations few switches do: they are looked at together. */
+const RARE: readonly PortKind[] = ["timerRead", "gicMmioRead", "fpSave", "dmb", "ic", "at"];
+
 /** Of a vCPU's record and a port's counters, both by their byte addresses. */
 type Measure = (record: number, counters: number) => void;
 
@@ -62,6 +65,9 @@ type Sum = "operationNs" | "sinceNs" | "outsideNs" | "nowNs";
 class MeasureCode {
   readonly body = new FunctionBody([I32, I32], []);
   readonly #now = this.body.local(I64);
+  /** What a port has counted of two kinds, and what of that is new. */
+  readonly #vector = this.body.local(V128);
+  readonly #done = this.body.local(V128);
 
   constructor(readonly clock: Clock) {}
 
@@ -190,22 +196,43 @@ class MeasureCode {
 
   /** Adds what the port has done to the record's operations: how many registers it moved, on the stack. */
   #takeOperations(): void {
-    const { body } = this;
-    const sum = body.local(V128), now = body.local(V128), done = body.local(V128);
-    for (let k = 0; k < PORT_KINDS.length; k += 2) {
-      const at = 8 * k;
-      body.get(COUNTERS).vectorMem("load", at).set(now);
-      body.get(now).get(RECORD).vectorMem("load", AT.before + at).vector("i64x2.sub").set(done);
-      body.get(RECORD).get(now).vectorMem("store", AT.before + at);
-      body.get(RECORD).get(RECORD).vectorMem("load", AT.operations + at).get(done);
-      body.vector("i64x2.add").vectorMem("store", AT.operations + at);
-      const [moved = 0, other = 0] = PORT_KINDS.slice(k, k + 2).map((kind) => REGISTERS[kind] ?? 0);
-      assert(moved === other, "the two kinds of a vector move as much");
-      if (moved === 0) continue;
-      this.#times(moved, done);
-      body.get(sum).vector("i64x2.add").set(sum);
-    }
+    const { body } = this, sum = body.local(V128);
+    const pairs = Array.from({ length: PORT_KINDS.length / 2 }, (_, pair) => 2 * pair);
+    const isRare = (k: number) => RARE.includes(PORT_KINDS[k] as PortKind);
+    for (const k of pairs.filter((k) => !isRare(k))) this.#take(k, sum);
+    const rare = pairs.filter(isRare);
+    assert(rare.length === RARE.length, "each rare kind is the first of a vector");
+    this.#anyDone(rare);
+    body.if("rare", false);
+    for (const k of rare) this.#take(k, sum);
+    body.end();
     body.get(sum).extractLane(64, 0).get(sum).extractLane(64, 1).op("i64.add").op("i32.wrap_i64");
+  }
+
+  /** Whether one of these kinds, or of those behind them, has been done, on the stack. */
+  #anyDone(kinds: readonly number[]): void {
+    const { body } = this;
+    kinds.forEach((k, n) => {
+      body.get(COUNTERS).vectorMem("load", 8 * k).get(RECORD).vectorMem("load", AT.before + 8 * k);
+      body.vector("v128.xor");
+      if (n > 0) body.vector("v128.or");
+    });
+    body.vector("v128.any_true");
+  }
+
+  /** Adds what has been done of kind `k` and the next; to `sum`, the registers that they moved. */
+  #take(k: number, sum: number): void {
+    const { body } = this, at = 8 * k, now = this.#vector, done = this.#done;
+    body.get(COUNTERS).vectorMem("load", at).set(now);
+    body.get(now).get(RECORD).vectorMem("load", AT.before + at).vector("i64x2.sub").set(done);
+    body.get(RECORD).get(now).vectorMem("store", AT.before + at);
+    body.get(RECORD).get(RECORD).vectorMem("load", AT.operations + at).get(done);
+    body.vector("i64x2.add").vectorMem("store", AT.operations + at);
+    const [moved = 0, other = 0] = PORT_KINDS.slice(k, k + 2).map((kind) => REGISTERS[kind] ?? 0);
+    assert(moved === other, "the two kinds of a vector move as much");
+    if (moved === 0) return;
+    this.#times(moved, done);
+    body.get(sum).vector("i64x2.add").set(sum);
   }
 
   /** `n` times the vector, on the stack, by shifts: a product of 64-bit lanes is eleven instructions of the host. */
@@ -306,18 +333,25 @@ function measuresOf({ memory }: SharedMemory, clock: Clock): Measures {
  * {@link left} and {@link entered} frame a switch; {@link pause} and {@link resume} cut out what is not the vCPU's.
  */
 export class PortMeter {
-  readonly #left: Measure;
-  readonly #entered: Measure;
-  readonly #measures: Measures;
+  // V8 knows what a field holds, if that is the first it has held: without "declare" that were undefined.
+  declare readonly memory: SharedMemory;
+  declare readonly clock: Clock;
+  declare private readonly counters: number;
+  declare private readonly measures: Measures;
+  declare private readonly begin: Measure;
+  declare private readonly end: Measure;
   /** The time is the host's clock. */
-  readonly #stamps: boolean;
+  declare private readonly stamps: boolean;
 
   /** `counters`: the byte address of the port's. */
-  constructor(readonly memory: SharedMemory, readonly clock: Clock, readonly counters: number) {
-    this.#measures = measuresOf(memory, clock);
-    this.#left = this.#measures.left;
-    this.#entered = this.#measures.entered;
-    this.#stamps = clock.addedNsAt === undefined;
+  constructor(memory: SharedMemory, clock: Clock, counters: number) {
+    this.memory = memory;
+    this.clock = clock;
+    this.counters = counters | 0;
+    this.measures = measuresOf(memory, clock);
+    this.begin = this.measures.left;
+    this.end = this.measures.entered;
+    this.stamps = clock.addedNsAt === undefined;
   }
 
   #stamp(record: number): void {
@@ -326,25 +360,25 @@ export class PortMeter {
 
   /** The guest was left just now; nothing has been done at the port since. */
   left(record: number): void {
-    if (this.#stamps) this.#stamp(record);
-    this.#left(record, this.counters);
+    if (this.stamps) this.#stamp(record);
+    this.begin(record, this.counters);
   }
 
   /** It has been entered just now: the switch is complete. */
   entered(record: number): void {
-    if (this.#stamps) this.#stamp(record);
-    this.#entered(record, this.counters);
+    if (this.stamps) this.#stamp(record);
+    this.end(record, this.counters);
   }
 
   /** What is done at the port is another's from now on; `blocked`: neither does time count. */
   pause(record: number, blocked: boolean): void {
-    if (this.#stamps) this.#stamp(record);
-    (blocked ? this.#measures.block : this.#measures.pause)(record, this.counters);
+    if (this.stamps) this.#stamp(record);
+    (blocked ? this.measures.block : this.measures.pause)(record, this.counters);
   }
 
   /** It is the vCPU's again: a switch goes on, or begins. */
   resume(record: number): void {
-    if (this.#stamps) this.#stamp(record);
-    this.#measures.resume(record, this.counters);
+    if (this.stamps) this.#stamp(record);
+    this.measures.resume(record, this.counters);
   }
 }

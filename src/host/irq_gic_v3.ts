@@ -29,14 +29,13 @@ const PRIORITY_MASK = 0xf0;
 /** A GICv3: distributor, redistributors, CPU interfaces by system register. */
 export class GicV3Chip implements IrqChip {
   readonly #affinities: number[] = [];
-  readonly #ports: readonly El2Port[];
+  // V8 knows what a field holds, if that is the first it has held: without "declare" that were undefined.
+  declare readonly hardware: HostHardware;
+  declare private readonly ports: readonly El2Port[];
 
-  constructor(readonly hardware: HostHardware) {
-    this.#ports = Array.from({ length: hardware.pcpus }, (_, pcpu) => hardware.port(pcpu));
-  }
-
-  #port(pcpu: number): El2Port {
-    return this.#ports[pcpu] as El2Port;
+  constructor(hardware: HostHardware) {
+    this.hardware = hardware;
+    this.ports = Array.from({ length: hardware.pcpus }, (_, pcpu) => hardware.port(pcpu));
   }
 
   /** Affinity routing, group 1 on, all SPIs in group 1 and off. */
@@ -116,7 +115,7 @@ export class GicV3Chip implements IrqChip {
     if (affinity === undefined) throw new InternalError(`no physical CPU ${to}`);
     const lo = (1 << (affinity & 15)) | (((affinity >>> 8) & 0xff) << 16) | (ipi << 24);
     const range = (affinity >>> 4) & 15;
-    const port = this.#port(from);
+    const port = this.ports[from] as El2Port;
     port.dsb();
     port.writeIcc(R.ICC_SGI1R_EL1, lo, ((affinity >>> 16) & 0xff) | (range << 12));
     port.isb();

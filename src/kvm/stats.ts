@@ -106,55 +106,58 @@ export function switchPercentile(totals: SwitchTotals, p: number): number | unde
  * the time while it is blocked.
  */
 export class WorldSwitchMeter {
-  readonly #slots: readonly SwitchSlot[];
-  readonly #operations: number;
+  // V8 knows what a field holds, if that is the first it has held: without "declare" that were undefined.
+  declare readonly memory: SharedMemory;
+  declare private readonly slots: readonly SwitchSlot[];
+  declare private readonly operationsAt: number;
   /** The record's byte address, signed. */
-  readonly #at: number;
+  declare private readonly at: number;
   /** Its words. */
-  readonly #words: Int32Array;
+  declare private readonly words: Int32Array;
 
   /** `at`: an instance of {@link WorldSwitchLayout}, zeroed. */
-  constructor(readonly memory: SharedMemory, at: number) {
+  constructor(memory: SharedMemory, at: number) {
+    this.memory = memory;
     const view = WorldSwitchLayout.at(memory, at);
-    this.#slots = Array.from(
+    this.slots = Array.from(
       { length: SWITCH_REASONS },
       (_, i) => SwitchSlotLayout.at(memory, view.slots + i * SwitchSlotLayout.size),
     );
-    this.#operations = view.operations;
-    this.#at = at | 0;
-    this.#words = new Int32Array(memory.memory.buffer, at, WorldSwitchLayout.size >>> 2);
+    this.operationsAt = view.operations;
+    this.at = at | 0;
+    this.words = new Int32Array(memory.memory.buffer, at, WorldSwitchLayout.size >>> 2);
   }
 
   /** The guest was left just now, on the CPU of `port`, which has not done anything since. */
   left(port: El2Port): void {
-    port.meter.left(this.#at);
+    port.meter.left(this.at);
   }
 
   /** Why it was left: a {@link SWITCH_REASON} or an exception class. */
   because(reason: number): void {
-    const words = this.#words;
+    const words = this.words;
     words[WORD.REASON] = reason + 1;
     if (reason < REASONS) add(words, WORD.COUNT + reason * SLOT_WORDS, 1);
   }
 
   /** The guest has been entered just now, on the CPU of `port`: the switch is complete. */
   entered(port: El2Port): void {
-    port.meter.entered(this.#at);
+    port.meter.entered(this.at);
   }
 
   /** The vCPU's thread gives its CPU up; `blocked`: time does not count until it is back. */
   pause(port: El2Port, blocked: boolean): void {
-    port.meter.pause(this.#at, blocked);
+    port.meter.pause(this.at, blocked);
   }
 
   /** The vCPU's thread has a CPU again, or KVM_RUN begins. */
   resume(port: El2Port): void {
-    port.meter.resume(this.#at);
+    port.meter.resume(this.at);
   }
 
   /** Adds the switches of `reason` to `into`. */
   addTo(into: SwitchTotals, reason: number): void {
-    const slot = this.#slots[reason];
+    const slot = this.slots[reason];
     if (slot === undefined || slot.count === 0) return;
     into.count += slot.count;
     into.totalNs += slot.totalNs;
@@ -168,11 +171,11 @@ export class WorldSwitchMeter {
 
   /** Exits for `reason`. */
   count(reason: number): number {
-    return this.#slots[reason]?.count ?? 0;
+    return this.slots[reason]?.count ?? 0;
   }
 
   /** el2_port operations of `kind` (a position in PORT_KINDS) between exits and entries. */
   operations(kind: number): number {
-    return this.memory.ld53(this.#operations + 8 * kind);
+    return this.memory.ld53(this.operationsAt + 8 * kind);
   }
 }
