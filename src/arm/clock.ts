@@ -103,12 +103,16 @@ export class Clock {
     return above === 0 && left >= 0 ? left : MOST;
   }
 
-  /** Notes `ns` (below 2^31) from now on as the two words of {@link until}, from `at` on. To be asked between slices. */
-  stampAfter(words: Int32Array, at: number, ns: number): void {
-    const now = this.#ns;
-    words[at] = now[0] as number;
-    words[at + 1] = now[1] as number;
-    add(words, at, ns);
+  /** Whether the moment of {@link until} has come. */
+  hasReached(lo: number, hi: number): boolean {
+    if (this.hostNs !== undefined) this.#passed(this.hostNs);
+    const ns = this.#ns, nowHi = ns[1] as number;
+    return hi === nowHi ? lo >>> 0 <= (ns[0] as number) >>> 0 : hi < nowHi;
+  }
+
+  /** The low word of virtual time, signed; with the host's clock as it was last asked for. To be asked between slices. */
+  get nsLo(): number {
+    return this.#ns[0] as number;
   }
 
   /** {@link now} as a number in `cell`: a result would be boxed wherever V8 does not inline the call. */

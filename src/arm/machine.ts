@@ -117,7 +117,7 @@ export class Machine implements Hooks, TeamMachine {
 
   #linesChanged(core: CpuCore): void {
     refreshInterrupts(core);
-    if (this.isOwn(core.cpu)) this.#turns.linesChanged(core);
+    if (this.team === undefined || this.isOwn(core.cpu)) this.#turns.linesChanged(core);
     else this.#ringFor(core.cpu);
   }
 
@@ -148,7 +148,7 @@ export class Machine implements Hooks, TeamMachine {
     this.team.sendCode(Math.max(at, 0), at < 0 ? 0 : CACHE_LINE);
   }
   onEndSlice(cpu: Cpu, sameTimers = false): void {
-    if (!this.isOwn(cpu)) this.#ringFor(cpu);
+    if (this.team !== undefined && !this.isOwn(cpu)) this.#ringFor(cpu);
     else if (sameTimers) this.platform.clock.cutSlice();
     else this.rearm();
   }

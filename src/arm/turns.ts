@@ -88,6 +88,8 @@ export class Turns {
   #deadlineNs = 0;
   /** Instructions of a slice at least, where it is not the turn's last. */
   readonly #leastSlice: number;
+  /** The level of the host at EL2's software, as of this round; 0: there is none. */
+  #hostEl: 0 | 1 | 2 = 0;
   /** {@link OVER} of each turn when it begins. */
   #overAtFirst: number;
   /** Instructions of a turn where CPUs run in parallel: as many as fit into its time. */
@@ -118,6 +120,8 @@ export class Turns {
       base: core.cpu.base | 0,
     }));
     this.#fillBlock(countsAt);
+    // Each slice ends in TypeScript while hot code waits to be translated.
+    interpreter.regions.onWaiting = (waits) => this.#block[BLOCK.PAUSE] = waits ? 1 : 0;
   }
 
   #fillBlock(countsAt: number): void {
@@ -149,7 +153,8 @@ export class Turns {
 
   /** Whether a timer is due, or {@link rearm} was called since they were looked at. */
   get timersDue(): boolean {
-    return this.#until(BLOCK.DEADLINE) === 0;
+    const block = this.#block, at = BLOCK.DEADLINE;
+    return this.#clock.hasReached(block[at] as number, block[at + 1] as number);
   }
 
   /** {@link Clock.until} the moment at word `at`. */
@@ -191,7 +196,8 @@ export class Turns {
   round(limitNs: number, quantum = this.#quantum, end = 0): boolean {
     const block = this.#block, el2 = this.el2;
     setMoment(block, BLOCK.LIMIT, limitNs);
-    block[BLOCK.HOST_EL] = el2 === undefined ? 0 : el2.hostEl ?? 2;
+    this.#hostEl = el2 === undefined ? 0 : el2.hostEl ?? 2;
+    block[BLOCK.HOST_EL] = this.#hostEl;
     block[BLOCK.OVER_AT_FIRST] = this.#overAtFirst;
     block[BLOCK.PROGRESS] = 0;
     // Others are long, or somebody sees each.
@@ -230,32 +236,30 @@ export class Turns {
     block[BLOCK.QUANTUM] = quantum;
     interpreter.settle((this.#seats[0] as Seat).cpu);
     for (let next = 0;;) {
-      // Each slice ends in TypeScript while hot code waits to be translated.
-      block[BLOCK.PAUSE] = interpreter.regions.isWaiting ? 1 : 0;
       const answer = interpreter.turns(next);
       const what = answer >>> 8, n = answer & 0xff;
-      if (what === TURN.END) return block[BLOCK.PROGRESS] !== 0;
-      if (what === TURN.LIMIT) return true;
-      this.#takeOver(this.#seats[n] as Seat, what);
+      const seat = this.#seats[n] as Seat;
       next = n + 1;
+      if (what === TURN.OTHER) {
+        if (this.#hasTurn(seat)) this.#goOn(seat, block[BLOCK.GIVEN] as number);
+      } else if (what === TURN.EXIT) this.#finish(seat);
+      else if (what === TURN.TIMERS) this.#settle(seat);
+      else return what === TURN.LIMIT || block[BLOCK.PROGRESS] !== 0;
     }
   }
 
-  /** The rest of a turn that the function has left as it says. */
-  #takeOver(seat: Seat, what: number): void {
-    if (what === TURN.TIMERS) {
-      this.updateTimers();
-      this.#interpreter.settle(seat.cpu);
-      return;
-    }
-    const block = this.#block;
-    if (what === TURN.OTHER) {
-      if (this.#hasTurn(seat)) this.#goOn(seat, block[BLOCK.GIVEN] as number);
-      return;
-    }
-    this.#interpreter.finish(block[BLOCK.EXIT] as number, seat.cpu, seat.executor, this.#toOffset);
+  /** The rest of a turn whose slice is under way. */
+  #finish(seat: Seat): void {
+    const exit = this.#block[BLOCK.EXIT] as number;
+    this.#interpreter.finish(exit, seat.cpu, seat.executor, this.#toOffset);
     this.#endSlice(seat);
-    if (this.#arrives(seat)) this.#goOn(seat, this.#until(BLOCK.TURN_END));
+    if (this.#arrives(seat)) this.#goOn(seat, this.#timeLeft());
+  }
+
+  /** What comes after a turn that the function has ended. */
+  #settle({ cpu }: Seat): void {
+    this.updateTimers();
+    this.#interpreter.settle(cpu);
   }
 
   /** Instructions of a turn that nobody has said the length of. */
@@ -278,26 +282,19 @@ export class Turns {
     return true;
   }
 
-  /** Whether the CPU is in the hands of EL2 software. */
-  #inHost(words: Int32Array): boolean {
-    const hostEl = this.#block[BLOCK.HOST_EL] as number;
-    if (words[WORD.EL] === 2) return hostEl !== 0;
-    return hostEl === 1 && words[WORD.EL] === 1 && ((words[WORD.HCR] as number) & HCR.VM) === 0;
-  }
-
   /** Whether the CPU has anything to do in its turn. */
   #hasTurn({ core, words }: Seat): boolean {
     const halt = words[WORD.HALT];
     if (halt === HALT.RUNNING) return true;
     if (halt === HALT.OFF || halt === HALT.STOPPED) return false;
-    return this.#inHost(words) || resumeIfWoken(core);
+    return inHost(words, this.#hostEl) || resumeIfWoken(core);
   }
 
   /** A CPU's turn of `budget` ns begins: as turn_loop.ts does it. */
   #begin({ base }: Seat, budget: number): void {
     const block = this.#block;
     block[BLOCK.TURN_OF] = base;
-    this.#clock.stampAfter(block, BLOCK.TURN_END, budget);
+    block[BLOCK.TURN_END] = (this.#clock.nsLo + budget) | 0;
     block[BLOCK.BEFORE] = this.#machine[MACHINE.INSNS] as number;
     block[BLOCK.OVER] = block[BLOCK.OVER_AT_FIRST] as number;
   }
@@ -307,9 +304,9 @@ export class Turns {
    * next entry included. It ends early where another CPU has an interrupt to take.
    */
   #goOn(seat: Seat, budget: number): void {
-    const { words } = seat, block = this.#block;
-    for (let left = budget; left > 0; left = this.#until(BLOCK.TURN_END)) {
-      if (this.#inHost(words)) {
+    const { words } = seat, block = this.#block, hostEl = this.#hostEl;
+    for (let left = budget; left > 0; left = this.#timeLeft()) {
+      if (inHost(words, hostEl)) {
         if (words[WORD.HALT] !== HALT.RUNNING && !wakes(words)) return;
         block[BLOCK.PROGRESS] = 1;
         const result = (this.el2 as El2Software).step(seat.index);
@@ -317,13 +314,17 @@ export class Turns {
         if (this.timersDue) this.#lookAtTimers();
         if (result !== "guest" && !this.#stepOn(seat, result)) return;
         if (((block[BLOCK.OVER] as number) & OVER.WAITED_FOR) !== 0 && this.#hasRun()) return;
-      }
-      block[BLOCK.PROGRESS] = 1;
+      } else block[BLOCK.PROGRESS] = 1;
       const mayCome = (words[WORD.CHECK] as number) & CHECK.INTERRUPT;
       if (mayCome !== 0 || words[WORD.LINES] !== 0) pollInterrupts(seat.core);
-      if (!this.#inHost(words)) this.#slice(seat, left);
+      if (!inHost(words, hostEl)) this.#slice(seat, left);
       if (!this.#arrives(seat)) return;
     }
+  }
+
+  /** Of the turn, in ns. */
+  #timeLeft(): number {
+    return ((this.#block[BLOCK.TURN_END] as number) - this.#clock.nsLo) | 0;
   }
 
   /** The EL2 software's further steps until it enters a guest or has nothing to do. True: the CPU is to run. */
@@ -345,7 +346,7 @@ export class Turns {
 
   /** After instructions, or an interrupt: true if they have led to EL2's software and the turn goes on. */
   #arrives({ index, cpu, words }: Seat): boolean {
-    if (!this.#inHost(words)) return false;
+    if (!inHost(words, this.#hostEl)) return false;
     // The vCPU may go on elsewhere: as a context switch does, this completes what it has begun.
     if (words[WORD.MAINTENANCE] !== 0) this.#platform.hooks.onDsb?.(cpu, false);
     (this.el2 as El2Software).onEl2Exception(index, (words[WORD.PC] as number) & 0x7ff);
@@ -353,19 +354,26 @@ export class Turns {
   }
 
   #slice(seat: Seat, most: number): void {
-    const { words } = seat, block = this.#block, team = this.#team;
+    if (this.#team !== undefined) return this.#teamSlice(seat, most);
+    this.#beginSlice(seat, most);
+    this.#interpreter.run(seat.cpu, seat.executor, this.#toOffset);
+    this.#endSlice(seat);
+  }
+
+  #teamSlice(seat: Seat, most: number): void {
+    this.#beginSlice(seat, most);
+    const began = this.#clock.now();
+    this.#interpreter.run(seat.cpu, seat.executor, this.#toOffset);
+    const insns = this.#endSlice(seat);
+    this.#teamQuantum = nextQuantum(this.#teamQuantum, insns, this.#clock.now() - began);
+  }
+
+  #beginSlice(seat: Seat, most: number): void {
+    const { words } = seat, block = this.#block;
     const length = this.#sliceLength(seat, most);
     words[WORD.BUDGET] = length;
     block[BLOCK.SLICE_BUDGET] = length;
     block[BLOCK.SLICE_CPU] = seat.base;
-    const began = team === undefined ? 0 : this.#clock.now();
-    this.#interpreter.run(seat.cpu, seat.executor, this.#toOffset);
-    const insns = this.#endSlice(seat);
-    if (team !== undefined) this.#adapt(insns, began);
-  }
-
-  #adapt(insns: number, began: number): void {
-    this.#teamQuantum = nextQuantum(this.#teamQuantum, insns, this.#clock.now() - began);
   }
 
   /** The instructions that the slice has retired. */
@@ -392,6 +400,13 @@ export class Turns {
     const toOverflow = untilPmuInterrupt(core);
     return toOverflow < length ? toOverflow | 0 : length;
   }
+}
+
+/** Whether the CPU is in the hands of EL2 software, whose host is at level `hostEl`. */
+function inHost(words: Int32Array, hostEl: number): boolean {
+  const el = words[WORD.EL];
+  if (el === 2) return hostEl !== 0;
+  return hostEl === 1 && el === 1 && ((words[WORD.HCR] as number) & HCR.VM) === 0;
 }
 
 /** A halted CPU in the host's hands runs again where it has an interrupt. */

@@ -131,6 +131,8 @@ export class Regions {
   evicted = 0;
   /** Some of these have changed since it was set to false. */
   changed = false;
+  /** Told of {@link isWaiting}. */
+  onWaiting: (waits: boolean) => void = () => {};
   /** Sees each region before it is used; gives the function to use, the region's or one on the way to it. */
   onTranslated: (region: TranslatedRegion) => CallableFunction = ({ run }) => run;
 
@@ -164,14 +166,14 @@ export class Regions {
     const { records, offset } = hot;
     if (this.options.hotAfter === 0 || this.#isEntry(records, offset)) return;
     if (this.#waiting.some((h) => h.records === records && h.offset === offset)) return;
-    this.#waiting.push(hot);
-    this.isWaiting = true;
+    this.#wait([...this.#waiting, hot]);
     if (this.#waiting.length >= this.options.batch) this.translate();
   }
 
   #wait(waiting: Hot[]): void {
     this.#waiting = waiting;
     this.isWaiting = waiting.length > 0;
+    this.onWaiting(this.isWaiting);
   }
 
   /** It may become hot again. */

@@ -49,9 +49,10 @@ export const TurnLayout = layout("turns", {
   deadline: u64("cache"),
   /** Instructions retired by all CPUs at which no other round is begun. */
   end: u64("cache"),
-  /** The turn at hand, or the last: the address of its CPU's state; in ns when it is over. */
+  /** The turn at hand, or the last: the address of its CPU's state. */
   turnOf: u32("cache"),
-  turnEnd: u64("cache"),
+  /** In ns, the low word: when it is over, which is less than 2^31 away. */
+  turnEnd: u32("cache"),
   /** The low word of `insns` when it began. */
   before: u32("cache"),
   /** Not 0: it ends when its CPU comes to EL2. {@link OVER} says why; that of each turn when it begins. */
@@ -175,8 +176,8 @@ class TurnCode {
     const { asm } = this;
     asm.i32(TURNS_AT).get(this.#cpu).mem("i32.store", B.turnOf);
     asm.i32(TURNS_AT);
-    this.#far("ns");
-    asm.get(this.#budget).op("i64.extend_i32_u").op("i64.add").mem("i64.store", B.turnEnd);
+    this.#field("ns").mem("i32.load", 0);
+    asm.get(this.#budget).op("i32.add").mem("i32.store", B.turnEnd);
     asm.i32(TURNS_AT);
     this.#field("insns").mem("i32.load", 0).mem("i32.store", B.before);
     asm.i32(TURNS_AT);
