@@ -5,7 +5,7 @@
 import { alignUp } from "./bits.ts";
 import { assert, InternalError } from "./errors.ts";
 import type { SharedMemory } from "./memory.ts";
-import { bool, type Fields, type Layout, layout, type Struct, u32 } from "./struct.ts";
+import { type Fields, type Layout, layout, type Struct, u32 } from "./struct.ts";
 
 /** `count` instances of `layout` in a row from `base`. */
 export interface Placement {
@@ -58,7 +58,13 @@ export class Arena {
   }
 }
 
-const SlabHead = layout("slab", { firstFree: u32(), used: u32(), full: bool() });
+const SlabHead = layout("slab", {
+  /** The first of those that were given back, 0 for none; each begins with the next one's address. */
+  firstFree: u32(),
+  used: u32(),
+  /** From this one on none has been handed out yet. */
+  fresh: u32(),
+});
 
 /**
  * A pool of `capacity` equal instances with a free list that itself lies in the memory. An instance
@@ -72,7 +78,6 @@ export class Slab<F extends Fields> {
     assert(layout.size >= 8, `${layout.name} is too small for a slab`);
     this.#head = arena.make(SlabHead);
     this.#base = arena.allocate(layout, capacity);
-    for (let i = capacity - 1; i >= 0; i--) this.#push(this.#base + i * layout.size);
   }
 
   /** Instances in use. */
@@ -80,18 +85,14 @@ export class Slab<F extends Fields> {
     return this.#head.used;
   }
 
-  #push(at: number): void {
-    this.#head.memory.st32(at, this.#head.firstFree);
-    this.#head.firstFree = at;
-  }
-
   /** The address of a zeroed instance, or 0 when all are in use. */
   allocate(): number {
-    const head = this.#head;
-    const at = head.firstFree;
-    if (at === 0) return 0;
-    head.firstFree = head.memory.ld32(at);
-    head.memory.u8.fill(0, at, at + this.layout.size);
+    const head = this.#head, { size } = this.layout;
+    let at = head.firstFree;
+    if (at !== 0) head.firstFree = head.memory.ld32(at);
+    else if (head.fresh === this.capacity) return 0;
+    else at = this.#base + size * head.fresh++;
+    head.memory.u8.fill(0, at, at + size);
     head.used++;
     return at;
   }
@@ -102,7 +103,8 @@ export class Slab<F extends Fields> {
     const mine = offset >= 0 && offset % this.layout.size === 0 &&
       offset / this.layout.size < this.capacity;
     assert(mine, `${this.layout.name} slab: ${at} is not one of its instances`);
-    this.#push(at);
+    this.#head.memory.st32(at, this.#head.firstFree);
+    this.#head.firstFree = at;
     this.#head.used--;
   }
 }

@@ -1,8 +1,9 @@
 /**
- * The host's page allocator: 4 KiB pages of a range of RAM. A bitmap says which pages are in use, a
- * stack of free pages gives single ones in an order that can be shuffled, so that nothing can rely on
- * neighbours or on identity. Free pages are zero: they are cleared when they are given back, so that
- * a machine does not start by writing all of its memory.
+ * The host's page allocator: 4 KiB pages of a range of RAM. A bitmap says which pages are in use. Single
+ * ones are given from a stack of those that were given back, and then in the order of their numbers; or all
+ * are on the stack from the start in an order that is shuffled, so that nothing can rely on neighbours or
+ * on identity. Free pages are zero: they are cleared when they are given back, so that a machine does not
+ * start by writing all of its memory.
  */
 import { alignUp } from "../base/bits.ts";
 import { assert, InternalError } from "../base/errors.ts";
@@ -17,8 +18,10 @@ const HeadLayout = layout("page_allocator", {
   /** Page frame number of the first page, and pages in all. */
   firstPfn: u53(),
   pages: u32(),
-  /** Entries on the stack, some of which may have been taken by a run meanwhile. */
+  /** Entries on the stack. */
   stack: u32(),
+  /** From this page on none is on the stack: those not in use are given, the lowest first, when that is empty. */
+  fresh: u32(),
   free: u32(),
 });
 
@@ -46,7 +49,9 @@ export class Pages {
     this.#head.pages = pages;
     this.#bitmap = arena.reserve(Math.ceil(pages / 32) * 4);
     this.#stack = arena.reserve(pages * 4);
-    this.#fillStack(pages, range.shuffle ?? 0);
+    this.#head.free = pages;
+    const { shuffle = 0 } = range;
+    if (shuffle !== 0) this.#fillStack(pages, shuffle);
   }
 
   /** Pages not in use. */
@@ -58,9 +63,7 @@ export class Pages {
     const m = this.#memory;
     const words = m.u32, first = this.#stack >>> 2;
     for (let i = 0; i < pages; i++) words[first + i] = pages - 1 - i;
-    this.#head.stack = pages;
-    this.#head.free = pages;
-    if (seed === 0) return;
+    this.#head.stack = this.#head.fresh = pages;
     let state = seed >>> 0;
     for (let i = pages - 1; i > 0; i--) {
       // xorshift32: a fixed order for a seed is all that is wanted.
@@ -98,14 +101,22 @@ export class Pages {
 
   /** One zeroed page: its page frame number, or -1 when none is left. */
   allocate(): number {
-    while (this.#head.stack > 0) {
+    if (this.#head.stack > 0) {
       this.#head.stack--;
       const page = this.#memory.ld32(this.#stack + 4 * this.#head.stack);
-      if (this.#used(page)) continue;
       this.#mark(page, true);
       return this.#head.firstPfn + page;
     }
-    return -1;
+    return this.#allocateFresh();
+  }
+
+  #allocateFresh(): number {
+    const { fresh, pages, firstPfn } = this.#head;
+    const page = this.#nextUnused(fresh);
+    if (page >= pages) return -1;
+    this.#head.fresh = page + 1;
+    this.#mark(page, true);
+    return firstPfn + page;
   }
 
   /** `count` consecutive zeroed pages starting at a multiple of `align` pages (of physical memory): the first's frame number, or -1. */
@@ -192,6 +203,7 @@ export class Pages {
         throw new InternalError(`page ${pfn + i} released but not in use`);
       }
       this.#mark(page, false);
+      if (page >= this.#head.fresh) continue;
       this.#memory.st32(this.#stack + 4 * this.#head.stack, page);
       this.#head.stack++;
     }
