@@ -76,7 +76,6 @@ function orLeave(done: boolean): void {
 export class CpuCore implements Environment, Core {
   readonly regs: RegisterFile;
   readonly words: Int32Array;
-  readonly index: number;
   readonly sysregs: SysregAccess;
   readonly data: DataAccess;
   readonly #evaluator: Evaluator;
@@ -89,7 +88,6 @@ export class CpuCore implements Environment, Core {
   constructor(readonly platform: Platform, readonly cpu: Cpu, readonly firmware?: Firmware) {
     this.regs = new RegisterFile(platform.memory, cpu.base);
     this.words = wordsOf(cpu);
-    this.index = cpu.index;
     this.#memory = platform.memory.i32;
     this.sysregs = new SysregAccess(this);
     this.data = new DataAccess(this);

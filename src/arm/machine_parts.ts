@@ -11,7 +11,6 @@ import { RECORD_PAGE_SIZE } from "./engine/records.ts";
 import { TurnLayout, turnsAt } from "./engine/turn_loop.ts";
 import { GenericTimer } from "./generic_timer.ts";
 import { type CoreModel, coreModel } from "./id_registers.ts";
-import { levelFunctions } from "./level_functions.ts";
 import type { MachineOptions } from "./machine_options.ts";
 import { Mmu } from "./mmu/mmu.ts";
 import { hostClock } from "./parallel/team_machine.ts";
@@ -91,7 +90,6 @@ export function makePlatform(place: MachinePlace, options: MachineOptions): Plat
     bus,
     hooks,
     model,
-    levels: levelFunctions(memory, mmu, cpus),
     cores: [],
     cpus,
     hostAtEl2: false,

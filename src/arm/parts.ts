@@ -5,7 +5,6 @@ import type { RamRange } from "./arch/tlb_layout.ts";
 import type { Bus } from "./bus.ts";
 import type { Clock } from "./clock.ts";
 import type { GenericTimer } from "./generic_timer.ts";
-import type { LevelFunctions } from "./level_functions.ts";
 import type { CoreModel } from "./id_registers.ts";
 import type { Gic } from "./gic/controller.ts";
 import type { Mmu } from "./mmu/mmu.ts";
@@ -52,8 +51,6 @@ export interface Platform {
   readonly hooks: Hooks;
   /** What the CPUs implement. */
   readonly model: CoreModel;
-  /** Exception entry and return, and what is derived from the level. */
-  readonly levels: LevelFunctions;
   /** All CPUs, by index; filled as they are made. */
   readonly cores: Core[];
   /** The states of {@link cores}, for broadcasts. */
@@ -69,6 +66,4 @@ export interface Core {
   readonly words: Int32Array;
   readonly regs: RegisterFile;
   readonly platform: Platform;
-  /** The CPU's number. */
-  readonly index: number;
 }

@@ -11,7 +11,6 @@ import { type Conduit, Firmware } from "../../src/arm/firmware.ts";
 import { GenericTimer } from "../../src/arm/generic_timer.ts";
 import { Gicv3 } from "../../src/arm/gic/gicv3.ts";
 import { type CoreModel, coreModel, mpidrOf } from "../../src/arm/id_registers.ts";
-import { type LevelFunctions, levelFunctions } from "../../src/arm/level_functions.ts";
 import { contextBytes, Mmu } from "../../src/arm/mmu/mmu.ts";
 import type { Core, Platform, PowerEvent } from "../../src/arm/parts.ts";
 import { setElAndSpsel } from "../../src/arm/pstate.ts";
@@ -38,7 +37,6 @@ export class Machine implements Platform {
   readonly arena: Arena;
   readonly ram: RamRange;
   readonly mmu: Mmu;
-  readonly levels: LevelFunctions;
   readonly gic: Gicv3;
   readonly clock: Clock;
   readonly timer: GenericTimer;
@@ -73,7 +71,6 @@ export class Machine implements Platform {
       return cpu;
     });
     this.mmu = new Mmu(this.memory, this.ram, this.arena, cpus);
-    this.levels = levelFunctions(this.memory, this.mmu, this.cpus);
     this.gic = new Gicv3(this.memory, this.arena, { cpus: this.cpus, lrs });
     this.gic.linesChanged = (cpu) => refreshInterrupts(this.core(cpu));
     this.clock = new Clock(this.arena);

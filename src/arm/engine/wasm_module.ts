@@ -1,29 +1,6 @@
 /** Modules of WebAssembly, section by section. */
-import { WASM_PAGE } from "../../base/memory.ts";
 import { type FunctionBody, I32, I64, type ValType } from "./wasm_assembler.ts";
 import { Bytes } from "./wasm_bytes.ts";
-
-/** Compiled modules by what they are: as many machines are made as there are tests. */
-const COMPILED = new Map<string, WebAssembly.Module>();
-
-/**
- * What a module that imports nothing but the memory exports; `make` makes it, if there has been none of that
- * `name` for a memory of this size.
- */
-export function instantiate(
-  name: string,
-  memory: WebAssembly.Memory,
-  make: (memoryPages: number) => ModuleAssembler,
-): WebAssembly.Exports {
-  const pages = memory.buffer.byteLength / WASM_PAGE;
-  const key = `${name} ${pages}`;
-  let compiled = COMPILED.get(key);
-  if (compiled === undefined) {
-    compiled = new WebAssembly.Module(make(pages).bytes());
-    COMPILED.set(key, compiled);
-  }
-  return new WebAssembly.Instance(compiled, { env: { memory } }).exports;
-}
 
 type SectionWriter = (id: number, count: number, write: (body: Bytes) => void) => void;
 

@@ -247,27 +247,17 @@ export class Contexts {
       this.flush(context);
       key.store(this.#words, this.#at(context));
     }
-    this.#touch(context);
+    this.touch(context);
     return context;
   }
 
-  /** Byte addresses of what stamps are taken from, and of {@link generation}. */
-  get clockAt(): number {
-    return 4 * this.#clock;
-  }
-  get generationAt(): number {
-    return 4 * (this.#clock + 1);
+  /** Whether the context has a key; a CPU of another thread may have had all of them forgotten. */
+  isUsed(context: number): boolean {
+    return this.#words[this.#at(context) + FLAGS] !== 0;
   }
 
-  /** The same of a context's flags, which are 0 while it has no key, and of its stamp: when it was last selected. */
-  flagsAt(context: number): number {
-    return 4 * (this.#at(context) + FLAGS);
-  }
-  stampAt(context: number): number {
-    return 4 * (this.#at(context) + STAMP);
-  }
-
-  #touch(context: number): void {
+  /** The context is selected again, by whoever knows that it is the right one. */
+  touch(context: number): void {
     const now = ((this.#words[this.#clock] as number) + 1) | 0;
     this.#words[this.#clock] = now;
     this.#words[this.#at(context) + STAMP] = now;

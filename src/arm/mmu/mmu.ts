@@ -6,7 +6,7 @@
 import type { Arena } from "../../base/arena.ts";
 import { assert } from "../../base/errors.ts";
 import type { SharedMemory } from "../../base/memory.ts";
-import { type Cpu, sysregOffset } from "../arch/cpu_state.ts";
+import { type Cpu, CpuLayout, sysregOffset, wordsOf } from "../arch/cpu_state.ts";
 import { ARMED, ARMED_DATA, BREAKPOINTS, WATCHPOINTS } from "../arch/debug_registers.ts";
 import { R } from "../arch/sysregs.ts";
 import { ACCESS, type Access, ramOffset, type RamRange } from "../arch/tlb_layout.ts";
@@ -20,15 +20,8 @@ import {
   parSuccessLo,
 } from "./at.ts";
 import { combineAttr, combineShareability, isNormal } from "./attributes.ts";
-import {
-  compileRecall,
-  type ContextClock,
-  ContextMemoLayout,
-  keepContext,
-  type MemoPlace,
-  type Recall,
-} from "./context_memo.ts";
-import { contextBytes as poolBytes, Contexts } from "./contexts.ts";
+import { ContextMemo } from "./context_memo.ts";
+import { contextBytes, Contexts } from "./contexts.ts";
 import { breakpointPage, isWatchedPage, watchedBytes } from "./debug_pages.ts";
 import { FSC, TranslationFault } from "./fault.ts";
 import { PERM } from "./permissions.ts";
@@ -50,10 +43,7 @@ export const FILL = {
 } as const;
 export type Fill = (typeof FILL)[keyof typeof FILL];
 
-/** Bytes of memory that the contexts of `cpuCount` CPUs take. */
-export function contextBytes(cpuCount: number): number {
-  return poolBytes(cpuCount) + cpuCount * ContextMemoLayout.size;
-}
+export { contextBytes };
 
 /** What differs between models of core; register fields that they have not are RES0. */
 export interface MmuFeatures {
@@ -62,6 +52,9 @@ export interface MmuFeatures {
   /** CPUs run in several workers: TLBs are looked up while they are emptied. */
   readonly parallel?: boolean;
 }
+
+/** The word of a CPU's level. */
+const EL = CpuLayout.offset.el >>> 2;
 
 const SP_ALIGN_MASK = 15;
 const ALIGN_MASK = 0xffff_ffff;
@@ -83,9 +76,8 @@ export class Mmu {
   readonly #memory: SharedMemory;
   readonly #ram: RamRange;
   readonly #contexts: Contexts;
-  /** Address of a {@link ContextMemoLayout} for each CPU. */
-  readonly #memos: number;
-  readonly #recall: Recall;
+  /** By CPU. */
+  readonly #memos: ContextMemo[] = [];
   readonly #controls = new Controls();
   readonly #stage1: Stage1;
   readonly #stage2: Stage2;
@@ -101,8 +93,6 @@ export class Mmu {
     this.#memory = memory;
     this.#ram = ram;
     this.#contexts = new Contexts(memory, arena, cpuCount, features.parallel);
-    this.#memos = arena.allocate(ContextMemoLayout, cpuCount);
-    this.#recall = compileRecall(memory, this.#contexts);
     const tables = new TableReader(memory, ram, features.parallel);
     const { walks } = this.#contexts;
     this.#stage2 = new Stage2(tables, this.fault, features.xnx, walks);
@@ -283,23 +273,17 @@ export class Mmu {
    * PSTATE.PAN or a translation register; {@link controlChanged} does where it matters.
    */
   contextChanged(cpu: Cpu): void {
-    if (this.#recall(cpu.base, this.#memoOf(cpu)) === 0) this.newContext(cpu);
+    const memo = this.#memos[cpu.index] ?? this.#makeMemo(cpu);
+    const el = memo.words[EL] as number;
+    if (el > 2) memo.forget();
+    if (el > 2 || !memo.recall(el)) this.#newContext(cpu, memo);
   }
 
-  #memoOf({ index }: Cpu): number {
-    return this.#memos + index * ContextMemoLayout.size;
+  #makeMemo(cpu: Cpu): ContextMemo {
+    return this.#memos[cpu.index] = new ContextMemo(wordsOf(cpu), this.#contexts);
   }
 
-  /** What remembers the CPU's contexts, for whoever does {@link contextChanged} himself. */
-  memoPlace(cpu: Cpu): MemoPlace {
-    return { cpu: cpu.base, memo: this.#memoOf(cpu) };
-  }
-  get contextClock(): ContextClock {
-    return this.#contexts;
-  }
-
-  /** The same where the CPU has not what it had the last time at its level. */
-  newContext(cpu: Cpu): void {
+  #newContext(cpu: Cpu, memo: ContextMemo): void {
     const c = this.#controls;
     loadControls(c, this.#memory, cpu, cpu.el, false);
     const context = this.#contexts.select(cpu.index, c);
@@ -313,8 +297,7 @@ export class Mmu {
     const unprivileged = c.unprivilegedIsUser ? this.#unprivileged(cpu) : -1;
     cpu.tlbUnprivileged = unprivileged < 0 ? cpu.tlb : this.#contexts.dataTlb(unprivileged);
     if (cpu.countsAccesses !== 0) cpu.tlb = cpu.tlbUnprivileged = this.#contexts.emptyTlb;
-    const memo = this.#memoOf(cpu);
-    keepContext(this.#memory, memo, cpu, this.#contexts, context, unprivileged);
+    if (cpu.el <= 2) memo.keep(cpu.el, context, unprivileged);
   }
 
   #unprivileged(cpu: Cpu): number {
