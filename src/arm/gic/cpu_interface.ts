@@ -117,8 +117,10 @@ export abstract class CpuInterface implements BinaryPoints {
 
   /** Takes over the highest pending interrupt, and signals it. */
   refresh(): void {
-    const { words, lines } = this;
-    const found = this.interrupts.highestPending(lines.cpuIndex, this.bank, this.forwarded);
+    const { words, interrupts, bank, lines } = this;
+    const found = interrupts.isQuiet(bank)
+      ? NONE
+      : interrupts.highestPending(lines.cpuIndex, bank, this.forwarded);
     words[WORD.PENDING] = found & 0x3ff;
     if (found === NONE) return lines.drivePhysical(0);
     words[WORD.PRIORITY] = found >>> 16;

@@ -65,14 +65,19 @@ export abstract class Interrupts {
     return this.hasSpi(intid) ? this.spis : undefined;
   }
 
+  /** Whether nothing can be pending for the CPU whose private interrupts are `own`. */
+  isQuiet(own: Bank): boolean {
+    return (own.candidateWord(0) | (~this.spis.quiet & this.allQuiet)) === 0;
+  }
+
   /**
    * The highest priority interrupt that is pending, not active, enabled, of the groups (bits 0 and 1) that are
    * forwarded to CPU `cpu`, and for that: one of `own` or an SPI, the lowest INTID among equals. An interrupt of a
    * group that the CPU interface disables is not forwarded, so it hides no other.
    */
   highestPending(cpu: number, own: Bank, groups: number): Found {
-    const { spis } = this, loud = ~spis.quiet & this.allQuiet, candidates = own.candidateWord(0);
-    if ((candidates | loud) === 0 || groups === 0) return NONE;
+    if (groups === 0) return NONE;
+    const loud = ~this.spis.quiet & this.allQuiet, candidates = own.candidateWord(0);
     const found = candidates === 0 ? NONE : this.#better(NONE, own, 0, candidates, groups, -1);
     return loud === 0 ? found : this.#betterSpi(found, loud, groups, cpu);
   }

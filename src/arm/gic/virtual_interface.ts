@@ -208,13 +208,13 @@ export class VirtualInterface implements BinaryPoints {
 
   /** The list register with the highest priority pending interrupt of an enabled group, or -1; the lowest among equals. */
   highestPending(): number {
-    const words = this.words;
+    const { words } = this;
     if ((this.#anySetFrom1() & LR_HI.PENDING) !== 0) return this.#searchPending();
     return isDeliverable(words[WORD.LR_HI] as number, words[WORD.VMCR] as number) ? 0 : -1;
   }
 
   #searchPending(): number {
-    const words = this.words, vmcr = words[WORD.VMCR] as number;
+    const { words } = this, vmcr = words[WORD.VMCR] as number;
     let found = -1, best: number = IDLE;
     for (let n = 0; n < this.lrs; n++) {
       const hi = words[(WORD.LR_HI + 2 * n) | 0] as number;
@@ -228,15 +228,17 @@ export class VirtualInterface implements BinaryPoints {
     return found;
   }
 
-  /** Whether list register `n`'s interrupt passes the mask and the running priority. */
-  #signals(n: number): boolean {
-    const words = this.words;
-    if (((words[WORD.HCR] as number) & HCR.En) === 0) return false;
-    const hi = words[(WORD.LR_HI + 2 * n) | 0] as number;
-    const priority = (hi >>> LR_HI.Priority.shift) & 0xff;
+  /** Whether a list register's interrupt passes the mask and the running priority. `hi`: its bits 63 to 32. */
+  #passes(hi: number): boolean {
+    const { words } = this, priority = (hi >>> LR_HI.Priority.shift) & 0xff;
     if (priority >= (words[WORD.VMCR] as number) >>> VMCR.VPMR.shift) return false;
     const active = (words[WORD.AP0R] as number) | (words[WORD.AP1R] as number);
     return active === 0 || preempts(priority, active, this.#mask(hi & LR_HI.Group));
+  }
+
+  /** Whether list register `n`'s interrupt would be taken now. */
+  #signals(n: number): boolean {
+    return this.on && this.#passes(this.words[(WORD.LR_HI + 2 * n) | 0] as number);
   }
 
   /** The mask of the group priority bits: of group 0 if `group1` is 0. */
@@ -249,7 +251,7 @@ export class VirtualInterface implements BinaryPoints {
 
   /** Signals to the guest, and drives the maintenance interrupt, as the registers say now. */
   refresh(): void {
-    const words = this.words, hcr = words[WORD.HCR] as number;
+    const { words } = this, hcr = words[WORD.HCR] as number;
     let line = 0, maintenance = 0;
     if ((hcr & HCR.En) !== 0) {
       const set = (words[WORD.LR_HI] as number) | this.#anySetFrom1();
@@ -268,7 +270,7 @@ export class VirtualInterface implements BinaryPoints {
    * do the first is the only one in use most often.
    */
   #anySetFrom1(): number {
-    const words = this.words;
+    const { words } = this;
     const set = (words[WORD.LR_HI + 2] as number) | (words[WORD.LR_HI + 4] as number) |
       (words[WORD.LR_HI + 6] as number);
     return this.lrs <= 4 ? set : set | this.#anySetFrom4();
@@ -284,11 +286,12 @@ export class VirtualInterface implements BinaryPoints {
     this.interrupts.drive(this.lines.cpuIndex, MAINTENANCE_INTID, level);
   }
 
-  /** LINE.VIRQ, LINE.VFIQ or 0: what the guest is signalled. */
+  /** LINE.VIRQ, LINE.VFIQ or 0: what the guest is signalled while the interface is on. */
   #line(): number {
     const n = this.highestPending();
-    if (n < 0 || !this.#signals(n)) return 0;
-    const words = this.words, hi = words[(WORD.LR_HI + 2 * n) | 0] as number;
+    if (n < 0) return 0;
+    const { words } = this, hi = words[(WORD.LR_HI + 2 * n) | 0] as number;
+    if (!this.#passes(hi)) return 0;
     const fiq = (hi & LR_HI.Group) === 0 && ((words[WORD.VMCR] as number) & VMCR.VFIQEn) !== 0;
     return fiq ? LINES.VFIQ : LINES.VIRQ;
   }
@@ -327,7 +330,7 @@ export class VirtualInterface implements BinaryPoints {
   acknowledge(group: number): number {
     const n = this.#pendingOf(group);
     if (n < 0 || !this.#signals(n)) return INTIDS.SPURIOUS;
-    const words = this.words, hiAt = (WORD.LR_HI + 2 * n) | 0;
+    const { words } = this, hiAt = (WORD.LR_HI + 2 * n) | 0;
     const intid = (words[(hiAt - 1) | 0] as number) >>> 0, hi = words[hiAt] as number;
     if (isSpecial(intid)) {
       words[hiAt] = hi & ~LR_HI.PENDING;
@@ -342,7 +345,7 @@ export class VirtualInterface implements BinaryPoints {
 
   /** The list register in which `intid` is active, or -1. */
   #findActive(intid: number): number {
-    const words = this.words, { lrs } = this;
+    const { words } = this, { lrs } = this;
     for (let n = 0; n < lrs; n++) {
       const hiAt = (WORD.LR_HI + 2 * n) | 0;
       if (((words[hiAt] as number) & LR_HI.ACTIVE) === 0) continue;
@@ -353,7 +356,7 @@ export class VirtualInterface implements BinaryPoints {
 
   /** Drops the highest active priority. */
   #dropPriority(): void {
-    const words = this.words;
+    const { words } = this;
     const ap0 = words[WORD.AP0R] as number, ap1 = words[WORD.AP1R] as number;
     if (runningGroup(ap0, ap1) === 0) words[WORD.AP0R] = ap0 & (ap0 - 1);
     else words[WORD.AP1R] = ap1 & (ap1 - 1);
@@ -367,7 +370,7 @@ export class VirtualInterface implements BinaryPoints {
 
   /** Active to invalid, or pending and active to pending; with HW the physical interrupt too. */
   #deactivateLr(n: number): void {
-    const words = this.words, hiAt = (WORD.LR_HI + 2 * n) | 0, hi = words[hiAt] as number;
+    const { words } = this, hiAt = (WORD.LR_HI + 2 * n) | 0, hi = words[hiAt] as number;
     words[hiAt] = hi & ~LR_HI.ACTIVE;
     const { cpuIndex } = this.lines;
     if ((hi & LR_HI.HW) !== 0) this.interrupts.deactivate(cpuIndex, field(hi, LR_HI.pINTID));
@@ -385,7 +388,7 @@ export class VirtualInterface implements BinaryPoints {
   endOfInterrupt(group: number, value: number): void {
     const intid = value & INTID_BITS;
     if (isSpecial(intid)) return;
-    const words = this.words;
+    const { words } = this;
     const running = (words[WORD.AP0R] as number) | (words[WORD.AP1R] as number);
     if (running === 0) return;
     this.#dropPriority();
@@ -417,7 +420,7 @@ export class VirtualInterface implements BinaryPoints {
   /** ICH_EISR_EL2: invalid, not HW, EOI wanted. */
   eisr(): number {
     let value = 0;
-    const words = this.words, { lrs } = this;
+    const { words } = this, { lrs } = this;
     for (let n = 0; n < lrs; n++) {
       if (((words[(WORD.LR_HI + 2 * n) | 0] as number) & ENDED_MASK) === LR_HI.EOI) value |= 1 << n;
     }
