@@ -167,8 +167,7 @@ class TurnCode {
     asm.get(this.#seat).i32(2).op("i32.shl").i32(TURNS_AT).op("i32.add");
     asm.mem("i32.load", B.cpus).set(this.#cpu);
     this.#note();
-    this.#isOther();
-    this.#answerIf(TURN.OTHER);
+    this.#answerIfOther();
   }
 
   /** What is known of a turn. */
@@ -198,13 +197,14 @@ class TurnCode {
     asm.i32(TURNS_AT).i32(0).mem("i32.store", B.progress);
   }
 
-  /** Not 0 where the CPU's turn is not just instructions. */
-  #isOther(): void {
+  /** Answers where the CPU's turn is not just instructions. */
+  #answerIfOther(): void {
     const { asm } = this;
-    this.#cpuField("halt");
-    this.#cpuField("irqLines").op("i32.or");
+    this.#cpuField("irqLines");
     this.#cpuField("checkIrq").i32(CHECK.INTERRUPT).op("i32.and").op("i32.or");
-    this.#cpuField("pmuActive").op("i32.or");
+    this.#cpuField("halt").op("i32.or");
+    this.#answerIf(TURN.OTHER);
+    this.#cpuField("pmuActive");
     this.#cpuField("single").op("i32.or");
     this.#cpuField("codeUnsure").op("i32.or");
     this.#cpuField("el").i32(2).op("i32.eq");
@@ -213,6 +213,7 @@ class TurnCode {
     this.#field("hostEl").i32(1).op("i32.eq").op("i32.and");
     asm.get(this.#cpu).mem("i32.load", sysregOffset(R.HCR_EL2)).i32(HCR.VM).op("i32.and");
     asm.op("i32.eqz").op("i32.and").op("i32.or");
+    this.#answerIf(TURN.OTHER);
   }
 
   /** The budget is at most what is left, which is above 0. */
