@@ -395,7 +395,7 @@ export class Turns {
   #sliceLength({ words, core }: Seat, most: number): number {
     const left = this.#until(BLOCK.DEADLINE), least = this.#leastSlice;
     const due = left < least ? least : left;
-    const length = due < most ? due : most;
+    const length = (due < most ? due : most) | 0;
     if (words[WORD.PMU] === 0) return length;
     const toOverflow = untilPmuInterrupt(core);
     return toOverflow < length ? toOverflow | 0 : length;
