@@ -438,12 +438,12 @@ export class RegionFrame extends RegionAccess implements Frame {
       if (to && isInside(this.#node, to)) return this.#goTo(SWITCH);
       return this.#jump();
     }
-    const { returnsTo } = this.#node;
+    const { asm } = this, { returnsTo } = this.#node;
     if (returnsTo !== undefined) this.#returnInside(target, returnsTo);
-    // A return goes to whoever has called this region, who looks whether it comes to the right place.
+    // Its caller looks whether it comes to the right place; without one it goes on itself.
     this.flags.join();
     this.noteJunk();
-    this.asm.i32(EXIT.BRANCH).set(this.code).br("store");
+    asm.get(this.#above).op("i32.eqz").brIf("jump").i32(EXIT.BRANCH).set(this.code).br("store");
   }
 
   /** A return of a function that is written in the place of its call: it goes behind it, or out. */
