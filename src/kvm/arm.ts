@@ -391,9 +391,12 @@ export class VcpuRunner implements ThreadKind {
     if (code === ARM_EXCEPTION.IRQ) this.#takeInterrupts(port);
     port.irqEnable();
     traceNumbers(vcpu, TP.kvm_exit, code, ec, pcOf(vcpu));
-    if (code === ARM_EXCEPTION.IRQ) return this.#again(vcpu, thread, pcpu);
-    const ret = code === ARM_EXCEPTION.TRAP ? handleTrap(vcpu, ec) : this.#handle(vcpu, code);
-    return ret === RET.GUEST ? this.#again(vcpu, thread, pcpu) : this.#after(vcpu, thread, ret);
+    if (code !== ARM_EXCEPTION.IRQ) {
+      const ret = code === ARM_EXCEPTION.TRAP ? handleTrap(vcpu, ec) : this.#handle(vcpu, code);
+      if (ret !== RET.GUEST) return this.#after(vcpu, thread, ret);
+    }
+    // What comes next is the loop: at once where nothing comes between.
+    return this.#kernel.goesOn ? this.#loop(vcpu, thread, pcpu) : next(PHASE.LOOP);
   }
 
   #handle(vcpu: Vcpu, code: number): number {
@@ -406,11 +409,6 @@ export class VcpuRunner implements ThreadKind {
     port.isb();
     this.#kernel.takeInterrupts();
     port.irqDisable();
-  }
-
-  /** {@link PHASE}.LOOP comes next: at once where nothing comes between. */
-  #again(vcpu: Vcpu, thread: HostThread, pcpu: Pcpu): Next {
-    return this.#kernel.goesOn ? this.#loop(vcpu, thread, pcpu) : next(PHASE.LOOP);
   }
 
   /** Out of the guest on request: whoever waits for that looks again. */

@@ -340,6 +340,8 @@ export const IRQ_EVENT = {
   ACKED: STAT.acked >>> 2,
   EOIED: STAT.eoied >>> 2,
 } as const;
+// As constants of this module alone, V8 knows them.
+const { INJECTED, ACKED, EOIED } = IRQ_EVENT;
 const LAST_EVENT = STAT.lastEventNs >>> 2, STAT_WORDS = VgicIrqStatLayout.size >>> 2;
 const RAISED = IRQ_WORD.RAISED;
 
@@ -363,7 +365,7 @@ export function noteRaiseTime(kvm: Kvm, irq: VgicIrq, wasPending: boolean): void
 
 /** Counts a raise, and notes its time. Requires the irq lock. */
 export function noteRaised(kvm: Kvm, irq: VgicIrq, wasPending: boolean): void {
-  countEvent(kvm.host, irqStatAddress(kvm, irq), IRQ_EVENT.INJECTED);
+  countEvent(kvm.host, irqStatAddress(kvm, irq), INJECTED);
   noteRaiseTime(kvm, irq, wasPending);
 }
 
@@ -378,7 +380,7 @@ export function noteRaisedAlone(
   stat: number,
   wasPending: boolean,
 ): void {
-  countEvent(host, stat, IRQ_EVENT.INJECTED);
+  countEvent(host, stat, INJECTED);
   const at = irq + RAISED;
   if (wasPending && ((words[at] as number) | (words[at + 1] as number)) !== 0) return;
   const all = host.memory.i32, last = (stat >>> 2) + LAST_EVENT;
@@ -441,11 +443,11 @@ export function onGuestAck(vcpu: Vcpu, intid: number): void {
   if (irq === 0 || stat === 0) return;
   const { host } = vcpu.kvm;
   reached(host, irq, stat);
-  countEvent(host, stat << 2, IRQ_EVENT.ACKED);
+  countEvent(host, stat << 2, ACKED);
 }
 
 /** The guest has deactivated `intid` (for machines whose {@link GicKvmInfo.countsGuestAcks} is set). */
 export function onGuestEoi(vcpu: Vcpu, intid: number): void {
   const stat = irqWord(vcpu, intid) === 0 ? 0 : statWord(vcpu, intid);
-  countEvent(vcpu.kvm.host, stat << 2, IRQ_EVENT.EOIED);
+  countEvent(vcpu.kvm.host, stat << 2, EOIED);
 }

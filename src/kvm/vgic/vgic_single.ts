@@ -34,6 +34,8 @@ const HEAD = 4 * CPU.AP_LIST;
 
 /** What {@link settleSingle} has done: the interrupt is folded; and pruned. */
 export const SETTLED = { FOLDED: 1, ALL: 2 } as const;
+// As constants of this module alone, V8 knows them.
+const { FOLDED, ALL } = SETTLED;
 
 /** Whether the vCPU's ap_list is empty: then no list register is in use, and there is nothing to flush or to sync. */
 export function apListIsEmpty(vcpu: Vcpu): boolean {
@@ -138,7 +140,7 @@ export function settleSingle(vcpu: Vcpu): number {
   all[irq + IRQ.ACTIVE] = (hi & ACTIVE) !== 0 ? 1 : 0;
   // An edge must not be lost.
   if ((hi & PENDING) !== 0) all[irq + IRQ.LATCH] = 1;
-  return prune(vcpu, all, irq) ? SETTLED.ALL : SETTLED.FOLDED;
+  return prune(vcpu, all, irq) ? ALL : FOLDED;
 }
 
 /** Whether the first list register holds the interrupt, an edge whose end is not to be seen. */
