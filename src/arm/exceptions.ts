@@ -3,6 +3,7 @@
  * Manual (DDI 0487), D1 "Exceptions" and the pseudocode functions AArch64.TakeException,
  * AArch64.ExceptionReturn, IllegalExceptionReturn and the asynchronous exception routing tables.
  */
+import { addSmall } from "../base/memory.ts";
 import * as cpuState from "./arch/cpu_state.ts";
 import { CpuLayout, sysregOffset } from "./arch/cpu_state.ts";
 import { MDSCR as MDSCR_BITS } from "./arch/debug_registers.ts";
@@ -19,7 +20,7 @@ import * as pstate from "./pstate.ts";
 const { CHECK, DAIF, LINE } = cpuState;
 const { HCR, HCR_HI, SCTLR, SPSR, TCR } = fields;
 const { isE2h, isEl0Host, isTge, spsrOf, switchStack } = pstate;
-const EC = CLASSES, MDSCR = MDSCR_BITS, refreshSingle = refreshSingleOf;
+const EC = CLASSES, MDSCR = MDSCR_BITS, refreshSingle = refreshSingleOf, add = addSmall;
 
 /** Words of a CPU's state. */
 const WORD = {
@@ -43,6 +44,7 @@ const WORD = {
   PMU: CpuLayout.offset.pmuActive >>> 2,
   UNCACHED: CpuLayout.offset.fetchUncached >>> 2,
   UNSURE: CpuLayout.offset.codeUnsure >>> 2,
+  ABORTED: CpuLayout.offset.aborted >>> 2,
 } as const;
 
 const word = (reg: number): number => sysregOffset(reg) >>> 2;
@@ -60,24 +62,18 @@ const REG = {
 } as const;
 
 /** The same of what a level has for the exceptions that it takes. */
-interface Banked {
-  readonly SPSR: number;
-  readonly ELR: number;
-  readonly ESR: number;
-  readonly VBAR: number;
-}
-const EL1: Banked = {
+const EL1 = {
   SPSR: word(R.SPSR_EL1),
   ELR: word(R.ELR_EL1),
   ESR: word(R.ESR_EL1),
   VBAR: word(R.VBAR_EL1),
-};
-const EL2: Banked = {
+} as const;
+const EL2 = {
   SPSR: word(R.SPSR_EL2),
   ELR: word(R.ELR_EL2),
   ESR: word(R.ESR_EL2),
   VBAR: word(R.VBAR_EL2),
-};
+} as const;
 
 const VECTORS = { SYNC: 0x000, IRQ: 0x080, FIQ: 0x100, SERROR: 0x180 } as const;
 /** Offsets of the vectors within a group of VBAR_ELx. */
@@ -127,8 +123,7 @@ export function takeException(
   untagPc(core);
   const from = words[WORD.EL] as number;
   const group = from !== target ? 0x400 : words[WORD.SPSEL] !== 0 ? 0x200 : 0;
-  if (target === 1) vectorTo(words, EL1, group + vector, syndrome, returnOffset);
-  else vectorTo(words, EL2, group + vector, syndrome, returnOffset);
+  vectorTo(words, target, group + vector, syndrome, returnOffset);
   switchStack(words, target, 1);
   words[WORD.DAIF] = DAIF.D | DAIF.A | DAIF.I | DAIF.F;
   words[WORD.IL] = 0;
@@ -144,26 +139,29 @@ export function takeException(
   if (isCounted) boundSliceByPmu(core);
 }
 
-/** SPSR_ELx, ELR_ELx and ESR_ELx of the level whose words are `at`, and the PC `offset` into its vectors. */
+/** SPSR_ELx, ELR_ELx and ESR_ELx of the level `target`, and the PC `offset` into its vectors. */
 function vectorTo(
   words: Int32Array,
-  at: Banked,
+  target: Target,
   offset: number,
   syndrome: number,
   returnOffset: 0 | 4,
 ): void {
-  words[at.SPSR] = spsrOf(words);
-  words[at.SPSR + 1] = 0;
+  const spsr = target === 1 ? EL1.SPSR : EL2.SPSR, elr = target === 1 ? EL1.ELR : EL2.ELR;
+  words[spsr] = spsrOf(words);
+  words[spsr + 1] = 0;
   const lo = ((words[WORD.PC] as number) + returnOffset) | 0;
-  words[at.ELR] = lo;
+  words[elr] = lo;
   // It has passed 2^32 when it is one of the first.
-  words[at.ELR + 1] = (words[WORD.PC + 1] as number) + (lo >= 0 && lo < returnOffset ? 1 : 0);
+  words[elr + 1] = (words[WORD.PC + 1] as number) + (lo >= 0 && lo < returnOffset ? 1 : 0);
   if (syndrome !== NO_SYNDROME) {
-    words[at.ESR] = syndrome;
-    words[at.ESR + 1] = 0;
+    const to = target === 1 ? EL1.ESR : EL2.ESR;
+    words[to] = syndrome;
+    words[to + 1] = 0;
   }
-  words[WORD.PC] = ((words[at.VBAR] as number) & ~0x7ff) + offset;
-  words[WORD.PC + 1] = words[at.VBAR + 1] as number;
+  const vbar = target === 1 ? EL1.VBAR : EL2.VBAR;
+  words[WORD.PC] = ((words[vbar] as number) & ~0x7ff) + offset;
+  words[WORD.PC + 1] = words[vbar + 1] as number;
 }
 
 /**
@@ -189,7 +187,7 @@ export function takeSync(
   iss: number,
   returnOffset: 0 | 4 = 0,
 ): void {
-  if (returnOffset === 0) core.cpu.aborted++;
+  if (returnOffset === 0) add(core.words, WORD.ABORTED, 1);
   // Signed: V8 boxes arguments from 2^31 on. No class is all ones, as NO_SYNDROME is.
   takeException(core, target, VECTORS.SYNC, esr(ec, iss) | 0, returnOffset);
 }

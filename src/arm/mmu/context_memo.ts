@@ -95,16 +95,22 @@ class Entry {
 
 /** One CPU's. */
 export class ContextMemo {
-  readonly #entries = DECIDING.map(() => new Entry());
+  readonly #el0 = new Entry();
+  readonly #el1 = new Entry();
+  readonly #el2 = new Entry();
   /** The one whose following words the CPU has. */
   #current: Entry | undefined;
 
   /** `words`: the CPU's, as of `wordsOf`. */
   constructor(readonly words: Int32Array, readonly contexts: Contexts) {}
 
+  #entryOf(el: number): Entry {
+    return el === 1 ? this.#el1 : el === 2 ? this.#el2 : this.#el0;
+  }
+
   /** Gives the CPU what it had the last time at this level, if everything is as it was then. */
   recall(el: number): boolean {
-    const entry = this.#entries[el] as Entry;
+    const entry = this.#entryOf(el);
     const { contexts, words } = this;
     if (entry.generation !== contexts.generation || !contexts.isUsed(entry.selected)) return false;
     const { kept } = entry;
@@ -130,7 +136,7 @@ export class ContextMemo {
 
   /** Remembers what the CPU has now at level `el`, with the contexts that were selected for it, in that order. */
   keep(el: number, selected: number, unprivileged: number): void {
-    const entry = this.#entries[el] as Entry;
+    const entry = this.#entryOf(el);
     const { words } = this, { kept } = entry;
     (DECIDING[el] as Uint16Array).forEach((word, i) => kept[i] = words[word] as number);
     FOLLOWING.forEach((word, i) => kept[LONGEST + i] = words[word] as number);
