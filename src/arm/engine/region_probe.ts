@@ -124,10 +124,13 @@ export function isCompiled({ row, decoded }: Instruction): boolean {
   return !row.slow && (typeof key !== "number" || reachedInline(key));
 }
 
+/** What only is watched is written here: nobody reads it. */
+const UNREAD = new FunctionBody([I32], []);
+
 class ProbeFrame implements Frame {
   readonly checks: "watched" | undefined;
   leaves = false;
-  readonly asm = new FunctionBody([I32], []);
+  readonly asm = UNREAD.clear();
   readonly cpu = 0;
   readonly touched = new Set<number>();
   readonly written = new Set<number>();

@@ -169,6 +169,14 @@ export class FunctionBody {
 
   constructor(readonly params: readonly ValType[], readonly results: readonly ValType[]) {}
 
+  /** Starts over. */
+  clear(): this {
+    this.code.clear();
+    this.prologue.clear();
+    this.#labels.length = this.#localTypes.length = this.#hints.length = 0;
+    return this;
+  }
+
   /** Declares a local of `type` and returns its index. */
   local(type: ValType): number {
     this.#localTypes.push(type);

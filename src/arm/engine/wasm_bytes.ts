@@ -1,12 +1,16 @@
+/** Most that are made stay empty, or small: nothing is reserved before there is something. */
+const NONE = new Uint8Array(0);
+const LEAST = 256;
+
 /** A growing run of bytes with the number encodings of WebAssembly (LEB128). */
 export class Bytes {
-  #bytes = new Uint8Array(256);
+  #bytes = NONE;
   length = 0;
 
   #room(count: number): void {
     const wanted = this.length + count;
     if (wanted <= this.#bytes.length) return;
-    const larger = new Uint8Array(Math.max(2 * this.#bytes.length, wanted));
+    const larger = new Uint8Array(Math.max(2 * this.#bytes.length, wanted, LEAST));
     larger.set(this.#bytes);
     this.#bytes = larger;
   }
@@ -66,6 +70,11 @@ export class Bytes {
     this.#bytes.set(view, this.length);
     this.length += view.length;
     return this;
+  }
+
+  /** Starts over, with the room there is. */
+  clear(): void {
+    this.length = 0;
   }
 
   /** The bytes so far, valid until more are added. */
