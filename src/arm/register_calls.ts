@@ -21,6 +21,7 @@ const WORD = {
   EL: CpuLayout.offset.el >>> 2,
   CHECK: CpuLayout.offset.checkIrq >>> 2,
   BUDGET: CpuLayout.offset.budget >>> 2,
+  REGION_INSNS: CpuLayout.offset.regionInsns >>> 2,
 } as const;
 
 /** The accesses of a machine's CPUs, which take turns in one worker. */
@@ -58,6 +59,15 @@ export class RegisterCalls implements Surroundings {
 /** What comes behind an access that is done, before which the budget was `left`. */
 function end(core: CpuCore, left: number): number {
   const { words } = core;
+  const cut = left - (words[WORD.BUDGET] as number);
+  if (cut !== 0) notExecuted(words, cut);
   if (words[WORD.CHECK] !== 0 && pendingInterrupt(core) !== 0) return IRQ;
-  return words[WORD.BUDGET] === left ? DONE : BUDGET;
+  return cut === 0 ? DONE : BUDGET;
+}
+
+/** What is gone from the budget counts as executed by the region when that is left: so many instructions are not. */
+function notExecuted(words: Int32Array, insns: number): void {
+  const at = WORD.REGION_INSNS, before = words[at] as number;
+  words[at] = before - insns;
+  if (before >>> 0 < insns) words[at + 1] = (words[at + 1] as number) - 1;
 }
