@@ -4,7 +4,7 @@
  * hypervisor write outside the guest's memory is seen in them.
  */
 import assert from "node:assert/strict";
-import { PAIR_LOCK } from "../../src/arm/engine/wasm_atomics.ts";
+import { TurnLayout, TURNS_AT } from "../../src/arm/engine/turn_loop.ts";
 import { PAGE_SIZE, type Pages } from "../../src/host/pages.ts";
 import type { KvmMachine } from "../../src/vmm/kvm_guest.ts";
 
@@ -31,8 +31,8 @@ export class Canaries {
       at: Math.ceil((end - free) / PAGE_SIZE) * PAGE_SIZE + 4 * PAGE_SIZE,
       end,
     }));
-    // The null page, but for the lock of 16-byte accesses, which must stay free.
-    this.#arenas.push({ at: PAIR_LOCK + 4, end: PAGE_SIZE });
+    // The null page, but for the lock of 16-byte accesses, which must stay free, and the turns of the only worker.
+    this.#arenas.push({ at: TURNS_AT + TurnLayout.size, end: PAGE_SIZE });
     this.#pages = freePages(host.pages);
     for (const range of this.#ranges()) this.#fill(range);
     this.#zeroWhatIsTaken(host.pages);
