@@ -128,7 +128,9 @@ export function isCompiled({ row, decoded }: Instruction): boolean {
 const UNREAD = new FunctionBody([I32], []);
 
 class ProbeFrame implements Frame {
-  readonly checks: "watched" | undefined;
+  // As where FP is as usual: what else an instruction does does not depend on that.
+  readonly usualFp = true;
+  readonly checks = "watched";
   leaves = false;
   readonly asm = UNREAD.clear();
   readonly cpu = 0;
@@ -140,10 +142,6 @@ class ProbeFrame implements Frame {
   setsFlags = false;
   setsFlagsConditionally = false;
   #conditional = 0;
-
-  constructor(readonly usualFp = false) {
-    this.checks = usualFp ? "watched" : undefined;
-  }
 
   readonly vectorWrites: VectorWrite[] = [];
   readonly registers: RegisterAccess = {
@@ -196,9 +194,11 @@ class ProbeFrame implements Frame {
   temporary(type: ValType): number {
     return this.asm.local(type);
   }
-  steadyField(offset: number): number {
-    if (offset === CpuLayout.offset.fpEnabled) this.usesFp = true;
+  steadyField(): number {
     return 0;
+  }
+  noteFp(): void {
+    this.usesFp = true;
   }
   pushTlb(): void {}
   pushAlignMask(): void {}
@@ -258,13 +258,6 @@ function putsOf(builder: WasmBuilder): Put[] {
   return [...builder.writes].flatMap(([slot, write]) => write && putTo(slot, write, builder) || []);
 }
 
-function watch({ row, decoded }: Instruction, frame: Frame): WasmBuilder {
-  const builder = new WasmBuilder(frame);
-  row.semantics(builder, builder.constantOperands(decoded.slots, decoded.consts), decoded.shape);
-  builder.emit();
-  return builder;
-}
-
 function effectsOfAccess(access: DirectAccess): Effects {
   const { kind, slot } = access;
   const touched = new Set([slot].filter(isRegister));
@@ -283,15 +276,16 @@ export function effectsOf(instruction: Instruction, surrounded = false): Effects
     return access ? effectsOfAccess(access) : CLOSED;
   }
   const frame = new ProbeFrame();
-  const builder = watch(instruction, frame);
+  const builder = new WasmBuilder(frame);
+  const { row, decoded } = instruction;
+  row.semantics(builder, builder.constantOperands(decoded.slots, decoded.consts), decoded.shape);
+  builder.emit();
   const { branch, usesFp, readsFlags, setsFlags, setsFlagsConditionally, touched, written } = frame;
-  const { closed, restartable } = builder;
-  const usual = new ProbeFrame(true);
-  const result = usesFp ? watch(instruction, usual).resultCheck : undefined;
+  const { closed, restartable, resultCheck: result } = builder;
   return {
     closed,
     restartable,
-    checks: usual.leaves || result !== undefined,
+    checks: usesFp && (frame.leaves || result !== undefined),
     result,
     accesses: accessesOf(builder),
     moves: movesOf(builder, written),
@@ -303,6 +297,6 @@ export function effectsOf(instruction: Instruction, surrounded = false): Effects
     setsFlagsConditionally,
     touched,
     written,
-    vectorWrites: (usesFp ? usual : frame).vectorWrites,
+    vectorWrites: frame.vectorWrites,
   };
 }
