@@ -299,9 +299,9 @@ export class Machine implements Hooks, TeamMachine {
     return true;
   }
 
-  /** Runs this helper's CPUs until the team ends. Under the machine lock. */
-  help(): void {
-    if (this.team) runHelper(this, this.team);
+  /** Runs this helper's CPUs until `untilMs` ({@link runHelper}), or the team ends. Under the machine lock. */
+  help(untilMs: number): void {
+    if (this.team) runHelper(this, this.team, untilMs);
   }
 
   /** Lets others have the machine until {@link acquire}: while the main worker does something else. */

@@ -2,6 +2,7 @@
 import { UserError } from "../base/errors.ts";
 import type { Invocation } from "./command_line.ts";
 import { describeDevices, NO_DEVICES } from "./device_options.ts";
+import { pause } from "./event_loop.ts";
 import { readImages, readText, requireWritable, writeText } from "./files.ts";
 import type { Guest } from "./guest.ts";
 import { loadGuest } from "./load.ts";
@@ -67,19 +68,10 @@ export function checkSame(recording: Recording, config: MachineConfig): void {
   }
 }
 
-const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
-
 /** Waits as long as virtual time is ahead of wall time. */
 async function keepPace(runner: Runner, startMs: number): Promise<void> {
   const ahead = runner.guest.machine.nowNs / 1e6 - (performance.now() - startMs);
-  if (ahead > 1) await rest(runner, Math.min(ahead, 1000));
-}
-
-/** Lets signals in. */
-async function rest({ guest: { machine } }: Runner, ms: number): Promise<void> {
-  machine.release();
-  await pause(ms);
-  machine.acquire();
+  if (ahead > 1) await pause(runner.guest.machine, Math.min(ahead, 1000));
 }
 
 /** Runs chunks until the end, letting signals in between. */
@@ -103,7 +95,7 @@ async function runToEnd(
       await keepPace(runner, startMs);
     }
     if (performance.now() < yieldAt) continue;
-    await rest(runner, 0);
+    await pause(runner.guest.machine, 0);
     if (interrupted()) return { code: EXIT_CODE.INTERRUPTED, reason: "interrupted" };
     yieldAt = performance.now() + YIELD_MS;
   }

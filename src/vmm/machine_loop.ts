@@ -4,6 +4,7 @@
  */
 import type { ByteRing } from "./byte_ring.ts";
 import type { Command, CommandRing } from "./command_ring.ts";
+import { pause, TURN_MS } from "./event_loop.ts";
 import { type FrameWriter, REAL_TIME } from "./frame.ts";
 import { EXIT_CODE } from "./options.ts";
 import { hexOfBytes } from "./recording.ts";
@@ -76,7 +77,8 @@ export class MachineLoop implements LoopState {
   }
 
   /** Runs until the end or the quit command. */
-  run(): Ending {
+  async run(): Promise<Ending> {
+    let turnAt = performance.now() + TURN_MS;
     for (;;) {
       const seen = this.parts.commands.doorbell;
       this.#takeInputs();
@@ -88,6 +90,9 @@ export class MachineLoop implements LoopState {
       }
       this.#giveOutputs();
       this.#rest(seen);
+      if (performance.now() < turnAt) continue;
+      await pause(this.runner.guest.machine, 0);
+      turnAt = performance.now() + TURN_MS;
     }
   }
 

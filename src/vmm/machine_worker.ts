@@ -50,7 +50,7 @@ async function run({ config, images, replay }: StartMessage): Promise<void> {
   parts.loop = loop;
   guest.attach(loop);
   scope.postMessage({ kind: "ready", memory: memory.memory, places });
-  const { code, reason } = loop.run();
+  const { code, reason } = await loop.run();
   // Before anything else that takes time: it says how long the run was.
   const stats = runner.stats();
   scope.postMessage({

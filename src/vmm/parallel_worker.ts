@@ -2,6 +2,7 @@
 import { KernelPanic, UserError } from "../base/errors.ts";
 import { SharedMemory } from "../base/memory.ts";
 import { TEAM_ENDED } from "../arm/parallel/team.ts";
+import { pause, TURN_MS } from "./event_loop.ts";
 import type { Guest } from "./guest.ts";
 import { makeGuest } from "./load.ts";
 import type { FromHelper, MakeMessage, ToHelper } from "./parallel_protocol.ts";
@@ -39,13 +40,15 @@ async function make({ config, images, ...place }: MakeMessage): Promise<Guest> {
   return guest;
 }
 
-/** Never returns to the event loop but for the end. */
-function run({ machine }: Guest): void {
+async function run({ machine }: Guest): Promise<void> {
   const { team } = machine;
   if (!team) return;
   try {
     team.acquire();
-    machine.help();
+    for (;;) {
+      machine.help(performance.now() + TURN_MS);
+      await pause(machine, 0);
+    }
   } catch (error) {
     if (error === TEAM_ENDED) return;
     if (!team.lock.held) team.lock.take();
@@ -57,7 +60,7 @@ function run({ machine }: Guest): void {
 let made: Guest | undefined;
 scope.onmessage = async ({ data }): Promise<void> => {
   if (data.kind === "go") {
-    if (made) run(made);
+    if (made) await run(made);
     return;
   }
   try {

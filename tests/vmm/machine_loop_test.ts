@@ -8,7 +8,11 @@ import type { Ending, Runner } from "../../src/vmm/runner.ts";
 const ENDING: Ending = { code: 0, reason: "enough" };
 
 /** A loop over a machine whose virtual time goes forward by an hour each time it is looked at. */
-function loopOf(pacePermille: number, commands: Command[]) {
+function loopOf(
+  pacePermille: number,
+  commands: Command[],
+  chunk = (chunks: number) => chunks < 5 ? undefined : ENDING,
+) {
   const seen = { chunks: 0, waits: 0, acknowledged: [] as number[] };
   let nowNs = 0;
   const machine = {
@@ -22,7 +26,7 @@ function loopOf(pacePermille: number, commands: Command[]) {
   };
   const runner = {
     guest: { machine, consoleRoom: 0, frames: undefined },
-    chunk: () => ++seen.chunks < 5 ? undefined : ENDING,
+    chunk: () => chunk(++seen.chunks),
   } as unknown as Runner;
   let sequence = 0;
   const parts = {
@@ -43,16 +47,27 @@ function loopOf(pacePermille: number, commands: Command[]) {
   return { loop: new MachineLoop(runner, parts, pacePermille), seen };
 }
 
-Deno.test("a machine that is ahead of its pace waits", () => {
+Deno.test("a machine that is ahead of its pace waits", async () => {
   const { loop, seen } = loopOf(1000, []);
-  assert.equal(loop.run().reason, "quit");
+  assert.equal((await loop.run()).reason, "quit");
   assert.equal(seen.chunks, 0);
 });
 
-Deno.test("a machine with the host's clock never waits, and its pace cannot be set", () => {
+Deno.test("a machine with the host's clock never waits, and its pace cannot be set", async () => {
   const { loop, seen } = loopOf(REAL_TIME, [{ op: "setPace", permille: 500 }]);
-  assert.equal(loop.run(), ENDING);
+  assert.equal(await loop.run(), ENDING);
   assert.equal(seen.waits, 0);
   assert.ok((seen.acknowledged[0] ?? 0) < 0);
   assert.equal(loop.pacePermille, REAL_TIME);
+});
+
+Deno.test("a machine that runs all the time comes back to the event loop now and then", async () => {
+  let turned = false;
+  const limit = performance.now() + 20_000;
+  const { loop } = loopOf(REAL_TIME, [], () => {
+    assert.ok(performance.now() < limit, "it does not");
+    return turned ? ENDING : undefined;
+  });
+  setTimeout(() => turned = true, 0);
+  assert.equal(await loop.run(), ENDING);
 });

@@ -116,10 +116,13 @@ export function runMain(machine: TeamMachine, team: Team, limitNs: number): Stop
   return "power";
 }
 
-/** A helper's life, under the lock from its beginning: ends by what {@link Team.acquire} throws. */
-export function runHelper(machine: TeamMachine, team: Team): never {
+/**
+ * A helper's life until `untilMs`, as of `performance.now()`, or longer where there is nothing to do; under the lock
+ * from its beginning. It ends by what {@link Team.acquire} throws.
+ */
+export function runHelper(machine: TeamMachine, team: Team, untilMs: number): void {
   machine.rearm();
-  for (;;) {
+  while (performance.now() < untilMs) {
     if (machine.power !== undefined) team.sleep(Infinity, Infinity);
     else if (!work(machine, Infinity)) rest(machine, team, Infinity);
   }
