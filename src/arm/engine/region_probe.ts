@@ -128,9 +128,7 @@ export function isCompiled({ row, decoded }: Instruction): boolean {
 const UNREAD = new FunctionBody([I32], []);
 
 class ProbeFrame implements Frame {
-  // As where FP is as usual: what else an instruction does does not depend on that.
-  readonly usualFp = true;
-  readonly checks = "watched";
+  readonly checks: "watched" | undefined;
   leaves = false;
   readonly asm = UNREAD.clear();
   readonly cpu = 0;
@@ -142,6 +140,10 @@ class ProbeFrame implements Frame {
   setsFlags = false;
   setsFlagsConditionally = false;
   #conditional = 0;
+
+  constructor(readonly usualFp = false) {
+    this.checks = usualFp ? "watched" : undefined;
+  }
 
   readonly vectorWrites: VectorWrite[] = [];
   readonly registers: RegisterAccess = {
@@ -194,11 +196,9 @@ class ProbeFrame implements Frame {
   temporary(type: ValType): number {
     return this.asm.local(type);
   }
-  steadyField(): number {
+  steadyField(offset: number): number {
+    if (offset === CpuLayout.offset.fpEnabled) this.usesFp = true;
     return 0;
-  }
-  noteFp(): void {
-    this.usesFp = true;
   }
   pushTlb(): void {}
   pushAlignMask(): void {}
@@ -258,6 +258,13 @@ function putsOf(builder: WasmBuilder): Put[] {
   return [...builder.writes].flatMap(([slot, write]) => write && putTo(slot, write, builder) || []);
 }
 
+function watch({ row, decoded }: Instruction, frame: Frame): WasmBuilder {
+  const builder = new WasmBuilder(frame);
+  row.semantics(builder, builder.constantOperands(decoded.slots, decoded.consts), decoded.shape);
+  builder.emit();
+  return builder;
+}
+
 function effectsOfAccess(access: DirectAccess): Effects {
   const { kind, slot } = access;
   const touched = new Set([slot].filter(isRegister));
@@ -276,16 +283,15 @@ export function effectsOf(instruction: Instruction, surrounded = false): Effects
     return access ? effectsOfAccess(access) : CLOSED;
   }
   const frame = new ProbeFrame();
-  const builder = new WasmBuilder(frame);
-  const { row, decoded } = instruction;
-  row.semantics(builder, builder.constantOperands(decoded.slots, decoded.consts), decoded.shape);
-  builder.emit();
+  const builder = watch(instruction, frame);
   const { branch, usesFp, readsFlags, setsFlags, setsFlagsConditionally, touched, written } = frame;
-  const { closed, restartable, resultCheck: result } = builder;
+  const { closed, restartable } = builder;
+  const usual = new ProbeFrame(true);
+  const result = usesFp ? watch(instruction, usual).resultCheck : undefined;
   return {
     closed,
     restartable,
-    checks: usesFp && (frame.leaves || result !== undefined),
+    checks: usual.leaves || result !== undefined,
     result,
     accesses: accessesOf(builder),
     moves: movesOf(builder, written),
@@ -297,6 +303,6 @@ export function effectsOf(instruction: Instruction, surrounded = false): Effects
     setsFlagsConditionally,
     touched,
     written,
-    vectorWrites: frame.vectorWrites,
+    vectorWrites: (usesFp ? usual : frame).vectorWrites,
   };
 }

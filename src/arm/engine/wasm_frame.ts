@@ -152,8 +152,6 @@ export interface Frame {
   readonly checks?: "putOff" | "watched" | undefined;
   /** Whether the number in a register is sure to be found out if it is a NaN. */
   isNumber?(slot: number, part: NumberPart, size: 32 | 64): boolean;
-  /** The instruction wants FP not to be trapped. */
-  noteFp?(): void;
   /** SP is known to be as aligned as its alignment check wants. Undefined: not kept. */
   spAligned?: boolean;
 }

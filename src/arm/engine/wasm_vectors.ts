@@ -53,8 +53,8 @@ export abstract class VectorBuilder extends ExclusiveBuilder {
     return this.frame.usualFp ?? false;
   }
   fpAccess(): void {
-    this.frame.noteFp?.();
-    if (!this.usualFp) this.require(this.steady(O.fpEnabled));
+    if (this.usualFp) return;
+    this.require(this.steady(O.fpEnabled));
   }
   v(slot: Slot, half: 0 | 1): V64 {
     const low = half === 0 && !upperHalf(slot);
