@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { smpGuest } from "../../vmm/smp_guest.ts";
 import { CpuLayout } from "../../../src/arm/arch/cpu_state.ts";
+import { FPCR, FPSR } from "../../../src/arm/fp/format.ts";
 import type { TranslatedRegion } from "../../../src/arm/engine/regions.ts";
 import { Asm } from "../../support/asm.ts";
 import { FlatInterpreter } from "../../support/flat_interpreter.ts";
@@ -100,3 +101,22 @@ Deno.test("the upper half of a vector register that a row reads by itself is the
   };
   assert.equal(end(5), end(0));
 });
+
+for (const [modes, fpcr] of [["as usual", 0], ["otherwise", FPCR.DN]] as const) {
+  Deno.test(`hot code that writes FPSR is translated, floating point being ${modes}`, () => {
+    const CODE = 0x10000, WRITE = 0xd51b_4423;
+    // msr FPSR, x3; add x1, x1, #1; b two back
+    const words = new Asm(CODE).label("loop").word(WRITE).word(0x9100_0421).b("loop").words();
+    const flat = new FlatInterpreter(CODE, 0x10000, undefined, { hotAfter: 5, batch: 1 });
+    const { cpu, memory, interpreter: { regions } } = flat;
+    const x = (n: number) => cpu.base + CpuLayout.offset.gpr + 8 * n;
+    words.forEach((word, i) => memory.st32(flat.offsetOf(CODE + 4 * i), word));
+    cpu.fpEnabled = true;
+    cpu.fpcr = fpcr;
+    memory.st53(x(3), FPSR.IXC | FPSR.IOC);
+    cpu.pc = BigInt(CODE);
+    assert.equal(flat.run(9000), 9000);
+    assert.deepEqual([memory.ld53(x(1)), cpu.fpsr], [3000, FPSR.IXC | FPSR.IOC]);
+    assert.equal(regions.live, 1);
+  });
+}
