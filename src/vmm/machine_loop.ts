@@ -1,6 +1,6 @@
 /**
  * The machine's side of the dashboard: runs chunks, and between them takes commands and console bytes,
- * publishes frames and keeps the pace. Rings and shared words only: it never returns to an event loop.
+ * publishes frames and keeps the pace. Rings and shared words only: nothing of that needs an event loop (event_loop.ts says what does).
  */
 import type { ByteRing } from "./byte_ring.ts";
 import type { Command, CommandRing } from "./command_ring.ts";
