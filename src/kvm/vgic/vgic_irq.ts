@@ -40,6 +40,9 @@ export const VGIC_NR_SGIS = 16;
 export const VGIC_MAX_SPI = 1019;
 export const VGIC_MAX_RESERVED = 1023;
 const VGIC_MIN_LPI = 8192;
+// As constants of this module alone, V8 knows them.
+const { LATCH, CONFIG, LINE, RAISED } = IRQ_WORD;
+const LEVEL = VGIC_CONFIG_LEVEL;
 /** Priority bits that the virtual distributor keeps. */
 export const VGIC_PRI_BITS = 5;
 /** KVM_DEV_TYPE_ARM_VGIC_V2 and V3, as stored in `vgic_dist.vgicModel`. */
@@ -135,6 +138,11 @@ export function vgicValidSpi(kvm: Kvm, intid: number): boolean {
 /** Pending by its latch, or for a level-triggered one by its line. Requires the irq lock. */
 export function irqIsPending(irq: VgicIrq): boolean {
   return irq.pendingLatch || (irq.config === VGIC_CONFIG_LEVEL && irq.lineLevel);
+}
+
+/** {@link irqIsPending} of the interrupt at word `irq` of `words`. */
+export function irqIsPendingAt(words: Int32Array, irq: number): boolean {
+  return words[irq + LATCH] !== 0 || (words[irq + CONFIG] === LEVEL && words[irq + LINE] !== 0);
 }
 
 /**
@@ -343,7 +351,6 @@ export const IRQ_EVENT = {
 // As constants of this module alone, V8 knows them.
 const { INJECTED, ACKED, EOIED } = IRQ_EVENT;
 const LAST_EVENT = STAT.lastEventNs >>> 2, STAT_WORDS = VgicIrqStatLayout.size >>> 2;
-const RAISED = IRQ_WORD.RAISED;
 
 /** Counts one of {@link IRQ_EVENT} in an interrupt's counters at address `stat`, and when it was; 0: there are none. */
 export function countEvent(host: KvmHost, stat: number, event: number): void {

@@ -7,17 +7,17 @@ import { type Vcpu, VgicIrqLayout } from "../kvm_host.ts";
 import * as kvmWords from "../kvm_words.ts";
 import * as vgic from "./vgic.ts";
 import * as vgicIrq from "./vgic_irq.ts";
-import { VGIC_CONFIG_EDGE } from "./vgic_irq.ts";
 import { VgicIrqStatLayout } from "./vgic_stat.ts";
 
 // Of the module itself: what is imported V8 looks up and checks at each use.
 const { listAddTail } = listModule;
 const { IRQ_WORD: IRQ, KVM_WORD: KVM, VCPU_WORD: CPU } = kvmWords;
 const { vgicQueueIrqUnlock } = vgic;
-const EDGE = VGIC_CONFIG_EDGE, IRQ_BYTES = VgicIrqLayout.size, STAT_BYTES = VgicIrqStatLayout.size;
+const IRQ_BYTES = VgicIrqLayout.size, STAT_BYTES = VgicIrqStatLayout.size;
 const {
   dropIrqRestore,
   irqIsPending,
+  irqIsPendingAt,
   kickForIrq,
   kvmVcpuGetMpidrAff3,
   kvmVcpuGetMpidrAffLo,
@@ -71,7 +71,7 @@ function raiseAlone(vcpu: Vcpu, sgi: number, allowGroup1: boolean): void {
     words,
     irq,
     stats === 0 ? 0 : stats + sgi * STAT_BYTES,
-    isPending(words, irq),
+    irqIsPendingAt(words, irq),
   );
   words[irq + IRQ.LATCH] = 1;
   const isListed = words[irq + IRQ.VCPU] !== 0;
@@ -82,11 +82,6 @@ function raiseAlone(vcpu: Vcpu, sgi: number, allowGroup1: boolean): void {
   if (!isWanted) return;
   if (!isListed) enlist(vcpu, sgi);
   kickForIrq(vcpu);
-}
-
-function isPending(words: Int32Array, irq: number): boolean {
-  return words[irq + IRQ.LATCH] !== 0 ||
-    (words[irq + IRQ.CONFIG] !== EDGE && words[irq + IRQ.LINE] !== 0);
 }
 
 /** Puts it on the ap_list, as {@link vgicQueueIrqUnlock} does. */

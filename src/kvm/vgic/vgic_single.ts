@@ -11,12 +11,14 @@ import type { Vcpu } from "../kvm_host.ts";
 import * as kvmWords from "../kvm_words.ts";
 import * as vgicGlobalModule from "./vgic_global.ts";
 import { GIC_TYPE } from "./vgic_global.ts";
+import * as vgicIrq from "./vgic_irq.ts";
 import { VGIC_CONFIG_EDGE } from "./vgic_irq.ts";
 import { VgicCpuStatLayout } from "./vgic_stat.ts";
 
 // Of the module itself: what is imported V8 looks up and checks at each use.
 const { listDel } = listModule;
 const { vgicGlobal } = vgicGlobalModule;
+const { irqIsPendingAt } = vgicIrq;
 const { IRQ_WORD: IRQ, KVM_WORD: KVM, VCPU_WORD: CPU } = kvmWords;
 const add = memoryModule.addSmall;
 const V3 = GIC_TYPE.V3, EDGE = VGIC_CONFIG_EDGE;
@@ -60,14 +62,8 @@ function target(vcpu: Vcpu, all: Int32Array, irq: number): number {
     const at = all[irq + IRQ.VCPU] as number;
     return at !== 0 ? at : to;
   }
-  if (all[irq + IRQ.ENABLED] === 0 || !isPending(all, irq)) return 0;
+  if (all[irq + IRQ.ENABLED] === 0 || !irqIsPendingAt(all, irq)) return 0;
   return vcpu.kvm.words[KVM.VGIC_ENABLED] !== 0 ? to : 0;
-}
-
-/** irq_is_pending. */
-function isPending(all: Int32Array, irq: number): boolean {
-  return all[irq + IRQ.LATCH] !== 0 ||
-    (all[irq + IRQ.CONFIG] !== EDGE && all[irq + IRQ.LINE] !== 0);
 }
 
 /** vgic_flush_lr_state, of a list that is not empty: fills the list registers' shadow. */
@@ -114,7 +110,7 @@ function populate(words: Int32Array, all: Int32Array, irq: number): void {
     hi |= ACTIVE;
     words[CPU.FLUSHED_ACTIVE] = 1;
   }
-  if ((edge || !active) && isPending(all, irq)) {
+  if ((edge || !active) && irqIsPendingAt(all, irq)) {
     hi |= PENDING;
     words[CPU.FLUSHED_PENDING] = 1;
     if (edge) all[irq + IRQ.LATCH] = 0;

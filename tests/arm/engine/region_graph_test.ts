@@ -3,27 +3,8 @@ import assert from "node:assert/strict";
 import { ENTERING } from "../../../src/arm/engine/region_blocks.ts";
 import { type Graph, regionGraph } from "../../../src/arm/engine/region_graph.ts";
 import { isInside } from "../../../src/arm/engine/region_nodes.ts";
-import { effectsOf } from "../../../src/arm/engine/region_probe.ts";
-import { DECODER } from "../../../src/arm/isa/table.ts";
-import { Asm, COND } from "../../support/asm.ts";
-
-function graphOf(make: (asm: Asm) => void, limit = 400, entry = 0): Graph {
-  const asm = new Asm(0);
-  make(asm);
-  const words = asm.words();
-  const graph = regionGraph(
-    entry,
-    (offset) => {
-      const instruction = DECODER.decode(words[offset / 4] ?? 0);
-      return instruction && { instruction, effects: effectsOf(instruction) };
-    },
-    limit,
-    1,
-    () => [],
-  );
-  assert.ok(graph);
-  return graph;
-}
+import { type Asm, COND } from "../../support/asm.ts";
+import { graphOf } from "./graph_of.ts";
 
 /** Starts of the blocks with what they are, and where they go. */
 function outline(graph: Graph): Record<string, string> {
