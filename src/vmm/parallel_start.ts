@@ -11,13 +11,15 @@ import type { MachineConfig } from "./options.ts";
 import type { FromHelper, MadeMessage, ToHelper } from "./parallel_protocol.ts";
 import { TeamConsole } from "./team_console.ts";
 
+const WORKER = new URL("./parallel_worker.ts", import.meta.url);
+
 /** A helper's worker. */
 class Helper {
-  readonly #worker = new Worker(new URL("./parallel_worker.ts", import.meta.url), {
-    type: "module",
-  });
+  readonly #worker: Worker;
 
-  constructor(readonly report: (line: string) => void) {}
+  constructor(readonly report: (line: string) => void, module: URL) {
+    this.#worker = new Worker(module, { type: "module" });
+  }
 
   send(message: ToHelper): void {
     this.#worker.postMessage(message);
@@ -67,14 +69,18 @@ async function makeHelpers(
   return last;
 }
 
-/** Makes the machine in all of its workers, loads the images and starts; this worker has the machine lock then. */
+/**
+ * Makes the machine in all of its workers, loads the images and starts; this worker has the machine lock then.
+ * `module`: what the helpers run.
+ */
 export async function loadInTeam(
   config: MachineConfig,
   images: Images,
   wires: GuestWires,
+  module: URL = WORKER,
 ): Promise<Guest> {
   const workers = config.threads ?? 1;
-  const helpers = Array.from({ length: workers - 1 }, () => new Helper(wires.report));
+  const helpers = Array.from({ length: workers - 1 }, () => new Helper(wires.report, module));
   const end = (): void => helpers.forEach((helper) => helper.end());
   try {
     const last = await makeHelpers(config, images, helpers);

@@ -1,7 +1,10 @@
 /** A worker that cannot go on. */
 import assert from "node:assert/strict";
 import { InternalError, KernelPanic, UserError } from "../../src/base/errors.ts";
+import { parseCommandLine } from "../../src/vmm/command_line.ts";
+import { pause } from "../../src/vmm/event_loop.ts";
 import { EXIT_CODE } from "../../src/vmm/options.ts";
+import { loadInTeam } from "../../src/vmm/parallel_start.ts";
 import { Runner } from "../../src/vmm/runner.ts";
 import { onTeam, TEAM_BARE, TEAM_KVM, TeamProgram } from "../support/team_guest.ts";
 
@@ -47,4 +50,24 @@ onTeam(
 
 onTeam("snapshots are refused", TEAM_BARE, spinning, ({ machine }) => {
   assert.throws(() => machine.snapshot(), UserError);
+});
+
+Deno.test("a worker that is lost ends the run, with what it has died of", async () => {
+  const invocation = await parseCommandLine(["run", "--vcpus", "2", "--threads", "2"]);
+  if ("text" in invocation) throw new Error(invocation.text);
+  const kernel = { name: "spinning", bytes: spinning().image() };
+  const images = { kernel, initrd: undefined };
+  const wires = { transmit: () => {}, report: () => {} };
+  const module = new URL("../support/lost_worker.ts", import.meta.url);
+  const { machine, close } = await loadInTeam(invocation.config, images, wires, module);
+  try {
+    await assert.rejects(async () => {
+      for (let turn = 0; turn < TURNS; turn++) {
+        machine.run(Infinity, machine.nowNs + TURN_NS);
+        await pause(machine, 0);
+      }
+    }, (error) => error instanceof InternalError && /lost/.test(error.message));
+  } finally {
+    close?.();
+  }
 });
