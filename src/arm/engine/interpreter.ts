@@ -32,6 +32,7 @@ import {
   writeHandler,
   writeRecord,
 } from "./records.ts";
+import { SAME_BYTES_STEP, type SameBytes } from "./same_bytes.ts";
 import type { TurnLoop } from "./turn_loop.ts";
 import { EXIT } from "./wasm_frame.ts";
 import { reachedInline } from "./inline_registers.ts";
@@ -183,6 +184,7 @@ const TABLE_STEP = 256;
 /** The interpreter over one machine's memory. */
 export class Interpreter {
   readonly #run: (cpu: number, budget: number) => number;
+  readonly #sameBytes: SameBytes;
   /** Turns of CPUs for as long as they are nothing but generated code. */
   readonly turns: TurnLoop;
   readonly #pages = new Map<number, CodePage>();
@@ -219,6 +221,7 @@ export class Interpreter {
     this.#table = instance.exports["table"] as WebAssembly.Table;
     this.#run = instance.exports["run"] as (cpu: number, budget: number) => number;
     this.turns = instance.exports["turns"] as TurnLoop;
+    this.#sameBytes = instance.exports["sameBytes"] as SameBytes;
     this.#poolPages = pool;
     this.#poolStart = arena.reserve(pool * RECORD_PAGE_SIZE, 64);
   }
@@ -233,7 +236,10 @@ export class Interpreter {
     }
     if (this.#poolNext === this.#poolPages) this.dropAll();
     const records = this.#poolStart + this.#poolNext++ * RECORD_PAGE_SIZE;
-    this.memory.u8.fill(0, records, records + RECORD_PAGE_SIZE);
+    const { u8 } = this.memory;
+    u8.fill(0, records, records + RECORD_PAGE_SIZE);
+    // All of them, decoded or not, so that the page can be compared as a whole.
+    u8.copyWithin(records + RECORD_WORDS, code, code + 4096);
     this.memory.st32(records + RECORDS_PER_PAGE * RECORD_SIZE, HANDLER.NEXT_PAGE);
     this.#pages.set(pa, { records, code, checked: this.#checks });
     return records;
@@ -241,13 +247,17 @@ export class Interpreter {
 
   /** Forgets the records from byte `from` to `to` of a page whose instruction is not what it was. */
   #validate({ records, code }: CodePage, from: number, to: number): void {
+    const first = from - (from % SAME_BYTES_STEP), known = records + RECORD_WORDS;
+    const bytes = alignUp(to, SAME_BYTES_STEP) - first;
+    if (this.#sameBytes(known + first, code + first, bytes) !== 0) return;
     const { u32 } = this.memory;
-    const words = (records + RECORD_WORDS) >>> 2;
     let changed = false;
     for (let at = from >>> 2; at < to >>> 2; at++) {
+      const word = u32[(code >>> 2) + at] as number;
+      if (u32[(known >>> 2) + at] === word) continue;
+      u32[(known >>> 2) + at] = word;
       const record = (records + at * RECORD_SIZE) >>> 2;
-      const decoded = ((u32[record] as number) & 0xffff) !== HANDLER.DECODE;
-      if (!decoded || u32[words + at] === u32[(code >>> 2) + at]) continue;
+      if (((u32[record] as number) & 0xffff) === HANDLER.DECODE) continue;
       if (!changed) this.regions.dropPage(records);
       changed = true;
       u32[record] = HANDLER.DECODE;

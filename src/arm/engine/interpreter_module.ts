@@ -8,6 +8,7 @@ import { CODE_TLB, CODE_TLB_ENTRIES, CODE_TLB_ENTRY } from "../arch/tlb_layout.t
 import type { Row, Shape } from "../isa/row.ts";
 import { giveFlagsToRegion, packFunction, pushFlagsOfRegion } from "./region_flags.ts";
 import { RECORD, RECORD_REGIONS, RECORD_SIZE, type RecordPlan, REGION_ENTRY } from "./records.ts";
+import { sameBytes } from "./same_bytes.ts";
 import { turnLoop } from "./turn_loop.ts";
 import { F32, F64, FunctionBody, I32, I64, V128, type ValType } from "./wasm_assembler.ts";
 import { ModuleAssembler } from "./wasm_module.ts";
@@ -298,8 +299,8 @@ export function handlerModule(
 /**
  * The module's bytes for `handlers`, hot ones first: handler number `HANDLER.FIRST + i` is
  * `handlers[i]`, of which the first `hotCount` are in the loop; the others, and all beyond them, are
- * called through the table. Exports `run(cpu, budget) -> EXIT`, the `table`, which may be grown, and `turns`
- * (turn_loop.ts).
+ * called through the table. Exports `run(cpu, budget) -> EXIT`, the `table`, which may be grown, `turns`
+ * (turn_loop.ts) and `sameBytes` (same_bytes.ts).
  */
 export function interpreterModule(
   handlers: readonly HandlerSpec[],
@@ -364,5 +365,6 @@ export function interpreterModule(
   const cold = handlers.slice(hotCount).map((spec) => handlerFunction(spec, parallel));
   module.table(cold.map((body) => module.add(body)), "table");
   module.add(turnLoop(module.add(asm, "run")), "turns");
+  module.add(sameBytes(), "sameBytes");
   return module.bytes();
 }

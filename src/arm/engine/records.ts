@@ -8,7 +8,7 @@ import type { SharedMemory } from "../../base/memory.ts";
 
 export const RECORD_SIZE = 32;
 export const RECORDS_PER_PAGE = 1024;
-/** Offset in a page of records of the instruction words they were made from. */
+/** Offset in a page of records of the code they were made from, and of what of it is not decoded, as it was last compared. */
 export const RECORD_WORDS = (RECORDS_PER_PAGE + 1) * RECORD_SIZE;
 /**
  * Offset in a page of records of what stands behind the entry of a translated region, a word for each
