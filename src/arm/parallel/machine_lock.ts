@@ -10,8 +10,11 @@ import { layout, u32, u53, type ViewOf } from "../../base/struct.ts";
 
 const FREE = 0, HELD = 1, WANTED = 2;
 
-/** Looks at a held lock before its owner is waited for: about as long as a short exit takes. */
-const SPINS = 200;
+/**
+ * Looks at a held lock, with a pause of 30 ns after each, before its owner is slept for: together less than it costs
+ * to sleep and to be woken (20 us and more), and longer than most exits take.
+ */
+const SPINS = 500;
 /** How long those who have just had the lock leave it to one who has waited in vain, in ms at most. */
 const YIELD_MS = 2;
 /** Looks of a second each at a lock that nobody drops: then its owner is gone. */
@@ -66,8 +69,9 @@ export class MachineLock {
       Atomics.wait(words, this.#starving, 1, YIELD_MS);
     }
     for (let i = 0; i < SPINS; i++) {
-      if (Atomics.load(words, this.#word) !== FREE) continue;
-      if (Atomics.compareExchange(words, this.#word, FREE, HELD) === FREE) return;
+      const isFree = Atomics.load(words, this.#word) === FREE;
+      if (isFree && Atomics.compareExchange(words, this.#word, FREE, HELD) === FREE) return;
+      Atomics.pause();
     }
     this.#sleep();
   }
