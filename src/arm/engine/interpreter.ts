@@ -193,6 +193,8 @@ export class Interpreter {
   readonly #templates: Templates;
   readonly #table: WebAssembly.Table;
   #poolNext = 0;
+  /** Pages of the pool that have been written: those behind them are zero, and have not been touched. */
+  #poolUsed = 0;
   #checks = 0;
   /** The first CPU that was run here: has the counts of the regions. */
   #countsAt: Cpu | undefined;
@@ -235,9 +237,10 @@ export class Interpreter {
       return known.records;
     }
     if (this.#poolNext === this.#poolPages) this.dropAll();
-    const records = this.#poolStart + this.#poolNext++ * RECORD_PAGE_SIZE;
+    const records = this.#poolStart + this.#poolNext * RECORD_PAGE_SIZE;
     const { u8 } = this.memory;
-    u8.fill(0, records, records + RECORD_PAGE_SIZE);
+    if (this.#poolNext++ < this.#poolUsed) u8.fill(0, records, records + RECORD_PAGE_SIZE);
+    else this.#poolUsed = this.#poolNext;
     // All of them, decoded or not, so that the page can be compared as a whole.
     u8.copyWithin(records + RECORD_WORDS, code, code + 4096);
     this.memory.st32(records + RECORDS_PER_PAGE * RECORD_SIZE, HANDLER.NEXT_PAGE);
