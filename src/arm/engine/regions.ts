@@ -52,8 +52,8 @@ const DEFAULTS: RegionOptions = {
 const MAX_WAIT = 3;
 /** Regions of one module, with those that are called by what was hot. */
 const MAX_UNITS = 32;
-/** Decoded words that are remembered with their effects: 1.2 KB each. */
-const MAX_STEPS = 50_000;
+/** Decoded words that are remembered with their effects, 1.2 KB each. */
+const MAX_STEPS = 20_000;
 
 /** The virtual and the physical address of an instruction when it was found hot. */
 export interface HotPlace {
