@@ -47,19 +47,18 @@ import {
   VMIDS,
 } from "../kvm/api.ts";
 import { engineCounts } from "./engine_counts.ts";
+import type { FrameSource, FrameWriter } from "./frame.ts";
 import {
   EXIT_SERROR,
   FRAME_BUCKETS,
   type FrameIrqLayout,
-  type FrameSource,
   FrameTimerLayout,
   type FrameVcpuLayout,
-  type FrameWriter,
   NONE,
   PCPU_STATES,
   VCPU_STATES,
   type VcpuStateName,
-} from "./frame.ts";
+} from "./frame_layout.ts";
 import type { LoopState } from "./machine_loop.ts";
 
 type VcpuView = ViewOf<typeof FrameVcpuLayout>;

@@ -5,7 +5,8 @@
 import type { ByteRing } from "./byte_ring.ts";
 import type { Command, CommandRing } from "./command_ring.ts";
 import { pause, TURN_MS } from "./event_loop.ts";
-import { type FrameWriter, REAL_TIME } from "./frame.ts";
+import type { FrameWriter } from "./frame.ts";
+import { REAL_TIME } from "./frame_layout.ts";
 import { EXIT_CODE } from "./options.ts";
 import { hexOfBytes } from "./recording.ts";
 import type { Ending, Runner } from "./runner.ts";

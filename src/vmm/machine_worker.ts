@@ -2,7 +2,8 @@
 import { UserError } from "../base/errors.ts";
 import { ByteRing, byteRingSize } from "./byte_ring.ts";
 import { CommandRing, commandRingSize } from "./command_ring.ts";
-import { FRAME_AREA_SIZE, FrameWriter, REAL_TIME } from "./frame.ts";
+import { FrameWriter } from "./frame.ts";
+import { FRAME_AREA_SIZE, REAL_TIME } from "./frame_layout.ts";
 import { loadGuest } from "./load.ts";
 import { MachineLoop } from "./machine_loop.ts";
 import type { MachineConfig } from "./options.ts";

@@ -1,6 +1,7 @@
 /** Debian's drivers on the board's devices: what they find, and that it works for them. */
 import assert from "node:assert/strict";
-import { FRAME_AREA_SIZE, FrameWriter, readFrame } from "../../src/vmm/frame.ts";
+import { FrameWriter, readFrame } from "../../src/vmm/frame.ts";
+import { FRAME_AREA_SIZE } from "../../src/vmm/frame_layout.ts";
 import { GuestSymbols } from "../../src/vmm/guest_symbols.ts";
 import { debianInitrd, debianKernel } from "../support/debian_kernel.ts";
 import { GuestRun } from "../support/guest_run.ts";

@@ -8,7 +8,6 @@ import { type TraceEvent, type TracepointName, TRACEPOINTS } from "../../src/tra
 import { ByteRing, byteRingSize } from "../../src/vmm/byte_ring.ts";
 import { type Command, CommandRing, commandRingSize } from "../../src/vmm/command_ring.ts";
 import {
-  FRAME_AREA_SIZE,
   type FrameExit,
   type FrameHeader,
   type FrameIrq,
@@ -17,8 +16,8 @@ import {
   type FrameTimer,
   type FrameVcpu,
   FrameWriter,
-  NONE,
 } from "../../src/vmm/frame.ts";
+import { FRAME_AREA_SIZE, NONE } from "../../src/vmm/frame_layout.ts";
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 export type VcpuEntry = Partial<Mutable<FrameVcpu>> & { vcpuIdx: number };

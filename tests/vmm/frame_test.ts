@@ -2,17 +2,14 @@ import assert from "node:assert/strict";
 import { InternalError } from "../../src/base/errors.ts";
 import { SharedMemory } from "../../src/base/memory.ts";
 import { rangesOf } from "../../src/base/struct.ts";
+import { FrameReader, type FrameSource, FrameWriter, readFrame } from "../../src/vmm/frame.ts";
 import {
   FRAME_AREA_SIZE,
   FrameAreaHead,
   FrameHeaderLayout,
   FrameIrqLayout,
-  FrameReader,
-  type FrameSource,
   FrameVcpuLayout,
-  FrameWriter,
-  readFrame,
-} from "../../src/vmm/frame.ts";
+} from "../../src/vmm/frame_layout.ts";
 
 const BASE = 128;
 

@@ -2,17 +2,19 @@ import assert from "node:assert/strict";
 import { PORT_KINDS } from "../../src/arm/el2_port.ts";
 import { LOCK_CLASSES } from "../../src/base/lock.ts";
 import {
-  EXIT_SERROR,
   type Frame,
-  FRAME_AREA_SIZE,
   type FrameIrq,
   type FrameVcpu,
   FrameWriter,
+  readFrame,
+} from "../../src/vmm/frame.ts";
+import {
+  EXIT_SERROR,
+  FRAME_AREA_SIZE,
   NONE,
   PCPU_STATES,
-  readFrame,
   VCPU_STATES,
-} from "../../src/vmm/frame.ts";
+} from "../../src/vmm/frame_layout.ts";
 import { engineCounts } from "../../src/vmm/engine_counts.ts";
 import type { KvmGuest } from "../../src/vmm/kvm_guest.ts";
 import type { LoopState } from "../../src/vmm/machine_loop.ts";

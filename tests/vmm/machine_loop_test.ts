@@ -1,7 +1,7 @@
 /** The loop's pace: what is ahead of it waits, and a machine with the host's clock has none. */
 import assert from "node:assert/strict";
 import type { Command } from "../../src/vmm/command_ring.ts";
-import { REAL_TIME } from "../../src/vmm/frame.ts";
+import { REAL_TIME } from "../../src/vmm/frame_layout.ts";
 import { type LoopParts, MachineLoop } from "../../src/vmm/machine_loop.ts";
 import type { Ending, Runner } from "../../src/vmm/runner.ts";
 

@@ -1,14 +1,8 @@
 /** The columns of every table, and the rows they stand on. What a column shows is the frame's field of that name. */
 import { lrFields } from "../../arm/arch/gic.ts";
 import { lrOf } from "../../arm/arch/gicv2.ts";
-import {
-  EXIT_IRQ,
-  type Frame,
-  type FrameExit,
-  type FrameIrq,
-  type FrameTimer,
-  type FrameVcpu,
-} from "../../vmm/frame.ts";
+import type { Frame, FrameExit, FrameIrq, FrameTimer, FrameVcpu } from "../../vmm/frame.ts";
+import { EXIT_IRQ } from "../../vmm/frame_layout.ts";
 import type { Role } from "../terminal/theme.ts";
 import { count, daif, duration, hex, percent, rate } from "./format.ts";
 import {

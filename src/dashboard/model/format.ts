@@ -1,5 +1,5 @@
 /** Numbers as text of a known width, so that columns stand still while values change. */
-import { NONE } from "../../vmm/frame.ts";
+import { NONE } from "../../vmm/frame_layout.ts";
 
 const SUFFIXES = ["", "k", "M", "G", "T", "P"] as const;
 

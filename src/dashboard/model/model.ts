@@ -4,17 +4,8 @@
  */
 import { type LrFields, lrFields } from "../../arm/arch/gic.ts";
 import { EXCEPTION_CLASS_NAMES } from "../../trace/tracepoints.ts";
-import {
-  EXIT_IRQ,
-  EXIT_SERROR,
-  type Frame,
-  type FrameExit,
-  type FrameIrq,
-  type FrameTimer,
-  type FrameVcpu,
-  VCPU_STATES,
-  type VcpuStateName,
-} from "../../vmm/frame.ts";
+import type { Frame, FrameExit, FrameIrq, FrameTimer, FrameVcpu } from "../../vmm/frame.ts";
+import { EXIT_IRQ, EXIT_SERROR, VCPU_STATES, type VcpuStateName } from "../../vmm/frame_layout.ts";
 
 /** How counters are shown: change since the last frame, per second of wall time, or all since the reset. */
 export type CounterMode = "delta" | "rate" | "total";

@@ -1,5 +1,6 @@
 /** The two lines on top and the one at the bottom. */
-import { EXIT_IRQ, type Frame, REAL_TIME } from "../../vmm/frame.ts";
+import type { Frame } from "../../vmm/frame.ts";
+import { EXIT_IRQ, REAL_TIME } from "../../vmm/frame_layout.ts";
 import { type ActionId, footer } from "../keymap.ts";
 import { count, mebibytes, percent, rate } from "../model/format.ts";
 import { exitsOf, type Model, paceOf, rateOf } from "../model/model.ts";

@@ -10,7 +10,7 @@ import {
   percent,
   rate,
 } from "../../../src/dashboard/model/format.ts";
-import { NONE } from "../../../src/vmm/frame.ts";
+import { NONE } from "../../../src/vmm/frame_layout.ts";
 
 Deno.test("counts are exact as long as they fit, then have three digits", () => {
   const cases: [number, string][] = [

@@ -11,7 +11,8 @@ import {
   rateOf,
   resetTotals,
 } from "../../../src/dashboard/model/model.ts";
-import { EXIT_IRQ, EXIT_SERROR, type Frame, readFrame } from "../../../src/vmm/frame.ts";
+import { type Frame, readFrame } from "../../../src/vmm/frame.ts";
+import { EXIT_IRQ, EXIT_SERROR } from "../../../src/vmm/frame_layout.ts";
 import { FakeMachine } from "../../screens/fake_machine.ts";
 
 function next(machine: FakeMachine, model: Model, ms: number): Model {
