@@ -5,7 +5,7 @@
  * What differs: each call is a method, a failed one an exception; KVM_RUN does not block its caller,
  * what it returns goes to a handler.
  */
-import type { KvmSystem } from "./api.ts";
+import type { KvmSystem } from "./kvm_system.ts";
 import { kvmArchVcpuIoctlSetGuestDebug, type KvmGuestDebug } from "./debug.ts";
 import { kvmArmGetReg, kvmArmSetReg, kvmRegList } from "./guest.ts";
 import { check, KvmError } from "./kvm_error.ts";

@@ -5,7 +5,7 @@
  * What differs: each call is a method, a failed one an exception.
  */
 import { assert } from "../base/errors.ts";
-import type { KvmSystem } from "./api.ts";
+import type { KvmSystem } from "./kvm_system.ts";
 import { kvmTimerVcpuInit, kvmTimerVcpuTerminate } from "./arch_timer.ts";
 import { kvmRegWritableMask } from "./id_regs.ts";
 import { check, KvmError } from "./kvm_error.ts";
