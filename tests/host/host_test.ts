@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { R } from "../../src/arm/arch/sysregs.ts";
-import { Host, HOST_VECTORS, type StepResult } from "../../src/host/host.ts";
+import { HOST_VECTORS } from "../../src/host/el2_setup.ts";
+import { Host, type StepResult } from "../../src/host/host.ts";
 import { PPI } from "../../src/host/irq.ts";
 import { SLICE_NS } from "../../src/host/scheduler.ts";
 import { type HostThread, SUSPEND, suspend, THREAD_STATE } from "../../src/host/threads.ts";
