@@ -50,7 +50,6 @@ const {
   IFLAG,
   KVM_EXIT,
   KVM_REQ,
-  kvmCheckRequest,
   kvmMakeRequest,
   RET,
   VCPU_MODE,
@@ -59,14 +58,12 @@ const {
 } = kvmHost;
 const { kvmArchVcpuRunnable } = kvmMain;
 const { ioMemAccess, kvmHandleMmioReturn } = mmio;
-const { kvmArmIsPvtimeEnabled, kvmUpdateStolenTime } = pvtime;
+const { kvmArmIsPvtimeEnabled } = pvtime;
 const { kvmPmuUpdateVcpuEvents, kvmVcpuPmuRestoreGuest, kvmVcpuPmuRestoreHost } = pmu;
 const {
   kvmPmuFlushHwstate,
-  kvmPmuHandlePmcr,
   kvmPmuIsQuiet,
   kvmPmuSyncHwstate,
-  pmuReg,
 } = pmuEmul;
 const { kvmResetVcpu } = reset;
 const { pcOf, TP, trace, traceNumber, traceNumbers } = kvmTrace;
@@ -74,7 +71,7 @@ const { R } = sysregs;
 
 const { STAT_WORD: STAT, VCPU_WORD: WORD } = kvmWords;
 const { accountExit } = vcpuCounts;
-const { kvmArchVcpuRunPidChange, kvmVcpuSuspend, mustSleep, SUSPENDED } = vcpuRequests;
+const { checkVcpuRequests, kvmArchVcpuRunPidChange, mustSleep, SUSPENDED } = vcpuRequests;
 
 /** The phases of a vCPU's thread. */
 const PHASE = {
@@ -137,6 +134,8 @@ export class VcpuRunner implements ThreadKind {
   /** The thread that was looked at last, and its vCPU. */
   #lastThread: HostThread | undefined;
   #last: Vcpu | undefined;
+
+  readonly #resetVcpu = (vcpu: Vcpu): void => this.kvmResetVcpu(vcpu);
 
   constructor(readonly services: VcpuRunServices) {
     const { kernel, host, mdcrEl2 } = services, { hardware } = kernel;
@@ -335,14 +334,14 @@ export class VcpuRunner implements ThreadKind {
     return this.#enter(vcpu, pcpu);
   }
 
-  /** What user space or somebody else wants before the next entry: as {@link #checkRequests}, or EINTR. */
+  /** What user space or somebody else wants before the next entry: as {@link checkVcpuRequests}, or EINTR. */
   #answer(vcpu: Vcpu): number {
     const { words } = vcpu;
     if (words[WORD.REQUESTS] === IRQ_PENDING && words[WORD.IMMEDIATE_EXIT] === 0) {
       words[WORD.REQUESTS] = 0;
       return RET.GUEST;
     }
-    if (!vcpu.run.immediateExit) return this.#checkRequests(vcpu);
+    if (!vcpu.run.immediateExit) return checkVcpuRequests(vcpu, this.#resetVcpu);
     vcpu.stat.signal_exits++;
     return ERRNO.EINTR;
   }
@@ -472,25 +471,6 @@ export class VcpuRunner implements ThreadKind {
     if (waited) vcpu.stat.halt_wait_ns += ns;
     trace(vcpu, TP.kvm_vcpu_wakeup, ns, waited ? 1 : 0, 1);
     return next(PHASE.LOOP);
-  }
-
-  /**
-   * check_vcpu_requests: {@link RET.GUEST}, {@link RET.USER}, an errno, {@link RET.HALT} to sleep first,
-   * or {@link SUSPENDED} to block first.
-   */
-  #checkRequests(vcpu: Vcpu): number {
-    if (kvmCheckRequest(vcpu, KVM_REQ.VM_DEAD)) return ERRNO.EIO;
-    if (kvmCheckRequest(vcpu, KVM_REQ.SLEEP) && mustSleep(vcpu)) {
-      vcpu.state.blocking = true;
-      return RET.HALT;
-    }
-    if (kvmCheckRequest(vcpu, KVM_REQ.VCPU_RESET)) this.kvmResetVcpu(vcpu);
-    if (kvmCheckRequest(vcpu, KVM_REQ.RELOAD_PMU)) {
-      kvmPmuHandlePmcr(vcpu, pmuReg(vcpu, "PMCR_EL0"));
-    }
-    kvmCheckRequest(vcpu, IRQ_PENDING);
-    if (kvmCheckRequest(vcpu, KVM_REQ.RECORD_STEAL)) kvmUpdateStolenTime(vcpu);
-    return kvmCheckRequest(vcpu, KVM_REQ.SUSPEND) ? kvmVcpuSuspend(vcpu) : RET.GUEST;
   }
 
   /** kvm_reset_vcpu, of a loaded vCPU or one that is not. */

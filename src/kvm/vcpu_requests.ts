@@ -11,6 +11,7 @@ import {
   KVM_EXIT,
   KVM_REQ,
   KVM_SYSTEM_EVENT,
+  kvmCheckRequest,
   kvmMakeRequest,
   MP_STATE,
   RET,
@@ -18,7 +19,8 @@ import {
   vcpuClearFlag,
 } from "./kvm_host.ts";
 import { kvmArchVcpuRunnable, kvmArmVcpuStopped, kvmVcpuWfi } from "./kvm_main.ts";
-import { kvmArmPmuV3Enable } from "./pmu_emul.ts";
+import { kvmArmPmuV3Enable, kvmPmuHandlePmcr, pmuReg } from "./pmu_emul.ts";
+import { kvmUpdateStolenTime } from "./pvtime.ts";
 
 /** What {@link kvmVcpuSuspend} says when there is nothing to wake up for. */
 export const SUSPENDED = 16;
@@ -39,6 +41,25 @@ export function kvmVcpuSuspend(vcpu: Vcpu): number {
 /** It is powered off or paused (the condition of kvm_vcpu_sleep). */
 export function mustSleep(vcpu: Vcpu): boolean {
   return kvmArmVcpuStopped(vcpu) || vcpu.state.pause;
+}
+
+/**
+ * check_vcpu_requests: {@link RET.GUEST}, {@link RET.USER}, an errno, {@link RET.HALT} to sleep first,
+ * or {@link SUSPENDED} to block first. `resetVcpu` resets a vCPU that is loaded.
+ */
+export function checkVcpuRequests(vcpu: Vcpu, resetVcpu: (vcpu: Vcpu) => void): number {
+  if (kvmCheckRequest(vcpu, KVM_REQ.VM_DEAD)) return ERRNO.EIO;
+  if (kvmCheckRequest(vcpu, KVM_REQ.SLEEP) && mustSleep(vcpu)) {
+    vcpu.state.blocking = true;
+    return RET.HALT;
+  }
+  if (kvmCheckRequest(vcpu, KVM_REQ.VCPU_RESET)) resetVcpu(vcpu);
+  if (kvmCheckRequest(vcpu, KVM_REQ.RELOAD_PMU)) {
+    kvmPmuHandlePmcr(vcpu, pmuReg(vcpu, "PMCR_EL0"));
+  }
+  kvmCheckRequest(vcpu, KVM_REQ.IRQ_PENDING);
+  if (kvmCheckRequest(vcpu, KVM_REQ.RECORD_STEAL)) kvmUpdateStolenTime(vcpu);
+  return kvmCheckRequest(vcpu, KVM_REQ.SUSPEND) ? kvmVcpuSuspend(vcpu) : RET.GUEST;
 }
 
 /** kvm_arch_vcpu_run_pid_change: what the first run needs. 0 or an errno. */
