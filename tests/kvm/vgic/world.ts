@@ -33,11 +33,7 @@ import {
   KvmVcpuStatLayout,
   SAVED,
   type Vcpu,
-  VgicCpuLayout,
-  VgicDistLayout,
   type VgicIrq,
-  VgicV2CpuIfLayout,
-  VgicV3CpuIfLayout,
   WAIT,
 } from "../../../src/kvm/kvm_host.ts";
 import {
@@ -65,6 +61,7 @@ import {
   VGIC_V3_ADDR_TYPE,
   vgicSetAttr,
 } from "../../../src/kvm/vgic/vgic_kvm_device.ts";
+import { kvmViews, vcpuViews } from "../../../src/kvm/kvm_views.ts";
 import { CALL_HYP_VHE } from "../../../src/kvm/call_hyp.ts";
 import { TraceRing } from "../../../src/trace/tracepoints.ts";
 import { FakePort, GICH_PA } from "./fake_port.ts";
@@ -241,40 +238,26 @@ export class World {
     state.maxVcpus = KVM_MAX_VCPUS;
     state.createdVcpus = count;
     state.onlineVcpus = count;
-    const vcpus: Vcpu[] = [];
-    const vgic = VgicDistLayout.at(this.memory, state.vgic);
-    const words = this.memory.signedAt(state.base, KvmLayout.size >>> 2);
-    const kvm: Kvm = { host: this.host, state, base: state.base, words, vgic, vcpus, ioBus: [] };
-    for (let id = 0; id < count; id++) vcpus.push(this.#makeVcpu(kvm, id));
+    const kvm = kvmViews(this.host, state.base);
+    const ports = this.ports as readonly unknown[] as readonly El2Port[];
+    for (let id = 0; id < count; id++) {
+      (kvm.vcpus as Vcpu[]).push(vcpuViews(kvm, this.#makeVcpu(kvm, id), ports));
+    }
     return kvm;
   }
 
-  #makeVcpu(kvm: Kvm, id: number): Vcpu {
+  /** The address of a vCPU's structure, as it is when KVM has made it. */
+  #makeVcpu(kvm: Kvm, id: number): number {
     const state = this.arena.make(KvmVcpuLayout);
     state.kvm = kvm.state.base;
     state.vcpuId = id;
     state.vcpuIdx = id;
     state.cpu = id;
-    const ctxt = KvmCpuContextLayout.at(this.memory, state.ctxt);
+    state.stat = this.arena.make(KvmVcpuStatLayout).base;
+    const { sysregs } = KvmCpuContextLayout.at(this.memory, state.ctxt);
     const affinity = this.options.mpidr?.(id) ?? (((id >> 4) << 8) | (id & 15));
-    this.memory.st53(ctxt.sysregs + 8 * SAVED.MPIDR_EL1, 0x8000_0000 + affinity);
-    const vgic = VgicCpuLayout.at(this.memory, state.vgicCpu);
-    const cpuIf = VgicV3CpuIfLayout.at(this.memory, vgic.cpuIf);
-    const vgicV2 = VgicV2CpuIfLayout.at(this.memory, vgic.vgicV2);
-    const stat = this.arena.make(KvmVcpuStatLayout);
-    const vcpu: Partial<Vcpu> = {
-      kvm,
-      base: state.base,
-      words: this.memory.signedAt(state.base, KvmVcpuLayout.size >>> 2),
-      state,
-      ctxt,
-      vgic,
-      cpuIf,
-      vgicV2,
-      stat,
-      port: () => this.el2(state.cpu),
-    };
-    return vcpu as Vcpu;
+    this.memory.st53(sysregs + 8 * SAVED.MPIDR_EL1, 0x8000_0000 + affinity);
+    return state.base;
   }
 
   /** Makes, places and initialises the VM's vgic as a VMM does; then the guest turns it on and makes SPIs level. */
