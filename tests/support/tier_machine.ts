@@ -17,6 +17,8 @@ export const TIERS: Readonly<Record<string, Partial<RegionOptions>>> = {
   "translated at once": { hotAfter: 1, batch: 1 },
   "in small regions": { hotAfter: 3, batch: 2, maxInsns: 6, copies: 1 },
   "translated late": { hotAfter: 17, batch: 1 },
+  // Retired and brought back all the time.
+  "with room for four regions": { hotAfter: 1, batch: 1, maxRegions: 4 },
 };
 
 /** Physical addresses of the machine; up to {@link MAP.end} they are virtual addresses too. */

@@ -1,8 +1,13 @@
 /**
  * The regions of one machine: what is hot is translated a few at a time, entered into the table and
  * into the records of its page, and dropped when a word of the page changes.
+ *
+ * Everything that runs at all is hot some day, so what is kept has to be chosen. Where there is no more
+ * room, the modules that have been in use the longest **retire**: the interpreter executes their code
+ * again, and a few branches to it bring them back as they are. Only what nobody asked for while it was
+ * retired goes for good.
  */
-import { InternalError } from "../../base/errors.ts";
+import { assert, InternalError } from "../../base/errors.ts";
 import type { SharedMemory } from "../../base/memory.ts";
 import type { Surroundings } from "./direct_registers.ts";
 import { HANDLER } from "./interpreter_module.ts";
@@ -30,7 +35,7 @@ export interface RegionOptions {
   readonly maxInsns: number;
   /** How often a small loop is written in a row, at most. */
   readonly copies: number;
-  /** Regions that are kept, 1 to {@link MAX_REGIONS}, and bytes of WebAssembly: the oldest modules go first. */
+  /** Regions in use, 1 to {@link MAX_REGIONS}, and bytes of WebAssembly, of which a quarter is for what is retired. */
   readonly maxRegions: number;
   readonly maxBytes: number;
   /** Other threads access the memory meanwhile. */
@@ -48,6 +53,8 @@ const DEFAULTS: RegionOptions = {
   maxBytes: 16 << 20,
   parallel: false,
 };
+/** The part of {@link RegionOptions.hotAfter} after which something retired is back, and of the bytes that is for such. */
+const BACK_AFTER = 1 / 16, RETIRED_SHARE = 1 / 4;
 /** Slices that something hot waits for others to be translated with. */
 const MAX_WAIT = 3;
 /** Regions of one module, with those that are called by what was hot. */
@@ -86,13 +93,15 @@ export interface TranslatedRegion extends HotPlace {
 /** The regions that were translated together. */
 interface Module {
   readonly bytes: number;
-  /** Those of its regions that are in use. */
+  /** Those of its regions that have not been dropped. */
   readonly regions: Set<Region>;
 }
 
-/** A region that is in use. */
+/** A region that is in use, or retired. */
 interface Region {
-  readonly place: number;
+  /** In the table; 0 while it is retired. */
+  place: number;
+  readonly run: CallableFunction;
   readonly records: number;
   readonly offset: number;
   readonly usualFp: boolean;
@@ -114,17 +123,19 @@ export class Regions {
   readonly #unusualFp = new Set<number>();
   /** Records of pages whose code has made many misaligned accesses. */
   readonly #misaligned = new Set<number>();
-  /** Modules with regions in use, the oldest first. */
+  /** Modules with regions in use, and retired ones, the oldest of each first. */
   readonly #modules = new Set<Module>();
+  readonly #retired = new Set<Module>();
+  #retiredBytes = 0;
   readonly #free: number[] = [];
   #next = 1;
   #waiting: Hot[] = [];
   #waited = 0;
   /** Whether something waits to be translated with others. */
   isWaiting = false;
-  /** Regions in use, and the bytes of WebAssembly of their modules. */
+  #usedBytes = 0;
+  /** Regions in use. */
   live = 0;
-  codeBytes = 0;
   /** Instructions and modules translated, and regions that had to go for others, so far. */
   translated = 0;
   modules = 0;
@@ -161,10 +172,17 @@ export class Regions {
       around.writeRegister(cpu, named, from);
   }
 
+  /** Bytes of WebAssembly of all modules that are kept. */
+  get codeBytes(): number {
+    return this.#usedBytes + this.#retiredBytes;
+  }
+
   /** Notes that an instruction is branched to often. */
   hot(hot: Hot): void {
     const { records, offset } = hot;
     if (this.options.hotAfter === 0 || this.#isEntry(records, offset)) return;
+    const known = this.#regionAt(records, offset);
+    if (known?.place === 0) return this.#bringBack(known.module);
     if (this.#waiting.some((h) => h.records === records && h.offset === offset)) return;
     this.#wait([...this.#waiting, hot]);
     if (this.#waiting.length >= this.options.batch) this.translate();
@@ -177,7 +195,7 @@ export class Regions {
   }
 
   /** It may become hot again. */
-  #coolDown({ records, offset }: Hot): void {
+  #coolDown({ records, offset }: { readonly records: number; readonly offset: number }): void {
     this.memory.st16(recordAt(records, offset) + RECORD.COUNT, this.options.hotAfter);
   }
 
@@ -223,9 +241,7 @@ export class Regions {
     });
     this.modules++;
     this.changed = true;
-    if (module.regions.size === 0) return;
-    this.#modules.add(module);
-    this.codeBytes += module.bytes;
+    if (module.regions.size > 0) this.#use(module);
   }
 
   /**
@@ -276,14 +292,43 @@ export class Regions {
     return out;
   }
 
-  /** Lets the oldest modules go until `count` more regions of `bytes` may come. */
+  /** Lets the oldest modules retire until `count` more regions of `bytes` may come. */
   #makeRoom(count: number, bytes: number): void {
     const { maxRegions, maxBytes } = this.options;
+    const most = maxBytes * (1 - RETIRED_SHARE) - bytes;
     for (const module of this.#modules) {
-      if (this.live + count <= maxRegions && this.codeBytes + bytes <= maxBytes) return;
-      this.evicted += module.regions.size;
-      for (const region of module.regions) this.#drop(region);
+      if (this.live + count <= maxRegions && this.#usedBytes <= most) return;
+      this.#retire(module);
     }
+  }
+
+  #use(module: Module): void {
+    this.#modules.add(module);
+    this.#usedBytes += module.bytes;
+  }
+
+  #retire(module: Module): void {
+    this.#modules.delete(module);
+    this.#usedBytes -= module.bytes;
+    const { hotAfter, maxBytes } = this.options;
+    for (const region of module.regions) this.#takeOut(region, Math.ceil(hotAfter * BACK_AFTER));
+    this.#retired.add(module);
+    this.#retiredBytes += module.bytes;
+    for (const oldest of this.#retired) {
+      if (this.#retiredBytes <= maxBytes * RETIRED_SHARE) return;
+      this.evicted += oldest.regions.size;
+      for (const region of oldest.regions) this.#drop(region);
+    }
+  }
+
+  /** A retired module is wanted again. */
+  #bringBack(module: Module): void {
+    this.#retired.delete(module);
+    this.#retiredBytes -= module.bytes;
+    this.#makeRoom(module.regions.size, module.bytes);
+    for (const region of module.regions) this.#putIn(region);
+    this.#use(module);
+    this.changed = true;
   }
 
   /**
@@ -316,20 +361,43 @@ export class Regions {
     const handler = this.memory.ld16(record + RECORD.HANDLER);
     // Not decoded any more: it is not what was translated.
     if (handler === HANDLER.DECODE || handler === HANDLER.REGION) return;
-    const place = this.#free.pop() ?? this.#next++;
-    this.table.set(place, run);
-    const entry = records + RECORD_REGIONS + offset;
-    this.memory.st16(entry + REGION_ENTRY.HANDLER, handler);
-    this.memory.st16(entry + REGION_ENTRY.PLACE, place);
-    writeHandler(this.memory, record, HANDLER.REGION, 0);
+    const retired = this.#regionAt(records, offset);
+    if (retired !== undefined) this.#drop(retired);
     const nodes = [...graph.nodes.values()];
     const loops = nodes.some((node) => node.isLoop) && !nodes.some((node) => node.calls);
-    const region = { place, records, offset, usualFp, misaligned, loops, module };
+    const region = { place: 0, run, records, offset, usualFp, misaligned, loops, module };
+    this.#putIn(region);
     const ofPage = this.#byPage.get(records);
     if (ofPage) ofPage.add(region);
     else this.#byPage.set(records, new Set([region]));
     module.regions.add(region);
+  }
+
+  /** Into the table and its record, whose instruction is decoded and no region's entry. */
+  #putIn(region: Region): void {
+    const { records, offset } = region;
+    assert(!this.#isEntry(records, offset), "two regions in one place");
+    region.place = this.#free.pop() ?? this.#next++;
+    this.table.set(region.place, region.run);
+    const record = recordAt(records, offset), entry = records + RECORD_REGIONS + offset;
+    this.memory.st16(entry + REGION_ENTRY.HANDLER, this.memory.ld16(record + RECORD.HANDLER));
+    this.memory.st16(entry + REGION_ENTRY.PLACE, region.place);
+    writeHandler(this.memory, record, HANDLER.REGION, 0);
     this.live++;
+  }
+
+  /** Out of both; its instruction is hot again after `count` branches. */
+  #takeOut(region: Region, count: number): void {
+    const { records, offset } = region;
+    if (this.#isEntry(records, offset)) {
+      const entry = records + RECORD_REGIONS + offset;
+      const handler = this.memory.ld16(entry + REGION_ENTRY.HANDLER);
+      writeHandler(this.memory, recordAt(records, offset), handler, count);
+    }
+    this.table.set(region.place, null);
+    this.#free.push(region.place);
+    region.place = 0;
+    this.live--;
   }
 
   /** A word of the page has changed: none of its regions is used again. */
@@ -358,26 +426,17 @@ export class Regions {
   }
 
   #drop(region: Region): void {
-    const { place, records, offset, module } = region;
-    if (this.#isEntry(records, offset)) {
-      writeHandler(
-        this.memory,
-        recordAt(records, offset),
-        this.memory.ld16(records + RECORD_REGIONS + offset + REGION_ENTRY.HANDLER),
-        this.options.hotAfter,
-      );
-    }
-    this.table.set(place, null);
-    this.#free.push(place);
-    this.live--;
+    const { records, module } = region;
+    if (region.place !== 0) this.#takeOut(region, this.options.hotAfter);
+    else this.#coolDown(region);
     this.changed = true;
     const ofPage = this.#byPage.get(records);
     ofPage?.delete(region);
     if (ofPage?.size === 0) this.#byPage.delete(records);
     module.regions.delete(region);
     if (module.regions.size > 0) return;
-    this.#modules.delete(module);
-    this.codeBytes -= module.bytes;
+    if (this.#modules.delete(module)) this.#usedBytes -= module.bytes;
+    if (this.#retired.delete(module)) this.#retiredBytes -= module.bytes;
   }
 
   dropAll(): void {

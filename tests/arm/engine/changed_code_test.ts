@@ -101,6 +101,35 @@ for (const by of ["line", "all"] as const) {
   });
 }
 
+onEveryTier("a function that several call, other code between, is rewritten", {
+  load: (m) => {
+    const others = [MAP.hot + 0x1000, MAP.hot + 0x2000];
+    const f = new Asm(MAP.hot);
+    for (const name of ["first", "second"]) {
+      f.label(name).movReg(14, 30).bl("common").bl("common").movReg(30, 14).ret();
+    }
+    f.label("common").movReg(13, 30).bl("slot").movReg(30, 13).ret();
+    m.load(f.label("slot").word(adds(0)).ret());
+    for (const at of others) {
+      const loop = new Asm(at).mov(3, 5).label("loop").subs(3, 3, 1).bCond(COND.NE, "loop");
+      m.load(loop.ret());
+    }
+    const callees = ["first", "second", "common"].map((name) => f.addressOf(name));
+    const a = prologue(m).mov(2, f.addressOf("slot")).mov(4, adds(0)).mov(7, 0);
+    times(a, 10, ROUNDS, "round", () => {
+      a.add(7, 7, 1).addShifted(3, 4, 7, 10);
+      publish(a, "line").mov(0, 0);
+      times(a, 11, CALLS, "call", () => {
+        for (const at of callees.flatMap((callee) => [callee, ...others])) a.mov(9, at).blr(9);
+      });
+      logWord(a, 0);
+    });
+    m.load(off(a));
+  },
+  check: (m) =>
+    assert.deepEqual(m.log(), hex(Array.from({ length: ROUNDS }, (_, i) => (i + 1) * CALLS * 5))),
+});
+
 onEveryTier("a branch in a hot loop is written and taken out again", {
   load: (m) => {
     const a = prologue(m).mov(0, 0).mov(12, TURNS);

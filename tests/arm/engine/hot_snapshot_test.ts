@@ -1,6 +1,7 @@
 /** Snapshots in the middle of hot code, and regions that go because there are too many. */
 import assert from "node:assert/strict";
 import { Asm, COND } from "../../support/asm.ts";
+import type { Regions } from "../../../src/arm/engine/regions.ts";
 import { interruptedLoop, INTERRUPTS } from "../../support/hot_loop.ts";
 import {
   difference,
@@ -121,6 +122,42 @@ Deno.test("regions and their bytes stay within their bounds", () => {
     assert.ok(most <= regions.options.maxRegions, `${most} regions`);
     // What was made last is used, however large.
     assert.ok(mostBytes <= Math.max(regions.options.maxBytes, 5000), `${mostBytes} bytes`);
-    assert.ok(regions.evicted > 0);
+    assert.equal(regions.evicted > 0, "maxBytes" in bound);
   }
+});
+
+Deno.test("what had to retire comes back without being translated again", () => {
+  const made = (bound: TierMachine["regions"]): Regions => {
+    const m = new TierMachine({ hotAfter: 1, batch: 1, ...bound });
+    manyFunctions(m);
+    m.untilOff();
+    return m.machine.interpreter.regions;
+  };
+  const all = made({}), fewInUse = made({ maxRegions: 5 });
+  assert.equal(fewInUse.modules, all.modules);
+  assert.equal(fewInUse.codeBytes, all.codeBytes);
+});
+
+Deno.test("what is used often stays while other code comes and goes", () => {
+  const m = new TierMachine({ hotAfter: 20, batch: 1, maxBytes: 40_000 });
+  const a = prologue(m).mov(0, 0).mov(10, ROUNDS).label("round");
+  // The first function between any two calls of others.
+  a.mov(8, MAP.hot).mov(9, MAP.hot + 0x400).mov(12, FUNCTIONS - 1).label("next").blr(8).blr(9);
+  a.add(9, 9, 0x400).subs(12, 12, 1).bCond(COND.NE, "next");
+  m.load(off(logWord(a.subs(10, 10, 1).bCond(COND.NE, "round"), 0)));
+  for (let i = 0; i < FUNCTIONS; i++) {
+    const f = new Asm(MAP.hot + 0x400 * i).mov(3, TURNS).label("loop").add(0, 0, 1);
+    m.load(f.subs(3, 3, 1).bCond(COND.NE, "loop").ret());
+  }
+  const { regions } = m.machine.interpreter;
+  const translated: number[] = [];
+  regions.onTranslated = ({ pa, run }) => {
+    translated.push((pa - MAP.hot) >> 10);
+    return run;
+  };
+  const timesOf = (i: number): number => translated.filter((t) => t === i).length;
+  m.untilOff();
+  assert.deepEqual(m.log(), [(2 * ROUNDS * TURNS * (FUNCTIONS - 1)).toString(16)]);
+  assert.ok(timesOf(0) <= 3, `the first: ${timesOf(0)} times`);
+  assert.ok(timesOf(1) > ROUNDS / 2, `the second: ${timesOf(1)} times`);
 });
