@@ -41,14 +41,14 @@ const plain = (text: string): Cell => ({
   role: text === "-" || text === "0" ? "dim" : "text",
 });
 
-/** A right-aligned number; zeros are dim. */
+/** A right-aligned number that says which one it is; zeros are dim. */
 function numeric<R>(
   id: string,
   title: string,
   width: number,
   drop: number,
   value: (row: R) => number,
-  show: (n: number) => string = count,
+  show: (n: number) => string,
 ): Column<R> {
   return {
     id,
@@ -59,6 +59,18 @@ function numeric<R>(
     cell: (row) => plain(show(value(row))),
     sort: value,
   };
+}
+
+/** A right-aligned number that says how many, how often or how long. */
+function measure<R>(
+  id: string,
+  title: string,
+  width: number,
+  drop: number,
+  value: (row: R) => number,
+  show: (n: number) => string = count,
+): Column<R> {
+  return { ...numeric(id, title, width, drop, value, show), measured: true };
 }
 
 function textual<R>(
@@ -151,14 +163,14 @@ export function vcpuColumns(c: ColumnContext): Column<FrameVcpu>[] {
     },
     textual("pc", "pc", 18, 10, (v) => hex(v.pc, 16)),
     textual("daif", "DAIF", 4, 5, (v) => daif(v.pstate)),
-    numeric("mips", "MIPS", 5, 2, mips, rate),
-    numeric("wasm", "wasm", 4, 9, translated, (share) => percent(share, 1)),
-    numeric("rate", "exits/s", 7, 1, exits("rate"), rate),
-    numeric("exits", "exits", 6, 11, exits(c.mode === "delta" ? "delta" : "total")),
+    measure("mips", "MIPS", 5, 2, mips, rate),
+    measure("wasm", "wasm", 4, 9, translated, (share) => percent(share, 1)),
+    measure("rate", "exits/s", 7, 1, exits("rate"), rate),
+    measure("exits", "exits", 6, 11, exits(c.mode === "delta" ? "delta" : "total")),
     textual("top", "top exit", 8, 7, (v) => topReason(c, v)),
-    numeric("ap", "ap", 2, 3, (v) => v.apListLength),
-    numeric("lrs", "LR", 2, 3, (v) => v.usedLrs),
-    numeric("timer", "timer", 6, 8, untilTimer, duration),
+    measure("ap", "ap", 2, 3, (v) => v.apListLength),
+    measure("lrs", "LR", 2, 3, (v) => v.usedLrs),
+    measure("timer", "timer", 6, 8, untilTimer, duration),
   ];
 }
 
@@ -212,12 +224,12 @@ export function irqColumns(c: ColumnContext): Column<FrameIrq>[] {
     numeric("ap", "ap", 3, 2, (irq) => irq.apListPosition, index),
     numeric("lr", "LR", 2, 2, (irq) => irq.lr, index),
     numeric("on", "on", 2, 4, (irq) => irq.vcpu, index),
-    numeric("injected", `inj${SUFFIX[c.mode]}`, 6, 3, counted("injected"), show),
-    numeric("acked", `ack${SUFFIX[c.mode]}`, 6, 7, counted("acked"), show),
-    numeric("eoied", `eoi${SUFFIX[c.mode]}`, 6, 10, counted("eoied"), show),
-    numeric("age", "age", 6, 6, age, duration),
-    numeric("p50", "p50", 6, 13, (irq) => irq.latencyCount ? irq.latencyP50Ns : NaN, duration),
-    numeric("p99", "p99", 6, 14, (irq) => irq.latencyCount ? irq.latencyP99Ns : NaN, duration),
+    measure("injected", `inj${SUFFIX[c.mode]}`, 6, 3, counted("injected"), show),
+    measure("acked", `ack${SUFFIX[c.mode]}`, 6, 7, counted("acked"), show),
+    measure("eoied", `eoi${SUFFIX[c.mode]}`, 6, 10, counted("eoied"), show),
+    measure("age", "age", 6, 6, age, duration),
+    measure("p50", "p50", 6, 13, (irq) => irq.latencyCount ? irq.latencyP50Ns : NaN, duration),
+    measure("p99", "p99", 6, 14, (irq) => irq.latencyCount ? irq.latencyP99Ns : NaN, duration),
   ];
 }
 
@@ -320,8 +332,8 @@ export function timerColumns(c: ColumnContext): Column<FrameTimer>[] {
     numeric("vcpu", "vCPU", 4, 0, (t) => t.vcpuIdx, String),
     textual("timer", "timer", 5, 0, (t) => t.index === 1 ? "CNTV" : "CNTP"),
     textual("ctl", "CTL", 11, 1, (t) => ({ text: ctl(t), role: t.cntCtl & 1 ? "text" : "dim" })),
-    numeric("fire", "fires in", 8, 0, (t) => until(c.frame, t.nextFireNs), duration),
-    numeric(
+    measure("fire", "fires in", 8, 0, (t) => until(c.frame, t.nextFireNs), duration),
+    measure(
       "fired",
       `fired${SUFFIX[c.mode]}`,
       7,
@@ -337,15 +349,18 @@ export function timerColumns(c: ColumnContext): Column<FrameTimer>[] {
       8,
       (t) => t.loaded ? "hardware" : t.hrtimerArmed ? "hrtimer" : "-",
     ),
-    numeric("p50", "p50", 6, 5, (t) => sampled(t) ? t.latencyP50Ns : NaN, duration),
-    numeric("p99", "p99", 6, 5, (t) => sampled(t) ? t.latencyP99Ns : NaN, duration),
+    measure("p50", "p50", 6, 5, (t) => sampled(t) ? t.latencyP50Ns : NaN, duration),
+    measure("p99", "p99", 6, 5, (t) => sampled(t) ? t.latencyP99Ns : NaN, duration),
     textual("graph", "64ns..2ms", 16, 7, (t) => ({
       text: histogram(t.latencyBuckets, c.ascii),
       role: "graph",
     })),
-    { ...textual<FrameTimer>("cval", "CVAL", 18, 6, (t) => hex(t.cntCval, 16)) },
-    { ...textual<FrameTimer>("counter", "counter", 18, 9, (t) => hex(t.counter, 16)) },
-    { ...textual<FrameTimer>("cntvoff", "offset", 18, 10, (t) => hex(t.cntvoff, 16)) },
+    textual("cval", "CVAL", 18, 6, (t) => hex(t.cntCval, 16)),
+    {
+      ...textual<FrameTimer>("counter", "counter", 18, 9, (t) => hex(t.counter, 16)),
+      measured: true,
+    },
+    textual("cntvoff", "offset", 18, 10, (t) => hex(t.cntvoff, 16)),
   ];
 }
 
@@ -359,8 +374,8 @@ export function exitColumns(c: ColumnContext): Column<FrameExit>[] {
     Number.isNaN(n) ? "-" : show(n);
   return [
     textual("reason", "exit reason", 11, 0, (e) => exitName(e.reason)),
-    numeric("count", "count", 6, 0, counted(c.mode === "delta" ? "delta" : "total"), count),
-    numeric("rate", "rate/s", 6, 1, counted("rate"), rate),
+    measure("count", "count", 6, 0, counted(c.mode === "delta" ? "delta" : "total"), count),
+    measure("rate", "rate/s", 6, 1, counted("rate"), rate),
     {
       ...textual<FrameExit>("graph", "history", 12, 6, (e) => ({
         text: c.graph(`exit:${e.reason}`, 12),
@@ -368,11 +383,11 @@ export function exitColumns(c: ColumnContext): Column<FrameExit>[] {
       })),
       sort: counted("rate"),
     },
-    numeric("p50", "p50", 6, 2, (e) => e.count ? e.p50Ns : NaN, duration),
-    numeric("p99", "p99", 6, 3, (e) => e.count ? e.p99Ns : NaN, duration),
-    numeric("cycles", "cyc/exit", 8, 4, per((e) => e.cycles), dash(count)),
-    numeric("registers", "regs/exit", 9, 5, per((e) => e.registersMoved), dash(count)),
-    numeric("total", "time", 6, 7, (e) => e.totalNs, duration),
+    measure("p50", "p50", 6, 2, (e) => e.count ? e.p50Ns : NaN, duration),
+    measure("p99", "p99", 6, 3, (e) => e.count ? e.p99Ns : NaN, duration),
+    measure("cycles", "cyc/exit", 8, 4, per((e) => e.cycles), dash(count)),
+    measure("registers", "regs/exit", 9, 5, per((e) => e.registersMoved), dash(count)),
+    measure("total", "time", 6, 7, (e) => e.totalNs, duration),
     textual("histogram", "64ns..2ms", 16, 8, (e) => ({
       text: histogram(e.buckets, c.ascii),
       role: "graph",

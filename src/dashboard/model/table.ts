@@ -18,6 +18,8 @@ export interface Column<R> {
   readonly drop: number;
   /** Takes the space that is left over. */
   readonly grow?: boolean;
+  /** A count, a rate, a time: what a filter does not look at, since rows would come and go with it. */
+  readonly measured?: boolean;
   cell(row: R): Cell;
   /** What it sorts by; undefined sorts by the text. */
   sort?(row: R): number | string;
@@ -26,7 +28,7 @@ export interface Column<R> {
 /** A column without its rows. */
 export type ColumnHead = Pick<
   Column<never>,
-  "id" | "title" | "width" | "align" | "drop" | "grow"
+  "id" | "title" | "width" | "align" | "drop" | "grow" | "measured"
 >;
 
 /** A table whose row type is no longer known. Cells are made when asked for: only what is on screen is paid for. */
@@ -84,9 +86,9 @@ export const LIST_STATE: ListState = {
   scroll: 0,
 };
 
-/** All of a row's text, for filtering. */
+/** What a row's columns say of what it is, for filtering. */
 export function rowText(table: Table, row: number): string {
-  return table.columns.map((_, i) => table.cell(row, i).text).join(" ");
+  return table.columns.flatMap((c, i) => c.measured ? [] : [table.cell(row, i).text]).join(" ");
 }
 
 /** Whether every word of a filter is in the text, upper and lower case alike; `!word` must not be. */

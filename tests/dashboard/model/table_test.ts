@@ -49,6 +49,13 @@ Deno.test("a filter wants every word, in any case, and not those with a !", () =
   assert.equal(names(arrange(table, { ...LIST_STATE, filter: "10" })), "bc");
 });
 
+Deno.test("a filter does not look at what is measured: rows would come and go with it", () => {
+  const [name, value] = [column("name", 4, 0), column("value", 6, 1)];
+  const measured = makeTable([name, { ...value, measured: true }], rows, (r) => r.name);
+  assert.equal(names(arrange(measured, { ...LIST_STATE, filter: "10" })), "");
+  assert.equal(names(arrange(measured, { ...LIST_STATE, filter: "c" })), "c");
+});
+
 Deno.test("the selection is a key: it stays with its row, and near its place when the row goes", () => {
   const state = { ...LIST_STATE, selected: "c", index: 2 };
   for (const sort of [undefined, "name", "value"]) {
