@@ -100,6 +100,10 @@ Deno.test("a filter works while it is typed, is counted, is kept, and is cleared
   await s.type("zzz");
   assert.match(s.text, /No row matches the filter/);
   await s.keys("e");
+  // A count of an interrupt that is shown
+  await s.keys("Ctrl-W");
+  await s.type("327");
+  assert.match(s.text, /No row matches the filter/);
   await s.keys("Ctrl-W", "Esc");
   assert.equal(s.app.ui.lists.interrupts.filter, "");
   await s.keys("7", "/");

@@ -262,13 +262,15 @@ export class World {
 
   /** Makes, places and initialises the VM's vgic as a VMM does; then the guest turns it on and makes SPIs level. */
   makeVgic(): void {
-    if (this.#isV2) return this.#makeVgicV2();
+    const addresses = this.#isV2
+      ? [[VGIC_V2_ADDR_TYPE.DIST, GICD_BASE], [VGIC_V2_ADDR_TYPE.CPU, GICC_BASE]] as const
+      : [[VGIC_V3_ADDR_TYPE.DIST, GICD_BASE], [VGIC_V3_ADDR_TYPE.REDIST, GICR_BASE]] as const;
     const ok = [
-      kvmVgicCreate(this.kvm, 3),
+      this.#isV2 ? this.createV2() : kvmVgicCreate(this.kvm, 3),
       this.setAttr(VGIC_GRP.NR_IRQS, 0n, BigInt(this.options.nrIrqs ?? 128)),
-      this.setAttr(VGIC_GRP.ADDR, BigInt(VGIC_V3_ADDR_TYPE.DIST), BigInt(GICD_BASE)),
-      this.setAttr(VGIC_GRP.ADDR, BigInt(VGIC_V3_ADDR_TYPE.REDIST), BigInt(GICR_BASE)),
-      this.setAttr(VGIC_GRP.CTRL, BigInt(VGIC_CTRL_INIT), 0n),
+      ...addresses.map(([type, at]) => this.setAttr(VGIC_GRP.ADDR, BigInt(type), BigInt(at))),
+      // A GICv2 need not be told: the first KVM_RUN does it.
+      this.#isV2 ? 0 : this.setAttr(VGIC_GRP.CTRL, BigInt(VGIC_CTRL_INIT), 0n),
       kvmVgicMapResources(this.kvm),
     ];
     if (ok.some((ret) => ret !== 0)) throw new Error(`vgic not made: ${ok}`);
@@ -286,37 +288,18 @@ export class World {
     return kvmVgicMapResources(this.kvm);
   }
 
-  #makeVgicV2(): void {
-    const ok = [
-      this.createV2(),
-      this.setAttr(VGIC_GRP.NR_IRQS, 0n, BigInt(this.options.nrIrqs ?? 128)),
-      this.setAttr(VGIC_GRP.ADDR, BigInt(VGIC_V2_ADDR_TYPE.DIST), BigInt(GICD_BASE)),
-      this.setAttr(VGIC_GRP.ADDR, BigInt(VGIC_V2_ADDR_TYPE.CPU), BigInt(GICC_BASE)),
-      kvmVgicMapResources(this.kvm),
-    ];
-    if (ok.some((ret) => ret !== 0)) throw new Error(`vgic not made: ${ok}`);
-    if (!this.options.asReset) this.#bootGuestV2();
-  }
-
-  #bootGuestV2(): void {
-    this.write(GICD.CTLR, 1);
-    for (let i = 32; i < (this.options.nrIrqs ?? 128); i += 16) this.write(GICD.ICFGR + i / 4, 0);
-    this.kvm.vcpus.forEach((vcpu, n) => {
-      this.onCpu(n, () => kvmVgicLoad(vcpu));
-      this.gicv(n, "PMR", 0xf8);
-      this.gicv(n, "CTLR", 1);
-    });
-    this.kicks.length = 0;
-    for (const port of this.ports) port.events.length = 0;
-  }
-
   #bootGuest(): void {
-    this.write(GICD.CTLR, 2);
+    this.write(GICD.CTLR, this.#isV2 ? 1 : 2);
     for (let i = 32; i < (this.options.nrIrqs ?? 128); i += 16) this.write(GICD.ICFGR + i / 4, 0);
     this.kvm.vcpus.forEach((vcpu, n) => {
       this.onCpu(n, () => kvmVgicLoad(vcpu));
-      this.guestWrite(n, "ICC_PMR_EL1", 0xff);
-      this.guestWrite(n, "ICC_IGRPEN1_EL1", 1);
+      if (this.#isV2) {
+        this.gicv(n, "PMR", 0xf8);
+        this.gicv(n, "CTLR", 1);
+      } else {
+        this.guestWrite(n, "ICC_PMR_EL1", 0xff);
+        this.guestWrite(n, "ICC_IGRPEN1_EL1", 1);
+      }
     });
     this.kicks.length = 0;
     for (const port of this.ports) port.events.length = 0;
@@ -490,17 +473,17 @@ export class World {
 
   /** Enables an interrupt as a guest does. */
   enable(intid: number, n = 0): void {
-    const v2 = this.#isV2;
-    if (v2) this.write(GICD.ISENABLER + 4 * (intid >> 5), (1 << (intid & 31)) >>> 0, 4, n);
-    else if (intid < 32) this.writeRd(GICR_SGI.ISENABLER0, (1 << intid) >>> 0, n);
-    else this.write(GICD.ISENABLER + 4 * (intid >> 5), (1 << (intid & 31)) >>> 0);
+    this.#writeBit(GICD.ISENABLER, GICR_SGI.ISENABLER0, intid, n);
   }
 
   disable(intid: number, n = 0): void {
-    const v2 = this.#isV2;
-    if (v2) this.write(GICD.ICENABLER + 4 * (intid >> 5), (1 << (intid & 31)) >>> 0, 4, n);
-    else if (intid < 32) this.writeRd(GICR_SGI.ICENABLER0, (1 << intid) >>> 0, n);
-    else this.write(GICD.ICENABLER + 4 * (intid >> 5), (1 << (intid & 31)) >>> 0);
+    this.#writeBit(GICD.ICENABLER, GICR_SGI.ICENABLER0, intid, n);
+  }
+
+  #writeBit(gicd: number, gicr: number, intid: number, n: number): void {
+    const bit = (1 << (intid & 31)) >>> 0;
+    if (!this.#isV2 && intid < 32) this.writeRd(gicr, bit, n);
+    else this.write(gicd + 4 * (intid >> 5), bit, 4, this.#isV2 ? n : 0);
   }
 
   setPriority(intid: number, priority: number, n = 0): void {
